@@ -1,0 +1,335 @@
+"""RunConfig and its sections: every setting is declared once, here or in its plugin's own Config.
+
+Sections are frozen pydantic dataclasses: `RunConfig(sync={"interval": 50}, ...)` and
+`RunConfig(sync=SyncConfig(interval=50), ...)` are the same; an unknown key or a wrong type is
+refused. The docstring under a field is its help text. `check` holds the rules that span fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from oapl import plugins
+from oapl.errors import InputError
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def section(cls: type[T]) -> type[T]:
+    """Makes a class a config section: frozen, keyword-only, validated, unknown keys refused."""
+    options = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    return dataclass(cls, config=options, frozen=True, kw_only=True)  # type: ignore[call-overload]
+
+
+@section
+class RunSection:
+    """Name, place, seed and length of the run."""
+
+    name: str = "run"
+    """Name of the run; its folder is `dir/name`."""
+    dir: str = "runs"
+    """Folder that holds run folders; made absolute where the run is launched."""
+    seed: NonNegativeInt = 0
+    """Seed from which every other seed derives."""
+    max_steps: Count = 1000
+    """Learner steps of the whole run."""
+    max_hours: NonNegative = 0.0
+    """Stop with a checkpoint after this many hours; 0 means no limit."""
+
+
+@section
+class ModelSection:
+    """The model that is trained."""
+
+    path: str = ""
+    """Folder or hub name of a Hugging Face causal language model."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Data type of the weights inside the inference engine."""
+    attn_implementation: str = "sdpa"
+    """Attention of the learner: sdpa, or flash_attention_2 on CUDA."""
+    trust_remote_code: bool = False
+    """Run model code that comes with the weights."""
+
+
+@section
+class DataSource:
+    """One source of problems: a file, a Hugging Face data set or a reasoning-gym task."""
+
+    name: str
+    """Name of the source in prompt ids and metrics."""
+    path: str = ""
+    """JSONL or Parquet file with one problem per line."""
+    dataset: str = ""
+    """Hugging Face data set, a local path or a hub name."""
+    split: str = "train"
+    """Split of the Hugging Face data set."""
+    task: str = ""
+    """Task of reasoning-gym, whose problems are generated."""
+    size: Count = 1000
+    """How many problems of the reasoning-gym task."""
+    seed: NonNegativeInt = 0
+    """Seed of the reasoning-gym task."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the reasoning-gym task."""
+    prompt_key: str = "prompt"
+    """Column with the prompt: text, or a list of chat messages."""
+    answer_key: str = "answer"
+    """Column with the reference answer."""
+    response_key: str = "response"
+    """Column with the response to imitate (SFT only)."""
+    verifiers: dict[str, float] = field(default_factory=dict)
+    """Verifier to weight for this source; empty means `reward.verifiers`."""
+
+
+@section
+class DataSection:
+    """What to train on."""
+
+    sources: tuple[DataSource, ...] = ()
+    """Sources, mixed in proportion to their sizes by a seeded shuffle."""
+    epochs: NonNegativeInt = 0
+    """Passes over the data; 0 means endless."""
+    shuffle: bool = True
+    """Shuffle each epoch anew, by the run's seed."""
+    template: str = "auto"
+    """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is."""
+    system_prompt: str = ""
+    """System message put before the prompt; needs a chat template."""
+    overlong: Literal["drop", "truncate", "error"] = "drop"
+    """What to do with a prompt that leaves no room for `rollout.max_tokens`."""
+
+
+@section
+class RolloutSection:
+    """How experience is made."""
+
+    engine: str = "vllm_inprocess"
+    """Inference engine: a file of actors/engines."""
+    engine_options: dict[str, Any] = field(default_factory=dict)
+    """The engine's own options."""
+    num_engines: Count = 1
+    """Rollout workers, one engine each."""
+    group_size: Count = 8
+    """G, rollouts per prompt."""
+    temperature: Positive = 1.0
+    """Sampling temperature; the learner divides its logits by the same."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling; 1 is off."""
+    top_k: NonNegativeInt = 0
+    """Top-k sampling; 0 is off."""
+    max_tokens: Count = 1024
+    """Longest response, in tokens."""
+    context_tokens: NonNegativeInt = 0
+    """Longest prompt plus response; 0 means the model's own context."""
+    max_groups_in_flight: Count = 64
+    """Groups one worker generates at a time."""
+    max_deaths: Count = 3
+    """A prompt under which engines died this often fails."""
+
+
+@section
+class RewardSection:
+    """How responses are judged."""
+
+    verifiers: dict[str, float] = field(default_factory=lambda: {"math": 1.0})
+    """Verifier to weight; the reward is the weighted sum."""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Per verifier, its own options."""
+    workers: Count = 2
+    """Killable processes in which verifiers run."""
+    deadline_s: Positive = 5.0
+    """Hard limit for one response; the process is killed beyond it."""
+    retries: NonNegativeInt = 1
+    """How often a call is tried again when a reward server died under it."""
+    on_failure: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Reward of a response that hung or crashed its verifier, or got a non-finite reward."""
+    control: Literal["none", "shuffle"] = "none"
+    """shuffle: permute the rewards within each group, the control of a claim of learning."""
+
+
+@section
+class ReplaySection:
+    """The shared buffer between generation and training."""
+
+    capacity: Count = 4096
+    """Most groups buffered and in flight at a time."""
+    surplus: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of a period's groups handed out beyond need; what is left over is thrown away."""
+
+
+@section
+class OptimizerSection:
+    """AdamW and its schedule."""
+
+    lr: Positive = 1e-6
+    """Peak learning rate."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.95,
+    )
+    """Adam's decay rates."""
+    eps: Positive = 1e-8
+    """Adam's epsilon."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay."""
+    clip_norm: NonNegative = 1.0
+    """Largest global gradient norm; 0 means no clipping."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after warm-up."""
+    min_lr: NonNegative = 0.0
+    """Floor of the cosine schedule."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of `run.max_steps` in which the rate rises linearly from 0."""
+
+
+@section
+class LearnerSection:
+    """How the learner computes a step."""
+
+    num_ranks: Count = 1
+    """DeepSpeed ranks."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    """ZeRO stage."""
+    batch_size: Count = 64
+    """Rollouts per learner step over all ranks (SFT: examples); a multiple of the group size."""
+    micro_batch_tokens: Count = 8192
+    """Most tokens in one forward pass; a longer rollout makes a micro-batch of its own."""
+    row_tokens: NonNegativeInt = 0
+    """Length of a packed row; 0 means one row per micro-batch. Short rows suit CPUs."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Precision of the learner."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    logprob_chunk_tokens: Count = 1024
+    """Response tokens whose logits exist at a time."""
+    max_skipped_in_a_row: Count = 5
+    """Stop after so many steps in a row with a non-finite loss or gradient."""
+
+
+@section
+class SyncSection:
+    """How weights reach the engines."""
+
+    interval: Count = 50
+    """L: learner steps between two publications; the buffer is cleared at each."""
+    transport: str = "object_store"
+    """How tensors travel: a file of oapl/weights."""
+    timeout_s: Positive = 600.0
+    """Longest wait for a publication to reach one engine, and for a batch."""
+    probe_sequences: Count = 8
+    """Sequences re-scored after each publication."""
+    probe_bound: NonNegative = 0.0
+    """Largest mean exp(|log-prob difference|); 0 means 1.001 if all is fp32, else 1.10."""
+
+
+@section
+class EvalSection:
+    """Evaluation at the start, at the end and in between."""
+
+    sources: tuple[DataSource, ...] = ()
+    """Evaluation sets; each is reported under its name."""
+    every_syncs: NonNegativeInt = 0
+    """Evaluate after every so many publications; 0 means only at start and end."""
+    num_samples: NonNegativeInt = 8
+    """Responses per problem."""
+    ks: tuple[Count, ...] = (1, 8)
+    """k of pass@k."""
+    temperature: Positive = 1.0
+    """Sampling temperature of the samples."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling; 1 is off."""
+    max_tokens: NonNegativeInt = 0
+    """Longest response; 0 means `rollout.max_tokens`."""
+    greedy: bool = True
+    """Answer each problem once more at temperature 0."""
+    threshold: float = 1.0
+    """Smallest reward that counts as right in pass@k and maj@n."""
+
+
+@section
+class CheckpointSection:
+    """When state is saved, and how a run goes on."""
+
+    every_syncs: NonNegativeInt = 1
+    """Save at every so many synchronisations; 0 means only when the run stops."""
+    max_minutes: NonNegative = 0.0
+    """Save also between synchronisations after so many minutes; 0 means never."""
+    keep: Count = 2
+    """Checkpoints kept."""
+    resume: str = "auto"
+    """auto: go on from the run folder's last checkpoint; never: refuse a folder that has one; or a
+    checkpoint's path."""
+
+
+@section
+class TrackingSection:
+    """Where metrics go."""
+
+    console: Literal["auto", "live", "plain", "off"] = "auto"
+    """live: a table that renews itself; plain: one line per report; auto: live on a terminal."""
+    console_every_s: Positive = 5.0
+    """Seconds between two plain lines."""
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """auto: online when logged in, else offline."""
+    wandb_project: str = "oapl"
+    """W&B project."""
+    rollout_groups_per_step: NonNegativeInt = 1
+    """Groups per learner step stored with text, rewards and verdicts."""
+
+
+@section
+class ClusterSection:
+    """Where processes run."""
+
+    mode: Literal["ray", "local"] = "ray"
+    """local: everything in this process, for a first look or a debugger."""
+    address: str = ""
+    """Ray cluster to join (`auto` finds it); empty starts one here."""
+    device: str = "cpu"
+    """Device of engines and learner: a file of oapl/devices."""
+    engine_threads: Count = 1
+    """CPU threads of one engine."""
+    learner_threads: Count = 1
+    """CPU threads of one learner rank."""
+    max_restarts: NonNegativeInt = 10
+    """How often a dead rollout worker or reward server is started again, each."""
+
+
+@section
+class RunConfig:
+    """A whole run. `oapl train recipe.toml sync.interval=50 optimizer.lr=1e-6`"""
+
+    run: RunSection = field(default_factory=RunSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    rollout: RolloutSection = field(default_factory=RolloutSection)
+    reward: RewardSection = field(default_factory=RewardSection)
+    replay: ReplaySection = field(default_factory=ReplaySection)
+    objective: dict[str, Any] = field(default_factory=lambda: {"name": "oapl"})
+    """`name`: a file of oapl/objectives; the other keys are that objective's own."""
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    learner: LearnerSection = field(default_factory=LearnerSection)
+    sync: SyncSection = field(default_factory=SyncSection)
+    eval: EvalSection = field(default_factory=EvalSection)
+    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
+    tracking: TrackingSection = field(default_factory=TrackingSection)
+    cluster: ClusterSection = field(default_factory=ClusterSection)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run.dir).expanduser().absolute() / self.run.name
+
+    @property
+    def groups_per_step(self) -> int:
+        return self.learner.batch_size // self.rollout.group_size

@@ -1,0 +1,34 @@
+"""The project's errors. Each is also an error of the standard library, so that a caller who knows
+nothing of oapl can still catch it."""
+
+
+class OaplError(Exception):
+    """Anything oapl raises on purpose."""
+
+
+class InputError(OaplError, ValueError):
+    """What a user wrote cannot work: names the value, the rule and the remedy. Exit code 2."""
+
+
+class DeadlineError(OaplError, TimeoutError):
+    """A wait ended without what it waited for: names who, for what, how long."""
+
+
+class WeightsError(OaplError, RuntimeError):
+    """A publication was incomplete, non-finite or of another model."""
+
+
+class ProbeError(OaplError, RuntimeError):
+    """Engine and learner disagree about log-probs at equal version."""
+
+
+class StaleError(OaplError, RuntimeError):
+    """A call came from a worker that was released, or carried another version."""
+
+
+class DivergedError(OaplError, ArithmeticError):
+    """Too many learner steps in a row had a non-finite loss or gradient."""
+
+
+class CheckpointError(OaplError, RuntimeError):
+    """A checkpoint is damaged or does not fit this run."""

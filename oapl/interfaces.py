@@ -1,0 +1,199 @@
+"""Who does what, as Protocols: the whole vocabulary between the packages.
+
+They describe *handles*: an `async` method may cross a process. A class behind a handle may be
+synchronous; `deploy.handles` makes up the difference. Every wait carries its deadline to the
+callee, which answers in time (`take`, `next_prompts`); nobody cancels a remote wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from oapl.records import (
+    Batch,
+    Credit,
+    CreditedGroup,
+    EvalAnswers,
+    Judgement,
+    LossInputs,
+    LossOutputs,
+    Metrics,
+    Probe,
+    ProbeReport,
+    Prompt,
+    Rollout,
+    Sampling,
+    ScoredGroup,
+    State,
+    StepMetrics,
+    Verdict,
+    WeightsVersion,
+    WorkerId,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PromptSource(Protocol):
+    """An ordered, seeded, resumable stream of draws. Lives inside the replay buffer's process."""
+
+    def next(self) -> Prompt | None:
+        """The next draw, or None when the data is exhausted."""
+
+    def state(self) -> State:
+        """The cursor, picklable."""
+
+    def restore(self, state: State) -> None: ...
+
+
+class Engine(Protocol):
+    """An inference engine that holds one version at a time."""
+
+    @property
+    def version(self) -> int:
+        """The learner step whose weights are loaded; -1 before the first load."""
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+        """One rollout. Ends with finish_reason `abort` when a load cuts it off.
+
+        Raises:
+            ValueError: The prompt does not fit the model's context.
+            RuntimeError: The engine failed; `rebuild` and load again.
+        """
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        """Abort what is in flight, take in the weights, clear caches, re-score the probe.
+
+        Raises:
+            WeightsError: The publication was incomplete, non-finite or of another model; the
+                engine has been rebuilt with its first weights and holds version -1.
+        """
+
+    async def rebuild(self) -> None:
+        """A fresh engine in the same process; holds version -1."""
+
+    def stats(self) -> Metrics:
+        """Counters since the last call."""
+
+    def close(self) -> None: ...
+
+
+class Scorer(Protocol):
+    """A reward server."""
+
+    async def score(self, tasks: Sequence[tuple[Prompt, Rollout]]) -> Sequence[Judgement]:
+        """One judgement per task, in order; each within the configured deadline."""
+
+    async def stats(self) -> Metrics: ...
+
+
+class Replay(Protocol):
+    """Prompt queue, in-flight draws and buffer: one consistent cut. See `oapl.replay`."""
+
+    async def next_prompts(
+        self, worker: WorkerId, version: int, limit: int, timeout_s: float
+    ) -> Sequence[Prompt]: ...
+
+    async def put(self, worker: WorkerId, group: ScoredGroup) -> str: ...
+
+    async def give_back(self, worker: WorkerId, prompt: Prompt, cause: str) -> None: ...
+
+    async def fail(self, worker: WorkerId, prompt: Prompt, cause: str) -> None: ...
+
+    async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None: ...
+
+    async def trained(self, ids: Sequence[str], step: int) -> None: ...
+
+    async def drop(self, ids: Sequence[str], reason: str) -> None: ...
+
+    async def advance(self, step: int) -> None: ...
+
+    async def release(self, worker: WorkerId) -> None: ...
+
+    async def snapshot(self) -> State: ...
+
+    async def stats(self) -> Metrics: ...
+
+
+class Worker(Protocol):
+    """A process that generates: an engine and the `collect` loop around it."""
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport: ...
+
+    async def run(self) -> None:
+        """Collect until `stop`."""
+
+    async def evaluate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
+    ) -> Sequence[EvalAnswers]: ...
+
+    async def stats(self) -> Metrics: ...
+
+    async def stop(self) -> None: ...
+
+
+class Trainer(Protocol):
+    """One rank of the learner. All ranks are called together."""
+
+    async def update(self, batch: Batch) -> Metrics:
+        """One learner step: forward, objective, backward, step (or skip when non-finite)."""
+
+    async def export(self, version: int) -> WeightsVersion | None:
+        """Gather the parameters and hand them to the WeightSender (rank 0 answers)."""
+
+    async def save(self, path: Path) -> None: ...
+
+    async def load(self, path: Path) -> None: ...
+
+    async def save_model(self, path: Path) -> None:
+        """Hugging Face safetensors, config and tokenizer, as transformers and vLLM load them."""
+
+    async def stats(self) -> Metrics: ...
+
+
+class WeightSender(Protocol):
+    """The learner's end of a transport; lives in the process of trainer rank 0."""
+
+    def send(
+        self, version: int, tensors: Iterator[tuple[str, Tensor]], probe: Probe
+    ) -> WeightsVersion: ...
+
+
+class WeightReceiver(Protocol):
+    """The engine's end of a transport."""
+
+    def receive(self, weights: WeightsVersion) -> Iterator[tuple[str, Tensor]]:
+        """The tensors in the order of `weights.specs`."""
+
+
+class Objective(Protocol):
+    """What is minimised. One file each in `oapl/objectives/`.
+
+    `needs` names what else the trainer must compute: `entropy`, `reference`, ...
+    """
+
+    needs: frozenset[str]
+
+    def credit(self, group: ScoredGroup) -> Credit: ...
+
+    def loss(self, inputs: LossInputs) -> LossOutputs: ...
+
+
+class Verifier(Protocol):
+    """Judges one response. Runs in a killable process. One file each in `verifiers/`."""
+
+    def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict: ...
+
+
+class Tracker(Protocol):
+    """Where metrics go: JSONL, console, W&B."""
+
+    def log(self, metrics: StepMetrics) -> None: ...
+
+    def message(self, text: str) -> None:
+        """One line for the person who watches."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,370 @@
+"""What flows through the system, one record per arrow of the architecture diagram.
+
+Invariants: every record is frozen; everything up to and including `Batch` is NumPy, tensors begin
+at `LossInputs`; a `Group` holds exactly one version (V* and the KL anchor rest on it); log-probs
+are in nats and float32. Shape letters: B rollouts, T tokens, R packed rows, N response tokens,
+G rollouts of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prompt:
+    """A question with its check.
+
+    Attributes:
+        id: Unique per draw, `source:index@epoch`.
+        attempt: How often this draw was handed out before (0 the first time).
+        text: The prompt as the engine sees it, chat template applied.
+        token_ids: int32 [T], what is sampled from.
+        verifiers: Verifier name to weight in the reward.
+        reference: Whatever the verifiers need: answer, puzzle entry, other columns.
+        source: Name of the data source.
+        question: The user's own words, before the template.
+        alone: A retry after a death runs with no other group on its engine.
+    """
+
+    id: str
+    text: str
+    token_ids: np.ndarray
+    verifiers: Mapping[str, float]
+    reference: Mapping[str, Any]
+    source: str
+    question: str = ""
+    attempt: int = 0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a rollout is drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rollout:
+    """One sampled response.
+
+    Attributes:
+        token_ids: int32 [T], the very ids that were sampled; EOS is the last one when it was
+            sampled, a truncated rollout has none.
+        inference_logprobs: float32 [T], ln pi_vllm of the distribution sampled from, nats.
+            None for text that nobody sampled (SFT).
+        finish_reason: `stop` (EOS), `length` (cut off), `abort` (a synchronisation).
+        text: The response decoded, special tokens left out.
+        first_version, last_version: Versions the engine reported at the first and last token.
+    """
+
+    token_ids: np.ndarray
+    inference_logprobs: np.ndarray | None
+    finish_reason: FinishReason
+    text: str
+    first_version: int
+    last_version: int
+
+    @property
+    def is_truncated(self) -> bool:
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one verifier said of one rollout.
+
+    Attributes:
+        kind: `accepted`, `wrong_answer`, `no_answer`, `timeout`, `crash`, `non_finite`, `error`...
+        reward: In the verifier's own range, before its weight.
+        detail: One line for a person.
+        seconds: Time the verifier took.
+    """
+
+    kind: str
+    reward: float
+    detail: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The reward of one rollout and the verdicts behind it, by verifier name.
+
+    `failure` is set when it was *our* fault that no verdict could be given (a dead server): such a
+    rollout has no reward, and its group fails.
+    """
+
+    reward: float
+    verdicts: Mapping[str, Verdict]
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """The G rollouts of one prompt, all sampled under one version.
+
+    Raises:
+        ValueError: A rollout began or ended under another version.
+    """
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    version: int
+    sampling: Sampling
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for rollout in self.rollouts:
+            if (rollout.first_version, rollout.last_version) != (self.version, self.version):
+                raise ValueError(
+                    f"group {self.prompt.id}: a rollout spans versions {rollout.first_version} to "
+                    f"{rollout.last_version}, but a group is sampled under one version "
+                    f"({self.version}); V* would mix policies"
+                )
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens of all rollouts."""
+        return sum(len(rollout.token_ids) for rollout in self.rollouts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredGroup:
+    """A group with its rewards: float32 [G], and per rollout the verdicts by verifier name."""
+
+    group: Group
+    rewards: np.ndarray
+    verdicts: tuple[Mapping[str, Verdict], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Credit:
+    """What an objective makes of a scored group: a number per rollout, or a reason to drop it.
+
+    Attributes:
+        values: float32 [G]; OAPL's r - V*, GRPO's advantage.
+        metrics: Per-group numbers to report, e.g. `oapl/v_star`.
+        dropped: Name of the filter that dropped the group, None when it is kept.
+    """
+
+    values: np.ndarray
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    dropped: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CreditedGroup:
+    """A kept group in the buffer: what `Replay.take` leases to the learner."""
+
+    scored: ScoredGroup
+    credit: Credit
+
+    @property
+    def id(self) -> str:
+        return self.scored.group.prompt.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MicroBatch:
+    """R packed rows of T tokens; sequences in a row do not attend to one another.
+
+    Attributes:
+        token_ids: int64 [R, T].
+        positions: int64 [R, T], restarting at 0 where a sequence begins.
+        response_mask: bool [R, T], True exactly on sampled tokens (EOS included when sampled).
+        rollout_index: int64 [R, T], which of the B rollouts a token belongs to; -1 is padding.
+        inference_logprobs: float32 [R, T], 0 outside the response.
+        credit, reward: float32 [B].
+        lag: int64 [B], learner steps between the rollout's version and the batch.
+        group_index: int64 [B], which group of the batch a rollout belongs to.
+    """
+
+    token_ids: np.ndarray
+    positions: np.ndarray
+    response_mask: np.ndarray
+    rollout_index: np.ndarray
+    inference_logprobs: np.ndarray
+    credit: np.ndarray
+    reward: np.ndarray
+    lag: np.ndarray
+    group_index: np.ndarray
+
+    @property
+    def num_rollouts(self) -> int:
+        return len(self.credit)
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, prompts included, padding left out."""
+        return int((self.rollout_index >= 0).sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """One learner step's rollouts for one rank, in micro-batches.
+
+    Attributes:
+        step: Learner steps made before this batch.
+        temperature: What the rollouts were sampled at; the learner divides its logits by it.
+        global_rollouts, global_tokens: Rollouts and response tokens of the batch over *all* ranks:
+            the denominators of every mean.
+    """
+
+    micro_batches: tuple[MicroBatch, ...]
+    step: int
+    temperature: float
+    global_rollouts: int
+    global_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LossInputs:
+    """What an objective sees of one micro-batch: N response tokens of B rollouts.
+
+    Attributes:
+        step: Learner steps made before this batch.
+        logprobs: float32 [N], ln pi of the sampled tokens; carries the gradient.
+        inference_logprobs: float32 [N], ln pi_vllm of the same tokens.
+        rollout_index: int64 [N], which of the B rollouts a token belongs to.
+        credit, lag: float32 [B] and int64 [B].
+        global_rollouts, global_tokens: Denominators over the whole global batch.
+        entropy: float32 [N], nats, no gradient; None when it was not asked for.
+    """
+
+    step: int
+    logprobs: Tensor
+    inference_logprobs: Tensor
+    rollout_index: Tensor
+    credit: Tensor
+    lag: Tensor
+    global_rollouts: int
+    global_tokens: int
+    entropy: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LossOutputs:
+    """The micro-batch's share of the loss, and what to report.
+
+    Attributes:
+        loss: Scalar; summed over the micro-batches of all ranks it is the loss of the batch.
+        metrics: Name to a detached 1-D tensor of per-token or per-rollout numbers. A plain name is
+            reported as its mean over the global batch; a name that ends in `_*` as `_mean`,
+            `_std`, `_min` and `_max`.
+    """
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMetrics:
+    """One line of metrics: the learner step (x axis) and a flat table of numbers."""
+
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probe:
+    """Sequences on which engine and learner must agree.
+
+    Attributes:
+        token_ids: Per sequence int32 [T].
+        logprobs: Per sequence float32 [T - 1], the learner's ln pi of tokens 1 to T - 1.
+    """
+
+    token_ids: tuple[np.ndarray, ...]
+    logprobs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name, shape and dtype (torch's name, `float32`) of one published tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WeightsVersion:
+    """A published policy: what it is and where to fetch it.
+
+    Attributes:
+        version: The learner step whose weights these are.
+        specs: Every tensor, in the order sent. Tied tensors are listed once.
+        num_bytes: Bytes of the published tensors.
+        digest: SHA-256 over names and contents.
+        transport: Name of the transport file.
+        location: What that transport's receiver needs.
+        probe: What the engine must reproduce after loading.
+    """
+
+    version: int
+    specs: tuple[TensorSpec, ...]
+    num_bytes: int
+    digest: str
+    transport: str
+    location: Any
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """How far the engine is from the learner at equal version.
+
+    Attributes:
+        version: The version that was probed.
+        ratio: Mean of exp(|learner - engine|) over the probe's tokens; 1 is perfect.
+        max_difference: Largest |learner - engine|, nats.
+        num_tokens: Tokens compared.
+        load_s: Seconds from the start of the pause to the end of the load.
+    """
+
+    version: int
+    ratio: float
+    max_difference: float
+    num_tokens: int
+    load_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerId:
+    """Who asks: the worker's index and how often it was restarted (its incarnation)."""
+
+    index: int
+    incarnation: int = 0
+
+    def __str__(self) -> str:
+        return f"worker {self.index}.{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvalAnswers:
+    """The judged rollouts of one evaluation prompt; `greedy` is the temperature-0 one."""
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    judgements: tuple[Judgement, ...]
+    greedy: Rollout | None = None
+    greedy_judgement: Judgement | None = None
+
+
+Metrics = dict[str, float]
+State = dict[str, Any]
+Prompts = Sequence[Prompt]
