@@ -14,6 +14,10 @@ class DeadlineError(OaplError, TimeoutError):
     """A wait ended without what it waited for: names who, for what, how long."""
 
 
+class EngineError(OaplError, RuntimeError):
+    """The inference engine failed; it must be rebuilt and loaded again."""
+
+
 class WeightsError(OaplError, RuntimeError):
     """A publication was incomplete, non-finite or of another model."""
 

@@ -1,0 +1,58 @@
+# Two commands matter: `make quickstart` and `make test`. Both make .venv from pinned lists.
+PYTHON ?= python3.11
+VENV ?= .venv
+SEED ?= 0
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+PINS = deploy/requirements
+CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
+
+.PHONY: install quickstart test lint types ci control learning bench clean
+
+quickstart: $(VENV)/.cpu
+	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
+
+test: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+ci: lint types test
+
+# The quickstart with rewards shuffled within each group: what is gained without a signal.
+control: $(VENV)/.cpu
+	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED) run.name=control-$(SEED) reward.control=shuffle
+
+# Minutes of training over many seeds; the figures behind the learning test's bar.
+learning: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.learning.seeds
+
+# Ratios against the raw engine and the plain training loop, in one run.
+bench: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.bench
+
+install: $(VENV)/.cpu
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.cpu: $(CPU_PINS) pyproject.toml | $(VENV)/bin/python
+	@$(VENV)/bin/python -c "import torch" 2>/dev/null || [ -n "$(CUDA_TORCH)" ] || \
+		$(VENV)/bin/python $(PINS)/check_torch.py
+	@$(VENV)/bin/python -c "import torch" 2>/dev/null || $(PIP) install -r $(PINS)/cpu-torch.txt
+	@echo "installing the pinned CPU set into $(VENV) (about 3 GB, a few minutes)"
+	@$(PIP) install --no-deps -r $(PINS)/cpu.txt
+	@$(PIP) install --no-deps --no-build-isolation -r $(PINS)/cpu-source.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.cpu $(PINS)/dev.txt
+	@$(PIP) install --no-deps -r $(PINS)/dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

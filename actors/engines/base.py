@@ -1,0 +1,104 @@
+"""What every engine needs beside its library: seeds, the model's parameter list, what fits, the
+comparison with the learner, counters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from oapl.config import RunConfig
+from oapl.records import Metrics, Probe, ProbeReport, Prompt, Sampling
+
+
+def engine_seed(run_seed: int, index: int, builds: int) -> int:
+    """A seed per engine and per build of it: with equal seeds engines draw identical samples."""
+    return int(np.random.SeedSequence([run_seed, index, builds]).generate_state(1)[0] >> 1)
+
+
+def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter of the model under its Hugging Face name, tied ones once; no weights read."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    trust = config.model.trust_remote_code
+    model_config = AutoConfig.from_pretrained(config.model.path, trust_remote_code=trust)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config, trust_remote_code=trust)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def check_fits(prompt: Prompt, sampling: Sampling, context: int, vocabulary: int) -> None:
+    """Refuse what the engine could only answer by cutting it short.
+
+    Raises:
+        ValueError: Empty, a token the model does not know, or longer than the context.
+    """
+    length = len(prompt.token_ids)
+    if length == 0:
+        raise ValueError(f"prompt {prompt.id} is empty")
+    if sampling.max_tokens < 1:
+        raise ValueError(f"max_tokens is {sampling.max_tokens}, at least 1 is needed")
+    if length + sampling.max_tokens > context:
+        raise ValueError(
+            f"prompt {prompt.id} has {length} tokens; with max_tokens {sampling.max_tokens} that "
+            f"is more than the context of {context}"
+        )
+    low, high = int(prompt.token_ids.min()), int(prompt.token_ids.max())
+    if low < 0 or high >= vocabulary:
+        raise ValueError(
+            f"prompt {prompt.id} has token {low if low < 0 else high}, but the vocabulary ends "
+            f"at {vocabulary - 1}: it was made with another tokenizer"
+        )
+
+
+def compare(probe: Probe, engine: Sequence[np.ndarray], version: int, load_s: float) -> ProbeReport:
+    """How far the engine's log-probs are from the learner's.
+
+    Args:
+        probe: What the learner found.
+        engine: Per sequence float32 [S], the engine's ln pi of tokens 1 to S; S may be shorter
+            than the learner's where the context ends.
+        version: The version compared.
+        load_s: To report along.
+
+    Returns:
+        Means over the compared tokens; a non-finite engine gives a NaN ratio, an empty probe 1.
+    """
+    parts = [
+        ours[: len(theirs)] - theirs for ours, theirs in zip(probe.logprobs, engine, strict=True)
+    ]
+    differences = np.abs(np.concatenate([np.zeros(0), *parts], dtype=np.float64))
+    if not len(differences):
+        return ProbeReport(
+            version=version, ratio=1.0, max_difference=0.0, num_tokens=0, load_s=load_s
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = float(np.exp(differences).mean())
+    return ProbeReport(
+        version=version,
+        ratio=ratio,
+        max_difference=float(differences.max()),
+        num_tokens=len(differences),
+        load_s=load_s,
+    )
+
+
+class Counters:
+    """Sums since the last look, added to and read from different threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sums: Metrics = {}
+
+    def add(self, amounts: Mapping[str, float]) -> None:
+        with self._lock:
+            for name, amount in amounts.items():
+                self._sums[name] = self._sums.get(name, 0.0) + amount
+
+    def take(self) -> Metrics:
+        """The sums, which start again at 0."""
+        with self._lock:
+            sums, self._sums = self._sums, {}
+        return sums

@@ -1,0 +1,249 @@
+"""RolloutWorker: an engine, a scorer, a replay handle, and the `collect` loop around them.
+
+Invariants: `collect` only ever runs with a version whose probe was within the bound; loads,
+evaluations and recoveries exclude one another, so nothing is evaluated under two versions; after an
+engine fault the engine is rebuilt with the weights it held, once: a second fault soon after is not
+bad luck, and ends the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from actors import scoring
+from actors.engines.base import Counters
+from oapl import loops, plugins
+from oapl.config import RunConfig
+from oapl.errors import EngineError, ProbeError
+from oapl.interfaces import Engine, Replay, Scorer
+from oapl.records import (
+    EvalAnswers,
+    Judgement,
+    Metrics,
+    ProbeReport,
+    Prompt,
+    Rollout,
+    Sampling,
+    WeightsVersion,
+    WorkerId,
+)
+
+EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
+"""Mean exp(|log-prob difference|): all fp32; else; and where it is worth a look."""
+FAULT_WINDOW_S = 60.0
+"""Two engine faults within this time are one too many."""
+
+
+def build(
+    config: RunConfig,
+    *,
+    index: int,
+    incarnation: int,
+    scorers: Sequence[Scorer],
+    replay: Replay,
+) -> RolloutWorker:
+    """The worker with its engine, in the process that shall hold them. Version -1."""
+    engines = plugins.load("actors.engines", config.rollout.engine, "rollout.engine")
+    transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
+    engine = engines.build(
+        config, receiver=transport.build_receiver(config), index=index, incarnation=incarnation
+    )
+    return RolloutWorker(
+        config,
+        worker=WorkerId(index=index, incarnation=incarnation),
+        engine=engine,
+        scorer=scoring.build(config, scorers),
+        replay=replay,
+    )
+
+
+def probe_bound(config: RunConfig) -> float:
+    """The largest mean exp(|difference|) between engine and learner that is accepted."""
+    exact = config.model.dtype == "float32" and config.learner.precision == "fp32"
+    return config.sync.probe_bound or (EXACT_BOUND if exact else MIXED_BOUND)
+
+
+class RolloutWorker:
+    """See `oapl.interfaces.Worker`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        worker: WorkerId,
+        engine: Engine,
+        scorer: Scorer,
+        replay: Replay,
+    ) -> None:
+        self._config = config
+        self._id = worker
+        self._engine = engine
+        self._scorer = scorer
+        self._replay = replay
+        self._bound = probe_bound(config)
+        self._lock = asyncio.Lock()
+        self._stop = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self._held: tuple[WeightsVersion, ProbeReport] | None = None
+        self._recoveries = 0
+        self._last_fault = float("-inf")
+        self._counters = Counters()
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        """Take in a publication and check it against the learner.
+
+        Returns:
+            The probe's report; of the version held when `weights` is older.
+
+        Raises:
+            WeightsError: The publication cannot be loaded; the worker holds no version.
+            ProbeError: Engine and learner disagree, even after a rebuild.
+        """
+        async with self._lock:
+            if self._held and weights.version < self._held[0].version:
+                self._counters.add({"weights/skipped_loads": 1})
+                return self._held[1]
+            return await self._load(weights)
+
+    async def run(self) -> None:
+        """Collect under each version that is loaded, until `stop`.
+
+        Raises:
+            EngineError: The engine failed twice in quick succession.
+        """
+        rollout = self._config.rollout
+        sampling = Sampling(
+            temperature=rollout.temperature,
+            top_p=rollout.top_p,
+            top_k=rollout.top_k,
+            max_tokens=rollout.max_tokens,
+        )
+        while await self._next_version():
+            recoveries = self._recoveries
+            try:
+                await loops.collect(
+                    self._id,
+                    engine=self._engine,
+                    scorer=self._scorer,
+                    replay=self._replay,
+                    sampling=sampling,
+                    group_size=rollout.group_size,
+                    max_groups_in_flight=rollout.max_groups_in_flight,
+                    stop=self._stop,
+                )
+            except EngineError as error:
+                if not self._stop.is_set():
+                    await self._recover(error, recoveries)
+
+    async def evaluate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
+    ) -> list[EvalAnswers]:
+        """Answer and judge each prompt `num_samples` times, and once at temperature 0 if asked.
+
+        Everything is in flight at once; no load comes between.
+
+        Raises:
+            EngineError: The engine failed twice in quick succession.
+        """
+        while True:
+            recoveries = self._recoveries
+            try:
+                async with self._lock:
+                    return await asyncio.gather(
+                        *(self._answer(one, sampling, num_samples, greedy) for one in prompts)
+                    )
+            except EngineError as error:
+                await self._recover(error, recoveries)
+
+    async def stats(self) -> Metrics:
+        """Sums since the last call: the engine's, the scorer's and our own."""
+        return {
+            **self._engine.stats(),
+            **(await self._scorer.stats()),
+            **self._counters.take(),
+        }
+
+    async def stop(self) -> None:
+        """End `run` and the engine; what is in flight goes back to replay."""
+        self._stop.set()
+        await asyncio.to_thread(self._engine.close)
+
+    async def _next_version(self) -> bool:
+        """Wait until a version is loaded that was not collected under yet; False means stop.
+
+        Without a deadline of its own: how long a period lasts is the learner's affair, and whoever
+        ends the run calls `stop`.
+        """
+        waits = [asyncio.create_task(event.wait()) for event in (self._loaded, self._stop)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._loaded.clear()
+        return not self._stop.is_set()
+
+    async def _load(self, weights: WeightsVersion) -> ProbeReport:
+        """Load under the lock; an engine out of bounds is rebuilt once."""
+        self._held = None
+        report = await self._engine.load(weights)
+        if not report.ratio <= self._bound:  # NaN is out of bounds too
+            self._counters.add({"faults/probe_failures": 1})
+            await self._engine.rebuild()
+            report = await self._engine.load(weights)
+        if not report.ratio <= self._bound:
+            await self._engine.rebuild()
+            raise ProbeError(
+                f"{self._id}: engine and learner disagree about version {report.version}: mean "
+                f"exp(|log-prob difference|) is {report.ratio:.6g} over {report.num_tokens} tokens "
+                f"(largest difference {report.max_difference:.3g} nats), the bound is "
+                f"{self._bound:g}; a rebuilt engine says the same. Compare model.dtype with "
+                f"learner.precision, or raise sync.probe_bound if the difference is known"
+            )
+        self._counters.add({"faults/probe_warnings": report.ratio > WARNING})
+        self._held = weights, report
+        self._loaded.set()
+        return report
+
+    async def _recover(self, error: EngineError, recoveries: int) -> None:
+        """Rebuild the engine and load what it held, unless somebody has since.
+
+        Raises:
+            EngineError: `error`, when the last fault was a moment ago.
+        """
+        async with self._lock:
+            if recoveries != self._recoveries:
+                return
+            now = time.monotonic()
+            self._counters.add({"faults/engine": 1})
+            if now - self._last_fault < FAULT_WINDOW_S:
+                raise error
+            self._last_fault = now
+            self._recoveries += 1
+            held = self._held
+            await self._engine.rebuild()
+            if held:
+                await self._load(held[0])
+
+    async def _answer(
+        self, prompt: Prompt, sampling: Sampling, num_samples: int, greedy: bool
+    ) -> EvalAnswers:
+        draws = [sampling] * num_samples
+        if greedy:
+            draws.append(replace(sampling, temperature=0.0, top_p=1.0, top_k=0))
+        answers = await asyncio.gather(*(self._judged(prompt, draw) for draw in draws))
+        best = answers.pop() if greedy else (None, None)
+        return EvalAnswers(
+            prompt=prompt,
+            rollouts=tuple(rollout for rollout, _ in answers),
+            judgements=tuple(judgement for _, judgement in answers),
+            greedy=best[0],
+            greedy_judgement=best[1],
+        )
+
+    async def _judged(self, prompt: Prompt, sampling: Sampling) -> tuple[Rollout, Judgement]:
+        rollout = await self._engine.generate(prompt, sampling)
+        return rollout, (await self._scorer.score([(prompt, rollout)]))[0]

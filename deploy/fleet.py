@@ -1,0 +1,254 @@
+"""The rollout workers of a run: started, given weights, watched, restarted when they die.
+
+Invariants: a worker collects only after it has loaded the published weights that are current when
+it asks; what a dead one had in flight goes back to replay before its successor starts; the run
+goes on while one worker lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deploy.processes import Process, Processes
+from oapl.config import RunConfig
+from oapl.errors import DeadlineError, OaplError, ProbeError
+from oapl.interfaces import Replay, Scorer
+from oapl.loops import evaluate
+from oapl.records import (
+    EvalAnswers,
+    Metrics,
+    ProbeReport,
+    Prompt,
+    Sampling,
+    WeightsVersion,
+    WorkerId,
+)
+from oapl.waiting import within
+
+STATS_TIMEOUT_S = 30.0
+EVALUATION_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker's place: who holds it now, and which version that one has loaded."""
+
+    index: int
+    incarnation: int
+    process: Process
+    version: int = -1
+
+    @property
+    def id(self) -> WorkerId:
+        return WorkerId(index=self.index, incarnation=self.incarnation)
+
+
+class Fleet:
+    """Owns the worker processes.
+
+    Attributes:
+        failed: Set to an exception when no worker is left, or engine and learner disagree.
+        restarts: Workers started again so far.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        processes: Processes,
+        replay: Replay,
+        scorers: Sequence[Scorer],
+        note: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._processes = processes
+        self._replay = replay
+        self._scorers = tuple(scorers)
+        self._note = note
+        self._members: dict[int, Member] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._weights: WeightsVersion | None = None
+        self._report: ProbeReport | None = None
+        self._changed = asyncio.Condition()
+        self._stopping = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.restarts = 0
+
+    def start(self) -> None:
+        """Begin to start the workers; they join as they are ready."""
+        for index in range(self._config.rollout.num_engines):
+            self._tasks.append(asyncio.create_task(self._keep_alive(index)))
+
+    async def start_idle(self) -> None:
+        """Start the workers with the model's own weights, for evaluation alone: no collecting."""
+        count = self._config.rollout.num_engines
+        await asyncio.gather(*(self._start_member(index, 0) for index in range(count)))
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        """Give `weights` to every worker; return when the first one holds them.
+
+        The others load on their own time and join late; none collects with older weights, because
+        replay no longer serves their version.
+
+        Raises:
+            DeadlineError: No worker took them within `sync.timeout_s`.
+        """
+        self._weights, self._report = weights, None
+        for member in self._members.values():
+            self._tasks.append(asyncio.create_task(self._load_quietly(member)))
+        self._tasks = [task for task in self._tasks if not task.done()]
+
+        async def first() -> ProbeReport:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._report is not None)
+                assert self._report is not None
+                return self._report
+
+        what = f"one of {self._config.rollout.num_engines} workers to load {weights.version}"
+        return await within(self._config.sync.timeout_s, first(), what)
+
+    async def evaluate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
+    ) -> list[EvalAnswers]:
+        """Answer and judge `prompts` on every worker that holds the current version."""
+        for attempt in range(1, EVALUATION_ATTEMPTS + 1):
+            handles = [member.process.handle for member in self._current()]
+            try:
+                return await evaluate(
+                    handles, prompts, sampling=sampling, num_samples=num_samples, greedy=greedy
+                )
+            except Exception as error:
+                if attempt == EVALUATION_ATTEMPTS or isinstance(error, OaplError):
+                    raise
+                self._note(f"evaluation interrupted ({_one_line(error)}); once more")
+                await self._await_current()
+        raise AssertionError("unreachable")
+
+    async def stats(self) -> Metrics:
+        """Counters of all workers since the last call, summed."""
+        total: Metrics = {}
+        for member in list(self._members.values()):
+            try:
+                stats = await within(
+                    STATS_TIMEOUT_S, member.process.handle.stats(), f"counters of {member.id}"
+                )
+            except DeadlineError as error:
+                self._note(f"{error}; killing it")
+                await self._processes.kill(member.process)
+                continue
+            except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
+                self._note(f"no counters from {member.id}: {_one_line(error)}")
+                continue
+            for name, value in stats.items():
+                total[name] = total.get(name, 0.0) + value
+        return total
+
+    async def stop(self) -> None:
+        """Let every worker end its loop; what is in flight is aborted."""
+        self._stopping = True
+        await asyncio.gather(
+            *(
+                within(STATS_TIMEOUT_S, member.process.handle.stop(), f"{member.id} to stop")
+                for member in self._members.values()
+            ),
+            return_exceptions=True,
+        )
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_alive(self, index: int) -> None:
+        """Start worker `index`, and start it again each time it dies."""
+        for incarnation in range(self._config.cluster.max_restarts + 1):
+            try:
+                member = await self._start_member(index, incarnation)
+                await self._load(member)
+                await member.process.handle.run()
+                return
+            except ProbeError as error:
+                self._fail(error)
+                return
+            except Exception as error:  # noqa: BLE001  whatever killed it, it is started again
+                if self._stopping:
+                    return
+                self.restarts += 1
+                self._note(f"worker {index}.{incarnation} died ({_one_line(error)}); restarting")
+                await self._bury(index, incarnation)
+        if not self._members:
+            limit = self._config.cluster.max_restarts
+            self._fail(
+                OaplError(
+                    f"every rollout worker died more than {limit} times (cluster.max_restarts); "
+                    f"see {self._config.folder / 'logs'}"
+                )
+            )
+
+    async def _start_member(self, index: int, incarnation: int) -> Member:
+        process = await self._processes.start(
+            "worker",
+            f"worker-{index}.{incarnation}",
+            index=index,
+            incarnation=incarnation,
+            scorer=self._scorers,
+            replay=self._replay,
+        )
+        self._members[index] = Member(index, incarnation, process)
+        return self._members[index]
+
+    async def _bury(self, index: int, incarnation: int) -> None:
+        member = self._members.pop(index, None)
+        if member is not None:
+            await self._processes.kill(member.process)
+        await self._replay.release(WorkerId(index=index, incarnation=incarnation))
+
+    async def _load(self, member: Member) -> None:
+        """Bring a worker to the version that is current when the load ends."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._weights is not None)
+        while self._weights is not None and member.version < self._weights.version:
+            weights = self._weights
+            report = await within(
+                self._config.sync.timeout_s,
+                member.process.handle.load(weights),
+                f"{member.id} to load version {weights.version}",
+            )
+            async with self._changed:
+                member.version = report.version
+                if report.version == self._weights.version:
+                    self._report = report
+                self._changed.notify_all()
+
+    async def _load_quietly(self, member: Member) -> None:
+        async with self._changed:
+            self._changed.notify_all()  # wakes a worker that waits for the first weights
+        if member.version < 0:
+            return  # _keep_alive is about to load
+        try:
+            await self._load(member)
+        except ProbeError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  a worker without the weights is of no use
+            self._note(f"{member.id} did not load: {_one_line(error)}; killing it")
+            await self._processes.kill(member.process)
+
+    def _current(self) -> list[Member]:
+        version = self._weights.version if self._weights else -1
+        return [member for member in self._members.values() if member.version == version]
+
+    async def _await_current(self) -> None:
+        async def some() -> None:
+            async with self._changed:
+                await self._changed.wait_for(self._current)
+
+        await within(self._config.sync.timeout_s, some(), "a worker with the current weights")
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

@@ -1,0 +1,101 @@
+"""One calling convention, `await x.method(...)`, for objects here and objects in Ray actors.
+
+What cannot be pickled (an engine, a tokenizer) is made in the process that owns it, so an actor is
+started from the dotted name of a `build(config, **handles)` function. A synchronous object lives
+on one thread of its own (here) or on its actor's main thread (Ray), which is what collectives and
+signal-based timeouts want; an object with `async` methods lives on its process's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from oapl import plugins
+from oapl.config import RunConfig
+
+
+class LocalHandle:
+    """Calls an object of this process; its synchronous methods run on one thread of its own."""
+
+    def __init__(self, target: Any, thread: ThreadPoolExecutor | None = None) -> None:
+        self._target = target
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix=type(target).__name__)
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        method = getattr(self._target, name)
+        if inspect.iscoroutinefunction(method):
+            return method
+        return partial(self._call, method)
+
+    async def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(method, *args, **kwargs))
+
+
+class RayHandle:
+    """Calls an object inside a Ray actor; can be sent to other actors."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return partial(self._call, name)
+
+    async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return await self._actor.call.options(name=method).remote(method, args, kwargs)
+
+    def __reduce__(self) -> tuple[type[RayHandle], tuple[Any]]:
+        return RayHandle, (self._actor,)
+
+
+class AsyncHost:
+    """A Ray actor around an object with `async` methods: calls interleave on one event loop."""
+
+    def __init__(self, build: str, config: RunConfig, log: str, kwargs: Mapping[str, Any]) -> None:
+        _redirect_output(log)
+        self._target = plugins.resolve(build)(config, **kwargs)
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+    async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        answer = getattr(self._target, method)(*args, **kwargs)
+        return await answer if inspect.isawaitable(answer) else answer
+
+
+class SyncHost:
+    """A Ray actor around a synchronous object: one call at a time, on the main thread."""
+
+    def __init__(self, build: str, config: RunConfig, log: str, kwargs: Mapping[str, Any]) -> None:
+        _redirect_output(log)
+        self._target = plugins.resolve(build)(config, **kwargs)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return getattr(self._target, method)(*args, **kwargs)
+
+
+def _redirect_output(log: str) -> None:
+    """Send the process's standard output and error, C libraries' included, to the run folder."""
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

@@ -1,0 +1,169 @@
+"""Starts the processes of a run, on Ray or in this process, behind one small interface.
+
+Environment variables come from the device, engine and DeepSpeed files, so that they stand before
+torch or vLLM is imported. On Ray every process writes its own log file under the run folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from deploy.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
+from oapl import plugins
+from oapl.config import RunConfig
+from oapl.devices.cpu import Role
+from oapl.errors import DeadlineError, InputError
+from oapl.waiting import within
+
+START_TIMEOUT_S = 300.0
+BUILDERS: dict[Role, str] = {
+    "replay": "deploy.program:build_replay",
+    "reward": "reward_server.server:build",
+    "worker": "actors.worker:build",
+    "trainer": "learner.trainer:build",
+}
+
+
+@dataclass(slots=True)
+class Process:
+    """A running object: its handle, the operating system's process id, and the Ray actor if any."""
+
+    name: str
+    handle: Any
+    pid: int
+    actor: Any = None
+
+
+class Processes(Protocol):
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process: ...
+
+    async def kill(self, process: Process) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def connect(config: RunConfig) -> Processes:
+    """The launcher that `cluster.mode` names."""
+    return RayProcesses(config) if config.cluster.mode == "ray" else LocalProcesses(config)
+
+
+def environment(config: RunConfig, role: Role) -> dict[str, str]:
+    """Variables for a process of this role, of its device and of the library inside it."""
+    variables = dict(_device(config).environment(config, role))
+    if role == "worker":
+        engine = plugins.load("actors.engines", config.rollout.engine, "rollout.engine")
+        variables |= engine.environment(config)
+    if role == "trainer":
+        variables |= plugins.resolve("learner.deepspeed:environment")(config)
+    return variables
+
+
+def _device(config: RunConfig) -> Any:
+    return plugins.load("oapl.devices", config.cluster.device, "cluster.device")
+
+
+class LocalProcesses:
+    """Everything in this process; for a first look, a debugger and tests."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._started: list[Process] = []
+        for role in ("worker", "trainer"):
+            for key, value in environment(config, role).items():  # type: ignore[arg-type]
+                os.environ.setdefault(key, value)
+
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
+        thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        build = plugins.resolve(BUILDERS[role])
+        loop = asyncio.get_running_loop()
+        target = await loop.run_in_executor(thread, lambda: build(self._config, **kwargs))
+        process = Process(name, LocalHandle(target, thread), os.getpid(), None)
+        self._started.append(process)
+        return process
+
+    async def kill(self, process: Process) -> None:
+        with contextlib.suppress(AttributeError):
+            await process.handle.close()
+        if process in self._started:
+            self._started.remove(process)
+
+    async def close(self) -> None:
+        for process in reversed(self._started.copy()):
+            await self.kill(process)
+
+
+class RayProcesses:
+    """Ray actors, on a cluster that is joined or started here."""
+
+    def __init__(self, config: RunConfig) -> None:
+        import ray
+
+        self._config = config
+        self._ray = ray
+        self._own = not ray.is_initialized()
+        if self._own:
+            _init_ray(config)
+        self._started: list[Process] = []
+
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
+        host = SyncHost if role == "trainer" else AsyncHost
+        options: dict[str, Any] = dict(_device(self._config).resources(role))
+        options["runtime_env"] = {"env_vars": environment(self._config, role)}
+        if role == "reward":  # its state is nothing but counters: Ray restarts it where it was
+            options["max_restarts"] = self._config.cluster.max_restarts
+        log = str(self._config.folder / "logs" / f"{name}.log")
+        actor = (
+            self._ray.remote(host)
+            .options(**options)
+            .remote(BUILDERS[role], self._config, log, kwargs)
+        )
+        try:
+            pid = await within(START_TIMEOUT_S, actor.pid.remote(), f"{name} to start")
+        except DeadlineError:
+            self._ray.kill(actor)
+            raise
+        process = Process(name, RayHandle(actor), pid, actor)
+        self._started.append(process)
+        return process
+
+    async def kill(self, process: Process) -> None:
+        self._ray.kill(process.actor)
+        if process in self._started:
+            self._started.remove(process)
+
+    async def close(self) -> None:
+        for process in self._started.copy():
+            await self.kill(process)
+        if self._own:
+            self._ray.shutdown()
+
+
+def _init_ray(config: RunConfig) -> None:
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if config.cluster.address:
+        try:
+            ray.init(address=config.cluster.address, **quiet)
+        except ConnectionError as error:
+            raise InputError(
+                f"cluster.address = {config.cluster.address!r}: no Ray cluster answers there; "
+                "start one with `ray start --head`, or leave cluster.address empty"
+            ) from error
+        return
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, 2),
+        include_dashboard=False,
+        object_store_memory=512 * 2**20,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )

@@ -1,0 +1,321 @@
+"""A run from configuration to trained model: places, starts, watches and stops everything.
+
+from oapl import RunConfig
+from deploy.program import train
+outcome = train(RunConfig(model={"path": "my-model"}, ...))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from actors import prompts
+from actors.tokenizer import load_tokenizer
+from deploy import folders
+from deploy.examiner import Examiner
+from deploy.fleet import Fleet
+from deploy.preflight import preflight
+from deploy.processes import Process, Processes, connect
+from learner.group import LearnerGroup
+from oapl import tracking
+from oapl.config import RunConfig
+from oapl.errors import InputError
+from oapl.loops import learn
+from oapl.objectives.base import build as build_objective
+from oapl.objectives.base import shuffled
+from oapl.records import Metrics
+from oapl.replay import ReplayBuffer
+from oapl.waiting import within
+
+CLOSE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: The run folder; the trained model lies under `model/`.
+        step: Learner steps made.
+        signal: Number of the signal that stopped it, 0 when it was done.
+        before, after: Evaluations at the start and at the end.
+        phases: Seconds by phase.
+    """
+
+    folder: Path
+    step: int
+    signal: int = 0
+    before: Metrics = field(default_factory=dict)
+    after: Metrics = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+def build_replay(config: RunConfig) -> ReplayBuffer:
+    """The replay buffer, composed in its own process of prompts and the objective's credit."""
+    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+    objective = build_objective(config.objective)
+    if config.reward.control == "shuffle":
+        objective = shuffled(objective, config.run.seed)
+    return ReplayBuffer(
+        prompts.build(config, tokenizer),
+        objective.credit,
+        groups_per_step=config.groups_per_step,
+        interval=config.sync.interval,
+        max_steps=config.run.max_steps,
+        capacity=config.replay.capacity,
+        group_size=config.rollout.group_size,
+        surplus=config.replay.surplus,
+        max_deaths=config.rollout.max_deaths,
+    )
+
+
+def train(config: RunConfig) -> Outcome:
+    """Train by reinforcement learning, or by imitation when the objective is `sft`.
+
+    Raises:
+        InputError: The configuration cannot work; nothing was started.
+        OaplError: The run failed; its last checkpoint is good.
+    """
+    preflight(config)
+    folders.prepare(config)
+    with folders.locked(config.folder):
+        return asyncio.run(_train(config))
+
+
+def evaluate(config: RunConfig) -> Outcome:
+    """Evaluate the model at `model.path` on `eval.sources`; nothing is trained."""
+    if not config.eval.sources:
+        raise InputError("eval.sources is empty; name at least one evaluation set")
+    preflight(config)
+    folders.prepare(config)
+    with folders.locked(config.folder):
+        return asyncio.run(_evaluate(config))
+
+
+async def _train(config: RunConfig) -> Outcome:
+    phases = _Phases()
+    resume = folders.resume_from(config)
+    start = 0 if resume is None else folders.step_of(resume)
+    tracker = tracking.build(config, config.folder, start)
+    is_imitation = config.objective["name"] == "sft"
+    try:
+        async with _processes(config) as processes:
+            with phases("start"):
+                build = _imitation if is_imitation else _reinforcement
+                run = await build(config, processes, tracker)
+                if resume is not None:
+                    tracker.message(f"resuming from {resume}")
+                    await run.learner.restore(resume)
+            async with _stopping_on_signals() as stop:
+                with phases("train"):
+                    await _learn(config, run, stop)
+                with phases("finish"):
+                    after = await _finish(config, run, stop)
+    finally:
+        tracker.close()
+    before = run.examiner.first if run.examiner else {}
+    return Outcome(
+        folder=config.folder,
+        step=run.learner.step,
+        signal=stop.signal,
+        before=before,
+        after=after,
+        phases=phases.seconds,
+    )
+
+
+@dataclass(slots=True)
+class _Run:
+    """The parts of a run, and its learner."""
+
+    learner: LearnerGroup
+    replay: Any
+    fleet: Fleet | None = None
+    examiner: Examiner | None = None
+
+
+async def _reinforcement(
+    config: RunConfig, processes: Processes, tracker: tracking.Tracker
+) -> _Run:
+    tracker.message("starting replay, reward server, learner and rollout workers")
+    replay, reward = await asyncio.gather(
+        processes.start("replay", "replay"), processes.start("reward", "reward-0")
+    )
+    fleet = Fleet(
+        config,
+        processes=processes,
+        replay=replay.handle,
+        scorers=(reward.handle,),
+        note=tracker.message,
+    )
+    fleet.start()
+    trainers = await _start_trainers(config, processes)
+    examiner = Examiner(config, fleet) if config.eval.sources else None
+    learner = LearnerGroup(
+        config,
+        trainers=[trainer.handle for trainer in trainers],
+        replay=replay.handle,
+        tracker=tracker,
+        store=tracking.RolloutStore(config, config.folder),
+        engines=fleet,
+        rewards=(reward.handle,),
+        evaluate=examiner,
+    )
+    return _Run(learner, replay.handle, fleet, examiner)
+
+
+async def _imitation(config: RunConfig, processes: Processes, tracker: tracking.Tracker) -> _Run:
+    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+    examples = prompts.ExampleQueue(config, tokenizer)
+    trainers = await _start_trainers(config, processes)
+    learner = LearnerGroup(
+        config,
+        trainers=[trainer.handle for trainer in trainers],
+        replay=examples,
+        tracker=tracker,
+        store=tracking.RolloutStore(config, config.folder),
+    )
+    return _Run(learner, examples)
+
+
+async def _start_trainers(config: RunConfig, processes: Processes) -> list[Process]:
+    port = folders.free_port()
+    world = config.learner.num_ranks
+    starts = [
+        processes.start(
+            "trainer",
+            f"trainer-{rank}",
+            rank=rank,
+            world_size=world,
+            master_address="127.0.0.1",
+            master_port=port,
+        )
+        for rank in range(world)
+    ]
+    return list(await asyncio.gather(*starts))
+
+
+async def _learn(config: RunConfig, run: _Run, stop: _Stop) -> None:
+    """Run the loop; end early when the fleet has failed."""
+    group_size = config.rollout.group_size
+    learning = asyncio.ensure_future(
+        learn(
+            run.learner,
+            replay=run.replay,
+            groups_per_step=config.learner.batch_size // group_size,
+            interval=config.sync.interval,
+            max_steps=config.run.max_steps,
+            timeout_s=config.sync.timeout_s,
+            stop=stop.event,
+        )
+    )
+    if config.run.max_hours:
+        asyncio.get_running_loop().call_later(3600 * config.run.max_hours, stop.event.set)
+    waiting: set[asyncio.Future[None]] = {learning}
+    if run.fleet is not None:
+        waiting.add(run.fleet.failed)
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if learning not in done:
+        learning.cancel()
+        await asyncio.gather(learning, return_exceptions=True)
+    for future in done:
+        future.result()
+
+
+async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
+    """Save; evaluate the final policy unless a signal asked to stop."""
+    await run.learner.checkpoint()
+    await run.learner.save_model(config.folder / "model")
+    after: Metrics = {}
+    if run.examiner is not None and not stop.signal:
+        await run.learner.publish_last()
+        after = await run.learner.evaluate()
+    if run.fleet is not None:
+        await run.fleet.stop()
+    await run.replay.finish()
+    return after
+
+
+async def _evaluate(config: RunConfig) -> Outcome:
+    tracker = tracking.build(config, config.folder, 0)
+    phases = _Phases()
+    try:
+        async with _processes(config) as processes:
+            with phases("start"):
+                reward = await processes.start("reward", "reward-0")
+                fleet = Fleet(
+                    config,
+                    processes=processes,
+                    replay=None,
+                    scorers=(reward.handle,),
+                    note=tracker.message,
+                )
+                await fleet.start_idle()
+            with phases("evaluate"):
+                after = await Examiner(config, fleet)(0)
+            tracker.log(tracking.StepMetrics(step=0, values=after))
+    finally:
+        tracker.close()
+    return Outcome(folder=config.folder, step=0, after=after, phases=phases.seconds)
+
+
+@contextlib.asynccontextmanager
+async def _processes(config: RunConfig) -> AsyncIterator[Processes]:
+    processes = await asyncio.to_thread(connect, config)
+    try:
+        yield processes
+    finally:
+        await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")
+
+
+class _Stop:
+    """Set by the first SIGINT or SIGTERM; a second one ends the program at once."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.signal = 0
+
+
+@contextlib.asynccontextmanager
+async def _stopping_on_signals() -> AsyncIterator[_Stop]:
+    stop, loop = _Stop(), asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {}
+
+    def restore() -> None:
+        while old:
+            signal.signal(*old.popitem())
+
+    def handle(number: int, frame: object) -> None:
+        stop.signal = number
+        restore()
+        loop.call_soon_threadsafe(stop.event.set)
+
+    with contextlib.suppress(ValueError):  # not the main thread: whoever called us handles signals
+        old = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+class _Phases:
+    """Wall time by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started

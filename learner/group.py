@@ -1,0 +1,257 @@
+"""LearnerGroup: the asynchronous front of the trainer ranks, and the acts of `oapl.loops.learn`.
+
+Invariants: it owns the learner step and the version that engines are to hold, and is the only
+writer of metrics; all ranks are called together; a checkpoint holds the weights that engines serve
+whenever they are not the learner's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from learner import published, snapshots
+from oapl import batching
+from oapl.config import RunConfig
+from oapl.errors import CheckpointError, DivergedError
+from oapl.interfaces import Replay, Tracker, Trainer
+from oapl.records import CreditedGroup, Metrics, ProbeReport, StepMetrics, WeightsVersion
+from oapl.waiting import within
+
+T = TypeVar("T")
+
+
+class Engines(Protocol):
+    """The rollout workers, as the learner sees them."""
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport: ...
+
+    async def stats(self) -> Metrics: ...
+
+
+class Rewards(Protocol):
+    async def stats(self) -> Metrics: ...
+
+
+class Store(Protocol):
+    """Where a sample of the trained groups is kept."""
+
+    def add(self, groups: Sequence[CreditedGroup], step: int) -> None: ...
+
+    def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class LearnerGroup:
+    """Owns the learner step; see `oapl.loops.Learner` for the acts.
+
+    Attributes:
+        step: Learner steps made, skipped ones included.
+        version: What engines were last given; -1 before the first publication.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        trainers: Sequence[Trainer],
+        replay: Replay,
+        tracker: Tracker,
+        store: Store,
+        engines: Engines | None = None,
+        rewards: Sequence[Rewards] = (),
+        evaluate: Callable[[int], Awaitable[Metrics]] | None = None,
+    ) -> None:
+        self._config = config
+        self._trainers = trainers
+        self._replay = replay
+        self._tracker = tracker
+        self._store = store
+        self._engines = engines
+        self._rewards = rewards
+        self._evaluate = evaluate
+        self._folder = config.folder / "checkpoints"
+        self._weights: WeightsVersion | None = None
+        self._values: Metrics = {}
+        self._since = time.monotonic()
+        self._last_save = time.monotonic()
+        self._last_saved_step = -1
+        self._num_publications = 0
+        self.step = 0
+        self.version = -1
+
+    async def checkpoint_if_due(self) -> None:
+        """At a synchronisation: replay holds nothing, and the learner's weights are served next."""
+        every = self._config.checkpoint.every_syncs
+        due = every and self._num_publications % every == 0
+        if due and self.step > 0 and self.step != self._last_saved_step:
+            await self.checkpoint()
+
+    async def publish(self) -> None:
+        """Export the learner's weights as version `step` and give them to the engines."""
+        self._num_publications += 1
+        if self._engines is None:
+            self.version = self.step
+            return
+        started = time.monotonic()
+        self._weights = await self._export()
+        report = await self._engines.load(self._weights)
+        self.version = self.step
+        self._values |= {
+            "weights/version": self.version,
+            "weights/bytes": self._weights.num_bytes,
+            "weights/probe": report.ratio,
+            "weights/load_s": report.load_s,
+            "time/publish_s": time.monotonic() - started,
+        }
+        every = self._config.eval.every_syncs
+        if every and self.step > 0 and (self._num_publications - 1) % every == 0:
+            await self.evaluate()
+
+    async def evaluate(self) -> Metrics:
+        """Evaluate what the engines hold; a line of metrics of its own at the present step."""
+        if self._evaluate is None:
+            return {}
+        metrics = await self._evaluate(self.step)
+        self._tracker.log(StepMetrics(step=self.step, values=metrics))
+        return metrics
+
+    async def publish_last(self) -> None:
+        """Give the final weights to the engines for the last evaluation.
+
+        Neither version nor phase changes, so that a run resumed with a larger `run.max_steps` goes
+        on as if it had never stopped.
+        """
+        if self._engines is not None and self.version != self.step:
+            await self._engines.load(await self._export())
+
+    async def update(self, groups: Sequence[CreditedGroup]) -> bool:
+        """One learner step on all ranks.
+
+        Returns:
+            False when it was skipped for a non-finite loss or gradient.
+
+        Raises:
+            DivergedError: Too many were skipped in a row; the groups have been saved.
+        """
+        now = time.monotonic()
+        self._values["time/wait_for_batch_s"] = now - self._since
+        batches = batching.shard(
+            groups,
+            step=self.step,
+            num_ranks=len(self._trainers),
+            micro_batch_tokens=self._config.learner.micro_batch_tokens,
+            row_tokens=self._config.learner.row_tokens,
+        )
+        engines_before = asyncio.create_task(self._engine_stats())
+        try:
+            updates = [t.update(b) for t, b in zip(self._trainers, batches, strict=True)]
+            metrics = (await self._all(updates, "a learner step"))[0]
+        except DivergedError:
+            self._store.save_all(groups, self._config.folder / f"diverged-step-{self.step}.parquet")
+            raise
+        self.step += 1
+        took = time.monotonic() - now
+        await self._count_engines(await engines_before, await self._engine_stats(), took)
+        self._store.add(groups, self.step)
+        self._values |= metrics
+        return not metrics.get("faults/skipped_steps")
+
+    async def report(self) -> None:
+        """Collect every owner's counters and write the line of this step; save when overdue."""
+        replay, *rewards = await asyncio.gather(
+            self._replay.stats(), *(server.stats() for server in self._rewards)
+        )
+        values = {**self._values, **replay}
+        for stats in rewards:
+            values |= stats
+        now = time.monotonic()
+        step_s, self._since = now - self._since, now
+        waited = values["time/wait_for_batch_s"]
+        values["time/step_s"] = step_s
+        values["idle/learner"] = min(waited / step_s, 1.0)
+        _derive_engine_rates(values, self._config.rollout.num_engines, step_s)
+        self._values = {}
+        self._tracker.log(StepMetrics(step=self.step, values=values))
+        minutes = self._config.checkpoint.max_minutes
+        if minutes and now - self._last_save > 60 * minutes:
+            await self.checkpoint()
+
+    async def checkpoint(self) -> Path:
+        """Save everything that affects the next step; see `snapshots` for what a killed save does.
+
+        Called between two steps: no group is leased.
+        """
+        started = time.monotonic()
+        part = snapshots.begin(self._folder, self.step)
+        await self._all([t.save(part / "trainer") for t in self._trainers], "a checkpoint")
+        (part / "replay.pkl").write_bytes(pickle.dumps(await self._replay.snapshot()))
+        if self._weights is not None and self._weights.version != self.step:
+            await asyncio.to_thread(published.save, part, self._weights, self._config)
+        state = {"step": self.step, "version": self.version, "publications": self._num_publications}
+        (part / "state.json").write_text(json.dumps(state))
+        self._store.flush()
+        path = await asyncio.to_thread(snapshots.commit, part, self.step)
+        snapshots.prune(self._folder, self._config.checkpoint.keep)
+        self._last_save, self._last_saved_step = time.monotonic(), self.step
+        self._values["time/checkpoint_s"] = self._last_save - started
+        return path
+
+    async def restore(self, path: Path) -> None:
+        """Go on from a checkpoint, in new processes.
+
+        Raises:
+            CheckpointError: It is damaged, or of another run's shape.
+        """
+        await asyncio.to_thread(snapshots.verify, path)
+        state = json.loads((path / "state.json").read_text())
+        await self._all([t.load(path / "trainer") for t in self._trainers], "the checkpoint")
+        await self._replay.restore(pickle.loads((path / "replay.pkl").read_bytes()))
+        self.step = self._last_saved_step = state["step"]
+        self._num_publications = state["publications"]
+        at_sync = self.step % self._config.sync.interval == 0
+        if self._engines is None or at_sync:
+            return  # `learn` publishes the learner's own weights
+        if not published.exists(path):
+            raise CheckpointError(f"checkpoint {path} lacks the weights that engines served")
+        self._weights = await asyncio.to_thread(published.load, path, self._config)
+        await self._engines.load(self._weights)
+        self.version = state["version"]
+
+    async def save_model(self, path: Path) -> None:
+        """The present policy as Hugging Face safetensors."""
+        await self._all([t.save_model(path) for t in self._trainers], "the model to be saved")
+
+    async def _export(self) -> WeightsVersion:
+        answers = await self._all([t.export(self.step) for t in self._trainers], "an export")
+        weights = answers[0]
+        assert weights is not None, "rank 0 answers with the published version"
+        return weights
+
+    async def _engine_stats(self) -> Metrics:
+        return {} if self._engines is None else await self._engines.stats()
+
+    async def _count_engines(self, before: Metrics, during: Metrics, took: float) -> None:
+        """Sum the engines' counters; what they were busy *during* the step is the overlap."""
+        for name in {**before, **during}:
+            self._values[name] = before.get(name, 0.0) + during.get(name, 0.0)
+        if self._engines is not None:
+            self._values["time/both_working_s"] = min(during.get("engine/busy_s", 0.0), took)
+
+    async def _all(self, calls: Sequence[Awaitable[T]], what: str) -> list[T]:
+        gathered = asyncio.gather(*calls)
+        return await within(self._config.sync.timeout_s, gathered, f"the trainer ranks: {what}")
+
+
+def _derive_engine_rates(values: dict[str, Any], num_engines: int, step_s: float) -> None:
+    busy = values.pop("engine/busy_s", None)
+    values.pop("engine/idle_s", None)
+    if busy is not None:
+        values["idle/engines"] = max(0.0, 1.0 - busy / (num_engines * step_s))
+        values["rollout/tokens_per_s"] = values.get("rollout/tokens", 0.0) / step_s

@@ -1,0 +1,100 @@
+"""A run's checkpoints on disk: `checkpoints/step-N/`, written aside, then renamed.
+
+Invariants: a folder called `step-N` is complete (a save that was killed leaves `.step-N.part`);
+every file's SHA-256 stands in `digests.json`, itself the last file written; the last good one is
+removed only after a newer one is in place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from oapl.errors import CheckpointError
+
+DIGESTS = "digests.json"
+NAME = re.compile(r"step-(\d+)")
+
+
+def begin(folder: Path, step: int) -> Path:
+    """An empty place aside in which to write checkpoint `step`; leftovers are removed."""
+    part = folder / f".step-{step}.part"
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    return part
+
+
+def commit(part: Path, step: int) -> Path:
+    """Digest, flush to disk and rename what was written at `begin`'s place."""
+    digests = {str(path.relative_to(part)): _digest(path) for path in _files(part)}
+    (part / DIGESTS).write_text(json.dumps(digests, indent=1))
+    for path in [*_files(part), part]:
+        _flush(path)
+    final = part.parent / f"step-{step}"
+    if final.exists():  # a run that came back to the same step
+        shutil.rmtree(final)
+    part.rename(final)
+    _flush(final.parent)
+    return final
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    found = {int(m[1]): path for path in _children(folder) if (m := NAME.fullmatch(path.name))}
+    return found[max(found)] if found else None
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare every file with its digest.
+
+    Raises:
+        CheckpointError: A file is missing or differs; names it.
+    """
+    try:
+        digests = json.loads((checkpoint / DIGESTS).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} is no checkpoint: {DIGESTS} cannot be read") from error
+    for name, digest in digests.items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint {checkpoint} lacks {name}; use an older one")
+        if _digest(path) != digest:
+            raise CheckpointError(f"checkpoint {checkpoint}: {name} is damaged; use an older one")
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed saves left behind."""
+    steps = sorted(
+        (int(m[1]), path) for path in _children(folder) if (m := NAME.fullmatch(path.name))
+    )
+    for _, path in steps[:-keep]:
+        shutil.rmtree(path)
+    for path in _children(folder):
+        if path.name.startswith(".step-") and path.name.endswith(".part"):
+            shutil.rmtree(path)
+
+
+def _children(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

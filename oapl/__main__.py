@@ -1,0 +1,170 @@
+"""`python -m oapl train|sft|eval|show|quickstart`: words to functions, errors to exit codes.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM (with a
+checkpoint). Nothing imports this module; it is the one place of `oapl` that imports `deploy`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from oapl.errors import InputError, OaplError
+
+PACKAGES = ("oapl", "actors", "learner", "reward_server", "deploy")
+EXIT_FAILED, EXIT_INPUT, EXIT_SIGNAL = 1, 2, 128
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        _check_packages()
+        return int(options.run(options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except OaplError as error:
+        print(f"failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_SIGNAL + 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="oapl",
+        description="Asynchronous off-policy RL post-training of reasoning language models.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("train", _train, "train by reinforcement learning"),
+        ("sft", _sft, "train by imitation of given responses"),
+        ("eval", _eval, "evaluate a model"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text}; settings come from RECIPE, then from KEY=VALUE overrides",
+            epilog=_LazySettings(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("recipe", metavar="RECIPE", type=Path, help="a TOML file")
+        command.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+        command.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print the resolved configuration, refuse what cannot work, start nothing",
+        )
+        command.set_defaults(run=run)
+    show = commands.add_parser("show", help="read stored rollouts, best and worst first")
+    show.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    show.add_argument("--limit", type=int, default=5, help="rollouts of each end (default 5)")
+    show.set_defaults(run=_show)
+    quick = commands.add_parser("quickstart", help="the first look: a tiny model learns sums")
+    quick.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+    quick.set_defaults(run=_quickstart)
+    return parser
+
+
+class _LazySettings(str):
+    """All settings with their help; built only when the help is printed."""
+
+    def __mod__(self, values: object) -> str:
+        from oapl.cli import help_text
+
+        return help_text()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _train(options: argparse.Namespace) -> int:
+    from deploy import program
+    from oapl.cli import load_config
+
+    config = load_config(options.recipe, options.overrides)
+    if config.objective["name"] == "sft":
+        raise InputError('objective.name = "sft" imitates; run `oapl sft`, or choose "oapl"')
+    if options.dry_run:
+        return _dry_run(config)
+    return _report(program.train(config))
+
+
+def _sft(options: argparse.Namespace) -> int:
+    from deploy import program
+    from oapl.cli import load_config
+
+    config = load_config(options.recipe, options.overrides)
+    if config.objective["name"] != "sft":
+        raise InputError(
+            f"objective.name = {config.objective['name']!r} learns from rewards; `oapl sft` needs "
+            '"sft", or run `oapl train`'
+        )
+    if options.dry_run:
+        return _dry_run(config)
+    return _report(program.train(config))
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from deploy import program, summary
+    from oapl.cli import load_config
+
+    config = load_config(options.recipe, options.overrides)
+    if options.dry_run:
+        return _dry_run(config)
+    outcome = program.evaluate(config)
+    summary.show_evaluation(outcome)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from oapl.tracking import show
+
+    show(options.folder, options.limit)
+    return 0
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from deploy.quickstart import quickstart
+
+    outcome = quickstart(options.overrides)
+    return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
+
+
+def _dry_run(config: object) -> int:
+    from deploy.preflight import preflight
+
+    print(preflight(config))  # type: ignore[arg-type]
+    return 0
+
+
+def _report(outcome: object) -> int:
+    from deploy import summary
+
+    return summary.report(outcome)  # type: ignore[arg-type]
+
+
+def _check_packages() -> None:
+    """Distributions called actors, learner and deploy exist; ours must be the ones found."""
+    root = Path(__file__).resolve().parents[1]
+    for name in PACKAGES:
+        found = Path(str(importlib.import_module(name).__file__)).resolve().parents[1]
+        if found != root:
+            raise InputError(
+                f"package {name} comes from {found}, not from {root}: another distribution of that "
+                "name is installed; uninstall it or use an environment of its own"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

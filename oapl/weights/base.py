@@ -1,0 +1,157 @@
+"""What every transport shares: the list of tensors, the finiteness check, the digest.
+
+Invariants: a non-finite tensor never leaves a sender and never reaches an engine; a receiver hands
+on exactly the tensors of `WeightsVersion.specs`, in that order, or raises. The digest covers names,
+types, shapes and contents, so it can only be compared when the last tensor has passed: a consumer
+that was handed tensors before `WeightsError` came must throw them away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from oapl.errors import WeightsError
+from oapl.records import TensorSpec, WeightsVersion
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Tensors = Iterator[tuple[str, "Tensor"]]
+
+
+def spec_of(name: str, tensor: Tensor) -> TensorSpec:
+    """Name, shape and torch's name of the dtype."""
+    return TensorSpec(
+        name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch.")
+    )
+
+
+def check_finite(name: str, tensor: Tensor, version: int) -> None:
+    """One pass without a mask: the extremes of a tensor with a NaN or an infinity show it.
+
+    Raises:
+        WeightsError: Names the tensor.
+    """
+    if tensor.numel() and not all(math.isfinite(x.item()) for x in tensor.aminmax()):
+        raise WeightsError(
+            f"version {version}: {name} holds non-finite numbers; they would leave NaN in "
+            f"the log-probs of every engine, so they are not published"
+        )
+
+
+def to_bytes(tensor: Tensor) -> np.ndarray:
+    """The tensor's memory as uint8 [bytes]; no copy when it is contiguous. Any dtype, bf16 too."""
+    import torch
+
+    return tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
+
+
+def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
+    """The tensor over a uint8 buffer that starts at a multiple of the item size; no copy.
+
+    A buffer of a shared store is read-only: whoever takes the tensor copies, never writes.
+    """
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        flat = torch.from_numpy(buffer)
+    return flat.view(getattr(torch, spec.dtype)).reshape(spec.shape)
+
+
+class Manifest:
+    """Grows with each tensor sent or received: the specs, the bytes, the digest so far."""
+
+    def __init__(self, version: int) -> None:
+        self.specs: list[TensorSpec] = []
+        self.num_bytes = 0
+        self._version = version
+        self._hash = hashlib.sha256()
+
+    def add(self, name: str, tensor: Tensor) -> np.ndarray:
+        """Check and count one tensor.
+
+        Returns:
+            Its memory, uint8.
+
+        Raises:
+            WeightsError: It is not finite.
+        """
+        check_finite(name, tensor, self._version)
+        spec, content = spec_of(name, tensor), to_bytes(tensor)
+        self.specs.append(spec)
+        self.num_bytes += content.nbytes
+        self._hash.update(f"{spec.name}|{spec.dtype}|{spec.shape}".encode())
+        self._hash.update(content.data)
+        return content
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def verified(weights: WeightsVersion, tensors: Tensors) -> Tensors:
+    """Pass tensors on while comparing them with what the publication says it holds.
+
+    Raises:
+        WeightsError: One is missing, surplus, out of order, of another shape or type, non-finite,
+            or the contents are not those that were sent.
+    """
+    seen = Manifest(weights.version)
+    for name, tensor in tensors:
+        spec, position = spec_of(name, tensor), len(seen.specs)
+        if position >= len(weights.specs) or spec != weights.specs[position]:
+            expected = weights.specs[position] if position < len(weights.specs) else "nothing"
+            raise WeightsError(
+                f"version {weights.version}: tensor {position} is {spec}, expected {expected}"
+            )
+        seen.add(name, tensor)
+        yield name, tensor
+    if len(seen.specs) != len(weights.specs):
+        raise WeightsError(
+            f"version {weights.version}: {len(seen.specs)} tensors arrived of "
+            f"{len(weights.specs)}; the first missing one is {weights.specs[len(seen.specs)].name}"
+        )
+    if seen.digest() != weights.digest:
+        raise WeightsError(
+            f"version {weights.version}: the contents that arrived are not those that were sent "
+            f"(digest {seen.digest()[:12]}, announced {weights.digest[:12]})"
+        )
+
+
+def check_specs(weights: WeightsVersion, expected: dict[str, tuple[int, ...]]) -> None:
+    """Compare a publication's list with the model that shall take it in. Any float dtype will do.
+
+    Args:
+        weights: The publication.
+        expected: Parameter name to shape of the engine's own model, tied ones once.
+
+    Raises:
+        WeightsError: Names the first differences.
+    """
+    sent = {spec.name: spec.shape for spec in weights.specs}
+    problems = [f"{name} is missing" for name in expected if name not in sent]
+    problems += [f"{name} is unknown" for name in sent if name not in expected]
+    problems += [
+        f"{name} has shape {list(shape)}, the model's has {list(expected[name])}"
+        for name, shape in sent.items()
+        if name in expected and shape != expected[name]
+    ]
+    problems += [
+        f"{spec.name} has dtype {spec.dtype}"
+        for spec in weights.specs
+        if spec.dtype not in ("float32", "bfloat16", "float16")
+    ]
+    if len(sent) != len(weights.specs):
+        problems.append("a name occurs twice")
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(
+            f"version {weights.version} is not of this engine's model: "
+            f"{'; '.join(problems[:3])}{more}"
+        )

@@ -1,0 +1,481 @@
+"""The replay buffer against a simple oracle, under everything that workers and a learner can do.
+
+Two workers of different speed generate, die, come too late, put twice, put under a wrong version
+and give back; the learner takes, trains, skips, synchronises; the process is killed and resumed
+from its last snapshot. After every act the two agree on where each draw is. Every run ends with
+`drain`: from whatever state was reached, honest workers must bring the run to its end.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from dataclasses import dataclass, field
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from oapl.errors import StaleError
+from oapl.ledger import Ledger
+from oapl.plan import FATES, Fate, Plan
+from oapl.records import Credit, Group, Prompt, Rollout, Sampling, ScoredGroup, State, WorkerId
+
+G = 2
+FAST, SLOW = 0, 1
+LIKELY = st.sampled_from([True, True, True, False])
+
+
+class Source:
+    """Draws `0`, `1`, ...; exhausted after `size`."""
+
+    def __init__(self, size: int | None) -> None:
+        self.size, self.cursor = size, 0
+
+    def next(self) -> Prompt | None:
+        if self.cursor == self.size:
+            return None
+        self.cursor += 1
+        ids = np.array([1], np.int32)
+        name = str(self.cursor - 1)
+        return Prompt(id=name, text="", token_ids=ids, verifiers={}, reference={}, source="s")
+
+    def state(self) -> State:
+        return {"cursor": self.cursor}
+
+    def restore(self, state: State) -> None:
+        self.cursor = state["cursor"]
+
+
+@dataclass
+class Draw:
+    """What the oracle knows of one draw."""
+
+    place: str = "queued"
+    attempt: int = 0
+    worker: WorkerId | None = None
+    since: int = 0
+    deaths: int = 0
+    alone: bool = False
+
+
+@dataclass
+class Oracle:
+    """The rules written for reading, not for speed: one table of draws and two orders."""
+
+    plan: Plan
+    size: int | None
+    draws: dict[str, Draw] = field(default_factory=dict)
+    queue: list[str] = field(default_factory=list)
+    buffer: list[str] = field(default_factory=list)
+    leased: list[str] = field(default_factory=list)
+    dead: set[WorkerId] = field(default_factory=set)
+    fates: dict[str, str] = field(default_factory=dict)
+    version: int = 0
+    step: int = 0
+    clock: int = 0
+
+    def at(self, place: str) -> list[str]:
+        return [name for name, draw in self.draws.items() if draw.place == place]
+
+    def flying(self, worker: WorkerId | None = None) -> list[str]:
+        """Draws in flight (at one worker), the longest in flight first."""
+        names = sorted(self.at("in_flight"), key=lambda name: self.draws[name].since)
+        return [n for n in names if worker is None or self.draws[n].worker == worker]
+
+    @property
+    def period_end(self) -> int:
+        return min(
+            (self.version // self.plan.interval + 1) * self.plan.interval, self.plan.max_steps
+        )
+
+    @property
+    def need(self) -> int:
+        gps, left = self.plan.groups_per_step, self.period_end - self.step
+        if left <= 0:
+            return 0
+        extra = math.ceil(self.plan.surplus * gps * (self.period_end - self.version) - 1e-9)
+        held = len(self.at("in_flight")) + len(self.at("buffered")) + len(self.at("leased"))
+        return max(0, min(gps * left + extra, self.plan.capacity) - held)
+
+    def draw(self, worker: WorkerId, version: int, limit: int) -> list[tuple[str, int]]:
+        held = self.flying(worker)
+        room = min(limit, self.need)
+        if version != self.version or room == 0 or any(self.draws[name].alone for name in held):
+            return []
+        lonely = [name for name in self.queue if self.draws[name].alone]
+        if lonely and not held:
+            names = lonely[:1]
+        else:
+            names = [name for name in self.queue if not self.draws[name].alone][:room]
+            while len(names) < room and len(self.draws) != self.size:
+                names.append(str(len(self.draws)))
+                self.draws[names[-1]] = Draw()
+        for name in names:
+            self.queue = [other for other in self.queue if other != name]
+            self.clock += 1
+            draw = self.draws[name]
+            draw.place, draw.worker, draw.since = "in_flight", worker, self.clock
+        return [(name, self.draws[name].attempt) for name in names]
+
+    def holds(self, worker: WorkerId, name: str, attempt: int) -> bool:
+        draw = self.draws[name]
+        return (draw.place, draw.worker, draw.attempt) == ("in_flight", worker, attempt)
+
+    def back(self, names: list[str]) -> None:
+        for name in names:
+            self.draws[name].place = "queued"
+            self.draws[name].attempt += 1
+        self.queue = names + self.queue
+
+    def end(self, name: str, fate: str) -> None:
+        self.draws[name].place = fate
+
+    def kill(self, worker: WorkerId) -> None:
+        self.dead.add(worker)
+        lost = self.flying(worker)
+        for name in lost:
+            self.draws[name].deaths += 1
+            self.draws[name].alone = True
+        hopeless = [n for n in lost if self.draws[n].deaths >= self.plan.max_deaths]
+        for name in hopeless:
+            self.end(name, "failed")
+        self.back([name for name in lost if name not in hopeless])
+
+    def take(self, count: int) -> list[str] | None:
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        for name in taken:
+            self.draws[name].place = "leased"
+        self.leased += taken
+        return taken or None
+
+    def advance(self, step: int) -> None:
+        flying = self.flying()
+        for name in self.buffer:
+            self.draws[name].alone = False
+        cleared, self.buffer = self.buffer, []
+        self.back(flying + cleared)
+        self.version = self.step = step
+
+    def resume(self) -> None:
+        self.dead.clear()
+        self.buffer = self.leased + self.buffer
+        self.leased = []
+        for name in self.buffer:
+            self.draws[name].place = "buffered"
+        self.back(self.flying())
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A draw as a worker once got it; it may be used again long after."""
+
+    worker: WorkerId
+    prompt: Prompt
+    version: int
+
+
+def scored(prompt: Prompt, version: int, rewards: tuple[float, ...]) -> ScoredGroup:
+    rollout = Rollout(
+        token_ids=np.array([1], np.int32),
+        inference_logprobs=np.zeros(1, np.float32),
+        finish_reason="stop",
+        text="",
+        first_version=version,
+        last_version=version,
+    )
+    rollouts = (rollout,) * len(rewards)
+    group = Group(prompt=prompt, rollouts=rollouts, version=version, sampling=Sampling())
+    return ScoredGroup(
+        group=group, rewards=np.array(rewards, np.float32), verdicts=({},) * len(rewards)
+    )
+
+
+def drop_uniform(group: ScoredGroup) -> Credit:
+    uniform = float(np.ptp(group.rewards)) == 0
+    return Credit(values=group.rewards, dropped="uniform" if uniform else None)
+
+
+class ReplayMachine(RuleBasedStateMachine):
+    @initialize(
+        gps=st.integers(1, 3),
+        interval=st.integers(1, 3),
+        max_steps=st.integers(1, 7),
+        extra_room=st.integers(0, 6),
+        surplus=st.sampled_from([0.0, 0.3, 1.0]),
+        max_deaths=st.integers(1, 3),
+        size=st.sampled_from([None, None, 0, 1, 5, 12]),
+    )
+    def begin(
+        self,
+        gps: int,
+        interval: int,
+        max_steps: int,
+        extra_room: int,
+        surplus: float,
+        max_deaths: int,
+        size: int | None,
+    ) -> None:
+        plan = Plan(
+            groups_per_step=gps,
+            interval=interval,
+            max_steps=max_steps,
+            capacity=gps + extra_room,
+            group_size=G,
+            surplus=surplus,
+            max_deaths=max_deaths,
+        )
+        self.oracle = Oracle(plan=plan, size=size)
+        self.ledger = self.new_ledger()
+        self.tickets: list[Ticket] = []
+        self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
+        self.holds = [0, 0]  # the version in each worker's engine
+        self.saved: tuple[bytes, Oracle, list[Ticket]] | None = None
+
+    def new_ledger(self) -> Ledger:
+        source = Source(self.oracle.size)
+        return Ledger(source, drop_uniform, self.oracle.plan, self.note_fate)
+
+    def note_fate(self, fate: Fate) -> None:
+        assert fate.id not in self.oracle.fates, f"two fates for draw {fate.id}"
+        self.oracle.fates[fate.id] = fate.kind
+
+    # Workers
+
+    def ask(self, index: int, limit: int) -> list[Ticket]:
+        worker, version = self.workers[index], self.holds[index]
+        expected = self.oracle.draw(worker, version, limit)
+        got = self.ledger.draw(worker, version, limit)
+        assert [(prompt.id, prompt.attempt) for prompt in got] == expected
+        tickets = [Ticket(worker, prompt, version) for prompt in got]
+        self.tickets += tickets
+        return tickets
+
+    @rule(index=st.sampled_from([FAST, SLOW]), limit=st.integers(1, 8), loads=LIKELY)
+    def a_worker_asks(self, index: int, limit: int, loads: bool) -> None:
+        if loads:
+            self.holds[index] = self.oracle.version
+        self.ask(index, limit if index == FAST else 1)
+
+    def put(self, ticket: Ticket, version: int, rewards: tuple[float, ...]) -> None:
+        oracle, name = self.oracle, ticket.prompt.id
+        group = scored(ticket.prompt, version, rewards)
+        if ticket.worker in oracle.dead:
+            with pytest.raises(StaleError):
+                self.ledger.put(ticket.worker, group)
+            return
+        is_held = oracle.holds(ticket.worker, name, ticket.prompt.attempt)
+        answer = self.ledger.put(ticket.worker, group)
+        if not is_held:
+            assert answer.startswith("refused:")
+        elif version != oracle.version:
+            assert answer == "refused:stale"
+            oracle.back([name])
+        elif len(rewards) != G:
+            assert answer == "refused:incomplete"
+            oracle.back([name])
+        elif len(set(rewards)) == 1:
+            assert answer == "dropped:uniform"
+            oracle.end(name, "dropped")
+        else:
+            assert answer == "kept"
+            oracle.draws[name].place = "buffered"
+            oracle.buffer.append(name)
+
+    def held_tickets(self) -> list[Ticket]:
+        holds = self.oracle.holds
+        return [t for t in self.tickets if holds(t.worker, t.prompt.id, t.prompt.attempt)]
+
+    @precondition(lambda self: self.held_tickets())
+    @rule(data=st.data(), differ=st.lists(LIKELY, min_size=1, max_size=4))
+    def groups_are_done(self, data: st.DataObject, differ: list[bool]) -> None:
+        for rewards_differ in differ:
+            if held := self.held_tickets():
+                ticket = data.draw(st.sampled_from(held))
+                self.put(ticket, ticket.version, (0.0, 1.0) if rewards_differ else (1.0, 1.0))
+
+    @precondition(lambda self: self.held_tickets())
+    @rule(data=st.data(), shift=st.sampled_from([0, 0, -1, 1]), size=st.integers(0, 3))
+    def a_group_is_wrong(self, data: st.DataObject, shift: int, size: int) -> None:
+        ticket = data.draw(st.sampled_from(self.held_tickets()))
+        self.put(ticket, ticket.version + shift, (0.0, 1.0, 0.0)[:size])
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data())
+    def a_group_comes_twice_or_late(self, data: st.DataObject) -> None:
+        ticket = data.draw(st.sampled_from(self.tickets))
+        self.put(ticket, ticket.version, (0.0, 1.0))
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), fails=st.booleans())
+    def a_draw_is_given_back_or_fails(self, data: st.DataObject, fails: bool) -> None:
+        ticket = data.draw(st.sampled_from(self.tickets))
+        oracle, prompt = self.oracle, ticket.prompt
+        act = self.ledger.fail if fails else self.ledger.give_back
+        if ticket.worker in oracle.dead:
+            with pytest.raises(StaleError):
+                act(ticket.worker, prompt, "cause", 1)
+            return
+        is_held = oracle.holds(ticket.worker, prompt.id, prompt.attempt)
+        act(ticket.worker, prompt, "cause", 1)
+        if is_held and fails:
+            oracle.end(prompt.id, "failed")
+        elif is_held:
+            oracle.back([prompt.id])
+
+    @precondition(lambda self: self.held_tickets())
+    @rule(index=st.sampled_from([FAST, SLOW]))
+    def a_worker_dies_and_is_restarted(self, index: int) -> None:
+        worker = self.workers[index]
+        self.oracle.kill(worker)
+        self.ledger.release(worker)
+        self.workers[index] = WorkerId(index=index, incarnation=worker.incarnation + 1)
+        self.holds[index] = -1
+
+    # The learner
+
+    def can_take(self) -> bool:
+        can = self.ledger.can_take(self.oracle.plan.groups_per_step)
+        assert can or len(self.oracle.buffer) < self.oracle.plan.groups_per_step
+        return can and not self.oracle.leased and self.oracle.step < self.oracle.period_end
+
+    @precondition(lambda self: self.can_take())
+    @rule()
+    def learner_takes(self) -> None:
+        expected = self.oracle.take(self.oracle.plan.groups_per_step)
+        groups = self.ledger.take(self.oracle.plan.groups_per_step)
+        assert (None if groups is None else [group.id for group in groups]) == expected
+        for group in groups or ():
+            assert group.scored.group.version == self.oracle.version
+
+    @precondition(lambda self: self.oracle.leased)
+    @rule(skipped=st.sampled_from([False, False, True]))
+    def learner_steps(self, skipped: bool) -> None:
+        names, self.oracle.leased = self.oracle.leased, []
+        self.oracle.step += 1
+        if skipped:
+            self.ledger.drop(names, "non_finite", self.oracle.step)
+        else:
+            self.ledger.trained(names, self.oracle.step)
+        for name in names:
+            self.oracle.end(name, "dropped" if skipped else "trained")
+
+    def is_sync_due(self) -> bool:
+        oracle = self.oracle
+        due = oracle.step == oracle.period_end and oracle.step > oracle.version
+        return due and not oracle.leased and oracle.step < oracle.plan.max_steps
+
+    @precondition(lambda self: self.is_sync_due())
+    @rule()
+    def learner_synchronises(self) -> None:
+        self.ledger.advance(self.oracle.step)
+        self.oracle.advance(self.oracle.step)
+
+    # The process
+
+    @rule()
+    def a_snapshot_is_saved(self) -> None:
+        state = pickle.dumps(self.ledger.snapshot())
+        self.saved = (state, copy.deepcopy(self.oracle), list(self.tickets))
+
+    @precondition(lambda self: self.saved is not None)
+    @rule(restarts=st.booleans())
+    def the_run_is_killed_and_resumed(self, restarts: bool) -> None:
+        """All workers begin anew, under the same names; what they held before may still arrive."""
+        assert self.saved is not None
+        state, oracle, tickets = self.saved
+        self.oracle, self.tickets = copy.deepcopy(oracle), list(tickets) if restarts else []
+        self.ledger = self.new_ledger()
+        self.ledger.restore(pickle.loads(state))
+        self.oracle.resume()
+        self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
+        self.holds = [self.oracle.version, self.oracle.version]
+
+    # What always holds
+
+    @invariant()
+    def every_draw_is_where_the_oracle_says(self) -> None:
+        counts = self.ledger.counts()
+        places = ("queued", "in_flight", "buffered", "leased")
+        assert counts == {
+            "drawn": len(self.oracle.draws),
+            **{name: len(self.oracle.at(name)) for name in places + FATES},
+        }
+        assert self.oracle.fates == {
+            name: draw.place for name, draw in self.oracle.draws.items() if draw.place in FATES
+        }
+
+    @invariant()
+    def the_buffer_is_of_one_version_and_within_capacity(self) -> None:
+        state = self.ledger.snapshot()
+        assert {group.scored.group.version for group in state["buffer"]} <= {self.oracle.version}
+        held = len(state["buffer"]) + len(state["in_flight"])
+        assert held <= self.oracle.plan.capacity
+        assert self.ledger.need() == self.oracle.need
+
+    def teardown(self) -> None:
+        if hasattr(self, "oracle"):
+            self.drain()
+            self.ledger.finish()
+            counts = self.ledger.counts()
+            assert counts["drawn"] == sum(
+                counts[f] for f in ("trained", "dropped", "failed", "unfinished")
+            )
+            assert set(self.oracle.fates) == set(self.oracle.draws)
+
+    def drain(self) -> None:
+        """Honest workers and an honest learner: at most `bound` rounds to the end of the run."""
+        plan, oracle = self.oracle.plan, self.oracle
+        bound = 2 * (plan.max_steps + 1) * (plan.groups_per_step + len(oracle.draws) + 2)
+        for _ in range(bound):
+            if self.is_at_end():
+                return
+            self.honest_round(finishes_all=True)
+        raise AssertionError(f"no end after {bound} rounds: {self.ledger.counts()}")
+
+    def is_at_end(self) -> bool:
+        oracle = self.oracle
+        if oracle.step == oracle.plan.max_steps and not oracle.leased:
+            return True
+        is_data_used_up = self.ledger.exhausted and len(oracle.draws) == oracle.size
+        return is_data_used_up and len(oracle.fates) == len(oracle.draws)
+
+    def honest_round(self, finishes_all: bool) -> None:
+        oracle = self.oracle
+        if oracle.leased:
+            self.learner_steps(False)
+        if self.is_sync_due():
+            self.learner_synchronises()
+        self.holds = [oracle.version, oracle.version]
+        self.ask(SLOW, 1)
+        self.ask(FAST, 3)
+        for ticket in self.held_tickets():
+            if finishes_all or ticket.worker.index == FAST:
+                self.put(ticket, ticket.version, (0.0, 1.0))
+        if self.can_take():
+            self.learner_takes()
+
+    @rule(rounds=st.integers(1, 4))
+    def a_while_goes_by_in_which_the_slow_worker_finishes_nothing(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.honest_round(finishes_all=False)
+
+
+TestReplay = ReplayMachine.TestCase
+TestReplay.settings = settings(
+    max_examples=400,
+    stateful_step_count=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
