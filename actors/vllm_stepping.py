@@ -12,13 +12,14 @@ held when it was submitted, or ends as aborted. After a fault everything is refu
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -67,6 +68,8 @@ class SteppingThread:
         counters: Where tokens, rollouts and seconds are counted.
         name: Of the thread.
     """
+
+    _owner: ClassVar[SteppingThread | None] = None
 
     def __init__(
         self,
@@ -121,10 +124,19 @@ class SteppingThread:
     # -- on the thread -------------------------------------------------------------------------
 
     def rebuild(self) -> None:
-        """A fresh engine. What is in flight fails."""
+        """A fresh engine. What is in flight fails.
+
+        Raises:
+            EngineError: It could not be built, or another one lives in this process.
+        """
         self.fail("the inference engine is being rebuilt")
         self._shut_down()
-        self.engine = self._build()
+        try:
+            self._become_owner()
+            self.engine = self._build()
+        except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
+            self._fault = f"the inference engine could not be built: {error}"
+            raise EngineError(self._fault) from None
         self.version = INITIAL_VERSION
         self._fault = None
 
@@ -264,10 +276,22 @@ class SteppingThread:
         self.abort_all()
         self._shut_down()
 
+    def _become_owner(self) -> None:
+        """vLLM keeps its process groups in globals, which the first shutdown takes from all."""
+        owner = SteppingThread._owner
+        if owner is not self and owner is not None and owner.engine is not None:
+            raise EngineError(
+                "a process holds one vLLM engine at a time; with rollout.num_engines above 1 use "
+                "cluster.mode = 'ray', which gives each its own process"
+            )
+        SteppingThread._owner = self
+
     def _shut_down(self) -> None:
         engine, self.engine = self.engine, None
         if engine is not None:
             engine.engine_core.shutdown()
+            del engine
+            gc.collect()  # the engine is full of cycles; without this two models are in memory
 
 
 def _resolve(answers: list[tuple[Request, Answer]]) -> None:

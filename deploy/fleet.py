@@ -50,7 +50,6 @@ class Fleet:
 
     Attributes:
         failed: Set to an exception when no worker is left, or engine and learner disagree.
-        restarts: Workers started again so far.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Fleet:
         self._changed = asyncio.Condition()
         self._stopping = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.restarts = 0
+        self._unreported = 0
 
     def start(self) -> None:
         """Begin to start the workers; they join as they are ready."""
@@ -128,7 +127,8 @@ class Fleet:
 
     async def stats(self) -> Metrics:
         """Counters of all workers since the last call, summed."""
-        total: Metrics = {}
+        total: Metrics = {"faults/worker_restarts": float(self._unreported)}
+        self._unreported = 0
         for member in list(self._members.values()):
             try:
                 stats = await within(
@@ -173,7 +173,7 @@ class Fleet:
             except Exception as error:  # noqa: BLE001  whatever killed it, it is started again
                 if self._stopping:
                     return
-                self.restarts += 1
+                self._unreported += 1
                 self._note(f"worker {index}.{incarnation} died ({_one_line(error)}); restarting")
                 await self._bury(index, incarnation)
         if not self._members:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +131,13 @@ class RayProcesses:
             raise
         process = Process(name, RayHandle(actor), pid, actor)
         self._started.append(process)
+        self._write_pids()
         return process
+
+    def _write_pids(self) -> None:
+        """For a person who looks for the process to inspect or to end."""
+        pids = {process.name: process.pid for process in self._started}
+        (self._config.folder / "processes.json").write_text(json.dumps(pids, indent=1) + "\n")
 
     async def kill(self, process: Process) -> None:
         self._ray.kill(process.actor)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,32 +83,33 @@ def train(config: RunConfig) -> Outcome:
         InputError: The configuration cannot work; nothing was started.
         OaplError: The run failed; its last checkpoint is good.
     """
-    preflight(config)
+    notes = preflight(config).notes
     folders.prepare(config)
     with folders.locked(config.folder):
-        return asyncio.run(_train(config))
+        return asyncio.run(_train(config, notes))
 
 
 def evaluate(config: RunConfig) -> Outcome:
     """Evaluate the model at `model.path` on `eval.sources`; nothing is trained."""
     if not config.eval.sources:
         raise InputError("eval.sources is empty; name at least one evaluation set")
-    preflight(config)
+    preflight(config, training=False)
     folders.prepare(config)
     with folders.locked(config.folder):
         return asyncio.run(_evaluate(config))
 
 
-async def _train(config: RunConfig) -> Outcome:
+async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
     phases = _Phases()
     resume = folders.resume_from(config)
     start = 0 if resume is None else folders.step_of(resume)
     tracker = tracking.build(config, config.folder, start)
-    is_imitation = config.objective["name"] == "sft"
     try:
+        for note in notes:
+            tracker.message(note)
         async with _processes(config) as processes:
             with phases("start"):
-                build = _imitation if is_imitation else _reinforcement
+                build = _imitation if config.is_imitation else _reinforcement
                 run = await build(config, processes, tracker)
                 if resume is not None:
                     tracker.message(f"resuming from {resume}")
@@ -244,7 +245,7 @@ async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
 
 
 async def _evaluate(config: RunConfig) -> Outcome:
-    tracker = tracking.build(config, config.folder, 0)
+    tracker = tracking.build(config, config.folder, None)
     phases = _Phases()
     try:
         async with _processes(config) as processes:

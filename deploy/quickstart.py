@@ -4,8 +4,8 @@ Makes a model, its tokenizer and worked solutions; imitates them (SFT); evaluate
 asynchronous OAPL; evaluates again; prints what changed. Every part is the one that a cluster runs.
 
 The task: add three to five digits. The warm start has seen each problem either worked in steps
-(`3+4=7;7+5=12;\\boxed{12}`) or terse (`\\boxed{12}`), half and half. It is right mostly when it works
-in steps; what reinforcement has to find out is that working in steps pays.
+(`3+4=7;7+5=12;\\boxed{12}`) or terse (`\\boxed{12}`), half and half. It is right mostly when it
+works in steps; what reinforcement has to find out is that working in steps pays.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _train(options: argparse.Namespace) -> int:
     from oapl.cli import load_config
 
     config = load_config(options.recipe, options.overrides)
-    if config.objective["name"] == "sft":
+    if config.is_imitation:
         raise InputError('objective.name = "sft" imitates; run `oapl sft`, or choose "oapl"')
     if options.dry_run:
         return _dry_run(config)
@@ -105,7 +105,7 @@ def _sft(options: argparse.Namespace) -> int:
     from oapl.cli import load_config
 
     config = load_config(options.recipe, options.overrides)
-    if config.objective["name"] != "sft":
+    if not config.is_imitation:
         raise InputError(
             f"objective.name = {config.objective['name']!r} learns from rewards; `oapl sft` needs "
             '"sft", or run `oapl train`'

@@ -1,34 +1,45 @@
 """RunConfig and its sections: every setting is declared once, here or in its plugin's own Config.
 
 Sections are frozen pydantic dataclasses: `RunConfig(sync={"interval": 50}, ...)` and
-`RunConfig(sync=SyncConfig(interval=50), ...)` are the same; an unknown key or a wrong type is
-refused. The docstring under a field is its help text. `check` holds the rules that span fields.
+`RunConfig(sync=SyncSection(interval=50), ...)` are the same; an unknown key or a wrong type is
+refused, a number in quotes too. The docstring under a field is its help text. The rules that span
+fields are in `oapl.checks`.
 """
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from oapl import plugins
-from oapl.errors import InputError
-
 T = TypeVar("T")
-Count = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Mass = Annotated[Number, Field(gt=0, le=1)]
+Flag = Annotated[bool, Field(strict=True)]
+Place = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or a hub name; `~` is the home directory, also where no shell has seen it."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def section(cls: type[T]) -> type[T]:
     """Makes a class a config section: frozen, keyword-only, validated, unknown keys refused."""
     options = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-    return dataclass(cls, config=options, frozen=True, kw_only=True)  # type: ignore[call-overload]
+    make = dataclass(config=options, frozen=True, kw_only=True)
+    return cast(type[T], make(cls))
+
+
+def _with_name(objective: dict[str, Any]) -> dict[str, Any]:
+    """`[objective]` may leave its name out."""
+    return {"name": "oapl", **objective}
 
 
 @section
@@ -37,7 +48,7 @@ class RunSection:
 
     name: str = "run"
     """Name of the run; its folder is `dir/name`."""
-    dir: str = "runs"
+    dir: Place = "runs"
     """Folder that holds run folders; made absolute where the run is launched."""
     seed: NonNegativeInt = 0
     """Seed from which every other seed derives."""
@@ -51,13 +62,13 @@ class RunSection:
 class ModelSection:
     """The model that is trained."""
 
-    path: str = ""
+    path: Place = ""
     """Folder or hub name of a Hugging Face causal language model."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Data type of the weights inside the inference engine."""
     attn_implementation: str = "sdpa"
     """Attention of the learner: sdpa, or flash_attention_2 on CUDA."""
-    trust_remote_code: bool = False
+    trust_remote_code: Flag = False
     """Run model code that comes with the weights."""
 
 
@@ -67,10 +78,12 @@ class DataSource:
 
     name: str
     """Name of the source in prompt ids and metrics."""
-    path: str = ""
-    """JSONL or Parquet file with one problem per line."""
-    dataset: str = ""
+    path: Place = ""
+    """JSONL (.jsonl, .jsonl.gz) or Parquet file with one problem per row."""
+    dataset: Place = ""
     """Hugging Face data set, a local path or a hub name."""
+    subset: str = ""
+    """Configuration of the Hugging Face data set, where it has several."""
     split: str = "train"
     """Split of the Hugging Face data set."""
     task: str = ""
@@ -84,10 +97,10 @@ class DataSource:
     prompt_key: str = "prompt"
     """Column with the prompt: text, or a list of chat messages."""
     answer_key: str = "answer"
-    """Column with the reference answer."""
+    """Column with the reference answer; empty: there is none. Verifiers see the others too."""
     response_key: str = "response"
     """Column with the response to imitate (SFT only)."""
-    verifiers: dict[str, float] = field(default_factory=dict)
+    verifiers: dict[str, Number] = field(default_factory=dict)
     """Verifier to weight for this source; empty means `reward.verifiers`."""
 
 
@@ -99,14 +112,15 @@ class DataSection:
     """Sources, mixed in proportion to their sizes by a seeded shuffle."""
     epochs: NonNegativeInt = 0
     """Passes over the data; 0 means endless."""
-    shuffle: bool = True
+    shuffle: Flag = True
     """Shuffle each epoch anew, by the run's seed."""
     template: str = "auto"
     """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is."""
     system_prompt: str = ""
     """System message put before the prompt; needs a chat template."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
-    """What to do with a prompt that leaves no room for `rollout.max_tokens`."""
+    """What to do with a prompt that leaves no room for `rollout.max_tokens` (SFT: or a response
+    longer than that). truncate: cut the question, or the response, from the right."""
 
 
 @section
@@ -123,7 +137,7 @@ class RolloutSection:
     """G, rollouts per prompt."""
     temperature: Positive = 1.0
     """Sampling temperature; the learner divides its logits by the same."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Mass = 1.0
     """Nucleus sampling; 1 is off."""
     top_k: NonNegativeInt = 0
     """Top-k sampling; 0 is off."""
@@ -141,7 +155,7 @@ class RolloutSection:
 class RewardSection:
     """How responses are judged."""
 
-    verifiers: dict[str, float] = field(default_factory=lambda: {"math": 1.0})
+    verifiers: dict[str, Number] = field(default_factory=lambda: {"math": 1.0})
     """Verifier to weight; the reward is the weighted sum."""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Per verifier, its own options."""
@@ -151,7 +165,7 @@ class RewardSection:
     """Hard limit for one response; the process is killed beyond it."""
     retries: NonNegativeInt = 1
     """How often a call is tried again when a reward server died under it."""
-    on_failure: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    on_failure: Number = 0.0
     """Reward of a response that hung or crashed its verifier, or got a non-finite reward."""
     control: Literal["none", "shuffle"] = "none"
     """shuffle: permute the rewards within each group, the control of a claim of learning."""
@@ -163,7 +177,7 @@ class ReplaySection:
 
     capacity: Count = 4096
     """Most groups buffered and in flight at a time."""
-    surplus: Annotated[float, Field(ge=0, le=1)] = 0.0
+    surplus: Annotated[Number, Field(ge=0, le=1)] = 0.0
     """Share of a period's groups handed out beyond need; what is left over is thrown away."""
 
 
@@ -173,10 +187,7 @@ class OptimizerSection:
 
     lr: Positive = 1e-6
     """Peak learning rate."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9,
-        0.95,
-    )
+    betas: tuple[Share, Share] = (0.9, 0.95)
     """Adam's decay rates."""
     eps: Positive = 1e-8
     """Adam's epsilon."""
@@ -188,7 +199,7 @@ class OptimizerSection:
     """Learning rate after warm-up."""
     min_lr: NonNegative = 0.0
     """Floor of the cosine schedule."""
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_ratio: Share = 0.0
     """Share of `run.max_steps` in which the rate rises linearly from 0."""
 
 
@@ -198,7 +209,7 @@ class LearnerSection:
 
     num_ranks: Count = 1
     """DeepSpeed ranks."""
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
+    zero_stage: Annotated[int, Field(ge=0, le=3, strict=True)] = 1
     """ZeRO stage."""
     batch_size: Count = 64
     """Rollouts per learner step over all ranks (SFT: examples); a multiple of the group size."""
@@ -208,7 +219,7 @@ class LearnerSection:
     """Length of a packed row; 0 means one row per micro-batch. Short rows suit CPUs."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Precision of the learner."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Flag = False
     """Recompute activations in the backward pass to save memory."""
     logprob_chunk_tokens: Count = 1024
     """Response tokens whose logits exist at a time."""
@@ -246,13 +257,13 @@ class EvalSection:
     """k of pass@k."""
     temperature: Positive = 1.0
     """Sampling temperature of the samples."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Mass = 1.0
     """Nucleus sampling; 1 is off."""
     max_tokens: NonNegativeInt = 0
     """Longest response; 0 means `rollout.max_tokens`."""
-    greedy: bool = True
+    greedy: Flag = True
     """Answer each problem once more at temperature 0."""
-    threshold: float = 1.0
+    threshold: Number = 1.0
     """Smallest reward that counts as right in pass@k and maj@n."""
 
 
@@ -266,7 +277,7 @@ class CheckpointSection:
     """Save also between synchronisations after so many minutes; 0 means never."""
     keep: Count = 2
     """Checkpoints kept."""
-    resume: str = "auto"
+    resume: Place = "auto"
     """auto: go on from the run folder's last checkpoint; never: refuse a folder that has one; or a
     checkpoint's path."""
 
@@ -315,7 +326,9 @@ class RunConfig:
     rollout: RolloutSection = field(default_factory=RolloutSection)
     reward: RewardSection = field(default_factory=RewardSection)
     replay: ReplaySection = field(default_factory=ReplaySection)
-    objective: dict[str, Any] = field(default_factory=lambda: {"name": "oapl"})
+    objective: Annotated[dict[str, Any], AfterValidator(_with_name)] = field(
+        default_factory=lambda: {"name": "oapl"}
+    )
     """`name`: a file of oapl/objectives; the other keys are that objective's own."""
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     learner: LearnerSection = field(default_factory=LearnerSection)
@@ -329,6 +342,11 @@ class RunConfig:
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.run.dir).expanduser().absolute() / self.run.name
+
+    @property
+    def is_imitation(self) -> bool:
+        """Nothing is sampled: responses are given (SFT)."""
+        return bool(self.objective["name"] == "sft")
 
     @property
     def groups_per_step(self) -> int:

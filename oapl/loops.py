@@ -120,7 +120,7 @@ async def collect(
     running: set[asyncio.Task[None]] = set()
 
     async def make(prompt: Prompt) -> None:
-        await _make_group(worker, prompt, engine, scorer, replay, sampling, group_size)
+        await _make_group(worker, version, prompt, engine, scorer, replay, sampling, group_size)
 
     try:
         while not stop.is_set():
@@ -144,6 +144,7 @@ async def collect(
 
 async def _make_group(
     worker: WorkerId,
+    version: int,
     prompt: Prompt,
     engine: Engine,
     scorer: Scorer,
@@ -152,13 +153,13 @@ async def _make_group(
     group_size: int,
 ) -> None:
     """Sample and score the G rollouts of one prompt, each scored as it ends; hand in the group."""
-    started, version = time.monotonic(), engine.version
+    started = time.monotonic()
     done: list[Rollout] = []
 
     async def one() -> tuple[Rollout, Judgement | None]:
         rollout = await engine.generate(prompt, sampling)
         done.append(rollout)
-        if rollout.finish_reason == "abort":
+        if rollout.finish_reason == "abort" or rollout.last_version != version:
             return rollout, None
         return rollout, (await scorer.score([(prompt, rollout)]))[0]
 

@@ -191,6 +191,7 @@ class MicroBatch:
         credit, reward: float32 [B].
         lag: int64 [B], learner steps between the rollout's version and the batch.
         group_index: int64 [B], which group of the batch a rollout belongs to.
+        is_dummy: A copy that only keeps this rank in step with the others: its loss counts 0.
     """
 
     token_ids: np.ndarray
@@ -202,6 +203,7 @@ class MicroBatch:
     reward: np.ndarray
     lag: np.ndarray
     group_index: np.ndarray
+    is_dummy: bool = False
 
     @property
     def num_rollouts(self) -> int:
@@ -240,7 +242,7 @@ class LossInputs:
         logprobs: float32 [N], ln pi of the sampled tokens; carries the gradient.
         inference_logprobs: float32 [N], ln pi_vllm of the same tokens.
         rollout_index: int64 [N], which of the B rollouts a token belongs to.
-        credit, lag: float32 [B] and int64 [B].
+        credit, reward, lag: float32, float32 and int64 [B].
         global_rollouts, global_tokens: Denominators over the whole global batch.
         entropy: float32 [N], nats, no gradient; None when it was not asked for.
     """
@@ -250,6 +252,7 @@ class LossInputs:
     inference_logprobs: Tensor
     rollout_index: Tensor
     credit: Tensor
+    reward: Tensor
     lag: Tensor
     global_rollouts: int
     global_tokens: int

@@ -26,7 +26,7 @@ ALWAYS = (
     "replay/cleared_groups",
     "replay/cleared_tokens",
     "rollout/aborted_groups",
-    "rollout/aborted_tokens",
+    "replay/wasted_tokens",
 )
 
 
@@ -81,7 +81,7 @@ class Tally:
 
     def waste(self, num_tokens: int, group_size: int) -> None:
         """A group ended unfinished after `num_tokens` response tokens."""
-        self.count("rollout/aborted_tokens", num_tokens)
+        self.count("replay/wasted_tokens", num_tokens)
         self._add("aborted", [num_tokens / group_size])
 
     def lease(self, lags: Iterable[int]) -> None:

@@ -8,8 +8,9 @@ A load runs on the stepping thread, so nothing is sampled while weights change: 
 flight, compare the publication's list with the model, clear the prefix cache (vLLM does not: same
 prompts would be answered from the old weights), load, zero the KV blocks (a version that produced
 NaN leaves NaN there, which survives good weights), re-score the probe. Requests that arrive
-meanwhile wait in the thread's inbox. Whatever fails on the way leaves a model half old and half
-new, so the engine is built anew.
+meanwhile wait, and end as aborted, since they were meant for the version before. Whatever fails on
+the way leaves a model half old and half new, so the engine is built anew. A process holds one such
+engine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from actors.engines import base
+from actors.tokenizer import context_tokens, load_model_config, load_tokenizer
 from oapl.config import Count, NonNegativeInt, RunConfig, section
 from oapl.errors import EngineError, OaplError, WeightsError
 from oapl.interfaces import WeightReceiver
@@ -78,8 +80,6 @@ class VllmInprocess:
     def __init__(
         self, config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
     ) -> None:
-        from transformers import AutoTokenizer
-
         from actors.vllm_stepping import SteppingThread
 
         self._config = config
@@ -90,17 +90,14 @@ class VllmInprocess:
         self._ids = itertools.count()
         self._params: dict[Sampling, Any] = {}
         self._counters = base.Counters()
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            config.model.path, trust_remote_code=config.model.trust_remote_code
-        )
+        self.context = context_tokens(config)
+        self._tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
         self._thread = SteppingThread(
             self._make_engine, self._decode, self._counters, f"engine-{index}"
         )
         self._thread.call(self._thread.rebuild).result(config.sync.timeout_s)
-        model = self._thread.engine.model_config
-        self.context = int(model.max_model_len)
-        self._vocabulary = int(model.get_vocab_size())
+        self._vocabulary = int(self._thread.engine.model_config.get_vocab_size())
 
     @property
     def version(self) -> int:
@@ -173,7 +170,7 @@ class VllmInprocess:
         check_specs(weights, self._expected)
         engine = self._thread.engine
         if engine is None:
-            raise EngineError("the engine could not be built")
+            raise EngineError("there is no engine")
         if not engine.reset_prefix_cache():
             raise EngineError("the prefix cache still holds blocks of requests in flight")
         engine.collective_rpc("start_weight_update")
@@ -212,14 +209,13 @@ class VllmInprocess:
         vllm_weights.register()
         config, options = self._config, self._options
         optional: dict[str, Any] = {}
-        if config.rollout.context_tokens:
-            optional["max_model_len"] = config.rollout.context_tokens
         if options.max_batched_tokens:
             optional["max_num_batched_tokens"] = options.max_batched_tokens
         args = EngineArgs(
             model=config.model.path,
             dtype=config.model.dtype,
             trust_remote_code=config.model.trust_remote_code,
+            max_model_len=self.context,
             seed=base.engine_seed(config.run.seed, self._index, next(self._builds)),
             max_num_seqs=options.max_num_seqs,
             kv_cache_memory_bytes=options.kv_cache_bytes or self._kv_bytes(),
@@ -239,22 +235,16 @@ class VllmInprocess:
 
     def _kv_bytes(self) -> int:
         """Keys and values of `max_num_seqs` whole contexts, if every layer keeps all heads."""
-        from transformers import AutoConfig
-
-        config = self._config
-        model = AutoConfig.from_pretrained(
-            config.model.path, trust_remote_code=config.model.trust_remote_code
-        ).get_text_config()
+        config, block = self._config, self._options.block_size
+        model = load_model_config(config.model.path, config.model.trust_remote_code)
         heads = model.num_attention_heads
         head_size = getattr(model, "head_dim", None) or model.hidden_size // heads
         kv_heads = getattr(model, "num_key_value_heads", None) or heads
-        item = 4 if config.model.dtype == "float32" else 2
-        per_token = 2 * model.num_hidden_layers * kv_heads * head_size * item
-        block = self._options.block_size
-        context = config.rollout.context_tokens or model.max_position_embeddings
-        blocks = self._options.max_num_seqs * -(-context // block) + 1
-        smallest = per_token * block * (-(-context // block) + 1)
-        return max(smallest, min(MAX_KV_BYTES, per_token * block * blocks))
+        item_bytes = 4 if config.model.dtype == "float32" else 2
+        block_bytes = 2 * model.num_hidden_layers * kv_heads * head_size * item_bytes * block
+        blocks = -(-self.context // block)
+        smallest, wanted = blocks + 1, blocks * self._options.max_num_seqs + 1
+        return max(block_bytes * smallest, min(MAX_KV_BYTES, block_bytes * wanted))
 
     def _decode(self, responses: list[list[int]]) -> list[str]:
         return self._tokenizer.batch_decode(

@@ -54,15 +54,22 @@ def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
     """The tensor over a uint8 buffer that starts at a multiple of the item size; no copy.
 
     A buffer of a shared store is read-only: whoever takes the tensor copies, never writes.
+
+    Raises:
+        WeightsError: The buffer is of another size than the spec.
     """
     import warnings
 
     import torch
 
+    dtype: torch.dtype = getattr(torch, spec.dtype)
+    if buffer.nbytes != math.prod(spec.shape) * dtype.itemsize:
+        raise WeightsError(f"{buffer.nbytes} bytes arrived for {spec}")
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         flat = torch.from_numpy(buffer)
-    return flat.view(getattr(torch, spec.dtype)).reshape(spec.shape)
+    return flat.view(dtype).reshape(spec.shape)
 
 
 class Manifest:

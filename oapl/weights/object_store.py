@@ -92,8 +92,13 @@ class Receiver:
         import ray
 
         location: Location = weights.location
+        if len(location.places) != len(weights.specs):
+            raise WeightsError(
+                f"version {weights.version}: {len(location.places)} tensors were put, but "
+                f"{len(weights.specs)} are announced"
+            )
         held, buffer = -1, np.empty(0, dtype=np.uint8)
-        for spec, (chunk, start, size) in zip(weights.specs, location.places, strict=False):
+        for spec, (chunk, start, size) in zip(weights.specs, location.places, strict=True):
             if chunk != held:
                 try:
                     held, buffer = chunk, ray.get(location.chunks[chunk], timeout=self._timeout_s)

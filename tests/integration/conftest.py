@@ -20,3 +20,21 @@ def ray_cluster():
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A tied Llama of 0.5M parameters with a character tokenizer."""
+    from tests.makers import make_model
+
+    return make_model(tmp_path_factory.mktemp("tied"), tied=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_model):
+    """One in-process vLLM engine for all tests, fp32, weights by the local transport."""
+    from tests.serving import EngineUnderTest
+
+    engine = EngineUnderTest(tiny_model)
+    yield engine
+    engine.close()

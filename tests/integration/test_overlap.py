@@ -41,7 +41,8 @@ class SleepingLearner:
 
 def start(ray, tmp_path, config, build, **handles):
     actor = ray.remote(AsyncHost).options(num_cpus=0.1)
-    return RayHandle(actor.remote(f"tests.sleepers:{build}", config, str(tmp_path / build), handles))
+    log = str(tmp_path / build)
+    return RayHandle(actor.remote(f"tests.sleepers:{build}", config, log, handles))
 
 
 def test_a_run_lasts_as_long_as_the_longer_of_generation_and_training(ray_cluster, tmp_path):

@@ -380,7 +380,7 @@ def test_advance_clears_the_buffer_and_puts_the_slowest_first():
     assert (stats["replay/cleared_groups"], stats["replay/cleared_tokens"]) == (2, 16)
     assert stats["replay/cleared_length_mean"] == 4
     assert stats["rollout/aborted_groups"] == 1
-    assert stats["rollout/aborted_tokens"] == 2
+    assert stats["replay/wasted_tokens"] == 2
     again = rules.draw(BOB, 3, 100)
     assert [(p.id, p.attempt) for p in again] == [
         ("p:1", 1),

@@ -99,19 +99,21 @@ def test_contents_that_changed_on_the_way_are_refused(transport):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        (lambda specs: (*specs, specs[0]), "5 tensors arrived of 6|tensor 5"),
-        (lambda specs: specs[:-1], "expected nothing|not those that were sent"),
-        (lambda specs: (specs[1], specs[0], *specs[2:]), "tensor 0 is|not those"),
+        lambda specs: (*specs, specs[0]),
+        lambda specs: specs[:-1],
+        lambda specs: (specs[1], specs[0], *specs[2:]),
+        lambda specs: (dataclasses.replace(specs[0], name="other"), *specs[1:]),
+        lambda specs: (dataclasses.replace(specs[0], shape=(5, 7)), *specs[1:]),
     ],
+    ids=["one more", "one less", "swapped", "renamed", "reshaped"],
 )
-def test_another_list_than_the_announced_is_refused(transport, change, message):
+def test_another_list_than_the_announced_is_refused(transport, change):
     sender, receiver = transport
     weights = sender.send(0, iter(tensors().items()), PROBE)
-    announced = dataclasses.replace(weights, specs=change(weights.specs))
-    with pytest.raises((WeightsError, RuntimeError, ValueError), match=message):
-        dict(receiver.receive(announced))
+    with pytest.raises(WeightsError):
+        dict(receiver.receive(dataclasses.replace(weights, specs=change(weights.specs))))
 
 
 def test_local_forgets_all_but_two_versions():
@@ -157,21 +159,6 @@ def test_receivers_can_be_sent_to_an_engines_process():
         pickle.loads(pickle.dumps(receiver))
 
 
-@pytest.mark.integration
-def test_the_real_object_store_carries_weights_between_processes(ray_cluster):
-    sent = tensors()
-    sender = object_store.Sender(chunk_bytes=128)
-    weights = sender.send(1, iter(sent.items()), PROBE)
-
-    @ray_cluster.remote
-    def receive(weights):
-        return {name: t.float().sum().item() for name, t in
-                object_store.Receiver(timeout_s=30).receive(weights)}
-
-    sums = ray_cluster.get(receive.remote(weights), timeout=60)
-    assert sums == {name: t.float().sum().item() for name, t in sent.items()}
-
-
 def test_bytes_of_bfloat16_survive_without_a_copy():
     tensor = torch.randn(4, 3).bfloat16()
     view = from_bytes(to_bytes(tensor), spec_of("x", tensor))
@@ -184,7 +171,10 @@ def test_bytes_of_bfloat16_survive_without_a_copy():
     [
         ({"a": torch.ones(2)}, "b is missing"),
         ({"a": torch.ones(2), "b": torch.ones(3), "c": torch.ones(1)}, "c is unknown"),
-        ({"a": torch.ones(2), "b": torch.ones(3, 1)}, r"b has shape \[3, 1\], the model's has \[3\]"),
+        (
+            {"a": torch.ones(2), "b": torch.ones(3, 1)},
+            r"b has shape \[3, 1\], the model's",
+        ),
         ({"a": torch.ones(2), "b": torch.ones(3).int()}, "b has dtype int32"),
     ],
 )

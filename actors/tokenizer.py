@@ -1,0 +1,129 @@
+"""The model's tokenizer, refused when it would lose text, and the context that prompts must fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from oapl.config import RunConfig
+from oapl.errors import InputError
+
+KNOWN_TEXT = "What is 12 + 7?\nAdd: 12+7=19; so the answer is \\boxed{19}."
+"""With `model_type: qwen2` in config.json, transformers replaces a home-made tokenizer by one with
+its own way of splitting, and what its vocabulary lacks (spaces!) vanishes without an error."""
+
+
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model; padding defaults to EOS.
+
+    Args:
+        path: Folder or hub name of the model.
+        trust_remote_code: Run tokenizer code that comes with the model.
+
+    Raises:
+        InputError: There is none, it has no EOS, or it does not give back what it was given.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(
+            f"model.path = {path!r}: no tokenizer can be loaded from it ({first_line(error)}); "
+            "save one beside the model with tokenizer.save_pretrained"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"model.path = {path!r}: the tokenizer has no EOS token, so no response would ever "
+            "end; set eos_token in its tokenizer_config.json"
+        )
+    _demand_round_trip(tokenizer, path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
+    """The model's `config.json`, the part about text.
+
+    Raises:
+        InputError: There is none that transformers can read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(
+            f"model.path = {path!r}: {_what_is_there(path)} ({first_line(error)}); give the folder "
+            "of a Hugging Face causal language model with config.json, weights and tokenizer, or "
+            "the name of one on a hub that can be reached"
+        ) from error
+    return found.get_text_config()
+
+
+def context_tokens(config: RunConfig) -> int:
+    """Longest prompt plus response: `rollout.context_tokens`, else what the model was made for.
+
+    Raises:
+        InputError: Neither says, or the setting is longer than the model's.
+    """
+    of_model = _context_of_model(config.model.path, config.model.trust_remote_code)
+    wanted = config.rollout.context_tokens
+    if wanted and of_model and wanted > of_model:
+        raise InputError(
+            f"rollout.context_tokens = {wanted}: the model was made for {of_model} "
+            f"(max_position_embeddings); set it to at most {of_model}, or 0 for the model's own"
+        )
+    if not wanted and not of_model:
+        raise InputError(
+            "rollout.context_tokens = 0: the model's config.json does not say how long a context "
+            "it was made for (max_position_embeddings); set rollout.context_tokens"
+        )
+    return wanted or of_model
+
+
+def prompt_room(config: RunConfig, key: str, max_tokens: int) -> int:
+    """Tokens that a prompt may have beside a response of `max_tokens`.
+
+    Raises:
+        InputError: None are left; `key` is named.
+    """
+    context = context_tokens(config)
+    if max_tokens >= context:
+        raise InputError(
+            f"{key} = {max_tokens}: leaves no room for a prompt in a context of {context} tokens; "
+            f"set it below {context}"
+        )
+    return context - max_tokens
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, which in these libraries may run over twenty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+
+
+def _context_of_model(path: str, trust_remote_code: bool) -> int:
+    found = load_model_config(path, trust_remote_code)
+    return int(getattr(found, "max_position_embeddings", 0) or 0)
+
+
+def _demand_round_trip(tokenizer: Any, path: str) -> None:
+    ids = tokenizer(KNOWN_TEXT, add_special_tokens=False)["input_ids"]
+    back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if back.strip() != KNOWN_TEXT:  # sentencepiece may put a space in front
+        raise InputError(
+            f"model.path = {path!r}: the tokenizer ({type(tokenizer).__name__}) loses text: it "
+            f"turns {KNOWN_TEXT!r} into {back!r}; model_type in config.json may make transformers "
+            "replace it by another class (qwen2 does, llama and qwen3 do not), or its vocabulary "
+            "lacks plain letters and digits"
+        )
+
+
+def _what_is_there(path: str) -> str:
+    folder = Path(path)
+    if not folder.exists():
+        return "is no folder, and cannot be fetched from a hub"
+    if not (folder / "config.json").is_file():
+        return "has no config.json"
+    return "has a config.json that transformers cannot read"

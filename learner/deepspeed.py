@@ -1,0 +1,170 @@
+"""One DeepSpeed rank: the configuration, the process group, backward and step.
+
+No other file knows DeepSpeed's keys. Invariants: one gradient is the sum over all micro-batches of
+all ranks of their `loss`, whatever the ZeRO stage; a gradient that is not finite changes nothing on
+any rank; no op is ever compiled. What made each line necessary was found with DeepSpeed 0.19.8:
+its clipping is 1.0 unless it is written out; in fp32 its stage 0 applies NaN gradients and has no
+gradient norm; the one boundary that suits all other stages is a single `step` after any number of
+`backward` calls (`managed_gradient_accumulation` off).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oapl import plugins
+from oapl.config import RunConfig
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """Variables that must stand before DeepSpeed is imported."""
+    return {"DS_ACCELERATOR": config.cluster.device}
+
+
+def settings(config: RunConfig) -> dict[str, Any]:
+    """The DeepSpeed configuration of a run."""
+    zero: dict[str, Any] = {"stage": config.learner.zero_stage}
+    if config.learner.zero_stage == 3:
+        # Its memory-efficient linear replaces torch.nn.functional.linear in the whole process.
+        zero |= {"memory_efficient_linear": False}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": _is_stepped_by_hand(config),
+        "gradient_clipping": config.optimizer.clip_norm,
+        "zero_optimization": zero,
+        "bf16": {"enabled": config.learner.precision == "bf16"},
+        "steps_per_print": 10**9,
+    }
+
+
+def _is_stepped_by_hand(config: RunConfig) -> bool:
+    return config.learner.zero_stage == 0 and config.learner.precision == "fp32"
+
+
+def join(
+    config: RunConfig, *, rank: int, world_size: int, master_address: str, master_port: int
+) -> None:
+    """Enter the process group of the ranks. A collective that waits longer than `sync.timeout_s`
+    for a rank raises there."""
+    variables = {
+        "RANK": rank,
+        "WORLD_SIZE": world_size,
+        "LOCAL_RANK": 0 if torch.cuda.device_count() <= 1 else rank % torch.cuda.device_count(),
+        "MASTER_ADDR": master_address,
+        "MASTER_PORT": master_port,
+    }
+    os.environ.update({key: str(value) for key, value in variables.items()})
+    os.environ.update(environment(config))
+    place: dict[str, Any] = {"init_method": f"tcp://{master_address}:{master_port}"}
+    if world_size == 1:
+        place = {"store": torch.distributed.HashStore()}  # needs no port
+    torch.distributed.init_process_group(
+        plugins.load("oapl.devices", config.cluster.device).COLLECTIVE_BACKEND,
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=config.sync.timeout_s),
+        **place,
+    )
+
+
+def leave() -> None:
+    """Leave the process group; once more is harmless."""
+    if not torch.distributed.is_initialized():
+        return
+    with contextlib.suppress(RuntimeError):  # a rank that died cannot come to the barrier
+        torch.distributed.barrier()
+    import deepspeed
+
+    deepspeed.comm.destroy_process_group()
+
+
+class Engine:
+    """A module under DeepSpeed, with AdamW.
+
+    Attributes:
+        inner: DeepSpeed's own engine, for checkpoints.
+        module: The module, whose parameters may be sharded (stage 3).
+        device: Where its inputs belong.
+    """
+
+    def __init__(self, config: RunConfig, module: nn.Module) -> None:
+        deepspeed = _import_deepspeed()
+        options = config.optimizer
+        adam = torch.optim.AdamW(
+            module.parameters(),
+            lr=options.lr,
+            betas=options.betas,
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+        )
+        self.inner, *_ = deepspeed.initialize(
+            model=module, optimizer=adam, config=settings(config), dist_init_required=False
+        )
+        self.module: Any = self.inner.module
+        self.device: torch.device = self.inner.device
+        self._world_size = torch.distributed.get_world_size()
+        self._is_stepped_by_hand = _is_stepped_by_hand(config)
+
+    def forward(self, *args: Any, is_last: bool = False, **kwargs: Any) -> Any:
+        """The module's outputs. `is_last`: of the micro-batches of this step."""
+        if self._is_stepped_by_hand:
+            self.inner.set_gradient_accumulation_boundary(is_last)
+        return self.inner(*args, **kwargs)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add this micro-batch's gradient. DeepSpeed means over ranks, the loss sums over them."""
+        self.inner.backward(loss * self._world_size, scale_wrt_gas=False)
+
+    def step(self, lr: float) -> float:
+        """Apply the gradient, unless it is not finite, and forget it.
+
+        Returns:
+            Its global norm before clipping; inf when it was not finite and nothing changed.
+        """
+        for group in self.inner.optimizer.param_groups:
+            group["lr"] = lr
+        if self._is_stepped_by_hand:
+            gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+            norm = float(nn.utils.get_total_norm(gradients))  # of means: equal on all ranks
+            if not math.isfinite(norm):
+                self.inner.zero_grad()
+                return math.inf
+            self.inner.step()
+            return norm
+        self.inner.step()
+        return (
+            float(self.inner.get_global_grad_norm()) if self.inner.was_step_applied() else math.inf
+        )
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No gradient, evaluation mode."""
+        self.inner.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.inner.train()
+
+    def destroy(self) -> None:
+        """Remove DeepSpeed's hooks."""
+        self.inner.destroy()
+
+
+def _import_deepspeed() -> Any:
+    import deepspeed
+
+    # Built (by gcc, for a minute) when the backend is first used; a killed build blocks later ones.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|deepspeed)\.")
+    return deepspeed

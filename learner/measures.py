@@ -1,0 +1,65 @@
+"""What a step reports: per-token and per-rollout numbers, reduced once over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from oapl.records import Metrics
+from oapl.tally import Moments, expand
+
+
+class Measures:
+    """Collects a step's numbers on the device; see `LossOutputs.metrics` for what names mean."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+        self._totals: dict[str, list[Tensor]] = {}
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Numbers of one micro-batch, of which moments are reported."""
+        for name, values in metrics.items():
+            self._values.setdefault(name, []).append(values.detach().float())
+
+    def add_to_total(self, name: str, value: Tensor) -> None:
+        """A scalar whose sum over all micro-batches is reported."""
+        self._totals.setdefault(name, []).append(value.detach().float())
+
+    def reduced(self) -> Metrics:
+        """The report over all ranks, the same on each. Called by all; a rank may have no names."""
+        moments = {name: Moments() for name in self._values}
+        for name, values in self._values.items():
+            moments[name].add(torch.cat(values).cpu().numpy())
+        totals = {name: float(torch.stack(values).sum()) for name, values in self._totals.items()}
+        everyone: list[tuple[dict[str, Moments], Metrics]] = [(moments, totals)]
+        if (world_size := torch.distributed.get_world_size()) > 1:
+            everyone *= world_size
+            torch.distributed.all_gather_object(everyone, (moments, totals))
+        report: Metrics = {}
+        for _, theirs in everyone:
+            for name, value in theirs.items():
+                report[name] = report.get(name, 0.0) + value
+        for name in dict.fromkeys(name for parts, _ in everyone for name in parts):
+            whole = Moments()
+            for parts, _ in everyone:
+                whole = merged(whole, parts.get(name, Moments()))
+            if whole.count:
+                report |= expand(name, whole)
+        return report
+
+
+def merged(a: Moments, b: Moments) -> Moments:
+    """The moments of both streams together."""
+    count = a.count + b.count
+    if not count:
+        return Moments()
+    shift = b.mean - a.mean
+    return Moments(
+        count=count,
+        mean=a.mean + shift * b.count / count,
+        squares=a.squares + b.squares + shift**2 * a.count * b.count / count,
+        low=min(a.low, b.low),
+        high=max(a.high, b.high),
+    )

@@ -1,0 +1,107 @@
+"""The model that is trained: a Hugging Face causal language model that answers with log-probs.
+
+Invariants: log-probs are computed inside one `forward`, so that ZeRO-3 gathers the output layer
+there; packed rows are told apart by positions alone, which works only without an attention mask and
+without a cache (with either, sequences would see one another, silently).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oapl.config import RunConfig
+from oapl.errors import InputError
+from oapl.logprobs import token_logprobs
+
+RESCALED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+"""Configuration keys of models whose logits are more than hidden states times a matrix."""
+
+
+class Policy(nn.Module):
+    """`language_model` under the name `lm`, behind log-probs of given tokens."""
+
+    def __init__(self, language_model: Any, chunk_tokens: int) -> None:
+        super().__init__()
+        self.lm = language_model
+        self._chunk_tokens = chunk_tokens
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        is_target: Tensor,
+        *,
+        temperature: float,
+        with_entropy: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """ln pi of the chosen tokens, each given what stands before it in its sequence.
+
+        Args:
+            token_ids: int64 [R, T].
+            positions: int64 [R, T], restarting at 0 with each sequence.
+            is_target: bool [R, T], never True on the first token of a sequence.
+            temperature: Divides the logits.
+            with_entropy: Also the entropies.
+
+        Returns:
+            Log-probs float32 [N] of the N target tokens, row by row, and entropies float32 [N]
+            (empty if not asked for).
+        """
+        hidden = self.lm.base_model(
+            input_ids=token_ids, position_ids=positions, attention_mask=None, use_cache=False
+        ).last_hidden_state  # [R, T, H]
+        chosen = is_target[:, 1:]
+        return token_logprobs(
+            hidden[:, :-1][chosen],
+            self.lm.get_output_embeddings().weight,
+            token_ids[:, 1:][chosen],
+            temperature=temperature,
+            chunk_tokens=self._chunk_tokens,
+            with_entropy=with_entropy,
+        )
+
+
+def load_policy(config: RunConfig) -> Policy:
+    """The model at `model.path`, in the learner's precision, on the CPU.
+
+    Raises:
+        InputError: Its logits are not hidden states times a matrix.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    options = config.model
+    shape = AutoConfig.from_pretrained(options.path, trust_remote_code=options.trust_remote_code)
+    _disable_dropout(shape)  # the log-prob contract: the policy that is scored is the one sampled
+    model = AutoModelForCausalLM.from_pretrained(
+        options.path,
+        config=shape,
+        dtype=torch.float32 if config.learner.precision == "fp32" else torch.bfloat16,
+        attn_implementation=options.attn_implementation,
+        trust_remote_code=options.trust_remote_code,
+    )
+    _check_output_layer(model, options.path)
+    if config.learner.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return Policy(model.train(), config.learner.logprob_chunk_tokens)
+
+
+def _disable_dropout(shape: Any) -> None:
+    for key, value in shape.to_dict().items():
+        if key.endswith(("dropout", "_pdrop")) and isinstance(value, float):
+            setattr(shape, key, 0.0)
+
+
+def _check_output_layer(model: Any, path: str) -> None:
+    rescaled = [key for key in RESCALED if getattr(model.config, key, None) not in (None, 1.0)]
+    if rescaled or getattr(model.get_output_embeddings(), "bias", None) is not None:
+        reason = ", ".join(rescaled) or "a bias in the output layer"
+        raise InputError(
+            f"model.path = {path!r}: this {model.config.model_type} model has {reason}, and "
+            f"log-probs here are those of hidden states times a matrix; use a Llama, Qwen2 or "
+            f"Qwen3 model"
+        )

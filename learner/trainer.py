@@ -1,0 +1,278 @@
+"""One rank of the learner: forward, objective, backward, step; export, save and load.
+
+Invariants: every method is called on all ranks together, and every rank makes the same collective
+calls whatever its own numbers are; the gradient is that of the whole global batch; a loss or
+gradient that is not finite skips the update on all ranks, is counted, and is still a learner step.
+Written without Ray: a synchronous class, which collectives want on one thread.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner import checkpoint, deepspeed, export, probing
+from learner.measures import Measures
+from learner.policy import load_policy
+from learner.schedule import learning_rate
+from oapl import plugins
+from oapl.config import RunConfig
+from oapl.errors import DivergedError
+from oapl.interfaces import Objective, WeightSender
+from oapl.objectives.base import build as build_objective
+from oapl.records import (
+    Batch,
+    LossInputs,
+    LossOutputs,
+    Metrics,
+    MicroBatch,
+    Probe,
+    WeightsVersion,
+)
+
+
+def build(
+    config: RunConfig,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    master_address: str = "127.0.0.1",
+    master_port: int = 0,
+    objective: Objective | None = None,
+    sender: WeightSender | None = None,
+) -> Trainer:
+    """A trainer in this process, which enters the process group of the ranks.
+
+    Args:
+        config: The run's.
+        rank, world_size: This rank, and how many there are.
+        master_address, master_port: Where rank 0 listens; unused with one rank.
+        objective: Default: the one that `config.objective` names.
+        sender: Where exports go; default: rank 0 makes one of `sync.transport`.
+    """
+    deepspeed.join(
+        config,
+        rank=rank,
+        world_size=world_size,
+        master_address=master_address,
+        master_port=master_port,
+    )
+    if sender is None and rank == 0:
+        sender = plugins.load("oapl.weights", config.sync.transport, "sync.transport").build_sender(
+            config
+        )
+    return Trainer(
+        config,
+        engine=deepspeed.Engine(config, load_policy(config)),
+        objective=objective or build_objective(config.objective),
+        sender=sender,
+    )
+
+
+class Trainer:
+    """See `oapl.interfaces.Trainer`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        engine: deepspeed.Engine,
+        objective: Objective,
+        sender: WeightSender | None,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._objective = objective
+        self._sender = sender
+        self._rank = torch.distributed.get_rank()
+        self._skipped_in_a_row = 0
+        self._last_batch: Batch | None = None
+
+    def update(self, batch: Batch) -> Metrics:
+        """One learner step.
+
+        Returns:
+            Metrics of the global batch, the same on every rank. `faults/skipped_steps` is 1.0 when
+            the update was skipped for a non-finite loss or gradient, else 0.0.
+
+        Raises:
+            DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.
+        """
+        started = time.perf_counter()
+        measures = Measures()
+        last = len(batch.micro_batches) - 1
+        for index, micro_batch in enumerate(batch.micro_batches):
+            outputs = self._loss(batch, micro_batch, is_last=index == last)
+            self._engine.backward(outputs.loss)
+            if not micro_batch.is_dummy:
+                measures.add(outputs.metrics)
+                measures.add_to_total("loss/total", outputs.loss)
+                measures.add_to_total("tokens", torch.tensor(micro_batch.num_tokens))
+        lr = learning_rate(batch.step, self._config.run.max_steps, self._config.optimizer)
+        norm = self._engine.step(lr)
+        self._last_batch = batch
+        is_applied = math.isfinite(norm)
+        metrics = measures.reduced()
+        seconds = time.perf_counter() - started
+        metrics |= {
+            "policy/lr": lr,
+            "faults/skipped_steps": float(not is_applied),
+            "time/forward_backward_s": seconds,
+            "perf/tokens_per_s": metrics.pop("tokens") / seconds,
+            **self.stats(),
+        }
+        if is_applied:
+            metrics["policy/grad_norm"] = norm
+        self._count_skip(batch.step, is_applied)
+        return metrics
+
+    def export(self, version: int) -> WeightsVersion | None:
+        """Publish the parameters as `version`, in the engines' dtype, with a probe.
+
+        Returns:
+            What rank 0's sender published; None on the other ranks.
+
+        Raises:
+            WeightsError: A parameter is not finite; nothing was published.
+        """
+        model = self._engine.module.lm
+        export.check_finite(model, version)
+        probe = self._probe(version)
+        dtype = getattr(torch, self._config.model.dtype)
+        tensors = export.gathered(model, dtype, is_reader=self._rank == 0)
+        weights = None
+        try:
+            if self._sender is not None and self._rank == 0:
+                weights = self._sender.send(version, tensors, probe)
+        finally:
+            for _ in tensors:  # the other ranks gather to the end, so a sender that failed must too
+                pass
+        return weights
+
+    def save(self, path: Path) -> None:
+        """Everything of this process that affects the next step, into the folder `path`."""
+        state = {"skipped_in_a_row": self._skipped_in_a_row}
+        checkpoint.save(self._engine.inner, Path(path), state, self._shape())
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            CheckpointError: It is damaged, or of another number of ranks, stage or precision.
+        """
+        state = checkpoint.load(self._engine.inner, Path(path), self._shape())
+        self._skipped_in_a_row = state["skipped_in_a_row"]
+
+    def save_model(self, path: Path) -> None:
+        """Hugging Face safetensors, configuration and tokenizer, complete or not at all."""
+        export.save_model(
+            self._engine.module.lm, Path(path), self._config, is_writer=self._rank == 0
+        )
+        torch.distributed.barrier()
+
+    def stats(self) -> Metrics:
+        """Largest memory so far: of the device, or of the process on a CPU."""
+        if self._engine.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"perf/peak_memory_bytes": float(peak)}
+
+    def close(self) -> None:
+        """Leave the process group."""
+        self._engine.destroy()
+        deepspeed.leave()
+
+    def _loss(self, batch: Batch, micro_batch: MicroBatch, *, is_last: bool) -> LossOutputs:
+        """Forward pass and objective; a dummy's loss is 0 times its log-probs."""
+        logprobs, entropy = self._forward(
+            micro_batch,
+            temperature=batch.temperature,
+            with_entropy="entropy" in self._objective.needs and not micro_batch.is_dummy,
+            is_last=is_last,
+        )
+        if micro_batch.is_dummy:
+            return LossOutputs(loss=logprobs.sum() * 0.0, metrics={})
+        outputs = self._objective.loss(self._inputs(batch, micro_batch, logprobs, entropy))
+        # An infinite loss may have a finite gradient on some parameters: NaN reaches all of them.
+        sound = torch.where(outputs.loss.detach().isfinite(), 1.0, math.nan)
+        return LossOutputs(loss=outputs.loss * sound, metrics=outputs.metrics)
+
+    def _forward(
+        self, micro_batch: MicroBatch, *, temperature: float, with_entropy: bool, is_last: bool
+    ) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = self._engine.forward(
+            self._tensor(micro_batch.token_ids),
+            self._tensor(micro_batch.positions),
+            self._tensor(micro_batch.response_mask),
+            temperature=temperature,
+            with_entropy=with_entropy,
+            is_last=is_last,
+        )
+        return outputs
+
+    def _inputs(
+        self, batch: Batch, micro_batch: MicroBatch, logprobs: Tensor, entropy: Tensor
+    ) -> LossInputs:
+        chosen = micro_batch.response_mask  # row by row, as the policy answers
+        return LossInputs(
+            step=batch.step,
+            logprobs=logprobs,
+            inference_logprobs=self._tensor(micro_batch.inference_logprobs[chosen]),
+            rollout_index=self._tensor(micro_batch.rollout_index[chosen]),
+            credit=self._tensor(micro_batch.credit),
+            reward=self._tensor(micro_batch.reward),
+            lag=self._tensor(micro_batch.lag),
+            global_rollouts=batch.global_rollouts,
+            global_tokens=batch.global_tokens,
+            entropy=entropy if "entropy" in self._objective.needs else None,
+        )
+
+    def _probe(self, version: int) -> Probe:
+        """Rank 0's sequences, scored by all ranks alike: stage 3 gathers in each forward pass."""
+        batch, vocab_size = self._last_batch, self._engine.module.lm.config.vocab_size
+        chosen = [
+            probing.sequences(
+                batch, self._config.sync.probe_sequences, vocab_size=vocab_size, version=version
+            )
+        ]
+        torch.distributed.broadcast_object_list(chosen, src=0)
+        token_ids = chosen[0]
+        logprobs = [np.empty(0, dtype=np.float32)] * len(token_ids)
+        with self._engine.evaluating():
+            packed = probing.packed(token_ids, self._config.learner.micro_batch_tokens)
+            for micro_batch in packed:
+                scores, _ = self._forward(
+                    micro_batch, temperature=1.0, with_entropy=False, is_last=False
+                )
+                found = scores.cpu().numpy()
+                owner = micro_batch.rollout_index[micro_batch.response_mask]
+                for rollout, number in enumerate(micro_batch.group_index):
+                    logprobs[number] = found[owner == rollout]
+        return Probe(token_ids=tuple(token_ids), logprobs=tuple(logprobs))
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.tensor(array, device=self._engine.device)
+
+    def _count_skip(self, step: int, is_applied: bool) -> None:
+        self._skipped_in_a_row = 0 if is_applied else self._skipped_in_a_row + 1
+        if self._skipped_in_a_row >= self._config.learner.max_skipped_in_a_row:
+            raise DivergedError(
+                f"step {step}: the loss or gradient was not finite {self._skipped_in_a_row} times "
+                f"in a row, so the run has diverged; go on from an earlier checkpoint with a lower "
+                f"optimizer.lr or optimizer.clip_norm"
+            )
+
+    def _shape(self) -> dict[str, Any]:
+        return {
+            "learner.num_ranks": torch.distributed.get_world_size(),
+            "learner.zero_stage": self._config.learner.zero_stage,
+            "learner.precision": self._config.learner.precision,
+        }

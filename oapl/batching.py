@@ -1,0 +1,254 @@
+"""Credited groups to packed micro-batches, one `Batch` per rank.
+
+Invariants: every rollout of the groups is in exactly one micro-batch that is no dummy; the tokens
+are those that were sampled, and the response mask covers exactly them; sequences in a row do not
+attend to one another; all ranks get the same number of micro-batches and the same denominators.
+
+Rows: sequences are packed into rows of at most `row_tokens`, longest first, each into the fullest
+row that still has room; a longer sequence has a row of its own, which need not be masked. Rows of
+like length form a micro-batch of at most `micro_batch_tokens`, padding included. With
+`row_tokens = 1` every sequence has its own row: length-sorted padding, the fastest on CPUs, where
+masked attention is quadratic in the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from oapl.errors import InputError
+from oapl.records import (
+    Batch,
+    Credit,
+    CreditedGroup,
+    Group,
+    MicroBatch,
+    Prompt,
+    Rollout,
+    Sampling,
+    ScoredGroup,
+)
+
+PADDING = -1
+"""Rollout index of padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Packable:
+    """One prompt and its response, with what the objective needs of it."""
+
+    prompt_ids: np.ndarray
+    response_ids: np.ndarray
+    inference_logprobs: np.ndarray | None = None
+    credit: float = 0.0
+    reward: float = 0.0
+    lag: int = 0
+    group_index: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+Row = list[Packable]
+
+
+def make_batch(
+    groups: Sequence[CreditedGroup], *, step: int, micro_batch_tokens: int, row_tokens: int = 0
+) -> Batch:
+    """The groups as one rank's batch; see `shard`."""
+    (batch,) = shard(
+        groups,
+        step=step,
+        num_ranks=1,
+        micro_batch_tokens=micro_batch_tokens,
+        row_tokens=row_tokens,
+    )
+    return batch
+
+
+def shard(
+    groups: Sequence[CreditedGroup],
+    *,
+    step: int,
+    num_ranks: int,
+    micro_batch_tokens: int,
+    row_tokens: int = 0,
+) -> list[Batch]:
+    """Deal the rollouts of the groups to the ranks, each rank about the same number of tokens.
+
+    Args:
+        groups: Kept groups, all sampled at one temperature. Examples for imitation too (`example`).
+        step: Learner steps made before this batch.
+        num_ranks: Ranks; one that comes away empty gets dummies.
+        micro_batch_tokens: Most tokens in a micro-batch, padding included; a longer rollout makes
+            a micro-batch of its own.
+        row_tokens: Most tokens in a row of several sequences; 0: `micro_batch_tokens`.
+
+    Returns:
+        One batch per rank.
+
+    Raises:
+        InputError: No groups, several temperatures, or an empty prompt or response.
+    """
+    sequences = [s for index, group in enumerate(groups) for s in _sequences(group, index, step)]
+    if not sequences:
+        raise InputError("a batch of 0 rollouts has no gradient; give at least one group")
+    shares = [
+        pack(share, micro_batch_tokens=micro_batch_tokens, row_tokens=row_tokens)
+        for share in _deal(sequences, num_ranks)
+    ]
+    count = max(len(share) for share in shares)
+    dummy = min((m for share in shares for m in share), key=lambda m: m.token_ids.size)
+    dummy = replace(dummy, is_dummy=True)
+    return [
+        Batch(
+            micro_batches=(*share, *[dummy] * (count - len(share))),
+            step=step,
+            temperature=_temperature(groups),
+            global_rollouts=len(sequences),
+            global_tokens=sum(len(s.response_ids) for s in sequences),
+        )
+        for share in shares
+    ]
+
+
+def example(prompt: Prompt, response_ids: np.ndarray, text: str = "") -> CreditedGroup:
+    """A response to imitate, as a group of one rollout with credit 1 that nobody sampled."""
+    rollout = Rollout(
+        token_ids=response_ids,
+        inference_logprobs=None,
+        finish_reason="stop",
+        text=text,
+        first_version=0,
+        last_version=0,
+    )
+    group = Group(prompt=prompt, rollouts=(rollout,), version=0, sampling=Sampling())
+    one = np.ones(1, dtype=np.float32)
+    scored = ScoredGroup(group=group, rewards=one, verdicts=({},))
+    return CreditedGroup(scored=scored, credit=Credit(values=one))
+
+
+def pack(
+    sequences: Sequence[Packable], *, micro_batch_tokens: int, row_tokens: int = 0
+) -> list[MicroBatch]:
+    """Rows of sequences, cut into micro-batches; see the head of this file."""
+    rows = _rows(sequences, min(row_tokens or micro_batch_tokens, micro_batch_tokens))
+    rows.sort(key=_length, reverse=True)
+    micro_batches: list[MicroBatch] = []
+    while rows:
+        num_rows = max(1, micro_batch_tokens // _length(rows[0]))  # all padded to the longest
+        micro_batches.append(_micro_batch(rows[:num_rows]))
+        rows = rows[num_rows:]
+    return micro_batches
+
+
+def _sequences(credited: CreditedGroup, group_index: int, step: int) -> Iterable[Packable]:
+    scored, group = credited.scored, credited.scored.group
+    for rollout, credit, reward in zip(
+        group.rollouts, credited.credit.values, scored.rewards, strict=True
+    ):
+        if not len(group.prompt.token_ids) or not len(rollout.token_ids):
+            raise InputError(
+                f"{credited.id}: prompt of {len(group.prompt.token_ids)} tokens, response of "
+                f"{len(rollout.token_ids)}; both must have at least one"
+            )
+        yield Packable(
+            prompt_ids=group.prompt.token_ids,
+            response_ids=rollout.token_ids,
+            inference_logprobs=rollout.inference_logprobs,
+            credit=float(credit),
+            reward=float(reward),
+            lag=step - group.version,
+            group_index=group_index,
+        )
+
+
+def _temperature(groups: Sequence[CreditedGroup]) -> float:
+    found = {group.scored.group.sampling.temperature for group in groups}
+    if len(found) != 1 or min(found) <= 0:
+        raise InputError(
+            f"the groups of a batch were sampled at temperatures {sorted(found)}; the learner "
+            f"divides its logits by the temperature, so it must be one, and above 0"
+        )
+    return found.pop()
+
+
+def _deal(sequences: Sequence[Packable], num_ranks: int) -> list[list[Packable]]:
+    """Longest first, each to the rank with the fewest tokens so far."""
+    shares: list[list[Packable]] = [[] for _ in range(num_ranks)]
+    loads = [0] * num_ranks
+    for sequence in sorted(sequences, key=len, reverse=True):
+        rank = loads.index(min(loads))
+        shares[rank].append(sequence)
+        loads[rank] += len(sequence)
+    return shares
+
+
+def _rows(sequences: Sequence[Packable], capacity: int) -> list[Row]:
+    """Best fit, longest first; rows are looked up by the room they have left."""
+    full: list[Row] = []
+    by_room: dict[int, list[Row]] = {}
+    for sequence in sorted(sequences, key=len, reverse=True):
+        size = len(sequence)
+        room = min((room for room in by_room if room >= size), default=0)
+        row = _pop(by_room, room) if room else []
+        row.append(sequence)
+        left = (room or capacity) - size
+        if left > 0:
+            by_room.setdefault(left, []).append(row)
+        else:
+            full.append(row)
+    return full + [row for rows in by_room.values() for row in rows]
+
+
+def _pop(by_room: dict[int, list[Row]], room: int) -> Row:
+    row = by_room[room].pop()
+    if not by_room[room]:
+        del by_room[room]
+    return row
+
+
+def _length(row: Row) -> int:
+    return sum(len(sequence) for sequence in row)
+
+
+def _micro_batch(rows: Sequence[Row]) -> MicroBatch:
+    shape = len(rows), max(_length(row) for row in rows)  # [R, T]
+    token_ids = np.zeros(shape, dtype=np.int64)
+    positions = np.zeros(shape, dtype=np.int64)
+    response_mask = np.zeros(shape, dtype=bool)
+    rollout_index = np.full(shape, PADDING, dtype=np.int64)
+    inference_logprobs = np.zeros(shape, dtype=np.float32)
+    sequences = [sequence for row in rows for sequence in row]
+    index = 0
+    for r, row in enumerate(rows):
+        end = 0
+        for sequence in row:
+            start, middle = end, end + len(sequence.prompt_ids)
+            end = start + len(sequence)
+            token_ids[r, start:middle] = sequence.prompt_ids
+            token_ids[r, middle:end] = sequence.response_ids
+            positions[r, start:end] = np.arange(end - start)
+            response_mask[r, middle:end] = True
+            rollout_index[r, start:end] = index
+            if sequence.inference_logprobs is not None:
+                inference_logprobs[r, middle:end] = sequence.inference_logprobs
+            index += 1
+        # Padding attends to whatever stands before it, and nothing attends to padding. Behind a
+        # single sequence positions run on: a row that never restarts needs no mask (causal
+        # attention, fast); behind several they restart.
+        first = end if len(row) == 1 else 0
+        positions[r, end:] = np.arange(first, first + shape[1] - end)
+    return MicroBatch(
+        token_ids=token_ids,
+        positions=positions,
+        response_mask=response_mask,
+        rollout_index=rollout_index,
+        inference_logprobs=inference_logprobs,
+        credit=np.array([s.credit for s in sequences], dtype=np.float32),
+        reward=np.array([s.reward for s in sequences], dtype=np.float32),
+        lag=np.array([s.lag for s in sequences], dtype=np.int64),
+        group_index=np.array([s.group_index for s in sequences], dtype=np.int64),
+    )

@@ -1,0 +1,356 @@
+"""Rules that span fields of a configuration, or ask a plugin: pure, and quick.
+
+Every rule yields lines in words, the dotted key first; `check` raises them all at once. What needs
+files (model, tokenizer, data) is looked at by `deploy.preflight`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from oapl import plugins
+from oapl.complaints import explain, nearest, shown
+from oapl.config import (
+    DataSource,
+    EvalSection,
+    ReplaySection,
+    RewardSection,
+    RolloutSection,
+    RunConfig,
+)
+from oapl.errors import InputError
+from oapl.settings import fields
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Run and source names are used in file names and prompt ids."""
+
+OF_SAMPLING = ("engine", "engine_options", "num_engines", "temperature", "top_p", "top_k")
+"""Settings of `rollout` that mean nothing to an objective that samples nothing."""
+
+OF_A_KIND = {
+    "path": (),
+    "dataset": ("subset", "split"),
+    "task": ("size", "seed", "options"),
+}
+"""Settings of a source that belong to one kind only."""
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a configuration that cannot work.
+
+    Raises:
+        InputError: One line per problem.
+    """
+    objective: ModuleType | None = None
+    problems: list[str] = []
+    try:
+        objective = _plugin("oapl.objectives", config.objective["name"], "objective.name")
+    except InputError as error:
+        problems.append(str(error))
+    for rule in (_names, _sources, _batch, _lengths, _optimizer, _evaluation, _cluster):
+        problems.extend(rule(config))
+    problems.extend(_plugins(config))
+    if objective is not None:
+        problems.extend(_objective(config, objective))
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def verifiers_in_use(config: RunConfig) -> dict[str, str]:
+    """Name of each verifier that judges something, and the key that asks for it."""
+    found: dict[str, str] = {}
+    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
+        for index, source in enumerate(sources):
+            key = f"{section}.sources.{index}.verifiers"
+            for name in source.verifiers:
+                found.setdefault(name, key)
+            if not source.verifiers:
+                found |= dict.fromkeys(config.reward.verifiers, "reward.verifiers")
+    return found or dict.fromkeys(config.reward.verifiers, "reward.verifiers")
+
+
+def plugin_options(module: ModuleType, options: Mapping[str, Any], prefix: str) -> list[str]:
+    """What is wrong with a plugin's own options; nothing when they build its `Config`."""
+    own = getattr(module, "Config", None)
+    if own is None:
+        name = module.__name__.rsplit(".", 1)[-1]
+        return [f"{prefix}{key} = {shown(v)}: {name} has no options" for key, v in options.items()]
+    try:
+        own(**options)
+    except ValidationError as error:
+        return explain(error, own, prefix)
+    except ValueError as error:
+        return [f"{prefix.rstrip('.')}: {error}"]
+    return []
+
+
+def _plugin(package: str, name: object, key: str) -> ModuleType:
+    if not isinstance(name, str) or not name:
+        raise InputError(
+            f"{key} = {shown(name)}: must be the name of a file of {package}; "
+            f"there are {', '.join(plugins.names(package))}"
+        )
+    return plugins.load(package, name, key)
+
+
+def _plugins(config: RunConfig) -> Iterator[str]:
+    for package, name, key in (
+        ("oapl.weights", config.sync.transport, "sync.transport"),
+        ("oapl.devices", config.cluster.device, "cluster.device"),
+    ):
+        try:
+            _plugin(package, name, key)
+        except InputError as error:
+            yield str(error)
+    try:
+        engine = _plugin("actors.engines", config.rollout.engine, "rollout.engine")
+        yield from plugin_options(engine, config.rollout.engine_options, "rollout.engine_options.")
+    except InputError as error:
+        yield str(error)
+    if not config.is_imitation:
+        yield from _verifiers(config)
+
+
+def _verifiers(config: RunConfig) -> Iterator[str]:
+    in_use = verifiers_in_use(config)
+    for name, key in in_use.items():
+        try:
+            module = _plugin("reward_server.verifiers", name, key)
+        except InputError as error:
+            yield str(error)
+            continue
+        yield from plugin_options(
+            module, config.reward.options.get(name, {}), f"reward.options.{name}."
+        )
+    for name in config.reward.options:
+        if name not in in_use:
+            yield (
+                f"reward.options.{name}: no such verifier is in use; "
+                f"{nearest(name, list(in_use))}in use are {', '.join(in_use) or 'none'}; "
+                "name it in reward.verifiers or leave its options out"
+            )
+    for where, weights in _weights(config):
+        if not any(weights.values()):
+            yield (
+                f"{where} = {shown(weights)}: every reward would be 0; "
+                "give at least one verifier a weight other than 0"
+            )
+
+
+def _weights(config: RunConfig) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
+        for index, source in enumerate(sources):
+            if source.verifiers:
+                yield f"{section}.sources.{index}.verifiers", source.verifiers
+    yield "reward.verifiers", config.reward.verifiers
+
+
+def _objective(config: RunConfig, module: ModuleType) -> Iterator[str]:
+    options = {key: value for key, value in config.objective.items() if key != "name"}
+    yield from plugin_options(module, options, "objective.")
+    name, rollout = config.objective["name"], config.rollout
+    if config.is_imitation:
+        yield from _ignored_by_imitation(config)
+        return
+    if getattr(module, "needs_group", False) and rollout.group_size < 2:
+        yield (
+            f"rollout.group_size = {rollout.group_size}: {name} needs at least 2 rollouts of a "
+            "prompt to compare them (V*); raise rollout.group_size"
+        )
+    if getattr(module, "uses_inference_logprobs", False):
+        why = (
+            f"{name} uses the log-probs recorded at sampling, and those of a cut distribution are "
+            "not the learner's"
+        )
+        if rollout.top_p < 1:
+            yield f"rollout.top_p = {rollout.top_p}: {why}; set rollout.top_p = 1.0"
+        if rollout.top_k > 0:
+            yield f"rollout.top_k = {rollout.top_k}: {why}; set rollout.top_k = 0"
+    for index, source in enumerate(config.data.sources):
+        yield from _differs(
+            source, DataSource(name="x"), ("response_key",), f"data.sources.{index}", name
+        )
+
+
+def _ignored_by_imitation(config: RunConfig) -> Iterator[str]:
+    name = config.objective["name"]
+    if config.rollout.group_size != 1:
+        yield (
+            f"rollout.group_size = {config.rollout.group_size}: {name} has one response per "
+            "prompt; set rollout.group_size = 1"
+        )
+    yield from _differs(config.rollout, RolloutSection(), OF_SAMPLING, "rollout", name)
+    for key, value, default in (
+        ("reward", config.reward, RewardSection()),
+        ("replay", config.replay, ReplaySection()),
+        ("eval", config.eval, EvalSection()),
+    ):
+        yield from _differs(value, default, tuple(fields(type(value))), key, name)
+    for index, source in enumerate(config.data.sources):
+        key = f"data.sources.{index}"
+        yield from _differs(source, DataSource(name="x"), ("verifiers",), key, name)
+        if source.task:
+            yield (
+                f"{key}.task = {shown(source.task)}: a generated task has no responses to imitate; "
+                "name a file with a column of responses"
+            )
+
+
+def _differs(
+    value: object, default: object, keys: tuple[str, ...], prefix: str, objective: str
+) -> Iterator[str]:
+    """A setting that the objective ignores is refused, unless it is at its default."""
+    for key in keys:
+        ours, theirs = getattr(value, key), getattr(default, key)
+        if ours != theirs:
+            yield (
+                f"{prefix}.{key} = {shown(ours)}: the objective {objective} ignores it; leave it "
+                f"out (default {shown(theirs)}) or choose another objective.name"
+            )
+
+
+def _names(config: RunConfig) -> Iterator[str]:
+    if not config.model.path:
+        yield 'model.path = "": must name a model; give its folder or hub name'
+    if not NAME.fullmatch(config.run.name):
+        yield (
+            f"run.name = {shown(config.run.name)}: must be one folder name of letters, digits, "
+            "'_', '-' and '.'; put folders into run.dir"
+        )
+
+
+def _sources(config: RunConfig) -> Iterator[str]:
+    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
+        seen: set[str] = set()
+        for index, source in enumerate(sources):
+            key = f"{section}.sources.{index}"
+            yield from _source(source, key)
+            if source.name in seen:
+                yield (
+                    f"{key}.name = {shown(source.name)}: another source of {section}.sources has "
+                    "that name; names must differ, since prompt ids and metrics carry them"
+                )
+            seen.add(source.name)
+    if config.data.template == "plain" and config.data.system_prompt:
+        yield (
+            f"data.system_prompt = {shown(config.data.system_prompt)}: the plain template has no "
+            'place for it; set data.template = "chat" or leave it out'
+        )
+
+
+def _source(source: DataSource, key: str) -> Iterator[str]:
+    if not NAME.fullmatch(source.name):
+        yield (
+            f"{key}.name = {shown(source.name)}: must be letters, digits, '_', '-' and '.', since "
+            "it is used in file names; rename the source"
+        )
+    kinds = [kind for kind in OF_A_KIND if getattr(source, kind)]
+    if len(kinds) != 1:
+        yield (
+            f"{key} ({shown(source.name)}) has {' and '.join(kinds) or 'no origin'}: a source is "
+            "exactly one of path, dataset and task; set one of them"
+        )
+        return
+    default = DataSource(name=source.name)
+    for kind, keys in OF_A_KIND.items():
+        for name in keys:
+            value = getattr(source, name)
+            if kind != kinds[0] and value != getattr(default, name):
+                yield (
+                    f"{key}.{name} = {shown(value)}: belongs to a source with {kind}, but this one "
+                    f"has {kinds[0]}; leave it out"
+                )
+
+
+def _batch(config: RunConfig) -> Iterator[str]:
+    size, group = config.learner.batch_size, config.rollout.group_size
+    if size % group:
+        near = max(group, round(size / group) * group)
+        yield (
+            f"learner.batch_size = {size}: must be a multiple of rollout.group_size ({group}), "
+            f"since groups are not split; set it to {near}"
+        )
+    if not config.is_imitation and config.replay.capacity < size // group:
+        yield (
+            f"replay.capacity = {config.replay.capacity}: a learner step takes "
+            f"{size // group} groups (learner.batch_size / rollout.group_size), which would never "
+            "be there; raise replay.capacity"
+        )
+    if size < config.learner.num_ranks:
+        yield (
+            f"learner.batch_size = {size}: fewer than learner.num_ranks "
+            f"({config.learner.num_ranks}), so a rank would have nothing; raise it"
+        )
+    if config.learner.micro_batch_tokens < config.learner.row_tokens:
+        yield (
+            f"learner.row_tokens = {config.learner.row_tokens}: a row is part of a micro-batch "
+            f"and cannot be longer than learner.micro_batch_tokens "
+            f"({config.learner.micro_batch_tokens}); lower it, or raise that"
+        )
+
+
+def _lengths(config: RunConfig) -> Iterator[str]:
+    context = config.rollout.context_tokens
+    for key, value in (
+        ("rollout.max_tokens", config.rollout.max_tokens),
+        ("eval.max_tokens", config.eval.max_tokens),
+    ):
+        if context and value >= context:
+            yield (
+                f"{key} = {value}: leaves no room for a prompt in rollout.context_tokens "
+                f"({context}); lower it, or raise rollout.context_tokens"
+            )
+
+
+def _optimizer(config: RunConfig) -> Iterator[str]:
+    optimizer = config.optimizer
+    if optimizer.min_lr > optimizer.lr:
+        yield (
+            f"optimizer.min_lr = {optimizer.min_lr}: above the peak, optimizer.lr "
+            f"({optimizer.lr}); lower it"
+        )
+    if optimizer.min_lr and optimizer.schedule == "constant":
+        yield (
+            f"optimizer.min_lr = {optimizer.min_lr}: the constant schedule has no floor; set "
+            'optimizer.schedule = "cosine" or leave it out'
+        )
+
+
+def _evaluation(config: RunConfig) -> Iterator[str]:
+    section = config.eval
+    if not section.num_samples and not section.greedy:
+        yield (
+            "eval.num_samples = 0 and eval.greedy = false: nothing would be answered; raise "
+            "eval.num_samples or set eval.greedy = true"
+        )
+    too_large = [k for k in section.ks if k > section.num_samples]
+    if too_large and not (section.num_samples == 0 and section.ks == EvalSection().ks):
+        yield (
+            f"eval.ks = {list(section.ks)}: pass@{max(too_large)} needs {max(too_large)} samples, "
+            f"but eval.num_samples is {section.num_samples}; raise it, or leave "
+            f"{', '.join(map(str, too_large))} out"
+        )
+
+
+def _cluster(config: RunConfig) -> Iterator[str]:
+    mode, transport = config.cluster.mode, config.sync.transport
+    if mode == "local" and config.cluster.address:
+        yield (
+            f'cluster.address = {shown(config.cluster.address)}: cluster.mode = "local" uses no '
+            'cluster; leave it out, or set cluster.mode = "ray"'
+        )
+    if mode == "local" and transport == "object_store":
+        yield (
+            'sync.transport = "object_store": it is Ray\'s, but cluster.mode = "local" starts no '
+            'Ray; set sync.transport = "local"'
+        )
+    if mode == "ray" and transport == "local":
+        yield (
+            'sync.transport = "local": reaches engines in this process only, but '
+            'cluster.mode = "ray" gives each its own; set sync.transport = "object_store"'
+        )

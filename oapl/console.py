@@ -1,0 +1,151 @@
+"""The run on a person's screen: a live view in a terminal, plain lines elsewhere.
+
+Invariants: `oapl.view` decides what is shown, this file when; drawing never waits for the run, nor
+the run for drawing.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from oapl import interfaces
+from oapl.config import RunConfig
+from oapl.evaluation import Comparison
+from oapl.records import StepMetrics
+from oapl.view import DASH, Clock, View, figure
+
+REFRESHES_PER_S = 4
+
+
+def build(config: RunConfig, step: int, screen: Console | None = None) -> interfaces.Tracker | None:
+    """The console that `tracking.console` asks for; None when it is off."""
+    screen = screen or Console()
+    mode = config.tracking.console
+    if mode == "off":
+        return None
+    if mode == "auto":
+        mode = "live" if screen.is_terminal and not screen.is_dumb_terminal else "plain"
+    view = View(
+        title=config.run.name,
+        subtitle=f"{config.objective.get('name', 'oapl')} · {Path(config.model.path).name}",
+        max_steps=config.run.max_steps,
+        interval=config.sync.interval,
+        groups_per_step=config.groups_per_step,
+        start=step,
+    )
+    if mode == "live":
+        return LiveConsole(view, screen)
+    return PlainConsole(view, screen, config.tracking.console_every_s)
+
+
+class LiveConsole:
+    """A view that redraws itself; prints of the process appear above it."""
+
+    def __init__(self, view: View, screen: Console) -> None:
+        self._view = view
+        self._live = Live(view, console=screen, refresh_per_second=REFRESHES_PER_S)
+        self._live.start()
+
+    def log(self, metrics: StepMetrics) -> None:
+        self._view.feed(metrics)
+
+    def message(self, text: str) -> None:
+        self._view.say(text)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class PlainConsole:
+    """One line every `every_s` seconds; messages and evaluations at once, the last step at the end.
+
+    The time of a line is that of its step: nothing is printed while nothing happens.
+    """
+
+    def __init__(self, view: View, screen: Console, every_s: float, clock: Clock = time.monotonic):
+        self._view = view
+        self._screen = screen
+        self._every_s = every_s
+        self._clock = clock
+        self._printed_at = -math.inf
+        self._printed = ""
+
+    def log(self, metrics: StepMetrics) -> None:
+        self._view.feed(metrics)
+        figures = {n: v for n, v in metrics.values.items() if n.startswith("eval/")}
+        if figures:
+            self._print(f"step {metrics.step}  " + "  ".join(_evaluated(figures)))
+        elif self._clock() - self._printed_at >= self._every_s:
+            self._printed_at = self._clock()
+            self._print_line()
+
+    def message(self, text: str) -> None:
+        self._print(text)
+
+    def close(self) -> None:
+        self._print_line()
+
+    def _print_line(self) -> None:
+        line = self._view.line()
+        if line != self._printed:
+            self._printed = line
+            self._print(line)
+
+    def _print(self, text: str) -> None:
+        moment = time.strftime("%H:%M:%S")
+        self._screen.print(f"{moment}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _evaluated(figures: dict[str, float]) -> Iterable[str]:
+    for name, value in figures.items():
+        if not name.endswith("_se"):
+            error = figures.get(name + "_se")
+            spread = f" ± {error:.3f}" if error is not None else ""
+            yield f"{name.removeprefix('eval/')} {figure(value)}{spread}"
+
+
+def comparison_table(rows: Sequence[Comparison], title: str = "before and after") -> Table:
+    """The table of an evaluation before and after training."""
+    table = Table(title=title, box=box.SIMPLE_HEAVY)
+    table.add_column("measure")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        change = row.change
+        style = "" if not change else "green" if change > 0 else "red"
+        table.add_row(
+            row.measure,
+            _with_error(row.before, row.before_se),
+            _with_error(row.after, row.after_se),
+            Text(DASH if change is None else f"{change:+.3f}", style=style),
+        )
+    return table
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+
+
+def save_svg(what: RenderableType, path: Path, width: int = 110) -> str:
+    """Draw anything of rich's as an SVG file.
+
+    Returns:
+        The same drawing as text.
+    """
+    screen = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    screen.print(what)
+    text = screen.export_text(clear=False)
+    path.write_text(screen.export_svg(title="oapl"))
+    return text

@@ -1,0 +1,128 @@
+"""The table of metric names: what each number means, and its unit.
+
+Invariant: a number under one of these names means the same in every run. `{SET}`, `{KIND}` and the
+like stand for one part of a name, `@n` and `@k` for a number; a name in `_*` stands for four:
+`_mean`, `_std`, `_min`, `_max`. The x axis of all of them is the learner step.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Meaning in one line, and unit (empty for a bare number)."""
+
+    meaning: str
+    unit: str = ""
+
+
+METRICS: dict[str, Metric] = {
+    "loss/{TERM}": Metric("mean over the global batch's rollouts of one term of the loss"),
+    "policy/entropy": Metric("mean entropy of the policy on response tokens", "nats"),
+    "policy/grad_norm": Metric("norm of the gradient before clipping"),
+    "policy/lr": Metric("learning rate of the step"),
+    "policy/policy_kl": Metric("k3 between policy and sampler at lag > 0, mean of tokens", "nats"),
+    "policy/mismatch_kl": Metric("k3 between policy and sampler at equal version", "nats"),
+    "policy/prob_ratio": Metric("mean exp(|ln pi - ln pi_vllm|) over tokens; 1 is perfect"),
+    "oapl/v_star_*": Metric("V* of the accepted groups", "reward"),
+    "oapl/advantage_*": Metric("r - V* of the batch's rollouts", "reward"),
+    "oapl/advantage_positive": Metric("share of rollouts with an advantage above 0"),
+    "oapl/advantage_nonpositive": Metric("share of rollouts with an advantage of at most 0"),
+    "oapl/residual_*": Metric("beta2 ln(pi/pi_vllm) - (r - V*) per rollout", "reward"),
+    "oapl/log_ratio_*": Metric("ln pi - ln pi_vllm per token", "nats"),
+    "oapl/sequence_log_ratio_*": Metric("ln pi - ln pi_vllm summed over a rollout", "nats"),
+    "reward/mean": Metric("reward of the rollouts accepted since the last step", "reward"),
+    "reward/std": Metric("standard deviation of the same rewards", "reward"),
+    "reward/uniform_groups": Metric("share of accepted groups whose rewards are all equal"),
+    "reward/calls": Metric("calls of the reward server", "calls"),
+    "reward/tasks": Metric("rollouts judged", "rollouts"),
+    "reward/{KIND}/{MEASURE}": Metric("one verifier: mean, timeout_rate, error_rate, latency..."),
+    "rollout/length_mean": Metric("response length of accepted rollouts", "tokens"),
+    "rollout/length_max": Metric("longest accepted response", "tokens"),
+    "rollout/truncated_rate": Metric("share of accepted responses cut off at the limit"),
+    "rollout/repetition_rate": Metric("share of responses that end in repetition"),
+    "rollout/group_seconds_mean": Metric("time from hand-out to the group's last reward", "s"),
+    "rollout/group_seconds_max": Metric("the slowest group's", "s"),
+    "rollout/rollouts": Metric("responses finished by the engines", "rollouts"),
+    "rollout/tokens": Metric("tokens of finished responses", "tokens"),
+    "rollout/truncated": Metric("responses cut off at the limit", "rollouts"),
+    "rollout/aborted": Metric("responses aborted by a synchronisation", "rollouts"),
+    "rollout/aborted_tokens": Metric("tokens of aborted responses", "tokens"),
+    "rollout/aborted_groups": Metric("draws in flight when the version moved", "groups"),
+    "rollout/aborted_length_mean": Metric("tokens per rollout of groups given back", "tokens"),
+    "rollout/tokens_per_s": Metric("tokens generated per second, all engines", "tokens/s"),
+    "engine/{COUNTER}": Metric("counters of the inference engines"),
+    "replay/size": Metric("kept groups in the buffer", "groups"),
+    "replay/in_flight": Metric("draws that workers hold", "groups"),
+    "replay/queued": Metric("returned draws that wait for a worker", "groups"),
+    "replay/need": Metric("draws that may still be handed out", "groups"),
+    "replay/accepted": Metric("groups accepted, dropped ones included", "groups"),
+    "replay/dropped": Metric("groups that ended in a filter or a skipped step", "groups"),
+    "replay/failed": Metric("draws that ended in a failure", "groups"),
+    "replay/returned": Metric("draws given back by a living worker", "groups"),
+    "replay/returned/{CAUSE}": Metric("the same by cause", "groups"),
+    "replay/deaths": Metric("draws lost with a worker, to be retried or failed", "groups"),
+    "replay/refused_{WHY}": Metric("groups refused: stale, unknown, incomplete...", "groups"),
+    "replay/refused_tokens": Metric("tokens of refused groups, duplicates included", "tokens"),
+    "replay/duplicates": Metric("groups put a second time", "groups"),
+    "replay/cleared_groups": Metric("kept groups thrown away at a synchronisation", "groups"),
+    "replay/cleared_tokens": Metric("their tokens", "tokens"),
+    "replay/cleared_length_mean": Metric("tokens per rollout of cleared groups", "tokens"),
+    "replay/wasted_tokens": Metric("tokens of groups given back or failed", "tokens"),
+    "replay/lag_mean": Metric("learner steps between a group's version and its use", "steps"),
+    "replay/lag_max": Metric("the largest of them", "steps"),
+    "weights/version": Metric("learner step whose weights were published last", "steps"),
+    "weights/bytes": Metric("size of the publication", "bytes"),
+    "weights/probe": Metric("mean exp(|difference|) between learner and engine after a load"),
+    "weights/load_s": Metric("from the pause of an engine to the end of its load", "s"),
+    "weights/skipped_loads": Metric("publications an engine did not take", "loads"),
+    "time/wait_for_batch_s": Metric("the learner waited for its batch", "s"),
+    "time/forward_backward_s": Metric("forward and backward passes of a step", "s"),
+    "time/step_s": Metric("from the end of one step to the end of the next", "s"),
+    "time/publish_s": Metric("export and publication", "s"),
+    "time/checkpoint_s": Metric("saving a checkpoint", "s"),
+    "time/both_working_s": Metric("engines generated while the learner computed", "s"),
+    "time/{PART}_s": Metric("another part of the step", "s"),
+    "idle/learner": Metric("share of the step in which the learner waited for its batch"),
+    "idle/engines": Metric("share of the step in which engines had nothing to do"),
+    "perf/tokens_per_s": Metric("tokens trained on per second, all ranks", "tokens/s"),
+    "perf/mfu": Metric("share of the device's peak arithmetic that training used"),
+    "perf/peak_memory_bytes": Metric("largest memory of a learner rank", "bytes"),
+    "perf/{MEASURE}": Metric("another measure of the learner's speed"),
+    "eval/{SET}/mean@n": Metric("mean reward over n samples per problem", "reward"),
+    "eval/{SET}/pass@k": Metric("unbiased estimate that one of k samples is right"),
+    "eval/{SET}/maj@n": Metric("share of problems whose most frequent answer is right"),
+    "eval/{SET}/greedy": Metric("mean reward at temperature 0", "reward"),
+    "eval/{SET}/length_mean": Metric("mean response length", "tokens"),
+    "eval/{SET}/truncated_rate": Metric("share of responses cut off at the limit"),
+    "eval/{SET}/unjudged": Metric("samples left out because no verdict could be had", "rollouts"),
+    "eval/{SET}/{MEASURE}_se": Metric("standard error of a measure over problems"),
+    "faults/{KIND}": Metric("events that should not happen: rebuilt engines, skipped steps..."),
+}
+
+
+def describe(name: str) -> Metric | None:
+    """What the table says of a metric's full name; None when the name is not in it."""
+    if name in METRICS:
+        return METRICS[name]
+    return next((METRICS[entry] for entry, form in _forms() if form.fullmatch(name)), None)
+
+
+@cache
+def _forms() -> list[tuple[str, re.Pattern[str]]]:
+    """The patterns of the table, the most particular first."""
+    entries = sorted(METRICS, key=lambda entry: (entry.count("{"), -len(entry)))
+    return [(entry, re.compile(_form(entry))) for entry in entries]
+
+
+def _form(entry: str) -> str:
+    form = re.escape(entry)
+    form = re.sub(r"\\\{[A-Z]+\\\}", "[^/]+", form)
+    form = re.sub(r"@[nk]", r"@\\d+", form)
+    return form.replace(r"_\*", "_(mean|std|min|max)")

@@ -1,0 +1,88 @@
+"""What the objectives share: building one by name, the shuffled control, common metrics.
+
+A file here has a frozen `Config`, a class `Objective` built from it, and two facts that checks of a
+configuration read without building it: `needs_group` (credit compares the rollouts of a group) and
+`uses_inference_logprobs` (so sampling must not be truncated by top-p or top-k).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from oapl import plugins
+from oapl.complaints import explain
+from oapl.errors import InputError
+from oapl.interfaces import Objective
+from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def build(options: Mapping[str, Any]) -> Objective:
+    """The objective that `options["name"]` names, with the other options as its `Config`.
+
+    Raises:
+        InputError: No such objective, or an option it does not have or cannot take.
+    """
+    own = dict(options)
+    module = plugins.load("oapl.objectives", own.pop("name", "oapl"), "objective.name")
+    try:
+        config = module.Config(**own)
+    except ValidationError as error:
+        raise InputError("\n".join(explain(error, module.Config, "objective."))) from error
+    objective: Objective = module.Objective(config)
+    return objective
+
+
+def shuffled(objective: Objective, seed: int) -> Objective:
+    """The control of a claim of learning: credit from rewards permuted within each group.
+
+    The permutation follows from seed, prompt id and attempt, so that a resumed run repeats it. The
+    stored group keeps its true rewards.
+    """
+    return _Shuffled(objective, seed)
+
+
+class _Shuffled:
+    def __init__(self, objective: Objective, seed: int) -> None:
+        self._objective = objective
+        self._seed = seed
+        self.needs = objective.needs
+
+    def credit(self, group: ScoredGroup) -> Credit:
+        prompt = group.group.prompt
+        key = f"{self._seed}|{prompt.id}|{prompt.attempt}".encode()
+        digest = hashlib.sha256(key).digest()
+        order = np.random.default_rng(int.from_bytes(digest)).permutation(len(group.rewards))
+        return self._objective.credit(replace(group, rewards=group.rewards[order]))
+
+    def loss(self, inputs: LossInputs) -> LossOutputs:
+        return self._objective.loss(inputs)
+
+
+def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
+    """How far the policy is from the one that sampled, per token, and its entropy.
+
+    `policy/policy_kl` is k3 where learner steps lie between the two, `policy/mismatch_kl` where
+    none do (numerics alone); `policy/prob_ratio` is exp(|ln pi - ln pi_vllm|) of all tokens.
+    """
+    from oapl.logprobs import kl_k3
+
+    log_ratio = inputs.logprobs.detach() - inputs.inference_logprobs  # [N]
+    is_lagged = inputs.lag[inputs.rollout_index] > 0
+    divergence = kl_k3(log_ratio)
+    metrics = {
+        "policy/policy_kl": divergence[is_lagged],
+        "policy/mismatch_kl": divergence[~is_lagged],
+        "policy/prob_ratio": log_ratio.abs().exp(),
+    }
+    if inputs.entropy is not None:
+        metrics["policy/entropy"] = inputs.entropy
+    return metrics

@@ -1,0 +1,99 @@
+"""OAPL: regress the log-ratio of a lagged policy's rollouts on their advantage.
+
+    loss = mean over rollouts of (beta2 * ln(pi(y|x) / pi_vllm(y|x)) - (r - V*))^2
+    V*   = beta1 * ln((1/G) * sum over the group of exp(r / beta1))
+
+The log-ratio is summed over the response tokens. There is no importance ratio, no clipping, no
+deleted token or sequence and no length normalisation; groups of equal rewards are kept: their
+credit is 0, and their loss the anchor to pi_vllm.
+
+Source: "LLMs Can Learn to Reason Via Off-Policy RL", arXiv 2602.19362, Eq. 2 and 3, sections 3 and
+5; defaults from its Table 2. Departures: none. One shared temperature is beta1 = beta2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from oapl.config import Positive, section
+from oapl.errors import InputError
+from oapl.objectives.base import policy_metrics
+from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
+
+needs_group = True
+uses_inference_logprobs = True
+
+
+@section
+class Config:
+    """Options of `oapl`."""
+
+    beta1: Positive = 1.0
+    """Temperature of V*, in units of reward: near 0 gives the group's maximum, large its mean."""
+    beta2: Positive = 1e-3
+    """Weight of the log-ratio; sequences of 10^4 tokens want 1e-3, of 25 tokens 0.1."""
+
+
+class Objective:
+    """See `oapl.interfaces.Objective`."""
+
+    needs = frozenset({"entropy"})
+
+    def __init__(self, config: Config) -> None:
+        self._beta1 = config.beta1
+        self._beta2 = config.beta2
+
+    def credit(self, group: ScoredGroup) -> Credit:
+        """r - V* of each rollout.
+
+        Raises:
+            InputError: A rollout has no inference log-probs, the anchor of the loss.
+        """
+        for rollout in group.group.rollouts:
+            if rollout.inference_logprobs is None:
+                raise InputError(
+                    f"{group.group.prompt.id}: a rollout has no inference log-probs, which oapl "
+                    f"needs; use objective.name = 'sft' for text that nobody sampled"
+                )
+        value = v_star(group.rewards, self._beta1)
+        advantage = (group.rewards.astype(np.float64) - value).astype(np.float32)
+        return Credit(values=advantage, metrics={"oapl/v_star_*": value})
+
+    def loss(self, inputs: LossInputs) -> LossOutputs:
+        """Sum of squared residuals over the rollouts here, divided by those of the global batch."""
+        from oapl.logprobs import segment_sum
+
+        log_ratio = inputs.logprobs - inputs.inference_logprobs  # [N]
+        sequence_log_ratio = segment_sum(log_ratio, inputs.rollout_index, len(inputs.credit))
+        residual = self._beta2 * sequence_log_ratio - inputs.credit  # [B]
+        is_positive = inputs.reward > 0
+        metrics = {
+            "oapl/advantage_*": inputs.credit,
+            "oapl/advantage_positive": inputs.credit[is_positive],
+            "oapl/advantage_nonpositive": inputs.credit[~is_positive],
+            "oapl/residual_*": residual.detach(),
+            "oapl/log_ratio_*": log_ratio.detach(),
+            "oapl/sequence_log_ratio_*": sequence_log_ratio.detach(),
+            **policy_metrics(inputs),
+        }
+        return LossOutputs(loss=residual.square().sum() / inputs.global_rollouts, metrics=metrics)
+
+
+def v_star(rewards: np.ndarray, beta1: float) -> float:
+    """beta1 * ln mean exp(r / beta1), float64, by logsumexp.
+
+    The maximum is taken out first: exp(1 / 1e-3) overflows, and exp(-1 / 1e-3) is 0.
+
+    Args:
+        rewards: [G], of one prompt's rollouts, all of one version.
+        beta1: Above 0.
+
+    Returns:
+        Between the mean (beta1 to infinity) and the maximum (beta1 to 0) of the rewards.
+
+    Source: Eq. 2.
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    highest = values.max()
+    excess = np.expm1((values - highest) / beta1).mean()  # in (-1, 0]
+    return float(highest + beta1 * np.log1p(excess))

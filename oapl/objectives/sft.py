@@ -1,0 +1,42 @@
+"""Imitation: cross-entropy of the response tokens, the prompt masked.
+
+    loss = - sum over response tokens of ln pi(token) / response tokens of the global batch
+
+Source: PCL-Reasoner-V1.5, section 3.2, for the packing (sequences in a pack do not attend to one
+another) and the mask. Every token weighs the same, so a long response weighs more than a short one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from oapl.config import section
+from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
+
+needs_group = False
+uses_inference_logprobs = False
+
+
+@section
+class Config:
+    """`sft` has no options."""
+
+
+class Objective:
+    """See `oapl.interfaces.Objective`."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def credit(self, group: ScoredGroup) -> Credit:
+        """1 for every rollout."""
+        return Credit(values=np.ones(len(group.rewards), dtype=np.float32))
+
+    def loss(self, inputs: LossInputs) -> LossOutputs:
+        """Negative log-likelihood here, divided by the response tokens of the global batch."""
+        nll = -inputs.logprobs
+        return LossOutputs(
+            loss=nll.sum() / inputs.global_tokens, metrics={"loss/nll": nll.detach()}
+        )

@@ -1,0 +1,152 @@
+r"""What a verifier file offers, and how an answer is found in a response.
+
+A file `verifiers/x.py` has a frozen `Config` (`oapl.config.section`) and `build(options)`, which
+returns an object with `verify(prompt, rollout) -> Verdict`. It may also offer
+
+* `LIMITS`, or `limits(options)`: what its worker process is held to;
+* `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
+* `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
+
+and the object itself `start(level)`, called once in the worker process before it is locked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from oapl.errors import InputError
+from oapl.records import Prompt, Rollout, Verdict
+
+C = TypeVar("C")
+GIB = 2**30
+MAX_NESTED_BOXES = 8  # unwrapping costs a pass each
+
+Truncated = Literal["wrong", "judge"]
+AnswerIn = Literal["any", "boxed", "tag"]
+_BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
+_TAG = re.compile(r"<answer>|</answer>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a worker process is held to.
+
+    Attributes:
+        is_jailed: Lock it into the sandbox (`reward_server.sandbox`).
+        memory_bytes: Most address space; 0 means no limit.
+    """
+
+    is_jailed: bool = True
+    memory_bytes: int = 3 * GIB
+
+
+def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
+    """The verifier's `Config` from its options.
+
+    Raises:
+        InputError: An unknown key or a wrong value, with the full name of the setting.
+    """
+    try:
+        return TypeAdapter(config).validate_python(dict(options))
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            lines.append(f"{setting}.{key}: {problem['msg']} (got {problem['input']!r})")
+        known = ", ".join(config.__dataclass_fields__)  # type: ignore[attr-defined]
+        raise InputError("; ".join(lines) + f"; the options are {known}") from error
+
+
+def cut_off(rollout: Rollout, rule: Truncated, reward: float) -> Verdict | None:
+    """The verdict on a response that ended without EOS, if `rule` says it needs no judging."""
+    if rule == "judge" or rollout.finish_reason == "stop":
+        return None
+    return Verdict(kind="truncated", reward=reward, detail="cut off before EOS")
+
+
+def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str | None:
+    """The final answer of a response; None when it has none.
+
+    Only the text after the last `</think>` counts, so that an answer tried out while thinking does
+    not. Of several answers the last one is taken, and of a box and a tag the one that ends later.
+    """
+    text = after_thinking(rollout.text, is_open=prompt.text.rstrip().endswith("<think>"))
+    if text is None:
+        return None
+    found = [
+        boxed(text) if where != "tag" else None,
+        tagged(text) if where != "boxed" else None,
+    ]
+    ends = [match for match in found if match is not None]
+    return max(ends)[1].strip() if ends else None
+
+
+def after_thinking(text: str, *, is_open: bool = False) -> str | None:
+    """The text after the last `</think>`; None when thinking began and never ended.
+
+    Args:
+        text: The response.
+        is_open: The prompt itself ended with `<think>`.
+    """
+    _, closing, final = text.rpartition("</think>")
+    if not closing:
+        return None if is_open or "<think>" in text else text
+    return None if "<think>" in final else final
+
+
+def boxed(text: str) -> tuple[int, str] | None:
+    r"""End and content of the last balanced `\boxed{...}`, in one pass over the text.
+
+    An escaped brace counts as text. A box that is nothing but another box is unwrapped.
+    """
+    found: tuple[int, int] | None = None
+    starts: list[int] = []  # per open brace: where its box's content begins, or -1
+    for match in _BRACES.finditer(text):
+        token = match.group()
+        if token == "}":
+            if starts and (start := starts.pop()) >= 0:
+                found = start, match.start()
+        elif token.endswith("{") and token != r"\{":
+            starts.append(match.end() if token != "{" else -1)
+    if found is None:
+        return None
+    content = text[slice(*found)].strip()
+    for _ in range(MAX_NESTED_BOXES):
+        inner = _whole_box(content)
+        if inner is None:
+            break
+        content = inner.strip()
+    return found[1], content
+
+
+def tagged(text: str) -> tuple[int, str] | None:
+    """End and content of the last `<answer>...</answer>`."""
+    found: tuple[int, str] | None = None
+    start = -1
+    for match in _TAG.finditer(text):
+        if match.group() == "<answer>":
+            start = match.end()
+        elif start >= 0:
+            found, start = (match.start(), text[start : match.start()]), -1
+    return found
+
+
+def _whole_box(content: str) -> str | None:
+    start = re.match(r"\\(?:boxed|fbox)\s*\{", content)
+    if not start or not content.endswith("}"):
+        return None
+    depth = 1
+    for match in _BRACES.finditer(content, start.end()):
+        token = match.group()
+        if token == "}":
+            depth -= 1
+            if not depth:
+                return content[start.end() : -1] if match.end() == len(content) else None
+        elif token.endswith("{") and token != r"\{":
+            depth += 1
+    return None

@@ -1,0 +1,138 @@
+"""A whole run through the command line: real Ray, vLLM, DeepSpeed, killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.makers import make_model
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+
+RECIPE = """
+[run]
+name = "small"
+dir = "{folder}/runs"
+max_steps = 12
+[model]
+path = "{folder}/model"
+dtype = "float32"
+[[data.sources]]
+name = "sums"
+path = "{folder}/sums.jsonl"
+[rollout]
+group_size = 4
+max_tokens = 12
+[optimizer]
+lr = 1e-4
+[learner]
+batch_size = 16
+precision = "fp32"
+micro_batch_tokens = 1024
+row_tokens = 1
+[sync]
+interval = 4
+timeout_s = 120
+[tracking]
+console = "plain"
+wandb = "off"
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("program")
+    make_model(folder / "model")
+    rows = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(folder=folder))
+    return path
+
+
+class Run:
+    """`oapl train` in a process of its own."""
+
+    def __init__(self, recipe, name, *overrides):
+        self.folder = recipe.parent / "runs" / name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "oapl", "train", recipe, f"run.name={name}", *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def steps(self):
+        try:
+            lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [row["step"] for row in map(json.loads, lines) if "time/step_s" in row]
+
+    def wait_for_step(self, step, seconds=180):
+        deadline = time.monotonic() + seconds
+        while not any(s >= step for s in self.steps()):
+            assert self._process.poll() is None, self._process.communicate()[0]
+            assert time.monotonic() < deadline, f"no step {step} within {seconds} s"
+            time.sleep(0.1)
+
+    def kill(self, number, name=None):
+        pid = self._process.pid
+        if name is not None:
+            pid = json.loads((self.folder / "processes.json").read_text())[name]
+        os.kill(pid, number)
+
+    def end(self, seconds=180):
+        output, _ = self._process.communicate(timeout=seconds)
+        return self._process.returncode, output
+
+    def metrics(self, name):
+        lines = map(json.loads, (self.folder / "metrics.jsonl").read_text().splitlines())
+        return [line[name] for line in lines if name in line]
+
+
+def test_a_run_survives_the_death_of_its_worker_and_of_its_reward_server(recipe):
+    run = Run(recipe, "deaths", "run.max_steps=60", "sync.interval=20")
+    run.wait_for_step(3)
+    run.kill(signal.SIGKILL, "worker-0.0")
+    run.wait_for_step(22)
+    run.kill(signal.SIGKILL, "reward-0")
+    code, output = run.end()
+    assert code == 0, output
+    assert run.steps() == list(range(1, 61))
+    assert sum(run.metrics("faults/worker_restarts")) == 1
+    assert max(run.metrics("weights/probe")) < 1.001
+    assert Path(run.folder / "model" / "model.safetensors").is_file()
+
+
+def test_a_stopped_run_saves_and_the_same_command_goes_on(recipe):
+    run = Run(recipe, "stopped", "run.max_steps=40", "sync.interval=16")
+    run.wait_for_step(5)
+    run.kill(signal.SIGTERM)
+    code, output = run.end()
+    assert code == 143, output
+    done = run.steps()[-1]
+    assert f"step-{done}" in os.listdir(run.folder / "checkpoints")
+    again = Run(recipe, "stopped", "run.max_steps=40", "sync.interval=16")
+    code, output = again.end()
+    assert code == 0, output
+    assert again.steps() == list(range(1, 41))
+    lags = again.metrics("replay/lag_max")
+    assert lags[done] == done % 16, "the period goes on where it stopped"
+
+
+def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
+    run = Run(recipe, "killed", "run.max_steps=24")
+    run.wait_for_step(10)
+    run.kill(signal.SIGKILL)
+    run.end()
+    again = Run(recipe, "killed", "run.max_steps=24")
+    code, output = again.end()
+    assert code == 0, output
+    assert again.steps() == list(range(1, 25))
+    assert "resuming from" in output

@@ -1,0 +1,364 @@
+"""The in-process vLLM engine against transformers: what it samples, loads, refuses and survives."""
+
+import asyncio
+import pickle
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from actors import vllm_weights
+from oapl.errors import EngineError, WeightsError
+from oapl.records import Sampling
+from oapl.weights import local
+from tests.makers import make_model
+from tests.serving import EngineUnderTest, prompt_of
+
+pytestmark = pytest.mark.integration
+
+EXACT = 1e-5
+"""Nats between two fp32 implementations of one model."""
+
+
+@pytest.fixture
+async def served(tiny_engine):
+    """The session's engine, holding a fresh version."""
+    tiny_engine.engine.stats()
+    tiny_engine.train()
+    await tiny_engine.publish()
+    return tiny_engine
+
+
+@pytest.fixture
+async def alone(tiny_engine):
+    """The session's engine is away, since a process holds one at a time."""
+    thread = tiny_engine.engine._thread
+    thread.call(thread._shut_down).result(30)
+    yield
+    await tiny_engine.engine.rebuild()
+
+
+async def check_publications(served: EngineUnderTest) -> None:
+    for _ in range(4):
+        served.train()
+        report = await served.publish()
+        assert report.version == served.engine.version == served.step
+        assert report.num_tokens == 1 + 16 + 39 + 254
+        assert report.max_difference < EXACT
+        assert 1 <= report.ratio < 1 + EXACT
+        prompt = served.prompt()
+        for rollout in await served.sample(prompt, 4):
+            assert served.error(prompt, rollout) < EXACT
+
+
+async def test_tied_logprobs_equal_transformers_after_each_publication(served):
+    assert served.learner.config.tie_word_embeddings
+    await check_publications(served)
+
+
+async def test_untied_logprobs_equal_transformers_after_each_publication(tmp_path, alone):
+    served = EngineUnderTest(make_model(tmp_path, tied=False))
+    assert not served.learner.config.tie_word_embeddings
+    await check_publications(served)
+    served.close()
+
+
+async def test_without_the_repack_a_tied_head_is_stale_and_the_probe_sees_it(served, monkeypatch):
+    served.train()
+    monkeypatch.setattr(vllm_weights, "repack_tied_heads", lambda model: 0)
+    assert (await served.publish()).ratio > 1.01
+    monkeypatch.undo()
+    assert (await served.publish()).ratio < 1 + EXACT
+
+
+async def test_a_publication_in_another_dtype_is_taken_in(served):
+    served.train()
+    halves = {}
+    with torch.no_grad():
+        for name, parameter in served.learner.named_parameters():
+            halves[name] = parameter.bfloat16()
+            parameter.copy_(halves[name])
+    weights = served.sender.send(served.step, iter(halves.items()), served.probe())
+    assert (await served.engine.load(weights)).max_difference < EXACT
+
+
+async def test_every_token_carries_the_version_that_sampled_it(served):
+    for _ in range(2):
+        rollouts = await served.sample(served.prompt(), 3)
+        assert {(r.first_version, r.last_version) for r in rollouts} == {(served.step,) * 2}
+        served.train()
+        await served.publish()
+
+
+async def test_finish_reasons_and_texts(served):
+    rollouts = await served.sample(served.prompt(), 32, max_tokens=64)
+    assert {r.finish_reason for r in rollouts} <= {"stop", "length"}
+    for r in rollouts:
+        assert r.token_ids.dtype == np.int32
+        assert r.inference_logprobs.dtype == np.float32
+        assert len(r.token_ids) == len(r.inference_logprobs) <= 64
+        assert (r.token_ids[-1] == 2) == (r.finish_reason == "stop")
+        assert (r.finish_reason == "stop") or len(r.token_ids) == 64
+        assert not {"<eos>", "<pad>", "<bos>"} & set(r.text.split())
+        assert "<eos>" not in r.text
+    stats = served.engine.stats()
+    assert stats["rollout/rollouts"] == 32
+    assert stats["rollout/tokens"] == sum(len(r.token_ids) for r in rollouts)
+    assert stats["rollout/truncated"] == sum(r.is_truncated for r in rollouts)
+    assert "rollout/rollouts" not in served.engine.stats()
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.7, 0, 1.0), (1.3, 5, 1.0), (1.0, 0, 0.8)]
+)
+async def test_logprobs_are_those_of_the_distribution_sampled_from(
+    served, temperature, top_k, top_p
+):
+    prompt = served.prompt()
+    rollouts = await served.sample(prompt, 4, temperature=temperature, top_k=top_k, top_p=top_p)
+    for rollout in rollouts:
+        whole = np.concatenate([prompt.token_ids, rollout.token_ids])
+        logits = served.logits(whole)[len(prompt.token_ids) - 1 : -1] / temperature
+        if top_k:
+            logits[logits < logits.topk(top_k).values[:, -1:]] = -torch.inf
+        if top_p < 1:
+            sorted_p, order = logits.softmax(-1).sort(descending=True)
+            cut = sorted_p.cumsum(-1) - sorted_p >= top_p
+            logits = logits.masked_fill(cut.scatter(1, order, cut), -torch.inf)
+        chosen = torch.from_numpy(rollout.token_ids).long()[:, None]
+        expected = logits.log_softmax(-1).gather(1, chosen)[:, 0].numpy()
+        np.testing.assert_allclose(rollout.inference_logprobs, expected, atol=2 * EXACT)
+
+
+async def test_greedy_takes_the_likeliest_token_and_reports_it_at_temperature_one(served):
+    prompt = served.prompt()
+    (rollout,) = await served.sample(prompt, 1, temperature=0.0)
+    whole = np.concatenate([prompt.token_ids, rollout.token_ids])
+    best = served.logits(whole)[len(prompt.token_ids) - 1 : -1].argmax(-1).numpy()
+    assert rollout.token_ids.tolist() == best.tolist()
+    assert served.error(prompt, rollout) < EXACT
+
+
+async def test_a_load_aborts_what_is_in_flight_and_counts_it(served):
+    old, prompt = served.step, served.prompt()
+    pending = [
+        asyncio.create_task(served.engine.generate(prompt, Sampling(max_tokens=240)))
+        for _ in range(64)
+    ]
+    await asyncio.sleep(0.3)
+    served.train()
+    await served.publish()
+    rollouts = await asyncio.wait_for(asyncio.gather(*pending), 30)
+    aborted = [r for r in rollouts if r.finish_reason == "abort"]
+    assert aborted
+    assert any(len(r.token_ids) for r in aborted)
+    for r in rollouts:
+        assert (r.first_version, r.last_version) == (old, old)
+        assert len(r.token_ids) == len(r.inference_logprobs)
+    stats = served.engine.stats()
+    assert stats["rollout/aborted"] == len(aborted)
+    assert stats["rollout/aborted_tokens"] == sum(len(r.token_ids) for r in aborted)
+
+
+async def test_a_request_that_arrives_during_a_load_waits_and_is_never_of_the_new_version(served):
+    served.train()
+    load = asyncio.create_task(served.publish())
+    await asyncio.sleep(0)
+    (late,) = await asyncio.wait_for(served.sample(served.prompt(), 1), 30)
+    await load
+    assert late.finish_reason == "abort" or late.last_version == served.step - 1
+    (after,) = await served.sample(served.prompt(), 1)
+    assert after.first_version == served.step
+
+
+async def test_the_prefix_cache_does_not_outlive_a_version(served):
+    prompt = served.prompt(130)  # four whole blocks
+    for _ in range(2):
+        for rollout in await served.sample(prompt, 4):
+            assert served.error(prompt, rollout) < EXACT
+        served.train()
+        await served.publish()
+    (rollout,) = await served.sample(prompt, 1)
+    assert served.error(prompt, rollout) < EXACT
+
+
+def spoil_contents(served, weights):
+    """Change what was published behind the sender's back."""
+    local.Sender.store[weights.location][3][1].view(-1)[0] += 1
+    return weights
+
+
+def spoil_with_nan(served, weights):
+    local.Sender.store[weights.location][3][1].view(-1)[0] = torch.nan
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: s.publication(model__norm__weight=None), "norm.weight is missing"),
+        (lambda s: s.publication(model__norm__weight=torch.ones(4)), "norm.weight has shape"),
+        (lambda s: s.publication(model__extra=torch.ones(4)), "model.extra is unknown"),
+        (lambda s: spoil_contents(s, s.publication()), "not those that were sent"),
+        (lambda s: spoil_with_nan(s, s.publication()), "holds non-finite"),
+    ],
+    ids=["incomplete", "shape", "surplus", "damaged", "non-finite"],
+)
+async def test_a_bad_publication_is_refused_and_the_engine_is_usable_after(served, make, message):
+    served.train()
+    with pytest.raises(WeightsError, match=message) as caught:
+        await served.engine.load(make(served))
+    assert served.engine.version == -1
+    assert caught.value.__cause__ is None
+    pickle.loads(pickle.dumps(caught.value))
+    report = await served.publish()
+    assert report.max_difference < EXACT
+    prompt = served.prompt()
+    (rollout,) = await served.sample(prompt, 1)
+    assert served.error(prompt, rollout) < EXACT
+
+
+async def test_a_version_that_gave_nan_leaves_none_behind(served):
+    good = {name: p.detach().clone() for name, p in served.learner.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in served.learner.named_parameters():
+            if "q_proj" in name or "k_proj" in name:
+                parameter.mul_(1e30)  # finite, so it can be published; the scores are not
+    report = await served.engine.load(served.publication())
+    assert not report.ratio <= 1e9
+    for rollout in await served.sample(served.prompt(100), 64):
+        assert not np.isfinite(rollout.inference_logprobs).all()
+    with torch.no_grad():
+        for name, parameter in served.learner.named_parameters():
+            parameter.copy_(good[name])
+    assert (await served.publish()).max_difference < EXACT
+    prompt = served.prompt(100)
+    for rollout in await served.sample(prompt, 64):
+        assert served.error(prompt, rollout) < EXACT
+
+
+async def test_a_second_engine_in_the_process_is_refused(served, tiny_model):
+    with pytest.raises(EngineError, match="one vLLM engine at a time"):
+        EngineUnderTest(tiny_model, index=1)
+    (rollout,) = await served.sample(served.prompt(), 1)
+    assert rollout.last_version == served.step
+
+
+async def test_engines_and_rebuilds_draw_different_samples(tiny_model, alone):
+    drawn = set()
+    for index in range(2):
+        served = EngineUnderTest(tiny_model, index=index)
+        prompt = prompt_of(np.arange(10, 20, dtype=np.int32))
+        (rollout,) = await served.sample(prompt, 1)
+        drawn.add(tuple(rollout.token_ids.tolist()))
+        if index:
+            await served.engine.rebuild()
+            (rollout,) = await served.sample(prompt, 1)
+            drawn.add(tuple(rollout.token_ids.tolist()))
+        served.close()
+    assert len(drawn) == 3
+
+
+async def test_a_fault_fails_what_is_in_flight_and_everything_after_until_a_rebuild(
+    served, monkeypatch
+):
+    prompt, steps = served.prompt(), []
+    real = served.engine._thread.engine.step
+
+    def broken_step():
+        steps.append(1)
+        if len(steps) > 5:
+            raise ZeroDivisionError("a kernel broke")
+        return real()
+
+    monkeypatch.setattr(served.engine._thread.engine, "step", broken_step)
+    pending = [
+        asyncio.create_task(served.engine.generate(prompt, Sampling(max_tokens=200)))
+        for _ in range(8)
+    ]
+    answers = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 30)
+    assert all(isinstance(a, EngineError) or len(a.token_ids) <= 5 for a in answers)
+    errors = [a for a in answers if isinstance(a, EngineError)]
+    assert "ZeroDivisionError: a kernel broke" in str(errors[0])
+    assert pickle.loads(pickle.dumps(errors[0])).args == errors[0].args
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="a kernel broke"):
+        await served.engine.generate(prompt, Sampling(max_tokens=4))
+    assert time.monotonic() - started < 0.1
+
+    await served.engine.rebuild()
+    assert served.engine.version == -1
+    assert (await served.publish()).max_difference < EXACT
+    (rollout,) = await served.sample(prompt, 1)
+    assert served.error(prompt, rollout) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("ids", "max_tokens", "message"),
+    [
+        ([], 4, "is empty"),
+        (range(3, 103), 157, "more than the context of 256"),
+        ([5, 128], 4, "has token 128, but the vocabulary ends at 127"),
+        ([5, -1], 4, "has token -1"),
+        ([5], 0, "max_tokens is 0"),
+    ],
+)
+async def test_requests_that_do_not_fit_are_refused(served, ids, max_tokens, message):
+    prompt = prompt_of(np.array(list(ids), dtype=np.int32))
+    with pytest.raises(ValueError, match=message):
+        await served.engine.generate(prompt, Sampling(max_tokens=max_tokens))
+
+
+async def test_a_prompt_and_response_may_fill_the_context(served):
+    prompt = served.prompt(200)
+    for rollout in await served.sample(prompt, 4, max_tokens=56):
+        assert served.error(prompt, rollout) < EXACT
+
+
+async def test_a_request_nobody_waits_for_any_more_ends(served):
+    pending = [
+        asyncio.create_task(served.engine.generate(served.prompt(), Sampling(max_tokens=240)))
+        for _ in range(4)
+    ]
+    await asyncio.sleep(0.05)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    active = served.engine._thread.call(lambda: len(served.engine._thread._active))
+    assert active.result(5) == 0
+
+
+async def test_busy_and_idle_seconds_add_up(served):
+    served.engine.stats()
+    started = time.monotonic()
+    await served.sample(served.prompt(), 16)
+    await asyncio.sleep(0.3)
+    await served.sample(served.prompt(), 1, max_tokens=1)
+    elapsed, stats = time.monotonic() - started, served.engine.stats()
+    assert stats["engine/idle_s"] >= 0.28
+    assert stats["engine/busy_s"] > 0
+    assert stats["engine/busy_s"] + stats["engine/idle_s"] == pytest.approx(elapsed, rel=0.25)
+
+
+async def test_closing_ends_what_is_in_flight(tiny_model, alone):
+    served = EngineUnderTest(tiny_model)
+    pending = [
+        asyncio.create_task(served.engine.generate(served.prompt(), Sampling(max_tokens=240)))
+        for _ in range(4)
+    ]
+    await asyncio.sleep(0.1)
+    await asyncio.to_thread(served.engine.close)
+    rollouts = await asyncio.wait_for(asyncio.gather(*pending), 10)
+    assert "abort" in {r.finish_reason for r in rollouts}
+    with pytest.raises(EngineError, match="closed"):
+        await served.engine.generate(served.prompt(), Sampling(max_tokens=4))
+    served.close()
+
+
+async def test_the_token_rate_is_that_of_the_bare_engine(served):
+    """Loose, since machines are shared; tests/bench/engine_throughput.py measures."""
+    from tests.bench.engine_throughput import measure
+
+    ours, bare = await measure(served.engine, rollouts=256, max_tokens=32)
+    assert ours > 0.5 * bare

@@ -1,0 +1,199 @@
+"""Evaluation measures against cases worked by hand and against enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from oapl.evaluation import (
+    by_length,
+    compare,
+    extract_answer,
+    majority,
+    mean_and_error,
+    pass_at_k,
+    summarise,
+)
+from oapl.records import EvalAnswers, Judgement, Prompt, Rollout
+
+
+def rollout(text: str = "", length: int = 1, finish_reason: str = "stop") -> Rollout:
+    return Rollout(
+        token_ids=np.zeros(length, np.int32),
+        inference_logprobs=np.zeros(length, np.float32),
+        finish_reason=finish_reason,  # type: ignore[arg-type]
+        text=text,
+        first_version=0,
+        last_version=0,
+    )
+
+
+def judged(reward: float, failure: str | None = None) -> Judgement:
+    return Judgement(reward=reward, verdicts={}, failure=failure)
+
+
+def answers(
+    rewards: Sequence[float],
+    texts: Sequence[str] | None = None,
+    greedy: float | None = None,
+    lengths: Sequence[int] | None = None,
+) -> EvalAnswers:
+    texts = texts or [str(reward) for reward in rewards]
+    lengths = lengths or [1] * len(rewards)
+    ids = np.array([1], np.int32)
+    return EvalAnswers(
+        prompt=Prompt(id="p", text="", token_ids=ids, verifiers={}, reference={}, source="s"),
+        rollouts=tuple(rollout(t, n) for t, n in zip(texts, lengths, strict=True)),
+        judgements=tuple(judged(reward) for reward in rewards),
+        greedy=None if greedy is None else rollout(),
+        greedy_judgement=None if greedy is None else judged(greedy),
+    )
+
+
+def test_pass_at_k_equals_enumeration_over_all_draws_of_k():
+    for n in range(1, 8):
+        for c in range(n + 1):
+            outcomes = [True] * c + [False] * (n - c)
+            for k in range(1, n + 1):
+                draws = list(itertools.combinations(outcomes, k))
+                exact = sum(any(draw) for draw in draws) / len(draws)
+                assert pass_at_k(n, c, k) == pytest.approx(exact, abs=1e-12), (n, c, k)
+
+
+def test_pass_at_k_is_exact_at_its_ends():
+    assert pass_at_k(10, 0, 10) == 0.0
+    assert pass_at_k(10, 1, 10) == 1.0
+    assert pass_at_k(1, 1, 1) == 1.0
+    assert pass_at_k(8, 3, 1) == pytest.approx(3 / 8, abs=1e-15)
+
+
+def test_pass_at_k_is_stable_for_many_samples():
+    exact = 1 - math.comb(9_990, 256) / math.comb(10_000, 256)
+    assert pass_at_k(10_000, 10, 256) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(4, 1, 5), (4, 1, 0), (4, 5, 1), (4, -1, 1)])
+def test_pass_at_k_refuses_what_cannot_be_estimated(n: int, c: int, k: int):
+    with pytest.raises(ValueError, match=r"samples"):
+        pass_at_k(n, c, k)
+
+
+def test_majority_takes_the_earliest_of_equals_and_lets_empty_votes_abstain():
+    assert majority(["a", "b", "b", "a"]) == "a"
+    assert majority(["", "", "", "b"]) == "b"
+    assert majority(["", ""]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{1} no, \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (r"cut off \boxed{12", "12"),
+        ("<answer>3</answer> <answer> 4\n5 </answer>", "4 5"),
+        ("thinking\n\n the answer is 7 \n", "the answer is 7"),
+        ("  \n", ""),
+    ],
+)
+def test_answers_are_read_from_box_tag_or_last_line(text: str, answer: str):
+    assert extract_answer(text) == answer
+
+
+def test_mean_and_its_error_by_hand():
+    # 0, 0.5, 1: mean 0.5, variance (0.25 + 0 + 0.25) / 2 = 0.25, error 0.5 / sqrt(3).
+    assert mean_and_error([0.0, 0.5, 1.0]) == pytest.approx((0.5, 0.5 / math.sqrt(3)))
+    assert math.isnan(mean_and_error([1.0])[1])
+
+
+def test_summary_by_hand():
+    # Problem 1: rewards 1 0 0 0, votes a b b c: mean 1/4, pass@2 = 1 - C(3,2)/C(4,2) = 1/2, b wins.
+    # Problem 2: rewards 1 1 0 1, votes a a b a: mean 3/4, pass@2 = 1 (one wrong only), a wins.
+    first = answers([1, 0, 0, 0], ["a", "b", "b", "c"], greedy=0.0, lengths=[1, 2, 3, 4])
+    second = answers([1, 1, 0, 1], ["a", "a", "b", "a"], greedy=1.0, lengths=[5, 5, 5, 7])
+    metrics = summarise("toy", [first, second], ks=(1, 2, 4, 8), threshold=1.0)
+    assert metrics == pytest.approx(
+        {
+            "eval/toy/mean@4": 0.5,
+            "eval/toy/mean@4_se": math.sqrt(0.125) / math.sqrt(2),
+            "eval/toy/maj@4": 0.5,
+            "eval/toy/maj@4_se": 0.5,
+            "eval/toy/pass@1": 0.5,
+            "eval/toy/pass@1_se": math.sqrt(0.125) / math.sqrt(2),
+            "eval/toy/pass@2": 0.75,
+            "eval/toy/pass@2_se": 0.25,
+            "eval/toy/pass@4": 1.0,
+            "eval/toy/pass@4_se": 0.0,
+            "eval/toy/greedy": 0.5,
+            "eval/toy/greedy_se": 0.5,
+            "eval/toy/length_mean": 4.0,
+            "eval/toy/truncated_rate": 0.0,
+        }
+    )
+
+
+def test_the_error_is_clustered_by_problem():
+    # Samples of a problem all agree: 200 samples tell no more than the 2 problems they come from.
+    few = summarise("s", [answers([1]), answers([0])], ks=(), threshold=1.0)
+    many = summarise("s", [answers([1] * 100), answers([0] * 100)], ks=(), threshold=1.0)
+    assert few["eval/s/mean@1_se"] == many["eval/s/mean@100_se"] == 0.5
+
+
+def test_mean_is_of_rewards_and_pass_of_the_threshold():
+    metrics = summarise("s", [answers([0.5, 0.25])], ks=(1,), threshold=0.5)
+    assert metrics["eval/s/mean@2"] == pytest.approx(0.375)
+    assert metrics["eval/s/pass@1"] == pytest.approx(0.5)
+    assert "eval/s/mean@2_se" not in metrics  # one problem has no error
+
+
+def test_a_sample_that_nobody_could_judge_is_left_out_and_counted():
+    sound = answers([1, 1, 0, 0])
+    broken = EvalAnswers(
+        prompt=sound.prompt,
+        rollouts=sound.rollouts,
+        judgements=(judged(math.nan, "no server"), judged(1), judged(0), judged(0)),
+    )
+    metrics = summarise("s", [broken], ks=(1, 4), threshold=1.0)
+    assert metrics["eval/s/mean@4"] == pytest.approx(1 / 3)
+    assert metrics["eval/s/pass@1"] == pytest.approx(1 / 3)
+    assert "eval/s/pass@4" not in metrics  # three judged samples say nothing of four
+    assert metrics["eval/s/unjudged"] == 1
+
+
+def test_greedy_alone_is_a_summary_too():
+    metrics = summarise(
+        "s", [answers([], greedy=1.0), answers([], greedy=0.0)], ks=(1,), threshold=1
+    )
+    assert metrics == pytest.approx({"eval/s/greedy": 0.5, "eval/s/greedy_se": 0.5})
+    assert summarise("s", [], ks=(1,), threshold=1) == {}
+
+
+def test_truncation_rate_counts_responses_cut_off():
+    cut = EvalAnswers(
+        prompt=answers([1]).prompt,
+        rollouts=(rollout(finish_reason="length"), rollout()),
+        judgements=(judged(0), judged(1)),
+    )
+    assert summarise("s", [cut], ks=(), threshold=1)["eval/s/truncated_rate"] == 0.5
+
+
+def test_accuracy_by_length_has_half_open_bins_and_leaves_empty_ones_out():
+    bins = by_length(
+        [answers([1, 0, 1, 1], lengths=[1, 9, 10, 40])], edges=(0, 10, 20, 40), threshold=1.0
+    )
+    assert [(b.low, b.high, b.count, b.accuracy) for b in bins] == [(0, 10, 2, 0.5), (10, 20, 1, 1)]
+
+
+def test_compare_pairs_measures_with_their_errors():
+    rows = compare(
+        {"eval/s/mean@4": 0.25, "eval/s/mean@4_se": 0.1, "eval/s/old": 1.0},
+        {"eval/s/mean@4": 0.75, "eval/s/mean@4_se": 0.2, "eval/s/new": 2.0},
+    )
+    assert [(r.measure, r.before, r.after, r.change) for r in rows] == [
+        ("s/mean@4", 0.25, 0.75, 0.5),
+        ("s/new", None, 2.0, None),
+        ("s/old", 1.0, None, None),
+    ]
+    assert (rows[0].before_se, rows[0].after_se) == (0.1, 0.2)
