@@ -145,6 +145,7 @@ def _dataset(source: DataSource) -> Iterator[tuple[str, Row]]:
     """A folder of `save_to_disk`, a folder or file of data, or a hub name."""
     import datasets
 
+    datasets.disable_progress_bars()
     name, path = source.dataset, Path(source.dataset)
     try:
         if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():

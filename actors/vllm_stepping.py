@@ -21,16 +21,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from actors.engines.base import Counters
+from actors.vllm_outputs import INITIAL_VERSION, NOTHING, so_far, to_rollout
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
 
 T = TypeVar("T")
 Answer = Rollout | Exception
 
-INITIAL_VERSION = -1
 CLOSE_S = 30.0
 """How long `close` waits for the step in progress."""
 
@@ -87,6 +85,8 @@ class SteppingThread:
         self._active: dict[str, Request] = {}
         self._fault: str | None = None
         self._closing = False
+        self._idle_lock = threading.Lock()
+        self._idle_since: float | None = None
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -98,10 +98,10 @@ class SteppingThread:
         Raises:
             EngineError: The engine has failed and was not rebuilt.
         """
+        self.check()
         request.version = self.version
         self._inbox.put(request)
-        if self._fault or not self._thread.is_alive():
-            raise EngineError(self._fault or "the engine's thread has ended")
+        self._demand_thread()
 
     def cancel(self, request_id: str) -> None:
         """Nobody waits for this request any more."""
@@ -111,9 +111,21 @@ class SteppingThread:
         """Run something between two steps; the engine stands still meanwhile."""
         future: Future[T] = Future()
         self._inbox.put(_Call(run, future))
-        if not self._thread.is_alive():
-            raise EngineError("the engine's thread has ended")
+        self._demand_thread()
         return future
+
+    def check(self) -> None:
+        """Raise the `EngineError` of a fault that no rebuild has mended yet."""
+        if self._fault:
+            raise EngineError(self._fault)
+
+    def count_idle(self) -> None:
+        """Count the wait that is going on now, up to now."""
+        with self._idle_lock:
+            if self._idle_since is not None:
+                now = time.monotonic()
+                self._counters.add({"engine/idle_s": now - self._idle_since})
+                self._idle_since = now
 
     def close(self) -> None:
         """End the thread and the engine; what is in flight ends as aborted."""
@@ -152,7 +164,7 @@ class SteppingThread:
             return
         states = self.engine.output_processor.request_states
         partial: list[tuple[Request, Any, FinishReason]] = [
-            (request, _so_far(states[request.internal_id]), "abort")
+            (request, so_far(states[request.internal_id]), "abort")
             for request in self._active.values()
         ]
         self.engine.abort_request(list(self._active))
@@ -176,24 +188,29 @@ class SteppingThread:
 
     def _loop(self) -> None:
         while not self._closing:
-            self._take_in()
-            if self._active:
-                self._step()
+            try:
+                self._take_in()
+                if self._active:
+                    self._step()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the engine is of no use now
+                self.fail(f"the inference engine failed: {type(error).__name__}: {error}")
         self._closing = False
         self._take_in(wait=False)  # whoever came last is refused, not forgotten
 
     def _take_in(self, wait: bool = True) -> None:
         """Wait when there is nothing to do, then take in whatever has arrived."""
-        try:
-            if wait and not self._active:
-                started = time.monotonic()
-                item = self._inbox.get()
-                self._counters.add({"engine/idle_s": time.monotonic() - started})
-                self._handle(item)
-            while not self._closing:
-                self._handle(self._inbox.get_nowait())
-        except queue.Empty:
-            return
+        if wait and not self._active:
+            self._idle_since = time.monotonic()
+            item = self._inbox.get()
+            self.count_idle()
+            self._idle_since = None
+            self._handle(item)
+        while not self._closing:
+            try:
+                item = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            self._handle(item)
 
     def _handle(self, item: Request | _Cancel | _Call) -> None:
         if isinstance(item, Request):
@@ -212,7 +229,7 @@ class SteppingThread:
             self._answer([(request, EngineError(self._fault))])
             return
         if request.version != self.version:
-            self._finish([(request, _NOTHING, "abort")])
+            self._finish([(request, NOTHING, "abort")])
             return
         try:
             request.internal_id = self.engine.add_request(
@@ -225,18 +242,15 @@ class SteppingThread:
 
     def _step(self) -> None:
         started = time.monotonic()
-        try:
-            outputs = [out for out in self.engine.step() if out.request_id in self._active]
-            self._finish(
-                [
-                    (self._active[out.request_id], out.outputs[0], out.outputs[0].finish_reason)
-                    for out in outputs
-                ]
-            )
-            for out in outputs:
-                del self._active[out.request_id]
-        except Exception as error:  # noqa: BLE001 - whatever it was, the engine is of no use now
-            self.fail(f"the inference engine failed: {type(error).__name__}: {error}")
+        outputs = [out for out in self.engine.step() if out.request_id in self._active]
+        self._finish(
+            [
+                (self._active[out.request_id], out.outputs[0], out.outputs[0].finish_reason)
+                for out in outputs
+            ]
+        )
+        for out in outputs:
+            del self._active[out.request_id]
         self._counters.add({"engine/steps": 1, "engine/busy_s": time.monotonic() - started})
 
     def _finish(self, finished: list[tuple[Request, Any, FinishReason]]) -> None:
@@ -246,7 +260,7 @@ class SteppingThread:
         texts = self._decode([list(output.token_ids) for _, output, _ in finished])
         answers: list[tuple[Request, Answer]] = []
         for (request, output, reason), text in zip(finished, texts, strict=True):
-            rollout = _rollout(output, reason, text, self.version)
+            rollout = to_rollout(output, reason, text, self.version)
             kind = "aborted" if reason == "abort" else "rollouts"
             tokens = "aborted_tokens" if reason == "abort" else "tokens"
             self._counters.add(
@@ -273,8 +287,14 @@ class SteppingThread:
     def _close(self) -> None:
         self._closing = True
         self._fault = "the inference engine was closed"
-        self.abort_all()
-        self._shut_down()
+        try:
+            self.abort_all()
+        finally:
+            self._shut_down()
+
+    def _demand_thread(self) -> None:
+        if not self._thread.is_alive():
+            raise EngineError("the inference engine was closed")
 
     def _become_owner(self) -> None:
         """vLLM keeps its process groups in globals, which the first shutdown takes from all."""
@@ -302,43 +322,3 @@ def _resolve(answers: list[tuple[Request, Answer]]) -> None:
             request.future.set_exception(answer)
         else:
             request.future.set_result(answer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """The part of vLLM's `CompletionOutput` that a rollout is made of."""
-
-    token_ids: Sequence[int]
-    logprobs: Any
-    weight_versions: Any = None
-
-
-def _so_far(state: Any) -> _Output:
-    """What a request in flight has got, which vLLM's own abort throws away."""
-    return _Output(state.detokenizer.output_token_ids, state.logprobs_processor.logprobs)
-
-
-def _rollout(output: Any, reason: FinishReason, text: str, version: int) -> Rollout:
-    """vLLM's output as a record. `version` stands in where vLLM reports none (before 0.32)."""
-    token_ids = np.array(output.token_ids, dtype=np.int32)
-    logprobs = np.array(output.logprobs.logprobs if output.logprobs else (), dtype=np.float32)
-    if len(logprobs) != len(token_ids):
-        raise EngineError(f"{len(logprobs)} log-probs came for {len(token_ids)} sampled tokens")
-    spans = getattr(output, "weight_versions", None)
-    first, last = (spans[0].version, spans[-1].version) if spans else (version, version)
-    return Rollout(
-        token_ids=token_ids,
-        inference_logprobs=logprobs,
-        finish_reason=reason,
-        text=text,
-        first_version=_number(first),
-        last_version=_number(last),
-    )
-
-
-def _number(version: str | int) -> int:
-    """vLLM labels the weights it started with `default`."""
-    return INITIAL_VERSION if version == "default" else int(version)
-
-
-_NOTHING = _Output((), None)

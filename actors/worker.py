@@ -189,7 +189,11 @@ class RolloutWorker:
     async def _load(self, weights: WeightsVersion) -> ProbeReport:
         """Load under the lock; an engine out of bounds is rebuilt once."""
         self._held = None
-        report = await self._engine.load(weights)
+        try:
+            report = await self._engine.load(weights)
+        except EngineError:  # it failed before, and whoever saw it waits for our lock
+            await self._rebuild_after_fault()
+            report = await self._engine.load(weights)
         if not report.ratio <= self._bound:  # NaN is out of bounds too
             self._counters.add({"faults/probe_failures": 1})
             await self._engine.rebuild()
@@ -217,16 +221,18 @@ class RolloutWorker:
         async with self._lock:
             if recoveries != self._recoveries:
                 return
-            now = time.monotonic()
-            self._counters.add({"faults/engine": 1})
-            if now - self._last_fault < FAULT_WINDOW_S:
+            if time.monotonic() - self._last_fault < FAULT_WINDOW_S:
+                self._counters.add({"faults/engine": 1})
                 raise error
-            self._last_fault = now
-            self._recoveries += 1
-            held = self._held
-            await self._engine.rebuild()
-            if held:
-                await self._load(held[0])
+            await self._rebuild_after_fault()
+            if self._held:
+                await self._load(self._held[0])
+
+    async def _rebuild_after_fault(self) -> None:
+        self._counters.add({"faults/engine": 1})
+        self._last_fault = time.monotonic()
+        self._recoveries += 1
+        await self._engine.rebuild()
 
     async def _answer(
         self, prompt: Prompt, sampling: Sampling, num_samples: int, greedy: bool

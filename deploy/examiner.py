@@ -15,7 +15,7 @@ from oapl.records import EvalAnswers, Judgement, Metrics, Rollout, Sampling
 
 
 class Examiner:
-    """Calls with a learner step evaluate, write the answers to `evaluations/`, return metrics.
+    """Called with a label, evaluates, writes the answers to `evaluations/LABEL.SET.jsonl`.
 
     Attributes:
         first: Metrics of the first evaluation of this run.
@@ -31,8 +31,9 @@ class Examiner:
         }
         self.first: Metrics = {}
 
-    async def __call__(self, step: int) -> Metrics:
-        config, metrics = self._config.eval, {}
+    async def __call__(self, label: str) -> Metrics:
+        config = self._config.eval
+        metrics: Metrics = {}
         sampling = Sampling(
             temperature=config.temperature,
             top_p=config.top_p,
@@ -43,14 +44,14 @@ class Examiner:
                 questions, sampling, config.num_samples, config.greedy
             )
             metrics |= summarise(name, answers, config.ks, config.threshold)
-            self._write(step, name, answers)
+            self._write(label, name, answers)
         self.first = self.first or metrics
         return metrics
 
-    def _write(self, step: int, name: str, answers: Sequence[EvalAnswers]) -> None:
+    def _write(self, label: str, name: str, answers: Sequence[EvalAnswers]) -> None:
         folder = self._config.folder / "evaluations"
         folder.mkdir(exist_ok=True)
-        with (folder / f"step-{step}.{name}.jsonl").open("w") as file:
+        with (folder / f"{label}.{name}.jsonl").open("w") as file:
             for answer in answers:
                 file.write(json.dumps(_row(answer)) + "\n")
 

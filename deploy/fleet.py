@@ -191,7 +191,7 @@ class Fleet:
             f"worker-{index}.{incarnation}",
             index=index,
             incarnation=incarnation,
-            scorer=self._scorers,
+            scorers=self._scorers,
             replay=self._replay,
         )
         self._members[index] = Member(index, incarnation, process)

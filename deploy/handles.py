@@ -60,33 +60,44 @@ class RayHandle:
         return RayHandle, (self._actor,)
 
 
-class AsyncHost:
-    """A Ray actor around an object with `async` methods: calls interleave on one event loop."""
+class _Host:
+    """Builds its object at the first call, so that what goes wrong there is raised to the caller
+    as itself; an actor that Ray has restarted builds it anew in the same way."""
 
     def __init__(self, build: str, config: RunConfig, log: str, kwargs: Mapping[str, Any]) -> None:
         _redirect_output(log)
-        self._target = plugins.resolve(build)(config, **kwargs)
+        self._make = partial(plugins.resolve(build), config, **kwargs)
+        self._target: Any = None
 
-    async def pid(self) -> int:
+    def _method(self, name: str) -> Callable[..., Any]:
+        if self._target is None:
+            self._target = self._make()
+        return getattr(self._target, name)
+
+
+class AsyncHost(_Host):
+    """A Ray actor around an object with `async` methods: calls interleave on one event loop."""
+
+    async def start(self) -> int:
+        """Build the object. Returns the process id."""
+        self._method("__init__")
         return os.getpid()
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        answer = getattr(self._target, method)(*args, **kwargs)
+        answer = self._method(method)(*args, **kwargs)
         return await answer if inspect.isawaitable(answer) else answer
 
 
-class SyncHost:
+class SyncHost(_Host):
     """A Ray actor around a synchronous object: one call at a time, on the main thread."""
 
-    def __init__(self, build: str, config: RunConfig, log: str, kwargs: Mapping[str, Any]) -> None:
-        _redirect_output(log)
-        self._target = plugins.resolve(build)(config, **kwargs)
-
-    def pid(self) -> int:
+    def start(self) -> int:
+        """Build the object. Returns the process id."""
+        self._method("__init__")
         return os.getpid()
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return getattr(self._target, method)(*args, **kwargs)
+        return self._method(method)(*args, **kwargs)
 
 
 def _redirect_output(log: str) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from oapl.errors import DeadlineError, InputError
 from oapl.waiting import within
 
 START_TIMEOUT_S = 300.0
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 BUILDERS: dict[Role, str] = {
     "replay": "deploy.program:build_replay",
     "reward": "reward_server.server:build",
@@ -103,14 +105,18 @@ class RayProcesses:
     """Ray actors, on a cluster that is joined or started here."""
 
     def __init__(self, config: RunConfig) -> None:
-        import ray
-
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._config = config
-        self._ray = ray
-        self._own = not ray.is_initialized()
-        if self._own:
-            _init_ray(config)
         self._started: list[Process] = []
+        running = sys.modules.get("ray")
+        self._own = running is None or not running.is_initialized()
+        if not self._own:
+            self._ray: Any = running
+        elif config.cluster.address:
+            self._ray = _connect_ray(config.cluster.address)
+        else:
+            self._ray = start_local_ray(num_cpus=max(os.cpu_count() or 1, 2))
 
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
         host = SyncHost if role == "trainer" else AsyncHost
@@ -125,7 +131,7 @@ class RayProcesses:
             .remote(BUILDERS[role], self._config, log, kwargs)
         )
         try:
-            pid = await within(START_TIMEOUT_S, actor.pid.remote(), f"{name} to start")
+            pid = await within(START_TIMEOUT_S, actor.start.remote(), f"{name} to start")
         except DeadlineError:
             self._ray.kill(actor)
             raise
@@ -151,26 +157,35 @@ class RayProcesses:
             self._ray.shutdown()
 
 
-def _init_ray(config: RunConfig) -> None:
+def start_local_ray(num_cpus: int, object_store_bytes: int = 512 * 2**20) -> Any:
+    """A cluster of this machine alone, all of whose servers listen on the loopback interface.
+
+    Returns:
+        The `ray` module.
+    """
+    # Ray's own switch for desktops; it is read when ray is first imported.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if config.cluster.address:
-        try:
-            ray.init(address=config.cluster.address, **quiet)
-        except ConnectionError as error:
-            raise InputError(
-                f"cluster.address = {config.cluster.address!r}: no Ray cluster answers there; "
-                "start one with `ray start --head`, or leave cluster.address empty"
-            ) from error
-        return
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, 2),
+        num_cpus=num_cpus,
         include_dashboard=False,
-        object_store_memory=512 * 2**20,
+        object_store_memory=object_store_bytes,
         _node_ip_address="127.0.0.1",
-        **quiet,
+        **QUIET,
     )
+    return ray
+
+
+def _connect_ray(address: str) -> Any:
+    import ray
+
+    try:
+        ray.init(address=address, **QUIET)
+    except ConnectionError as error:
+        raise InputError(
+            f"cluster.address = {address!r}: no Ray cluster answers there; start one with "
+            "`ray start --head`, or leave cluster.address empty"
+        ) from error
+    return ray

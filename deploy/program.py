@@ -260,7 +260,7 @@ async def _evaluate(config: RunConfig) -> Outcome:
                 )
                 await fleet.start_idle()
             with phases("evaluate"):
-                after = await Examiner(config, fleet)(0)
+                after = await Examiner(config, fleet)("eval")
             tracker.log(tracking.StepMetrics(step=0, values=after))
     finally:
         tracker.close()

@@ -66,7 +66,7 @@ class LearnerGroup:
         store: Store,
         engines: Engines | None = None,
         rewards: Sequence[Rewards] = (),
-        evaluate: Callable[[int], Awaitable[Metrics]] | None = None,
+        evaluate: Callable[[str], Awaitable[Metrics]] | None = None,
     ) -> None:
         self._config = config
         self._trainers = trainers
@@ -111,14 +111,14 @@ class LearnerGroup:
             "time/publish_s": time.monotonic() - started,
         }
         every = self._config.eval.every_syncs
-        if every and self.step > 0 and (self._num_publications - 1) % every == 0:
+        if self.step == 0 or (every and (self._num_publications - 1) % every == 0):
             await self.evaluate()
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
         if self._evaluate is None:
             return {}
-        metrics = await self._evaluate(self.step)
+        metrics = await self._evaluate(f"step-{self.step}")
         self._tracker.log(StepMetrics(step=self.step, values=metrics))
         return metrics
 

@@ -77,7 +77,11 @@ def build(
 
 
 class Trainer:
-    """See `oapl.interfaces.Trainer`."""
+    """See `oapl.interfaces.Trainer`.
+
+    Attributes:
+        engine: The policy under DeepSpeed.
+    """
 
     def __init__(
         self,
@@ -88,7 +92,7 @@ class Trainer:
         sender: WeightSender | None,
     ) -> None:
         self._config = config
-        self._engine = engine
+        self.engine = engine
         self._objective = objective
         self._sender = sender
         self._rank = torch.distributed.get_rank()
@@ -110,13 +114,13 @@ class Trainer:
         last = len(batch.micro_batches) - 1
         for index, micro_batch in enumerate(batch.micro_batches):
             outputs = self._loss(batch, micro_batch, is_last=index == last)
-            self._engine.backward(outputs.loss)
+            self.engine.backward(outputs.loss)
             if not micro_batch.is_dummy:
                 measures.add(outputs.metrics)
                 measures.add_to_total("loss/total", outputs.loss)
                 measures.add_to_total("tokens", torch.tensor(micro_batch.num_tokens))
         lr = learning_rate(batch.step, self._config.run.max_steps, self._config.optimizer)
-        norm = self._engine.step(lr)
+        norm = self.engine.step(lr)
         self._last_batch = batch
         is_applied = math.isfinite(norm)
         metrics = measures.reduced()
@@ -142,7 +146,7 @@ class Trainer:
         Raises:
             WeightsError: A parameter is not finite; nothing was published.
         """
-        model = self._engine.module.lm
+        model = self.engine.module.lm
         export.check_finite(model, version)
         probe = self._probe(version)
         dtype = getattr(torch, self._config.model.dtype)
@@ -159,7 +163,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Everything of this process that affects the next step, into the folder `path`."""
         state = {"skipped_in_a_row": self._skipped_in_a_row}
-        checkpoint.save(self._engine.inner, Path(path), state, self._shape())
+        checkpoint.save(self.engine.inner, Path(path), state, self._shape())
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote.
@@ -167,19 +171,19 @@ class Trainer:
         Raises:
             CheckpointError: It is damaged, or of another number of ranks, stage or precision.
         """
-        state = checkpoint.load(self._engine.inner, Path(path), self._shape())
+        state = checkpoint.load(self.engine.inner, Path(path), self._shape())
         self._skipped_in_a_row = state["skipped_in_a_row"]
 
     def save_model(self, path: Path) -> None:
         """Hugging Face safetensors, configuration and tokenizer, complete or not at all."""
         export.save_model(
-            self._engine.module.lm, Path(path), self._config, is_writer=self._rank == 0
+            self.engine.module.lm, Path(path), self._config, is_writer=self._rank == 0
         )
         torch.distributed.barrier()
 
     def stats(self) -> Metrics:
         """Largest memory so far: of the device, or of the process on a CPU."""
-        if self._engine.device.type == "cuda":
+        if self.engine.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated()
         else:
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -187,7 +191,7 @@ class Trainer:
 
     def close(self) -> None:
         """Leave the process group."""
-        self._engine.destroy()
+        self.engine.destroy()
         deepspeed.leave()
 
     def _loss(self, batch: Batch, micro_batch: MicroBatch, *, is_last: bool) -> LossOutputs:
@@ -208,7 +212,7 @@ class Trainer:
     def _forward(
         self, micro_batch: MicroBatch, *, temperature: float, with_entropy: bool, is_last: bool
     ) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = self._engine.forward(
+        outputs: tuple[Tensor, Tensor] = self.engine.forward(
             self._tensor(micro_batch.token_ids),
             self._tensor(micro_batch.positions),
             self._tensor(micro_batch.response_mask),
@@ -237,7 +241,7 @@ class Trainer:
 
     def _probe(self, version: int) -> Probe:
         """Rank 0's sequences, scored by all ranks alike: stage 3 gathers in each forward pass."""
-        batch, vocab_size = self._last_batch, self._engine.module.lm.config.vocab_size
+        batch, vocab_size = self._last_batch, self.engine.module.lm.config.vocab_size
         chosen = [
             probing.sequences(
                 batch, self._config.sync.probe_sequences, vocab_size=vocab_size, version=version
@@ -246,7 +250,7 @@ class Trainer:
         torch.distributed.broadcast_object_list(chosen, src=0)
         token_ids = chosen[0]
         logprobs = [np.empty(0, dtype=np.float32)] * len(token_ids)
-        with self._engine.evaluating():
+        with self.engine.evaluating():
             packed = probing.packed(token_ids, self._config.learner.micro_batch_tokens)
             for micro_batch in packed:
                 scores, _ = self._forward(
@@ -259,7 +263,7 @@ class Trainer:
         return Probe(token_ids=tuple(token_ids), logprobs=tuple(logprobs))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, device=self._engine.device)
+        return torch.tensor(array, device=self.engine.device)
 
     def _count_skip(self, step: int, is_applied: bool) -> None:
         self._skipped_in_a_row = 0 if is_applied else self._skipped_in_a_row + 1

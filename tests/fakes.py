@@ -70,7 +70,8 @@ class FakeEngine:
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         assert not self.closed, "a closed engine loads nothing"
         assert not self.loading, "two loads at a time"
-        assert not self.fault, "a broken engine must be rebuilt before it loads"
+        if self.fault:
+            raise self.fault
         self.loading = True
         self.acts.append(f"load {weights.version}")
         for cut in list(self._in_flight):
@@ -87,8 +88,9 @@ class FakeEngine:
     def break_down(self, error: Exception) -> None:
         """Fail what is in flight and whatever comes until `rebuild`."""
         self.fault = error
-        for cut in list(self._in_flight):
+        for cut in self._in_flight:
             cut.set_exception(error)
+        self._in_flight.clear()
 
     async def rebuild(self) -> None:
         self.acts.append("rebuild")

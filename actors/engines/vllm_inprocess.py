@@ -25,7 +25,7 @@ import numpy as np
 
 from actors.engines import base
 from actors.tokenizer import context_tokens, load_model_config, load_tokenizer
-from oapl.config import Count, NonNegativeInt, RunConfig, section
+from oapl.config import Count, Flag, NonNegativeInt, RunConfig, section
 from oapl.errors import EngineError, OaplError, WeightsError
 from oapl.interfaces import WeightReceiver
 from oapl.records import Metrics, Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
@@ -45,11 +45,11 @@ class Config:
     """Size of the KV cache; 0 means room for `max_num_seqs` whole contexts, at most 1 GiB."""
     block_size: Count = 32
     """Tokens per KV block; a prompt shares whole blocks only, so short prompts want small ones."""
-    prefix_caching: bool = True
+    prefix_caching: Flag = True
     """Keep the KV of a prompt for the other rollouts of its group."""
     max_batched_tokens: NonNegativeInt = 0
     """Most tokens in one forward pass; 0 leaves it to vLLM."""
-    enforce_eager: bool = True
+    enforce_eager: Flag = True
     """Do not compile the model; compiling takes longer than it saves on a CPU."""
 
 
@@ -124,7 +124,12 @@ class VllmInprocess:
             raise
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
-        """Take in a publication; see `oapl.interfaces.Engine.load`."""
+        """Take in a publication; see `oapl.interfaces.Engine.load`.
+
+        Raises:
+            WeightsError: The engine was rebuilt and holds version -1.
+            EngineError: It had failed before and was not rebuilt.
+        """
         what = f"engine {self._index} to load version {weights.version}"
         return await self._on_thread(lambda: self._load(weights), what)
 
@@ -135,6 +140,7 @@ class VllmInprocess:
 
     def stats(self) -> Metrics:
         """Sums since the last call; `engine/*_s` are seconds of the stepping thread."""
+        self._thread.count_idle()
         return self._counters.take()
 
     def close(self) -> None:
@@ -148,6 +154,7 @@ class VllmInprocess:
 
     def _load(self, weights: WeightsVersion) -> ProbeReport:
         started = time.monotonic()
+        self._thread.check()
         try:
             self._thread.abort_all()
             self._take_in(weights)
@@ -169,8 +176,6 @@ class VllmInprocess:
     def _take_in(self, weights: WeightsVersion) -> None:
         check_specs(weights, self._expected)
         engine = self._thread.engine
-        if engine is None:
-            raise EngineError("there is no engine")
         if not engine.reset_prefix_cache():
             raise EngineError("the prefix cache still holds blocks of requests in flight")
         engine.collective_rpc("start_weight_update")

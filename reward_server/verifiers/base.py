@@ -7,7 +7,8 @@ returns an object with `verify(prompt, rollout) -> Verdict`. It may also offer
 * `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
 * `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
 
-and the object itself `start(level)`, called once in the worker process before it is locked up.
+and the object itself `warm()`, called once in the template process from which workers are forked,
+and `start(level)`, called in each worker process before it is locked up.
 """
 
 from __future__ import annotations

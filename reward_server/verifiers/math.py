@@ -71,7 +71,7 @@ class MathVerifier:
         self._config = config
         self._wrong = -1.0 if config.range == "minus_one_one" else 0.0
 
-    def start(self, level: str) -> None:
+    def warm(self) -> None:
         """Fill the parsers' caches, so that the first answer is not the slow one."""
         compare(r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}")
 

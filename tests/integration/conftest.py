@@ -1,23 +1,13 @@
 """One Ray cluster per test run, on the loopback interface."""
 
-import logging
-
 import pytest
+
+from deploy.processes import start_local_ray
 
 
 @pytest.fixture(scope="session")
 def ray_cluster():
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=512 * 2**20,
-        _node_ip_address="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    ray = start_local_ray(num_cpus=4)
     yield ray
     ray.shutdown()
 

@@ -285,7 +285,9 @@ async def test_a_fault_fails_what_is_in_flight_and_everything_after_until_a_rebu
     started = time.monotonic()
     with pytest.raises(EngineError, match="a kernel broke"):
         await served.engine.generate(prompt, Sampling(max_tokens=4))
-    assert time.monotonic() - started < 0.1
+    with pytest.raises(EngineError, match="a kernel broke"):
+        await served.publish()
+    assert time.monotonic() - started < 0.5
 
     await served.engine.rebuild()
     assert served.engine.version == -1
@@ -334,9 +336,8 @@ async def test_busy_and_idle_seconds_add_up(served):
     started = time.monotonic()
     await served.sample(served.prompt(), 16)
     await asyncio.sleep(0.3)
-    await served.sample(served.prompt(), 1, max_tokens=1)
     elapsed, stats = time.monotonic() - started, served.engine.stats()
-    assert stats["engine/idle_s"] >= 0.28
+    assert stats["engine/idle_s"] >= 0.28, "the wait that is still going on counts too"
     assert stats["engine/busy_s"] > 0
     assert stats["engine/busy_s"] + stats["engine/idle_s"] == pytest.approx(elapsed, rel=0.25)
 

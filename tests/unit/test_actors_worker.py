@@ -170,6 +170,23 @@ async def test_a_fault_rebuilds_the_engine_with_the_weights_it_held_and_goes_on(
     await asyncio.wait_for(run, 5)
 
 
+async def test_a_publication_that_comes_to_a_broken_engine_mends_it():
+    engine, replay = FakeEngine(seconds=0.05), make_replay()
+    worker = make_worker(engine, replay)
+    run = asyncio.create_task(worker.run())
+    await replay.advance(0)
+    await worker.load(publication(0))
+    await soon(lambda: engine._in_flight)
+    engine.break_down(EngineError("a kernel broke"))
+    await replay.advance(4)
+    await worker.load(publication(4))
+    groups = await replay.take(8, 10)
+    assert {group.scored.group.version for group in groups} == {4}
+    assert engine.acts == ["load 0", "rebuild", "load 4"]
+    await worker.stop()
+    await asyncio.wait_for(run, 5)
+
+
 async def test_a_second_fault_soon_after_ends_the_worker():
     engine, replay = FakeEngine(seconds=60), make_replay()
     worker = make_worker(engine, replay)

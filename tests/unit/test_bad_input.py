@@ -317,6 +317,11 @@ CASES = [
         "reward.options.maths.x=1",
         ("reward.options.maths:", "no such verifier is in use", "did you mean math"),
     ),
+    Bad(
+        "reward function missing",
+        'reward.verifiers={function=1}\nreward.options.function.function="{files}/no.py:reward"',
+        ("reward.options.function", "no.py", "cannot be read", "give the path of a Python file"),
+    ),
     # --- model and tokenizer
     Bad("no model", "model.path=", ('model.path = ""', "must name a model", "folder or hub name")),
     Bad(

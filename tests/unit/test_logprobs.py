@@ -91,14 +91,11 @@ class Widest(TorchDispatchMode):
 
 def test_only_a_chunk_of_logits_exists_in_both_passes():
     hidden, weight, targets = problem()
+    hidden, weight = hidden[:, :2], weight[:, :2]  # so that weight.t(), a view, has 2 rows
     with Widest() as seen:
         logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=4, with_entropy=True)
         logprobs.sum().backward()
-    # weight.t() is [H, V]: a view of H = 16 rows, no logits.
-    assert seen.rows in (4, H)
-    with Widest() as seen:
-        token_logprobs(hidden, weight, targets, chunk_tokens=20)
-    assert seen.rows == 20  # the recorder sees logits at all
+    assert seen.rows == 4
 
 
 def test_segment_sum_by_hand():

@@ -369,6 +369,8 @@ def wandb_records(path: Path) -> list[Any]:
 @pytest.mark.integration
 @pytest.mark.usefixtures("nobody")
 def test_wandb_offline_holds_the_metrics_and_keeps_its_id_across_a_resume(tmp_path: Path):
+    import wandb
+
     setup = config(tmp_path, wandb="auto")
     ids = []
     for start in (0, 2):
@@ -377,6 +379,7 @@ def test_wandb_offline_holds_the_metrics_and_keeps_its_id_across_a_resume(tmp_pa
             tracker.log(line(step, loss__oapl=step / 10))
         tracker.log(StepMetrics(step=start + 2, values={"eval/s/greedy": 1.0}))
         tracker.close()
+    wandb.teardown()  # the service writes the last records only as it ends
     assert "W&B is offline" in (setup.folder / "messages.log").read_text()
     history = []
     for path in sorted((setup.folder / "wandb").glob("offline-run-*/*.wandb")):

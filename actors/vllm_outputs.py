@@ -1,0 +1,55 @@
+"""vLLM's outputs as records. Touches attributes only, so that it imports without vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oapl.errors import EngineError
+from oapl.records import FinishReason, Rollout
+
+INITIAL_VERSION = -1
+"""Before the first load; vLLM calls it `default`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The part of vLLM's `CompletionOutput` that a rollout is made of."""
+
+    token_ids: Sequence[int]
+    logprobs: Any
+    weight_versions: Any = None
+
+
+NOTHING = Output((), None)
+
+
+def so_far(state: Any) -> Output:
+    """What a request in flight has got, which vLLM's own abort throws away."""
+    return Output(state.detokenizer.output_token_ids, state.logprobs_processor.logprobs)
+
+
+def to_rollout(output: Any, reason: FinishReason, text: str, version: int) -> Rollout:
+    """vLLM's output as a record. `version` stands in where vLLM reports none (before 0.32)."""
+    token_ids = np.array(output.token_ids, dtype=np.int32)
+    logprobs = np.array(output.logprobs.logprobs if output.logprobs else (), dtype=np.float32)
+    if len(logprobs) != len(token_ids):
+        raise EngineError(f"{len(logprobs)} log-probs came for {len(token_ids)} sampled tokens")
+    spans = getattr(output, "weight_versions", None)
+    first, last = (spans[0].version, spans[-1].version) if spans else (version, version)
+    return Rollout(
+        token_ids=token_ids,
+        inference_logprobs=logprobs,
+        finish_reason=reason,
+        text=text,
+        first_version=_number(first),
+        last_version=_number(last),
+    )
+
+
+def _number(version: str | int) -> int:
+    """vLLM labels the weights it started with `default`."""
+    return INITIAL_VERSION if version == "default" else int(version)

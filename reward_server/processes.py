@@ -1,0 +1,308 @@
+"""The server's side of its processes: one template, which forks workers, each killable at will.
+
+Workers are named by pidfd, so that a kill can hit no other process. When the template dies its
+workers die with it, and the next hire starts another.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from oapl.errors import OaplError
+from oapl.records import Prompt, Rollout
+from reward_server import wire
+from reward_server.template import Setup
+
+START_TIMEOUT_S = 60.0  # imports of math-verify and reasoning-gym take 2 s; a user's torch, 10 s
+FORK_TIMEOUT_S = 20.0
+REPORT_TIMEOUT_S = 1.0
+FORGET_AFTER_S = 10.0
+SEND_BUFFER_BYTES = 1 << 20
+ROOT = Path(__file__).parents[1]
+MAIN = "from reward_server.template import main; main()"
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+log = logging.getLogger(__name__)
+
+
+class PoolError(OaplError, RuntimeError):
+    """No worker process could judge: our fault, not the answer's."""
+
+
+class Worker(asyncio.Protocol):
+    """A forked process that judges; answers come in the order of the items sent.
+
+    Attributes:
+        pid: The operating system's process id.
+        num_judged: Items given to it so far.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pid = 0
+        self.num_judged = 0
+        self._pidfd = -1
+        self._transport: asyncio.Transport | None = None
+        self._parser = wire.Answers()
+        self._answers: deque[dict[str, Any]] = deque()
+        self._is_gone = False
+        self._news = asyncio.Event()
+
+    @property
+    def is_gone(self) -> bool:
+        return self._is_gone
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._answers.extend(self._parser.feed(data))
+        except wire.Malformed as error:
+            log.warning("a %s worker sent %s; it is replaced", self.name, error)
+            self.kill()
+        self._news.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is_gone = True
+        self._news.set()
+
+    def adopt(self, pid: int, pidfd: int) -> None:
+        self.pid, self._pidfd = pid, pidfd
+
+    def send(self, body: object) -> None:
+        assert self._transport is not None
+        self._transport.write(wire.pack(pickle.dumps(body, pickle.HIGHEST_PROTOCOL)))
+
+    def submit(self, items: Sequence[tuple[Prompt, Rollout]]) -> None:
+        self.num_judged += len(items)
+        self.send(list(items))
+
+    async def answer(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next answer; None when the process is gone.
+
+        Raises:
+            TimeoutError: None came in time. An answer that had arrived while this event loop was
+                busy elsewhere is returned, not counted as late.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._answers and not self._is_gone:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            if not self._answers:
+                raise
+        return self._answers.popleft() if self._answers else None
+
+    def kill(self) -> None:
+        """SIGKILL, and forget it. The template reaps."""
+        self._is_gone = True
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Template:
+    """The template process as the server sees it; restarted when it is found dead."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pids: deque[asyncio.Future[tuple[int, int]]] = deque()
+        self._codes: dict[int, asyncio.Future[int | None]] = {}
+        self._starting = asyncio.Lock()
+        self._hello: asyncio.Future[dict[str, Any]] | None = None
+        self._dead: list[subprocess.Popen[bytes]] = []
+        self.num_restarts = 0
+        self.level = "none"
+        self._control, self._process = self._spawn()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def fork(self, name: str) -> Worker:
+        """A new worker for the verifier `name`, started and locked up.
+
+        Raises:
+            PoolError: It could not be started; the message says why.
+        """
+        await self._ready()
+        worker = Worker(name)
+        try:
+            await self._fork(worker, name)
+            worker.send(dict(os.environ))
+            hello = await worker.answer(START_TIMEOUT_S)
+        except (TimeoutError, OSError) as error:
+            worker.kill()
+            raise PoolError(
+                f"a worker for the verifier {name} was not ready: {type(error).__name__} {error}"
+            ) from error
+        except asyncio.CancelledError:
+            worker.kill()
+            raise
+        if hello is None or "ready" not in hello:
+            code = None if hello else await self.exit_code(worker.pid)
+            worker.kill()
+            why = hello.get("failed", "") if hello else f"its process ended with code {code}"
+            raise PoolError(f"a worker for the verifier {name} could not start: {why}")
+        return worker
+
+    async def exit_code(self, pid: int) -> int | None:
+        """How a worker ended (negative: the signal); None if the template died or does not say."""
+        code = self._codes.get(pid)
+        if code is None:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.shield(code), REPORT_TIMEOUT_S)
+        except TimeoutError:
+            return None
+        finally:
+            self._codes.pop(pid, None)
+
+    async def close(self) -> None:
+        """End the process and wait for it."""
+        self._lost()
+        for process in (self._process, *self._dead):
+            await asyncio.to_thread(_end, process)
+
+    def _spawn(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """Start the process (vfork and exec: safe beside threads); its set-up is a file."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        environment = {**kept, "PYTHONPATH": str(ROOT), **dict.fromkeys(_ONE_THREAD, "1")}
+        with theirs, tempfile.TemporaryFile() as setup:
+            pickle.dump(self._setup, setup)
+            setup.seek(0)
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", MAIN, str(theirs.fileno())],
+                stdin=setup,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+            )
+        ours.setblocking(False)
+        return ours, process
+
+    async def _ready(self) -> None:
+        """Wait for the template's first word; start another one if it is dead.
+
+        Raises:
+            PoolError: It does not start.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError("a reward server belongs to the event loop that first called it")
+        async with self._starting:
+            if self._control.fileno() < 0:
+                self.num_restarts += 1
+                self._dead = [process for process in self._dead if process.poll() is None]
+                self._dead.append(self._process)
+                self._control, self._process = await asyncio.to_thread(self._spawn)
+            if self._hello is None:
+                self._loop, self._hello = loop, loop.create_future()
+                loop.add_reader(self._control, self._read)
+        try:
+            hello = await asyncio.wait_for(asyncio.shield(self._hello), START_TIMEOUT_S)
+        except TimeoutError as error:
+            self._lost()
+            raise PoolError(
+                f"the reward template process was not ready in {START_TIMEOUT_S:.0f} s"
+            ) from error
+        if "error" in hello:
+            raise PoolError(f"the reward template process could not start: {hello['error']}")
+
+    async def _fork(self, worker: Worker, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        await loop.create_unix_connection(lambda: worker, sock=ours)
+        promise: asyncio.Future[tuple[int, int]] = loop.create_future()
+        with theirs:
+            descriptor = array.array("i", [theirs.fileno()])
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)]
+            self._control.sendmsg([json.dumps({"fork": name}).encode()], ancillary)
+        self._pids.append(promise)
+        worker.adopt(*await asyncio.wait_for(promise, FORK_TIMEOUT_S))
+
+    def _read(self) -> None:
+        """Everything the template has said; called by the event loop."""
+        while True:
+            try:
+                text, descriptors, _, _ = socket.recv_fds(self._control, 8192, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                text, descriptors = b"", []
+            if not text:
+                self._lost()
+                return
+            self._hear(json.loads(text), descriptors)
+
+    def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        assert self._loop is not None
+        if "pid" in message:
+            self._codes[message["pid"]] = self._loop.create_future()
+            promise = self._pids.popleft()
+            if promise.done():  # whoever asked has given up
+                signal.pidfd_send_signal(descriptors[0], signal.SIGKILL)
+                os.close(descriptors[0])
+            else:
+                promise.set_result((message["pid"], descriptors[0]))
+        elif "exit" in message:
+            code = self._codes.get(message["exit"])
+            if code is not None and not code.done():
+                code.set_result(message["code"])
+                self._loop.call_later(FORGET_AFTER_S, self._codes.pop, message["exit"], None)
+        elif self._hello is not None and not self._hello.done():
+            self._hello.set_result(message)
+            self.level = message.get("level", "none")
+            log.info("%s", message.get("report") or message.get("error"))
+
+    def _lost(self) -> None:
+        """The template is dead, or is to die: kill it; its workers die with it."""
+        if self._control.fileno() < 0:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._control)
+        self._control.close()
+        self._process.kill()
+        gone = PoolError("the reward template process died")
+        for promise in self._pids:
+            if not promise.done():
+                promise.set_exception(gone)
+        self._pids.clear()
+        if self._hello is not None and not self._hello.done():
+            self._hello.set_result({"error": "it ended before it was ready; see the log"})
+        self._hello = None
+        for code in self._codes.values():
+            if not code.done():
+                code.set_result(None)
+        self._codes.clear()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(timeout=10)

@@ -1,0 +1,196 @@
+"""The reward server: judges rollouts by their prompt's verifiers, in processes it can kill.
+
+Invariants: every task gets exactly one judgement, in order; a reward is never a silent 0: what an
+answer caused (a hang, a crash, an exception, a number that is not finite) gets
+`reward.on_failure` and is counted, what we caused is a `failure` and has no reward (NaN).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from oapl.config import RewardSection, RunConfig
+from oapl.records import Judgement, Metrics, Prompt, Rollout, Verdict
+from reward_server import sandbox, settings
+from reward_server.pool import Lane
+from reward_server.processes import PoolError, Template
+from reward_server.settings import check, prepare
+from reward_server.template import Setup
+
+__all__ = ["RewardServer", "build", "check", "prepare"]
+
+FAILED = ("timeout", "crash", "error", "non_finite")
+"""Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says."""
+ERRORS = ("crash", "error", "scorer_error", "non_finite")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Verdicts of one verifier since the last report."""
+
+    rewards: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, verdict: Verdict, latency_s: float) -> None:
+        self.rewards.append(verdict.reward)
+        self.latencies_s.append(latency_s)
+        self.kinds[verdict.kind] += 1
+
+    def metrics(self, name: str) -> Metrics:
+        """Mean reward, shares of timeouts and errors, and 95th percentile of waiting plus work."""
+        count = len(self.rewards)
+        return {
+            f"reward/{name}/mean": sum(self.rewards) / count,
+            f"reward/{name}/timeout_rate": self.kinds["timeout"] / count,
+            f"reward/{name}/error_rate": sum(self.kinds[kind] for kind in ERRORS) / count,
+            f"reward/{name}/latency_p95_s": float(np.percentile(self.latencies_s, 95)),
+        }
+
+
+class RewardServer:
+    """Scores rollouts; implements `oapl.interfaces.Scorer`.
+
+    Args:
+        config: Workers per verifier, deadline, reward of a failure.
+        setup: The verifiers and the module search path of the worker processes.
+    """
+
+    def __init__(self, config: RewardSection, *, setup: Setup) -> None:
+        self._config = config
+        self._template = Template(setup)
+        self._lanes = {
+            name: Lane(
+                name,
+                self._template,
+                num_workers=config.workers,
+                deadline_s=config.deadline_s,
+            )
+            for name in setup.verifiers
+        }
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._faults: Counter[str] = Counter()
+        self._warned: set[tuple[str, str]] = set()
+
+    async def score(self, tasks: Sequence[tuple[Prompt, Rollout]]) -> list[Judgement]:
+        """One judgement per task, in order: the weighted sum of its prompt's verifiers."""
+        per_lane: defaultdict[str, list[int]] = defaultdict(list)
+        for index, (prompt, _) in enumerate(tasks):
+            for name in prompt.verifiers:
+                per_lane[name].append(index)
+        verdicts: list[dict[str, Verdict]] = [{} for _ in tasks]
+        failures: list[str | None] = [None] * len(tasks)
+        await asyncio.gather(
+            *(
+                self._judge(name, indices, tasks, verdicts, failures)
+                for name, indices in per_lane.items()
+            )
+        )
+        return [
+            _judgement(prompt, verdicts[index], failures[index])
+            for index, (prompt, _) in enumerate(tasks)
+        ]
+
+    async def stats(self) -> Metrics:
+        """What happened since the last call."""
+        metrics: Metrics = {"reward/sandbox_level": sandbox.LEVELS.index(self._template.level)}
+        for name, tally in self._tallies.items():
+            metrics |= tally.metrics(name)
+        faults = Counter(self._faults)
+        for lane in self._lanes.values():
+            faults["lost_workers"] += lane.events["lost"]
+            faults["hires"] += lane.events["hire"]
+            lane.events.clear()
+        faults["template_restarts"] += self._template.num_restarts
+        self._template.num_restarts = 0
+        names = (*FAILED, "failures", "lost_workers", "hires", "template_restarts")
+        metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
+        self._tallies.clear()
+        self._faults.clear()
+        return metrics
+
+    def processes(self) -> list[int]:
+        """Process ids of the template and of the present workers."""
+        return [self._template.pid, *(pid for lane in self._lanes.values() for pid in lane.pids)]
+
+    async def close(self) -> None:
+        """Kill every process; calls in progress end with a failure."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        await self._template.close()
+
+    async def _judge(
+        self,
+        name: str,
+        indices: Sequence[int],
+        tasks: Sequence[tuple[Prompt, Rollout]],
+        verdicts: list[dict[str, Verdict]],
+        failures: list[str | None],
+    ) -> None:
+        """Verdicts of one verifier on the tasks at `indices`, written where they belong."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            known = ", ".join(self._lanes)
+            for index in indices:
+                failures[index] = f"no verifier {name!r} is configured (there are {known})"
+            self._faults["failures"] += len(indices)
+            return
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        items = [(tasks[i][0], _slim(tasks[i][1])) for i in indices]
+
+        async def settle(index: int, promise: asyncio.Future[Verdict]) -> None:
+            try:
+                verdict = self._checked(name, await promise)
+            except PoolError as error:
+                self._faults["failures"] += 1
+                failures[index] = str(error)
+                return
+            verdicts[index][name] = verdict
+            self._tallies[name].add(verdict, loop.time() - started)
+
+        promises = lane.submit(items)
+        await asyncio.gather(*map(settle, indices, promises))
+
+    def _checked(self, name: str, verdict: Verdict) -> Verdict:
+        """The verdict with the configured reward where it failed; each kind is logged once."""
+        if not math.isfinite(verdict.reward):
+            detail = f"the verifier gave {verdict.reward}"
+            verdict = replace(verdict, kind="non_finite", detail=detail)
+        if verdict.kind not in FAILED:
+            return verdict
+        self._faults[verdict.kind] += 1
+        if (name, verdict.kind) not in self._warned:
+            self._warned.add((name, verdict.kind))
+            log.warning("verifier %s, first %s: %s", name, verdict.kind, verdict.detail)
+        return replace(verdict, reward=self._config.on_failure)
+
+
+def build(config: RunConfig) -> RewardServer:
+    """A reward server for every verifier that the run names; its processes start at once."""
+    return RewardServer(
+        config.reward, setup=Setup(path=list(sys.path), verifiers=settings.named(config))
+    )
+
+
+def _judgement(prompt: Prompt, verdicts: Mapping[str, Verdict], failure: str | None) -> Judgement:
+    if not prompt.verifiers:
+        failure = f"prompt {prompt.id} names no verifier"
+    if failure is not None:
+        return Judgement(reward=math.nan, verdicts=verdicts, failure=failure)
+    reward = sum(weight * verdicts[name].reward for name, weight in prompt.verifiers.items())
+    return Judgement(reward=float(reward), verdicts=verdicts)
+
+
+def _slim(rollout: Rollout) -> Rollout:
+    """Verifiers have no use for log-probs: 128 kB for a response of 32k tokens."""
+    return replace(rollout, inference_logprobs=None)

@@ -1,0 +1,403 @@
+"""The trainer on real DeepSpeed: gradient, skipping, resuming, exporting.
+
+The oracle is a float64 model that scores every rollout by itself, without packing.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from learner import trainer as trainers
+from learner.trainer import Trainer
+from oapl.batching import example, make_batch, shard
+from oapl.config import RunConfig
+from oapl.errors import CheckpointError, DivergedError, WeightsError
+from oapl.records import Batch, CreditedGroup
+from oapl.weights.local import Receiver
+from tests import ranks
+from tests.makers import make_group, make_model
+from tests.ranks import config_of, gradients, groups_to_train
+
+pytestmark = pytest.mark.integration
+
+# Largest relative L2 error over all tensors together, measured 5e-7.
+GRADIENT_BOUND = 3e-6
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory) -> Path:
+    return make_model(tmp_path_factory.mktemp("tied"), tied=True)
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory) -> Path:
+    return make_model(tmp_path_factory.mktemp("untied"), tied=False)
+
+
+@contextmanager
+def running(config: RunConfig) -> Iterator[Trainer]:
+    trainer = trainers.build(config)
+    try:
+        yield trainer
+    finally:
+        trainer.close()
+
+
+def batch_of(groups: list[CreditedGroup], step: int = 0) -> Batch:
+    return make_batch(groups, step=step, **ranks.LIMITS)
+
+
+def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return ranks._weights(trainer)
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    return ranks._distance(a, b)
+
+
+def alone_logprobs(model, prompt: np.ndarray, response: np.ndarray, temperature: float = 1.0):
+    """ln pi of a response's tokens, its sequence alone in the model."""
+    ids = torch.tensor(np.concatenate([prompt, response])).long()
+    table = (model(ids[None], use_cache=False).logits[0] / temperature).log_softmax(-1)
+    return table[len(prompt) - 1 : -1].gather(1, ids[len(prompt) :, None])[:, 0]
+
+
+def exact_gradients(path: Path, groups: list[CreditedGroup], beta2: float) -> dict:
+    """Of the OAPL loss over the whole batch, float64."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64)
+    terms = []
+    for group in groups:
+        credits_ = group.credit.values.astype(np.float64)
+        sampled = group.scored.group
+        for rollout, credit in zip(sampled.rollouts, credits_, strict=True):
+            logprobs = alone_logprobs(
+                model, sampled.prompt.token_ids, rollout.token_ids, sampled.sampling.temperature
+            )
+            log_ratio = (logprobs - torch.tensor(rollout.inference_logprobs).double()).sum()
+            terms.append((beta2 * log_ratio - credit) ** 2)
+    torch.stack(terms).mean().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def exact(tied: Path, untied: Path) -> dict[Path, dict]:
+    return {path: exact_gradients(path, groups_to_train(), 0.1) for path in (tied, untied)}
+
+
+def relative_error(found: dict, exact: dict) -> float:
+    assert found.keys() == exact.keys()
+    wrong = sum(float((found[n].double() - exact[n]).square().sum()) for n in exact)
+    return math.sqrt(wrong / sum(float(exact[n].square().sum()) for n in exact))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_accumulated_gradient_is_that_of_the_whole_batch(tied: Path, exact, stage: int):
+    with running(config_of(tied, zero_stage=stage)) as trainer:
+        batch = batch_of(groups_to_train())
+        assert len(batch.micro_batches) == 5
+        metrics = trainer.update(batch)
+        error = relative_error(gradients(trainer), exact[tied])
+    print(f"stage {stage}: relative error of the gradient {error:.2e}")
+    assert error < GRADIENT_BOUND
+    norm = math.sqrt(sum(float(g.square().sum()) for g in exact[tied].values()))
+    assert metrics["policy/grad_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_gradient_with_an_untied_output_layer_and_checkpointing(untied: Path, exact, stage: int):
+    config = config_of(untied, zero_stage=stage, activation_checkpointing=True)
+    with running(config) as trainer:
+        trainer.update(batch_of(groups_to_train()))
+        assert relative_error(gradients(trainer), exact[untied]) < GRADIENT_BOUND
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_bf16_gradient_is_close_and_rotary_frequencies_stay_exact(tied: Path, exact, stage: int):
+    with running(config_of(tied, zero_stage=stage, precision="bf16")) as trainer:
+        trainer.update(batch_of(groups_to_train()))
+        assert relative_error(gradients(trainer), exact[tied]) < 0.03
+        buffers = dict(trainer.engine.module.named_buffers())
+        assert {b.dtype for name, b in buffers.items() if "inv_freq" in name} == {torch.float32}
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_clipping_scales_the_gradient_and_reports_the_norm_before(tied: Path, exact, stage: int):
+    config = config_of(tied, zero_stage=stage)
+    config = replace(config, optimizer=replace(config.optimizer, clip_norm=1e-3))
+    with running(config) as trainer:
+        metrics = trainer.update(batch_of(groups_to_train()))
+        found = gradients(trainer)
+    norm = math.sqrt(sum(float(g.square().sum()) for g in exact[tied].values()))
+    clipped = {name: g * 1e-3 / norm for name, g in exact[tied].items()}
+    assert metrics["policy/grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert relative_error(found, clipped) < 1e-5
+
+
+def test_metrics_are_those_of_the_batch(tied: Path):
+    groups = groups_to_train()
+    with running(config_of(tied)) as trainer:
+        metrics = trainer.update(batch_of(groups))
+    model = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float64)
+    residuals, ratios = [], []
+    for group in groups:
+        sampled = group.scored.group
+        for rollout, credit in zip(sampled.rollouts, group.credit.values, strict=True):
+            with torch.no_grad():
+                logprobs = alone_logprobs(
+                    model, sampled.prompt.token_ids, rollout.token_ids, 0.8
+                ).numpy()
+            ratios.extend(logprobs - rollout.inference_logprobs)
+            residuals.append(0.1 * (logprobs - rollout.inference_logprobs).sum() - credit)
+    assert metrics["loss/total"] == pytest.approx(np.mean(np.square(residuals)), rel=1e-5)
+    assert metrics["oapl/residual_mean"] == pytest.approx(np.mean(residuals), rel=1e-5)
+    assert metrics["oapl/residual_std"] == pytest.approx(np.std(residuals), rel=1e-5)
+    assert metrics["oapl/log_ratio_min"] == pytest.approx(np.min(ratios), rel=1e-5)
+    assert metrics["policy/prob_ratio"] == pytest.approx(np.mean(np.exp(np.abs(ratios))), rel=1e-4)
+    assert "policy/policy_kl" not in metrics  # nothing here has a lag
+    assert metrics["policy/lr"] == 1e-3
+
+
+def test_a_changed_sequence_leaves_the_others_of_its_row_as_they_were(tied: Path):
+    groups = groups_to_train()
+    batch = make_batch(groups, step=0, micro_batch_tokens=512)  # one row
+    (micro_batch,) = batch.micro_batches
+    assert micro_batch.token_ids.shape[0] == 1
+    changed = micro_batch.token_ids.copy()
+    for rollout in (0, 4):
+        changed[micro_batch.rollout_index == rollout] = 7
+    owner = micro_batch.rollout_index[micro_batch.response_mask]
+    with running(config_of(tied)) as trainer, trainer.engine.evaluating():
+        before, after = (
+            trainer._forward(
+                replace(micro_batch, token_ids=ids),
+                temperature=1.0, with_entropy=False, is_last=False,
+            )[0].numpy()
+            for ids in (micro_batch.token_ids, changed)
+        )  # fmt: skip
+    others = ~np.isin(owner, (0, 4))
+    assert (before[others] == after[others]).all()
+    assert (before[~others] != after[~others]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision"),
+    [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (0, "bf16"), (1, "bf16"), (3, "bf16")],
+)
+def test_a_nan_skips_the_update_is_counted_and_the_next_one_is_sound(
+    tied: Path, stage: int, precision: str
+):
+    with running(config_of(tied, zero_stage=stage, precision=precision)) as trainer:
+        before = weights_of(trainer)
+        metrics = trainer.update(batch_of(groups_to_train(broken=True)))
+        assert metrics["faults/skipped_steps"] == 1.0
+        assert "policy/grad_norm" not in metrics
+        assert distance(before, weights_of(trainer)) == 0
+        metrics = trainer.update(batch_of(groups_to_train(), step=1))
+        assert metrics["faults/skipped_steps"] == 0.0
+        assert 0 < distance(before, weights_of(trainer)) < 0.01
+
+
+def test_an_infinite_loss_with_a_finite_gradient_is_skipped(tied: Path):
+    class Infinite:
+        needs: frozenset[str] = frozenset()
+
+        def loss(self, inputs):
+            from oapl.records import LossOutputs
+
+            return LossOutputs(loss=inputs.logprobs.sum() + math.inf, metrics={})
+
+    trainer = trainers.build(config_of(tied), objective=Infinite())  # type: ignore[arg-type]
+    before = weights_of(trainer)
+    metrics = trainer.update(batch_of(groups_to_train()))
+    moved = distance(before, weights_of(trainer))
+    trainer.close()
+    assert (metrics["faults/skipped_steps"], moved) == (1.0, 0.0)
+
+
+def test_too_many_skips_in_a_row_end_the_run(tied: Path):
+    with running(config_of(tied, max_skipped_in_a_row=2)) as trainer:
+        broken, sound = batch_of(groups_to_train(broken=True)), batch_of(groups_to_train())
+        trainer.update(broken)
+        trainer.update(sound)
+        trainer.update(broken)
+        with pytest.raises(DivergedError, match="2 times"):
+            trainer.update(broken)
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision"), [(0, "fp32"), (1, "fp32"), (3, "fp32"), (1, "bf16")]
+)
+def test_resumed_training_is_bit_identical(
+    tied: Path, untied: Path, tmp_path: Path, stage: int, precision: str
+):
+    config = config_of(tied, zero_stage=stage, precision=precision)
+    with running(config) as trainer:
+        trainer.update(batch_of(groups_to_train()))
+        trainer.save(tmp_path / "trainer")
+        drawn = torch.rand(3)
+        for step in (1, 2):
+            metrics = trainer.update(batch_of(groups_to_train(), step))
+        expected = weights_of(trainer)
+    with running(config) as trainer:
+        torch.rand(17)
+        trainer.load(tmp_path / "trainer")
+        assert torch.equal(torch.rand(3), drawn)
+        for step in (1, 2):
+            again = trainer.update(batch_of(groups_to_train(), step))
+        assert distance(expected, weights_of(trainer)) == 0
+    assert again["policy/grad_norm"] == metrics["policy/grad_norm"]
+
+
+@pytest.fixture(scope="module")
+def saved(tied: Path, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "trainer"
+    with running(config_of(tied)) as trainer:
+        trainer.update(batch_of(groups_to_train()))
+        trainer.save(path)
+    return path
+
+
+def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
+    tied: Path, saved: Path, tmp_path: Path
+):
+    import shutil
+
+    flipped = shutil.copytree(saved, tmp_path / "flipped")
+    target = max(flipped.rglob("*optim_states.pt"), key=lambda p: p.stat().st_size)
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    lacking = shutil.copytree(saved, tmp_path / "lacking")
+    next(lacking.rglob("*optim_states.pt")).unlink()
+    with running(config_of(tied)) as trainer:
+        before = weights_of(trainer)
+        for path, words in (
+            (flipped, "is damaged"),
+            (lacking, "is missing"),
+            (tmp_path / "nowhere", "incomplete"),
+        ):
+            with pytest.raises(CheckpointError, match=words):
+                trainer.load(path)
+        assert distance(before, weights_of(trainer)) == 0
+    with (
+        running(config_of(tied, zero_stage=2)) as trainer,
+        pytest.raises(CheckpointError, match="zero_stage"),
+    ):
+        trainer.load(saved)
+
+
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_saved_model_has_equal_logprobs_in_transformers(
+    tied: Path, untied: Path, tmp_path: Path, tied_head: bool
+):
+    path = tied if tied_head else untied
+    group = groups_to_train()[0].scored.group
+    prompt, response = group.prompt.token_ids, group.rollouts[0].token_ids
+    with running(config_of(path)) as trainer:
+        trainer.update(batch_of(groups_to_train()))
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "stale").touch()
+        trainer.save_model(tmp_path / "model")
+        with torch.no_grad():
+            mine = alone_logprobs(trainer.engine.module.lm, prompt, response)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert not (tmp_path / "model" / "stale").exists()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.equal(alone_logprobs(loaded, prompt, response), mine)
+        old = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        assert not torch.equal(alone_logprobs(old, prompt, response), mine)
+    assert loaded.config.tie_word_embeddings == tied_head
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.decode(tokenizer("3+4=7")["input_ids"]) == "3+4=7"
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_export_sends_every_parameter_once_and_a_probe_that_holds(
+    tied: Path, untied: Path, stage: int, tied_head: bool
+):
+    path = tied if tied_head else untied
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    with running(config_of(path, zero_stage=stage)) as trainer:
+        first = trainer.export(0)
+        trainer.update(batch_of(groups_to_train()))
+        weights = trainer.export(1)
+        assert first is not None
+        assert weights is not None
+        received = dict(Receiver().receive(weights))
+    assert {n: t.shape for n, t in received.items()} == {
+        n: p.shape for n, p in model.named_parameters()
+    }
+    assert ("lm_head.weight" in received) == (not tied_head)
+    assert [len(ids) for ids in first.probe.token_ids] == [32] * 8
+    model.load_state_dict(received, strict=False)
+    model.tie_weights()
+    assert len(weights.probe.token_ids) == 8
+    for ids, logprobs in zip(weights.probe.token_ids, weights.probe.logprobs, strict=True):
+        assert len(logprobs) == len(ids) - 1
+        with torch.no_grad():
+            expected = alone_logprobs(model, ids[:1], ids[1:]).numpy()
+        assert np.abs(expected - logprobs).max() < 5e-6
+    assert any(
+        ids.tolist() == [*g.scored.group.prompt.token_ids, *r.token_ids]
+        for g in groups_to_train()
+        for r in g.scored.group.rollouts
+        for ids in weights.probe.token_ids
+    )
+
+
+def test_export_casts_to_the_engines_dtype_and_refuses_what_is_not_finite(tied: Path):
+    config = config_of(tied)
+    config = replace(config, model=replace(config.model, dtype="bfloat16"))
+    with running(config) as trainer:
+        weights = trainer.export(0)
+        assert weights is not None
+        assert {spec.dtype for spec in weights.specs} == {"bfloat16"}
+        with torch.no_grad():
+            trainer.engine.module.lm.model.norm.weight[3] = math.inf
+        with pytest.raises(WeightsError, match=r"model\.norm\.weight holds non-finite"):
+            trainer.export(1)
+
+
+def test_imitation_lowers_the_loss(tied: Path):
+    scored = make_group([9, 14, 5, 20], seed=3)
+    groups = [example(scored.group.prompt, r.token_ids) for r in scored.group.rollouts]
+    config = replace(config_of(tied), objective={"name": "sft"})
+    with running(config) as trainer:
+        losses = [trainer.update(batch_of(groups, step))["loss/nll"] for step in range(12)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_two_ranks_share_one_batch(tied: Path, exact, tmp_path: Path):
+    batches = shard(groups_to_train(), step=0, num_ranks=2, **ranks.LIMITS)
+    assert [sum(m.is_dummy for m in batch.micro_batches) for batch in batches] == [1, 0]
+    report = ranks.run(tied, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float32)
+    for stage in ranks.STAGES:
+        found = report[str(stage)]
+        error = relative_error(torch.load(tmp_path / f"gradients-{stage}.pt"), exact[tied])
+        print(f"stage {stage}, 2 ranks: relative error of the gradient {error:.2e}")
+        assert error < GRADIENT_BOUND
+        norm = math.sqrt(sum(float(g.square().sum()) for g in exact[tied].values()))
+        assert found["metrics"]["policy/grad_norm"] == pytest.approx(norm, rel=1e-5)
+        assert found["skipped"] == 1.0
+        assert found["moved_by_skipped"] == 0.0
+        assert found["moved_by_load"] == 0.0
+        assert found["differs_after_resume"] == 0.0
+        assert found["specs"] == len(list(model.parameters()))
+        trained = AutoModelForCausalLM.from_pretrained(
+            tmp_path / f"model-{stage}", dtype=torch.float32
+        )
+        probe = np.load(tmp_path / f"probe-{stage}.npz")
+        ids = np.split(probe["ids"], np.cumsum(probe["lengths"])[:-1])
+        with torch.no_grad():
+            expected = torch.cat([alone_logprobs(trained, i[:1], i[1:]) for i in ids]).numpy()
+        assert np.abs(expected - probe["logprobs"]).max() < 5e-6
