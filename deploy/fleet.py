@@ -57,7 +57,7 @@ class Fleet:
         config: RunConfig,
         *,
         processes: Processes,
-        replay: Replay,
+        replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
     ) -> None:
@@ -201,7 +201,8 @@ class Fleet:
         member = self._members.pop(index, None)
         if member is not None:
             await self._processes.kill(member.process)
-        await self._replay.release(WorkerId(index=index, incarnation=incarnation))
+        if self._replay is not None:
+            await self._replay.release(WorkerId(index=index, incarnation=incarnation))
 
     async def _load(self, member: Member) -> None:
         """Bring a worker to the version that is current when the load ends."""

@@ -288,7 +288,7 @@ class _Stop:
 async def _stopping_on_signals() -> AsyncIterator[_Stop]:
     stop, loop = _Stop(), asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    old = {}
+    old: dict[int, Any] = {}
 
     def restore() -> None:
         while old:

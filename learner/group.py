@@ -19,7 +19,7 @@ from learner import published, snapshots
 from oapl import batching
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, DivergedError
-from oapl.interfaces import Replay, Tracker, Trainer
+from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.records import CreditedGroup, Metrics, ProbeReport, StepMetrics, WeightsVersion
 from oapl.waiting import within
 
@@ -61,7 +61,7 @@ class LearnerGroup:
         config: RunConfig,
         *,
         trainers: Sequence[Trainer],
-        replay: Replay,
+        replay: Batches,
         tracker: Tracker,
         store: Store,
         engines: Engines | None = None,

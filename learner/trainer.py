@@ -9,6 +9,7 @@ Written without Ray: a synchronous class, which collectives want on one thread.
 from __future__ import annotations
 
 import math
+import os
 import resource
 import time
 from pathlib import Path
@@ -57,6 +58,13 @@ def build(
         objective: Default: the one that `config.objective` names.
         sender: Where exports go; default: rank 0 makes one of `sync.transport`.
     """
+    # What a user may have got wrong comes first: a rank that has joined has others waiting for it.
+    os.environ.update(deepspeed.environment(config))
+    objective = objective or build_objective(config.objective)
+    if sender is None and rank == 0:
+        transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
+        sender = transport.build_sender(config)
+    policy = load_policy(config)
     deepspeed.join(
         config,
         rank=rank,
@@ -64,14 +72,10 @@ def build(
         master_address=master_address,
         master_port=master_port,
     )
-    if sender is None and rank == 0:
-        sender = plugins.load("oapl.weights", config.sync.transport, "sync.transport").build_sender(
-            config
-        )
     return Trainer(
         config,
-        engine=deepspeed.Engine(config, load_policy(config)),
-        objective=objective or build_objective(config.objective),
+        engine=deepspeed.Engine(config, policy),
+        objective=objective,
         sender=sender,
     )
 
@@ -81,6 +85,7 @@ class Trainer:
 
     Attributes:
         engine: The policy under DeepSpeed.
+        sender: Where exports go; None on ranks other than 0.
     """
 
     def __init__(
@@ -94,7 +99,7 @@ class Trainer:
         self._config = config
         self.engine = engine
         self._objective = objective
-        self._sender = sender
+        self.sender = sender
         self._rank = torch.distributed.get_rank()
         self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
@@ -153,8 +158,8 @@ class Trainer:
         tensors = export.gathered(model, dtype, is_reader=self._rank == 0)
         weights = None
         try:
-            if self._sender is not None and self._rank == 0:
-                weights = self._sender.send(version, tensors, probe)
+            if self.sender is not None and self._rank == 0:
+                weights = self.sender.send(version, tensors, probe)
         finally:
             for _ in tensors:  # the other ranks gather to the end, so a sender that failed must too
                 pass

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from oapl.interfaces import Engine, Replay, Scorer, Worker
+from oapl.interfaces import Batches, Engine, Replay, Scorer, Worker
 from oapl.records import (
     CreditedGroup,
     EvalAnswers,
@@ -56,7 +56,7 @@ class Learner(Protocol):
 async def learn(
     learner: Learner,
     *,
-    replay: Replay,
+    replay: Batches,
     groups_per_step: int,
     interval: int,
     max_steps: int,

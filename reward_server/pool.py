@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server.processes import PoolError, Template, Worker
+from reward_server.handle import PoolError, Worker
+from reward_server.processes import Template
 
 MAX_CHUNK = 16  # items per send: half the cost of one by one; the rest of a killed chunk waits
 MAX_JUDGED = 2000  # a worker is replaced after so many: sympy's caches grow
@@ -99,7 +100,7 @@ class Lane:
             while True:
                 chunk = await self._chunk()
                 try:
-                    if worker is None or worker.is_gone or worker.num_judged >= MAX_JUDGED:
+                    if worker is None or worker.is_gone or worker.num_sent >= MAX_JUDGED:
                         worker = await self._replace(worker, chunk)
                     if worker is not None:
                         await self._judge(worker, chunk)
@@ -140,33 +141,42 @@ class Lane:
         """Send the chunk; take answers one by one, each under its own deadline."""
         if not chunk:
             return
+        first = worker.num_sent
         worker.submit([(job.prompt, job.rollout) for job in chunk])
         for index, job in enumerate(chunk):
             try:
                 answer = await worker.answer(self._deadline_s)
             except TimeoutError:
-                self.events["timeout"] += 1
                 self._dismiss(worker)
-                detail = f"killed after {self._deadline_s:g} s"
-                verdict = Verdict(
-                    kind="timeout", reward=0.0, detail=detail, seconds=self._deadline_s
-                )
-                job.finish(verdict)
+                self._late(job)
                 self._again(chunk[index + 1 :])
+                return
+            if answer is not None and answer.get("number") != first + index:
+                self._forged(worker, chunk[index:], is_first=index == 0)
                 return
             if answer is None:
                 await self._bury(worker, chunk[index:])
                 return
             self._take(job, answer)
 
+    def _late(self, job: Job) -> None:
+        seconds = self._deadline_s
+        detail = f"killed after {seconds:g} s"
+        job.finish(Verdict(kind="timeout", reward=0.0, detail=detail, seconds=seconds))
+
+    def _forged(self, worker: Worker, left: list[Job], *, is_first: bool) -> None:
+        """An answer out of turn: an item before wrote one of its own. These go on elsewhere."""
+        self._dismiss(worker)
+        self.events["forged"] += 1
+        if is_first:
+            left[0].finish(Verdict(kind="crash", reward=0.0, detail="an answer out of turn"))
+        self._again(left[is_first:])
+
     def _take(self, job: Job, answer: dict[str, Any]) -> None:
         if "failure" in answer:
             job.fail(PoolError(str(answer["failure"])))
             return
-        verdict = _verdict(answer)
-        if verdict.kind == "malformed":
-            self.events["crash"] += 1
-        job.finish(verdict)
+        job.finish(_verdict(answer))
 
     async def _bury(self, worker: Worker, left: list[Job]) -> None:
         """The worker died while it judged `left[0]`; find out why, and go on with the rest."""
@@ -182,7 +192,6 @@ class Lane:
         if code is None:
             job.fail(PoolError(f"the template died twice under the verifier {self._name}"))
         else:
-            self.events["crash"] += 1
             job.finish(Verdict(kind="crash", reward=0.0, detail=f"worker ended by {_cause(code)}"))
         self._again(left[1:])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -19,13 +18,10 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oapl.errors import OaplError
-from oapl.records import Prompt, Rollout
-from reward_server import wire
+from reward_server.handle import PoolError, Worker
 from reward_server.template import Setup
 
 START_TIMEOUT_S = 60.0  # imports of math-verify and reasoning-gym take 2 s; a user's torch, 10 s
@@ -39,89 +35,6 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRA
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 log = logging.getLogger(__name__)
-
-
-class PoolError(OaplError, RuntimeError):
-    """No worker process could judge: our fault, not the answer's."""
-
-
-class Worker(asyncio.Protocol):
-    """A forked process that judges; answers come in the order of the items sent.
-
-    Attributes:
-        pid: The operating system's process id.
-        num_judged: Items given to it so far.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.pid = 0
-        self.num_judged = 0
-        self._pidfd = -1
-        self._transport: asyncio.Transport | None = None
-        self._parser = wire.Answers()
-        self._answers: deque[dict[str, Any]] = deque()
-        self._is_gone = False
-        self._news = asyncio.Event()
-
-    @property
-    def is_gone(self) -> bool:
-        return self._is_gone
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._answers.extend(self._parser.feed(data))
-        except wire.Malformed as error:
-            log.warning("a %s worker sent %s; it is replaced", self.name, error)
-            self.kill()
-        self._news.set()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._is_gone = True
-        self._news.set()
-
-    def adopt(self, pid: int, pidfd: int) -> None:
-        self.pid, self._pidfd = pid, pidfd
-
-    def send(self, body: object) -> None:
-        assert self._transport is not None
-        self._transport.write(wire.pack(pickle.dumps(body, pickle.HIGHEST_PROTOCOL)))
-
-    def submit(self, items: Sequence[tuple[Prompt, Rollout]]) -> None:
-        self.num_judged += len(items)
-        self.send(list(items))
-
-    async def answer(self, timeout_s: float) -> dict[str, Any] | None:
-        """The next answer; None when the process is gone.
-
-        Raises:
-            TimeoutError: None came in time. An answer that had arrived while this event loop was
-                busy elsewhere is returned, not counted as late.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not self._answers and not self._is_gone:
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            if not self._answers:
-                raise
-        return self._answers.popleft() if self._answers else None
-
-    def kill(self) -> None:
-        """SIGKILL, and forget it. The template reaps."""
-        self._is_gone = True
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            os.close(self._pidfd)
-            self._pidfd = -1
-        if self._transport is not None:
-            self._transport.abort()
 
 
 class Template:

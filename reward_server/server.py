@@ -19,9 +19,11 @@ import numpy as np
 
 from oapl.config import RewardSection, RunConfig
 from oapl.records import Judgement, Metrics, Prompt, Rollout, Verdict
-from reward_server import sandbox, settings
+from reward_server import settings
+from reward_server.handle import PoolError
 from reward_server.pool import Lane
-from reward_server.processes import PoolError, Template
+from reward_server.processes import Template
+from reward_server.sandbox import jail
 from reward_server.settings import check, prepare
 from reward_server.template import Setup
 
@@ -103,17 +105,18 @@ class RewardServer:
 
     async def stats(self) -> Metrics:
         """What happened since the last call."""
-        metrics: Metrics = {"reward/sandbox_level": sandbox.LEVELS.index(self._template.level)}
+        metrics: Metrics = {"reward/sandbox_level": jail.LEVELS.index(self._template.level)}
         for name, tally in self._tallies.items():
             metrics |= tally.metrics(name)
         faults = Counter(self._faults)
         for lane in self._lanes.values():
             faults["lost_workers"] += lane.events["lost"]
             faults["hires"] += lane.events["hire"]
+            faults["forged"] += lane.events["forged"]
             lane.events.clear()
         faults["template_restarts"] += self._template.num_restarts
         self._template.num_restarts = 0
-        names = (*FAILED, "failures", "lost_workers", "hires", "template_restarts")
+        names = (*FAILED, "failures", "lost_workers", "hires", "forged", "template_restarts")
         metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
         self._tallies.clear()
         self._faults.clear()

@@ -19,7 +19,8 @@ from typing import Any
 
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout
-from reward_server import sandbox, wire
+from reward_server import wire
+from reward_server.sandbox import jail
 from reward_server.verifiers.base import Limits
 
 SET_PARENT_DEATH_SIGNAL = 1
@@ -43,9 +44,11 @@ def run(connection: socket.socket, verifier: Any, limits: Limits, level: str, pa
         _send(connection, {"failed": _line(error)})
         return
     _send(connection, {"ready": True})
+    number = 0
     while (body := wire.receive(connection)) is not None:
         for prompt, rollout in pickle.loads(body):
-            _send(connection, judge(verifier, prompt, rollout))
+            _send(connection, {**judge(verifier, prompt, rollout), "number": number})
+            number += 1
 
 
 def judge(verifier: Any, prompt: Prompt, rollout: Rollout) -> dict[str, Any]:
@@ -71,9 +74,9 @@ def _environment(variables: Mapping[str, str], limits: Limits) -> None:
 
 def _lock(limits: Limits) -> None:
     if limits.is_jailed:
-        sandbox.enter(limits.memory_bytes)
+        jail.enter(limits.memory_bytes)
     else:
-        sandbox.limit(limits.memory_bytes)
+        jail.limit(limits.memory_bytes)
 
 
 def _line(error: BaseException) -> str:

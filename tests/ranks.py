@@ -10,12 +10,16 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from oapl.errors import WeightsError
 
 DEADLINE_S = 150.0
 STAGES = (1, 3)
@@ -77,6 +81,27 @@ def config_of(model: Path, **learner: Any) -> Any:
     )
 
 
+@contextmanager
+def everything_sharded() -> Iterator[None]:
+    """Stage 3 shards small parameters too, which it would otherwise keep whole on every rank, and
+    gathers a few at a time."""
+    from learner import deepspeed, export
+
+    original, chunk_bytes = deepspeed.settings, export.CHUNK_BYTES
+
+    def sharding(config: Any) -> dict[str, Any]:
+        found = original(config)
+        if config.learner.zero_stage == 3:
+            found["zero_optimization"] |= {"stage3_param_persistence_threshold": 0}
+        return found
+
+    deepspeed.settings, export.CHUNK_BYTES = sharding, 2**17
+    try:
+        yield
+    finally:
+        deepspeed.settings, export.CHUNK_BYTES = original, chunk_bytes
+
+
 def gradients(trainer: Any) -> dict[str, torch.Tensor]:
     """The gradient of the first update, float32 by name: Adam's first moment is a tenth of it."""
     from deepspeed.utils import safe_get_full_optimizer_state
@@ -131,6 +156,14 @@ def _visit(stage: int, rank: int, world_size: int, port: int, model: Path, out: 
     found["moved_by_load"] = _distance(before, _weights(trainer))
     trainer.update(share(2))
     found["differs_after_resume"] = _distance(after, _weights(trainer))
+    if rank == 0:
+        trainer.sender = FailingSender(sender := trainer.sender)
+    try:
+        trainer.export(3)
+    except WeightsError as error:
+        found["failed_export"] = str(error)
+    if rank == 0:
+        trainer.sender = sender
     weights = trainer.export(3)
     found["specs"] = len(weights.specs) if weights else 0
     trainer.save_model(out / f"model-{stage}")
@@ -143,6 +176,17 @@ def _visit(stage: int, rank: int, world_size: int, port: int, model: Path, out: 
         )
     trainer.close()
     return found
+
+
+class FailingSender:
+    """Takes one tensor, then fails, on rank 0 alone."""
+
+    def __init__(self, sender: Any) -> None:
+        self.sender = sender
+
+    def send(self, version: int, tensors: Any, probe: Any) -> Any:
+        name, _ = next(tensors)
+        raise WeightsError(f"failed after {name}")
 
 
 def _weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -160,8 +204,9 @@ def main() -> None:
     model, out = map(Path, sys.argv[4:6])
     torch.set_num_threads(1)
     report = {}
-    for number, stage in enumerate(STAGES):
-        report[str(stage)] = _visit(stage, rank, world_size, port + number, model, out)
+    with everything_sharded():
+        for number, stage in enumerate(STAGES):
+            report[str(stage)] = _visit(stage, rank, world_size, port + number, model, out)
     if rank == 0:
         (out / "report.json").write_text(json.dumps(report))
 

@@ -12,8 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reward_server import sandbox
-from reward_server.sandbox import landlock
+from reward_server.sandbox import jail, landlock
 
 PROBE_TIMEOUT_S = 10.0
 
@@ -23,7 +22,7 @@ class Report:
     """What the jail held against.
 
     Attributes:
-        level: One of `sandbox.LEVELS`.
+        level: One of `jail.LEVELS`.
         abi: Landlock's ABI; 0 where there is none.
         denied: Attempt to whether it was refused.
         error: Why the child could not be jailed at all.
@@ -70,7 +69,7 @@ def _level(denied: dict[str, bool]) -> str:
 
 def _child(writer: int, secret: str, port: int) -> None:
     try:
-        sandbox.enter()
+        jail.enter()
         attempts: dict[str, Callable[[], object]] = {
             "read": lambda: os.close(os.open(secret, os.O_RDONLY)),
             "write": lambda: os.close(os.open(secret + "2", os.O_WRONLY | os.O_CREAT)),

@@ -27,8 +27,14 @@ from tests.ranks import config_of, gradients, groups_to_train
 
 pytestmark = pytest.mark.integration
 
-# Largest relative L2 error over all tensors together, measured 5e-7.
+# Relative L2 error over all tensors together: 1.7e-6 here, and 1.7e-6 for plain torch in float32.
 GRADIENT_BOUND = 3e-6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sharded() -> Iterator[None]:
+    with ranks.everything_sharded():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +124,7 @@ def test_gradient_with_an_untied_output_layer_and_checkpointing(untied: Path, ex
         assert relative_error(gradients(trainer), exact[untied]) < GRADIENT_BOUND
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 3])
 def test_bf16_gradient_is_close_and_rotary_frequencies_stay_exact(tied: Path, exact, stage: int):
     with running(config_of(tied, zero_stage=stage, precision="bf16")) as trainer:
         trainer.update(batch_of(groups_to_train()))
@@ -188,7 +194,7 @@ def test_a_changed_sequence_leaves_the_others_of_its_row_as_they_were(tied: Path
 
 @pytest.mark.parametrize(
     ("stage", "precision"),
-    [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (0, "bf16"), (1, "bf16"), (3, "bf16")],
+    [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (0, "bf16"), (1, "bf16")],
 )
 def test_a_nan_skips_the_update_is_counted_and_the_next_one_is_sound(
     tied: Path, stage: int, precision: str
@@ -363,7 +369,9 @@ def test_export_casts_to_the_engines_dtype_and_refuses_what_is_not_finite(tied: 
         assert {spec.dtype for spec in weights.specs} == {"bfloat16"}
         with torch.no_grad():
             trainer.engine.module.lm.model.norm.weight[3] = math.inf
-        with pytest.raises(WeightsError, match=r"model\.norm\.weight holds non-finite"):
+        with pytest.raises(
+            WeightsError, match=r"model\.norm\.weight holds .* nothing is published"
+        ):
             trainer.export(1)
 
 
@@ -379,6 +387,8 @@ def test_imitation_lowers_the_loss(tied: Path):
 def test_two_ranks_share_one_batch(tied: Path, exact, tmp_path: Path):
     batches = shard(groups_to_train(), step=0, num_ranks=2, **ranks.LIMITS)
     assert [sum(m.is_dummy for m in batch.micro_batches) for batch in batches] == [1, 0]
+    with running(config_of(tied)) as trainer:
+        alone = trainer.update(batch_of(groups_to_train()))
     report = ranks.run(tied, tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float32)
     for stage in ranks.STAGES:
@@ -386,12 +396,15 @@ def test_two_ranks_share_one_batch(tied: Path, exact, tmp_path: Path):
         error = relative_error(torch.load(tmp_path / f"gradients-{stage}.pt"), exact[tied])
         print(f"stage {stage}, 2 ranks: relative error of the gradient {error:.2e}")
         assert error < GRADIENT_BOUND
-        norm = math.sqrt(sum(float(g.square().sum()) for g in exact[tied].values()))
-        assert found["metrics"]["policy/grad_norm"] == pytest.approx(norm, rel=1e-5)
+        assert found["metrics"].keys() == alone.keys()
+        for name, value in alone.items():
+            if not name.startswith(("time/", "perf/")):
+                assert found["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
         assert found["skipped"] == 1.0
         assert found["moved_by_skipped"] == 0.0
         assert found["moved_by_load"] == 0.0
         assert found["differs_after_resume"] == 0.0
+        assert found["failed_export"] == "failed after model.embed_tokens.weight"
         assert found["specs"] == len(list(model.parameters()))
         trained = AutoModelForCausalLM.from_pretrained(
             tmp_path / f"model-{stage}", dtype=torch.float32

@@ -219,17 +219,29 @@ def test_what_a_chat_template_refuses_is_said_with_its_place(tmp_path, model, ch
         build(config(model, source(path)), chatty)
 
 
-def test_a_tokenizer_that_closes_texts_does_not_close_prompts(tokenizer):
+def framing(tokenizer):
+    """The tokenizer made to open texts with BOS and to close them with EOS."""
     from tokenizers.processors import TemplateProcessing
 
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", EOS)]
     )
-    template = choose(DataSection(), tokenizer)
+    return tokenizer
+
+
+def test_a_tokenizer_that_closes_texts_does_not_close_prompts(tokenizer):
+    template = choose(DataSection(), framing(tokenizer))
     (ids,) = template.encode(["ab"])
     assert tokenizer.convert_ids_to_tokens(ids) == ["<bos>", "a", "b"]
     (ids,) = template.encode_response(["ab"])
     assert tokenizer.convert_ids_to_tokens(ids) == ["a", "b", "<eos>"]
+
+
+def test_a_chat_template_s_special_tokens_are_not_doubled(tmp_path, model, chatty):
+    chatty.chat_template = "<bos>" + CHAT
+    path = write(tmp_path / "a.jsonl", sums(1))
+    prompt = build(config(model, source(path)), framing(chatty)).next()
+    assert chatty.decode(prompt.token_ids) == prompt.text == "<bos><user>0+0?<assistant>"
 
 
 # --- length

@@ -130,6 +130,11 @@ def test_a_malformed_override_is_refused(override):
         load_config(None, [override])
 
 
+def test_an_override_sets_one_key_only():
+    with pytest.raises(InputError, match=r"sync.interval = .*must be a whole number"):
+        load_config(None, ["sync.interval=1\nrun.max_steps = 2"])
+
+
 def test_an_override_cannot_reach_into_a_value(recipe):
     with pytest.raises(InputError, match="inside 'first', which is no section"):
         load_config(recipe, ["run.name.x.y=3"])

@@ -1,0 +1,164 @@
+"""What the math verifier takes for right. The tables hold the known errors of other verifiers."""
+
+import gzip
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from oapl.errors import InputError
+from reward_server.verifiers import math
+from tests.judging import prompt, rollout
+
+# answer, reference
+RIGHT = [
+    ("5", "5"), ("5.", "5"), (r"10\,000", "10000"), ("10,000", "10000"), ("10 000", "10000"),
+    ("1{,}000", "1000"), ("025", "25"), ("−3", "-3"), ("-1/2", "-0.5"), (r"\dfrac12", "1/2"),
+    ("3 1/2", "7/2"), (r"3\frac{1}{2}", r"\frac{7}{2}"), ("½", "0.5"), ("3½", "3.5"),
+    (r"0.\overline{3}", r"\frac13"), (r"1.2\times10^5", "120000"), ("2^{10}", "1024"),
+    (r"50\%", "50"), ("50%", "0.5"), ("0.5", r"50\%"), ("50 percent", "50"), (r"\$18", "18"),
+    ("18 dollars", "18"), (r"12\text{ cm}^2", "12"), ("5 cm", "5"), (r"90^\circ", "90"),
+    ("90°", "90"), (r"\frac{3}{4}\text{ hours}", "0.75"), ("$5$", "5"), (r"\(5\)", "5"),
+    ("√2", r"\sqrt{2}"), ("√(3)", r"\sqrt3"), ("sqrt(2)", r"\sqrt{2}"), ("x²", "x^2"),
+    ("∞", r"\infty"), ("pi/4", r"\frac{\pi}{4}"), (r"2\pi", "2π"), ("i", r"\sqrt{-1}"),
+    (r"\text{(A)}", "A"), ("(A)", "A"), ("a", "A"), (r"\text{Evelyn}", "evelyn"),
+    (r"\text{even}", "even"), ("no solution", "No solution"), (r"\text{June 20}", "June 20"),
+    ("x = 5", "5"), ("5", "x=5"), ("2+3=5", "5"), (r"f(x)=x+1", "x+1"), (r"x \in [0,1]", "[0,1]"),
+    (r"\frac{1}{3} \approx 0.33", "1/3"), ("y = 2x+3", "y=3+2x"), ("1, -2", "x=1 or x=-2"),
+    ("2,1", "1,2"), ("1 or 2", "1,2"), (r"1 \text{ and } 2", "1,2"), ("1,2", "x=1,2"),
+    ("(1,2)", "(1, 2)"), (r"\left(1,2\right)", "(1,2)"), (r"\{1,2,3\}", r"\{3,2,1\}"),
+    ("[0,1)", r"0\le x<1"), ("x>2", r"(2,\infty)"), (r"\varnothing", r"\emptyset"),
+    (r"(-\infty,3]\cup[5,\infty)", r"(-\infty, 3] \cup [5, \infty)"),
+    (r"3\pm\sqrt2", r"3\pm\sqrt{2}"), ("1011", "1011_2"), ("1011_2", "1011_{2}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"), ("x^2+2x+1", "(x+1)^2"),
+    (r"11\sqrt2", r"\sqrt{242}"), (r"\frac{-1}{2}", r"-\frac12"), ("6 - 5i", "6-5i"),
+    (r"\log_2 3", r"\frac{\ln 3}{\ln 2}"), ("e^{x^2}", "e^{x^2}"), ("10:30", "10:30"),
+]  # fmt: skip
+WRONG = [
+    ("0.0000003", "0.0000004"), ("0.0000001", "0"), ("0.333", "1/3"), (r"\sqrt{2}", "1.414"),
+    ("12345678901234567891", "12345678901234567890"), ("-2 1/4", "-1.75"), ("31/2", "3 1/2"),
+    ("3 1/2", "31/2"), ("1 2", "12"), ("50", "0.5"), ("listen", "silent"), ("yes", "no"),
+    ("1011_2", "1011_3"), ("11", "1011_2"), ("a+b", "A+B"), ("B", "A"), ("A or B", "A"),
+    ("x", "5"), ("5x", "5"), ("6", "5"), ("", "5"), ("NaN", "5"), (r"\infty", "5"), ("1/0", "0"),
+    ("3,4", "4"), ("5,5", "5"), ("3 or 4", "3"), (r"3 \text{ or } 4", "3"), (r"\{3,4\}", "3"),
+    (r"3\text{ or }4", "3"), (r"\pm 3", "3"), ("4=5", "5"), ("3 if x>0", "3"), ("(1,2)", "(2,1)"),
+    (r"[0,1]", "[0,1)"), (r"\frac{1-\sqrt5}{2}", r"\frac{1-\sqrt5}{-2}"),
+    (r"\sum_{k=1}^{100} k", "5050"), (r"\int_0^1 2x dx", "1"), (r"\prod_{k=1}^{3} k", "6"),
+    ("5!", "120"), (r"\binom{5}{2}", "10"), (r"2\cdot 3", "6"), ("1+1", "2"), ("7-5", "2"),
+]  # fmt: skip
+# Each of these costs math-verify alone between two seconds and its whole patience.
+SLOW = [
+    "9^{9^{9}}", "9^9^9^9", "9**9**9", "(10^(10^6))!", "100000!", "2^{123456789}", "5" * 200_000,
+    "{" * 2000 + "5" + "}" * 2000, "(" * 200 + "5" + ")" * 200, r"\sqrt{" * 198 + "2" + "}" * 198,
+    r"\int_0^1 \int_0^1 e^{x^2 y^3} dx dy", r"\prod_{k=1}^{99999} k", r"\binom{10^9}{10^8}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "gold"), RIGHT)
+def test_equal_answers_are_accepted(answer, gold):
+    assert math.layered(answer, gold)[0]
+
+
+@pytest.mark.parametrize(("answer", "gold"), WRONG)
+def test_unequal_unfinished_or_hedged_answers_are_refused(answer, gold):
+    assert not math.layered(answer, gold)[0]
+
+
+@pytest.mark.parametrize("answer", SLOW, ids=range(len(SLOW)))
+def test_answers_that_only_cost_time_are_refused_at_once(answer):
+    started = time.monotonic()
+    assert not math.layered(answer, "7")[0]
+    assert time.monotonic() - started < 0.5
+
+
+def test_the_papers_rule_accepts_what_either_part_accepts():
+    assert math.rule_or_math_verify("10,000", "10000")[0]
+    assert math.rule_or_math_verify("x^2+2x+1", "(x+1)^2")[0]
+    assert math.rule_or_math_verify(r"2\cdot 3", "6")[0]  # the default refuses this one
+    assert not math.rule_or_math_verify("6", "5")[0]
+
+
+def judged(text, reference="4", reason="stop", prompt_text="q", **options):
+    question = prompt({"answer": reference}, text=prompt_text)
+    return math.build(options).verify(question, rollout(text, reason))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (r"\boxed{4}", "accepted"),
+        (r"\boxed{3} wait, \boxed{4}", "accepted"),
+        (r"\boxed{4} wait, \boxed{3}", "wrong_answer"),
+        (r"\boxed{\boxed{4}}", "accepted"),
+        ("<answer>4</answer>", "accepted"),
+        (r"<answer>\boxed{4}</answer>", "accepted"),
+        (r"<think>\boxed{3}</think> \boxed{4}", "accepted"),
+        (r"<think>\boxed{4}</think> so 4", "no_answer"),
+        (r"<think>\boxed{4}", "no_answer"),
+        (r"\boxed{4}</think> it is", "no_answer"),
+        (r"\boxed{4</think>", "no_answer"),
+        ("the answer is 4", "no_answer"),
+        (r"\boxed{}", "no_answer"),
+        ("", "no_answer"),
+    ],
+)
+def test_only_the_last_answer_outside_of_thinking_counts(text, kind):
+    assert judged(text).kind == kind
+
+
+def test_a_prompt_that_opens_the_thinking_wants_it_closed():
+    assert judged(r"\boxed{4}", prompt_text="q<think>\n").kind == "no_answer"
+    assert judged(r"hm</think>\boxed{4}", prompt_text="q<think>\n").kind == "accepted"
+
+
+def test_the_range_of_the_reward_is_selectable():
+    assert judged(r"\boxed{5}").reward == 0.0
+    assert judged(r"\boxed{5}", range="minus_one_one").reward == -1.0
+    assert judged("none", range="minus_one_one").reward == -1.0
+    assert judged(r"\boxed{4}", range="minus_one_one").reward == 1.0
+
+
+def test_a_truncated_response_is_wrong_unless_it_is_to_be_judged():
+    assert judged(r"\boxed{4} and", reason="length").kind == "truncated"
+    assert judged(r"\boxed{4} and", reason="length", truncated="judge").kind == "accepted"
+
+
+def test_where_the_answer_stands_is_selectable():
+    both = r"\boxed{4} <answer>5</answer>"
+    assert judged(both, answer_in="boxed").kind == "accepted"
+    assert judged(both, answer_in="tag").kind == "wrong_answer"
+    assert judged(both).kind == "wrong_answer"
+
+
+def test_any_of_several_references_will_do():
+    assert judged(r"\boxed{4}", reference=["3", "4"]).kind == "accepted"
+    assert judged(r"\boxed{4}", reference="so\n#### 4").kind == "accepted"
+    assert judged(r"\boxed{4}", reference=4).kind == "accepted"
+
+
+def test_a_prompt_without_a_reference_is_refused_by_name():
+    with pytest.raises(InputError, match="p:0@0 has no reference answer"):
+        judged(r"\boxed{4}", reference=None)
+
+
+def test_real_model_solutions_are_judged_as_their_makers_judged_them():
+    folder = Path(os.environ.get("OAPL_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    path = folder / "gsm8k_model_solutions.jsonl.gz"
+    if not path.exists():
+        pytest.skip("gsm8k_model_solutions.jsonl.gz is not here; set OAPL_DATA to its folder")
+    verifier, agreed, count = math.build({}), 0, 0
+    with gzip.open(path, "rt") as file:
+        for line in file:
+            row = json.loads(line)
+            gold = row["ground_truth"].rpartition("A:")[2].strip()
+            for solution in row["model_solutions"].values():
+                said = solution["solution"].rpartition("A:")[2].strip()
+                text = rf"{solution['solution']} \boxed{{{said}}}"
+                verdict = verifier.verify(prompt({"answer": gold}), rollout(text))
+                agreed += (verdict.kind == "accepted") == solution["is_correct"]
+                count += 1
+    assert count > 4000
+    assert agreed / count > 0.998

@@ -1,0 +1,196 @@
+"""Real processes, one misdeed a test: rewards of the others stay right, times stay bounded."""
+
+import asyncio
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import pytest_asyncio
+
+from reward_server.server import RewardServer
+from tests.judging import HOSTILE, deed, is_gone, server
+
+FINE = [deed("nothing", text=str(i)) for i in range(6)]
+DEADLINE_S = 0.5
+
+
+def hostile(**reward):
+    return server({HOSTILE: 1.0}, **{"deadline_s": DEADLINE_S, "on_failure": -3.0, **reward})
+
+
+async def warm(running: RewardServer) -> None:
+    """Both workers hired: what follows is timed without the template's start."""
+    await running.score(FINE)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared():
+    async with hostile() as running:
+        yield running
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("do", "kind"),
+    [
+        ("loop", "timeout"),
+        ("c_hang", "timeout"),
+        ("no_signals", "timeout"),
+        ("segfault", "crash"),
+        ("exit", "crash"),
+        ("sys_exit", "error"),
+        ("kill", "crash"),
+        ("garbage", "crash"),
+        ("memory", "error"),
+        ("raise", "error"),
+        ("nan", "non_finite"),
+    ],
+)
+async def test_a_misdeed_costs_its_own_reward_and_nobody_elses(shared, do, kind):
+    await warm(shared)
+    await shared.stats()
+    started = time.monotonic()
+    answers = await shared.score([*FINE[:3], deed(do), *FINE[3:]])
+    seconds = time.monotonic() - started
+    again = await shared.score(FINE)
+    metrics = await shared.stats()
+    bad = answers.pop(3)
+    assert bad.verdicts[HOSTILE].kind == kind
+    assert bad.reward == -3.0
+    assert bad.failure is None
+    assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
+    assert [answer.reward for answer in again] == [0, 1, 2, 3, 4, 5]
+    assert seconds < DEADLINE_S + 1.5
+    assert metrics[f"faults/reward_{kind}"] == 1
+
+
+async def test_many_hangs_are_each_killed_at_their_own_deadline():
+    async with hostile(workers=2) as running:
+        await warm(running)
+        started = time.monotonic()
+        answers = await running.score([deed("loop"), deed("loop"), *FINE, deed("loop")])
+        seconds = time.monotonic() - started
+    assert [a.verdicts[HOSTILE].kind for a in answers].count("timeout") == 3
+    assert [a.reward for a in answers[2:8]] == [0, 1, 2, 3, 4, 5]
+    assert seconds < 3 * DEADLINE_S + 1.5
+
+
+async def test_a_worker_killed_from_outside_is_replaced_and_nobody_is_blamed():
+    async with hostile() as running:
+        await warm(running)
+        for pid in running.processes()[1:]:
+            os.kill(pid, signal.SIGKILL)
+        answers = await running.score(FINE)
+        waiting = asyncio.create_task(running.score([deed("loop")]))
+        await asyncio.sleep(0.1)
+        busy = running.processes()[1]
+        for pid in running.processes()[1:]:
+            os.kill(pid, signal.SIGKILL)
+        hung = (await waiting)[0]
+    assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
+    assert hung.verdicts[HOSTILE].kind == "timeout"  # tried again, and judged as what it is
+    assert is_gone(busy, 1.0)
+
+
+async def test_a_killed_template_is_restarted_and_its_workers_die_with_it():
+    async with hostile(workers=1) as running:
+        await warm(running)
+        template, worker = running.processes()
+        os.kill(template, signal.SIGKILL)
+        assert is_gone(worker, 2.0)
+        answers = await running.score(FINE)
+        metrics = await running.stats()
+        assert running.processes()[0] != template
+    assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
+    assert metrics["faults/reward_template_restarts"] == 1
+
+
+async def test_a_template_killed_under_a_running_item_does_not_cost_the_item_its_verdict():
+    async with hostile(workers=1, deadline_s=3.0) as running:
+        await warm(running)
+        waiting = asyncio.create_task(
+            running.score([deed("eval", "__import__('time').sleep(0.5)"), *FINE])
+        )
+        await asyncio.sleep(0.1)
+        os.kill(running.processes()[0], signal.SIGKILL)
+        answers = await waiting
+    assert [answer.failure for answer in answers] == [None] * 7
+
+
+@pytest.mark.parametrize(("start", "why"), [("raise", "nonsense"), ("exit", "code 7")])
+async def test_a_worker_that_cannot_start_is_our_failure_with_its_cause(start, why):
+    async with server({HOSTILE: 1.0}, {HOSTILE: {"start": start}}) as running:
+        answers = await running.score(FINE)
+        metrics = await running.stats()
+    assert all(why in (answer.failure or "") for answer in answers)
+    assert all(math.isnan(answer.reward) for answer in answers)
+    assert metrics["faults/reward_failures"] == len(FINE)
+
+
+async def test_a_verifier_nobody_configured_is_a_failure_that_names_it():
+    async with server({"math": 1.0}) as running:
+        (answer,) = await running.score(FINE[:1])
+    assert "hostile" in (answer.failure or "")
+
+
+async def test_workers_are_replaced_after_their_share_of_items(monkeypatch):
+    monkeypatch.setattr("reward_server.pool.MAX_JUDGED", 10)
+    async with hostile(workers=1) as running:
+        pids = set()
+        for _ in range(5):
+            answers = await running.score([deed("pid")] * 6)
+            pids |= {answer.verdicts[HOSTILE].detail for answer in answers}
+    assert len(pids) == 3
+
+
+async def test_closing_ends_every_process_and_fails_what_waits():
+    async with hostile(deadline_s=30.0) as running:
+        await warm(running)
+        waiting = asyncio.create_task(running.score([deed("loop"), deed("loop"), *FINE]))
+        await asyncio.sleep(0.1)
+        pids = running.processes()
+        await running.close()
+        answers = await waiting
+    assert all(is_gone(pid, 2.0) for pid in pids)
+    assert all("closed" in (answer.failure or "") for answer in answers[:2])
+    assert all(answer.failure or answer.verdicts for answer in answers)
+
+
+def test_kill_9_of_the_server_leaves_no_process_behind():
+    program = (
+        "import asyncio\n"
+        "from oapl import RunConfig\n"
+        "from reward_server.server import build\n"
+        "from tests.judging import deed, HOSTILE\n"
+        "async def main():\n"
+        "    running = build(RunConfig(reward={'verifiers': {HOSTILE: 1.0}, 'deadline_s': 60}))\n"
+        "    await running.score([deed('nothing')] * 4)\n"
+        "    hung = asyncio.create_task(running.score([deed('no_signals'), deed('nothing')]))\n"
+        "    await asyncio.sleep(0.2)\n"
+        "    print(*running.processes(), flush=True)\n"
+        "    await hung\n"
+        "asyncio.run(main())\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child.stdout:
+        pids = [int(pid) for pid in child.stdout.readline().split()]
+        child.kill()
+        child.wait(timeout=10)
+    assert len(pids) >= 2
+    assert all(is_gone(pid, 3.0) for pid in pids)
+
+
+async def test_the_judging_processes_import_no_heavy_library():
+    payload = (
+        "[name for name in ('torch', 'ray', 'vllm', 'deepspeed', 'transformers')"
+        " if name in __import__('sys').modules]"
+    )
+    verifiers = {HOSTILE: 1.0, "math": 1.0, "reasoning_gym": 1.0}
+    async with server(verifiers, workers=1) as running:
+        (answer,) = await running.score([deed("eval", payload)])
+    assert answer.verdicts[HOSTILE].detail == "[]"
