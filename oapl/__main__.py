@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from oapl.config import RunConfig
 from oapl.errors import InputError, OaplError
 
 PACKAGES = ("oapl", "actors", "learner", "reward_server", "deploy")
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=f"{text}; settings come from RECIPE, then from KEY=VALUE overrides",
-            epilog=_LazySettings(),
+            epilog=_LazySettings("%(prog)s"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument("recipe", metavar="RECIPE", type=Path, help="a TOML file")
@@ -89,42 +90,44 @@ class _LazySettings(str):
 
 
 def _train(options: argparse.Namespace) -> int:
-    from deploy import program
-    from oapl.cli import load_config
-
-    config = load_config(options.recipe, options.overrides)
+    config = _config(options)
     if config.is_imitation:
         raise InputError('objective.name = "sft" imitates; run `oapl sft`, or choose "oapl"')
-    if options.dry_run:
-        return _dry_run(config)
-    return _report(program.train(config))
+    return _run(config, options.dry_run)
 
 
 def _sft(options: argparse.Namespace) -> int:
-    from deploy import program
-    from oapl.cli import load_config
-
-    config = load_config(options.recipe, options.overrides)
+    config = _config(options)
     if not config.is_imitation:
         raise InputError(
             f"objective.name = {config.objective['name']!r} learns from rewards; `oapl sft` needs "
             '"sft", or run `oapl train`'
         )
-    if options.dry_run:
-        return _dry_run(config)
-    return _report(program.train(config))
+    return _run(config, options.dry_run)
+
+
+def _run(config: RunConfig, is_dry: bool) -> int:
+    if is_dry:
+        return _dry_run(config, training=True)
+    from deploy import program, summary
+
+    return summary.report(program.train(config))
 
 
 def _eval(options: argparse.Namespace) -> int:
+    config = _config(options)
+    if options.dry_run:
+        return _dry_run(config, training=False)
     from deploy import program, summary
+
+    summary.show_evaluation(program.evaluate(config))
+    return 0
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
     from oapl.cli import load_config
 
-    config = load_config(options.recipe, options.overrides)
-    if options.dry_run:
-        return _dry_run(config)
-    outcome = program.evaluate(config)
-    summary.show_evaluation(outcome)
-    return 0
+    return load_config(options.recipe, options.overrides)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -141,17 +144,11 @@ def _quickstart(options: argparse.Namespace) -> int:
     return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
 
 
-def _dry_run(config: object) -> int:
+def _dry_run(config: RunConfig, *, training: bool) -> int:
     from deploy.preflight import preflight
 
-    print(preflight(config))  # type: ignore[arg-type]
+    print(preflight(config, training=training))
     return 0
-
-
-def _report(outcome: object) -> int:
-    from deploy import summary
-
-    return summary.report(outcome)  # type: ignore[arg-type]
 
 
 def _check_packages() -> None:

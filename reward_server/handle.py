@@ -10,11 +10,13 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from oapl.errors import OaplError
 from oapl.records import Prompt, Rollout
 from reward_server import wire
+
+GRACE_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +49,7 @@ class Worker(asyncio.Protocol):
         return self._is_gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -77,18 +78,18 @@ class Worker(asyncio.Protocol):
         """The next answer; None when the process is gone.
 
         Raises:
-            TimeoutError: None came in time. An answer that had arrived while this event loop was
-                busy elsewhere is returned, not counted as late.
+            TimeoutError: None came in time. What had arrived while this event loop was busy
+                elsewhere is not late: timers may fire before sockets are read, so there is a
+                moment of grace to read them.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not self._answers and not self._is_gone:
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            if not self._answers:
-                raise
-        return self._answers.popleft() if self._answers else None
+        for seconds in (timeout_s, GRACE_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while not self._answers and not self._is_gone:
+                        self._news.clear()
+                        await self._news.wait()
+                return self._answers.popleft() if self._answers else None
+        raise TimeoutError(f"worker {self.pid} of {self.name} did not answer in {timeout_s:g} s")
 
     def kill(self) -> None:
         """SIGKILL, and forget it. The template reaps."""

@@ -68,19 +68,17 @@ class Template:
             await self._fork(worker, name)
             worker.send(dict(os.environ))
             hello = await worker.answer(START_TIMEOUT_S)
-        except (TimeoutError, OSError) as error:
+            if hello is None or "ready" not in hello:
+                code = None if hello else await self.exit_code(worker.pid)
+                why = hello.get("failed", "") if hello else f"its process ended with code {code}"
+                raise PoolError(f"a worker for the verifier {name} could not start: {why}")
+        except BaseException as error:
             worker.kill()
-            raise PoolError(
-                f"a worker for the verifier {name} was not ready: {type(error).__name__} {error}"
-            ) from error
-        except asyncio.CancelledError:
-            worker.kill()
+            if isinstance(error, TimeoutError | OSError):
+                raise PoolError(
+                    f"a worker for the verifier {name} was not ready: {type(error).__name__} {error}"
+                ) from error
             raise
-        if hello is None or "ready" not in hello:
-            code = None if hello else await self.exit_code(worker.pid)
-            worker.kill()
-            why = hello.get("failed", "") if hello else f"its process ended with code {code}"
-            raise PoolError(f"a worker for the verifier {name} could not start: {why}")
         return worker
 
     async def exit_code(self, pid: int) -> int | None:

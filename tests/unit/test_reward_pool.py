@@ -194,3 +194,35 @@ async def test_the_judging_processes_import_no_heavy_library():
     async with server(verifiers, workers=1) as running:
         (answer,) = await running.score([deed("eval", payload)])
     assert answer.verdicts[HOSTILE].detail == "[]"
+
+
+def test_it_runs_on_rays_event_loop_too():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def judged():
+        async with hostile() as running:
+            await warm(running)
+            return await running.score([FINE[1], deed("loop"), deed("segfault"), FINE[2]])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        answers = runner.run(judged())
+    kinds = [answer.verdicts[HOSTILE].kind for answer in answers]
+    assert kinds == ["accepted", "timeout", "crash", "accepted"]
+
+
+@pytest.mark.parametrize("library", ["asyncio", "uvloop"])
+def test_an_answer_that_came_while_the_server_was_busy_is_not_late(library):
+    loops = pytest.importorskip(library)
+
+    async def judged():
+        async with hostile() as running:
+            await warm(running)
+            waiting = asyncio.create_task(running.score([FINE[1]]))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            time.sleep(DEADLINE_S * 1.5)
+            return await waiting
+
+    with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
+        (answer,) = runner.run(judged())
+    assert answer.verdicts[HOSTILE].kind == "accepted"
