@@ -75,9 +75,7 @@ class Template:
         except BaseException as error:
             worker.kill()
             if isinstance(error, TimeoutError | OSError):
-                raise PoolError(
-                    f"a worker for the verifier {name} was not ready: {type(error).__name__} {error}"
-                ) from error
+                raise PoolError(f"a worker for the verifier {name}: {error!r}") from error
             raise
         return worker
 

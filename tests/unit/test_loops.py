@@ -205,7 +205,7 @@ async def test_what_is_in_flight_at_a_synchronisation_is_aborted_counted_and_dra
     bench.engine.load(L)
     await collecting
     stats = await bench.replay.stats()
-    assert stats["rollout/aborted_tokens"] == 5 * G
+    assert stats["replay/wasted_tokens"] == 5 * G
     again = await bench.replay.next_prompts(WORKER, L, 5, 1.0)
     assert sorted(p.id for p in again) == [f"p{i}" for i in range(1, 6)]
     assert all(p.attempt == 1 for p in again)
