@@ -155,6 +155,11 @@ class Fleet:
             ),
             return_exceptions=True,
         )
+        await self.close()
+
+    async def close(self) -> None:
+        """Watch the workers no longer; whoever owns the processes ends them."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

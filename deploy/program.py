@@ -21,6 +21,7 @@ from actors.tokenizer import load_tokenizer
 from deploy import folders
 from deploy.examiner import Examiner
 from deploy.fleet import Fleet
+from deploy.judges import Judges
 from deploy.preflight import preflight
 from deploy.processes import Process, Processes, connect
 from learner.group import LearnerGroup
@@ -111,10 +112,11 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
             with phases("start"):
                 build = _imitation if config.is_imitation else _reinforcement
                 run = await build(config, processes, tracker)
+            async with _watched(run), _stopping_on_signals() as stop:
                 if resume is not None:
                     tracker.message(f"resuming from {resume}")
-                    await run.learner.restore(resume)
-            async with _stopping_on_signals() as stop:
+                    with phases("start"):
+                        await run.learner.restore(resume)
                 with phases("train"):
                     await _learn(config, run, stop)
                 with phases("finish"):
@@ -166,7 +168,7 @@ async def _reinforcement(
         tracker=tracker,
         store=tracking.RolloutStore(config, config.folder),
         engines=fleet,
-        rewards=(reward.handle,),
+        rewards=Judges((reward.handle,), tracker.message),
         evaluate=examiner,
     )
     return _Run(learner, replay.handle, fleet, examiner)
@@ -184,6 +186,16 @@ async def _imitation(config: RunConfig, processes: Processes, tracker: tracking.
         store=tracking.RolloutStore(config, config.folder),
     )
     return _Run(learner, examples)
+
+
+@contextlib.asynccontextmanager
+async def _watched(run: _Run) -> AsyncIterator[None]:
+    """However the run ends, nobody restarts workers while their processes are being ended."""
+    try:
+        yield
+    finally:
+        if run.fleet is not None:
+            await run.fleet.close()
 
 
 async def _start_trainers(config: RunConfig, processes: Processes) -> list[Process]:

@@ -67,6 +67,8 @@ def join(
         "MASTER_PORT": master_port,
     }
     os.environ.update({key: str(value) for key, value in variables.items()})
+    if world_size == 1 and torch.distributed.is_initialized():
+        return  # an engine in this process has made the same group of one
     place: dict[str, Any] = {"init_method": f"tcp://{master_address}:{master_port}"}
     if world_size == 1:
         place = {"store": torch.distributed.HashStore()}  # needs no port
@@ -160,7 +162,8 @@ class Engine:
 
     def destroy(self) -> None:
         """Remove DeepSpeed's hooks."""
-        self.inner.destroy()
+        if torch.distributed.is_initialized():  # an engine here may have ended the group of one
+            self.inner.destroy()
 
 
 def _import_deepspeed() -> Any:

@@ -35,6 +35,8 @@ class Engines(Protocol):
 
 
 class Rewards(Protocol):
+    """The reward servers, as the learner sees them."""
+
     async def stats(self) -> Metrics: ...
 
 
@@ -65,7 +67,7 @@ class LearnerGroup:
         tracker: Tracker,
         store: Store,
         engines: Engines | None = None,
-        rewards: Sequence[Rewards] = (),
+        rewards: Rewards | None = None,
         evaluate: Callable[[str], Awaitable[Metrics]] | None = None,
     ) -> None:
         self._config = config
@@ -165,12 +167,9 @@ class LearnerGroup:
 
     async def report(self) -> None:
         """Collect every owner's counters and write the line of this step; save when overdue."""
-        replay, *rewards = await asyncio.gather(
-            self._replay.stats(), *(server.stats() for server in self._rewards)
-        )
-        values = {**self._values, **replay}
-        for stats in rewards:
-            values |= stats
+        values = {**self._values, **await self._replay.stats()}
+        if self._rewards is not None:
+            values |= await self._rewards.stats()
         now = time.monotonic()
         step_s, self._since = now - self._since, now
         waited = values["time/wait_for_batch_s"]

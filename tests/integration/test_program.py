@@ -89,6 +89,7 @@ class Run:
 
     def end(self, seconds=180):
         output, _ = self._process.communicate(timeout=seconds)
+        (self.folder / "output.log").write_text(output)
         return self._process.returncode, output
 
     def metrics(self, name):

@@ -82,6 +82,14 @@ def test_answers_that_could_do_more_than_compute_never_reach_an_evaluating_score
     assert not gym.is_inert(task, payload)
 
 
+@pytest.mark.parametrize("task", ["countdown", "spiral_matrix"])
+def test_a_payload_is_refused_and_does_nothing(task, tmp_path):
+    target = tmp_path / "written"
+    verdict = judged(entry(task), f"[open({str(target)!r}, 'w')]")
+    assert (verdict.kind, verdict.reward) == ("refused", 0.0)
+    assert not target.exists()
+
+
 @pytest.mark.parametrize("task", sorted(gym.UNSAFE))
 def test_scorers_that_evaluate_are_refused_where_there_is_no_sandbox(task):
     item = {"question": "", "answer": "1", "metadata": {"source_dataset": task}}

@@ -79,6 +79,7 @@ def test_the_papers_rule_accepts_what_either_part_accepts():
     assert math.rule_or_math_verify("x^2+2x+1", "(x+1)^2")[0]
     assert math.rule_or_math_verify(r"2\cdot 3", "6")[0]  # the default refuses this one
     assert not math.rule_or_math_verify("6", "5")[0]
+    assert not math.rule_or_math_verify("0.0000003", "0.0000004")[0]
 
 
 def judged(text, reference="4", reason="stop", prompt_text="q", **options):
