@@ -72,7 +72,7 @@ def _row(answer: EvalAnswers) -> dict[str, Any]:
 def _sample(rollout: Rollout, judgement: Judgement) -> dict[str, Any]:
     return {
         "text": rollout.text,
-        "reward": judgement.reward,
+        "reward": None if judgement.failure else judgement.reward,
         "tokens": len(rollout.token_ids),
         "finish_reason": rollout.finish_reason,
     }

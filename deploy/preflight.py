@@ -18,11 +18,11 @@ from actors.encoding import Counts
 from actors.templates import choose
 from actors.tokenizer import context_tokens, first_line, load_model_config, load_tokenizer
 from deploy import folders
-from oapl import plugins
-from oapl.checks import check, verifiers_in_use
+from oapl.checks import check
 from oapl.cli import to_toml
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from reward_server import settings as rewards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def preflight(config: RunConfig, *, training: bool = True) -> Report:
     facts |= _tokenizer(config, tokenizer)
     facts["context"] = f"{context_tokens(config)} tokens"
     if not config.is_imitation:
-        _verifiers(config)
+        rewards.check(config)
     notes: list[str] = []
     if training:
         counts, size = _training_data(config, tokenizer)
@@ -167,15 +167,6 @@ def _tokenizer(config: RunConfig, tokenizer: Any) -> dict[str, str]:
         f"{tokenizer.eos_token!r} ({tokenizer.eos_token_id}); vocabulary {model.vocab_size}",
         "template": template,
     }
-
-
-def _verifiers(config: RunConfig) -> None:
-    """Let each verifier look at its own options: a user's file, a function in it."""
-    for name in verifiers_in_use(config):
-        module = plugins.load("reward_server.verifiers", name)
-        look = getattr(module, "check", None)
-        if look is not None:
-            look(config.reward.options.get(name, {}))
 
 
 def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, Counts], int]:

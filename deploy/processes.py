@@ -77,6 +77,7 @@ class LocalProcesses:
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._started: list[Process] = []
+        self._building = asyncio.Lock()  # transformers makes models under process-wide switches
         for role in ("worker", "trainer"):
             for key, value in environment(config, role).items():  # type: ignore[arg-type]
                 os.environ.setdefault(key, value)
@@ -85,7 +86,8 @@ class LocalProcesses:
         thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         build = plugins.resolve(BUILDERS[role])
         loop = asyncio.get_running_loop()
-        target = await loop.run_in_executor(thread, lambda: build(self._config, **kwargs))
+        async with self._building:
+            target = await loop.run_in_executor(thread, lambda: build(self._config, **kwargs))
         process = Process(name, LocalHandle(target, thread), os.getpid(), None)
         self._started.append(process)
         return process

@@ -34,6 +34,7 @@ from oapl.objectives.base import shuffled
 from oapl.records import Metrics
 from oapl.replay import ReplayBuffer
 from oapl.waiting import within
+from reward_server import settings as rewards
 
 CLOSE_TIMEOUT_S = 60.0
 
@@ -87,7 +88,7 @@ def train(config: RunConfig) -> Outcome:
     notes = preflight(config).notes
     folders.prepare(config)
     with folders.locked(config.folder):
-        return asyncio.run(_train(config, notes))
+        return asyncio.run(_train(rewards.prepare(config), notes))
 
 
 def evaluate(config: RunConfig) -> Outcome:
@@ -97,7 +98,7 @@ def evaluate(config: RunConfig) -> Outcome:
     preflight(config, training=False)
     folders.prepare(config)
     with folders.locked(config.folder):
-        return asyncio.run(_evaluate(config))
+        return asyncio.run(_evaluate(rewards.prepare(config)))
 
 
 async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:

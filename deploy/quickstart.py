@@ -3,9 +3,9 @@
 Makes a model, its tokenizer and worked solutions; imitates them (SFT); evaluates; trains with
 asynchronous OAPL; evaluates again; prints what changed. Every part is the one that a cluster runs.
 
-The task: add three to five digits. The warm start has seen each problem either worked in steps
-(`3+4=7;7+5=12;\\boxed{12}`) or terse (`\\boxed{12}`), half and half. It is right mostly when it
-works in steps; what reinforcement has to find out is that working in steps pays.
+The task: add three to five numbers. The warm start has seen each problem either worked in steps
+(`3+4=7;7+5=12;\\boxed{12}`) or, a little more often, terse (`\\boxed{12}`). It is right mostly when
+it works in steps; what reinforcement has to find out is that working in steps pays.
 """
 
 from __future__ import annotations
@@ -33,37 +33,41 @@ TASK = {
     "allow_parentheses": False,
     "allow_negation": False,
 }
-TERSE_SHARE = 0.5
-SIZES = {"sft": 4000, "train": 8000, "eval": 256}
+TERSE_SHARE = 0.6
+SIZES = {"sft": 6000, "train": 8000, "eval": 256}
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\\n' }}"
 
 
 def quickstart(overrides: Sequence[str]) -> program.Outcome:
     """Run the whole tour; `overrides` apply to the reinforcement half, seed and name to both."""
     started = time.monotonic()
-    config = load_config(RECIPES / "cpu_quickstart.toml", [*_placeholders(), *overrides])
+    config = load_config(RECIPES / "cpu_quickstart.toml", [*placeholders(), *overrides])
     folder = config.folder
     if (folder / "checkpoints").exists():
         raise InputError(
             f"{folder} holds an earlier run; go on with it by "
             f"`oapl train {folder}/config.toml run.max_steps=N`, or choose another run.name"
         )
-    start = _prepare(folder / "start", config.run.seed)
+    start = prepare(folder / "start", config.run.seed)
     made_s = time.monotonic() - started
-    imitation = program.train(_imitation(config, start))
-    outcome = program.train(_reinforcement(config, start, imitation.folder / "model"))
-    phases = {"make data": made_s, "sft": sum(imitation.phases.values()), **outcome.phases}
+    warm = program.train(imitation(config, start))
+    if warm.signal:
+        return warm
+    outcome = program.train(reinforcement(config, start, warm.folder / "model"))
+    phases = {"make data": made_s, "sft": sum(warm.phases.values()), **outcome.phases}
     outcome = dataclasses.replace(outcome, phases=phases)
     if not outcome.signal:
         summary.show(outcome, time.monotonic() - started)
     return outcome
 
 
-def _placeholders() -> list[str]:
+def placeholders() -> list[str]:
+    """Overrides that let the recipe load before its model and data are made."""
     return ['model.path="made-by-quickstart"', 'data.sources.0.path="-"', 'eval.sources.0.path="-"']
 
 
-def _imitation(config: RunConfig, start: Path) -> RunConfig:
+def imitation(config: RunConfig, start: Path) -> RunConfig:
+    """The first half: SFT on the worked solutions under `start`."""
     return load_config(
         RECIPES / "cpu_quickstart_sft.toml",
         [
@@ -77,7 +81,9 @@ def _imitation(config: RunConfig, start: Path) -> RunConfig:
     )
 
 
-def _reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
+def reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
+    """The second half: OAPL on the problems under `start`, from `model`."""
+
     def with_path(source: Any, name: str) -> Any:
         return dataclasses.replace(source, path=str(start / f"{name}.jsonl"))
 
@@ -91,7 +97,7 @@ def _reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
     )
 
 
-def _prepare(folder: Path, seed: int) -> Path:
+def prepare(folder: Path, seed: int) -> Path:
     """Write problems, worked solutions, the tokenizer and an untrained model."""
     folder.mkdir(parents=True, exist_ok=True)
     problems = _problems(seed)

@@ -78,7 +78,7 @@ def _greedy(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reward(row: dict[str, Any]) -> float:
-    return float(_greedy(row)["reward"])
+    return float(_greedy(row)["reward"] or 0.0)
 
 
 def _print_times(console: Console, outcome: Outcome, wall_s: float) -> None:

@@ -119,14 +119,15 @@ def _plugins(config: RunConfig) -> Iterator[str]:
 def _verifiers(config: RunConfig) -> Iterator[str]:
     in_use = verifiers_in_use(config)
     for name, key in in_use.items():
+        options = dict(config.reward.options.get(name, {}))
+        if "verifier" in options:  # a name of the user's own for a file of verifiers
+            key = f"reward.options.{name}.verifier"
         try:
-            module = _plugin("reward_server.verifiers", name, key)
+            module = _plugin("reward_server.verifiers", options.pop("verifier", name), key)
         except InputError as error:
             yield str(error)
             continue
-        yield from plugin_options(
-            module, config.reward.options.get(name, {}), f"reward.options.{name}."
-        )
+        yield from plugin_options(module, options, f"reward.options.{name}.")
     for name in config.reward.options:
         if name not in in_use:
             yield (
@@ -343,6 +344,11 @@ def _cluster(config: RunConfig) -> Iterator[str]:
         yield (
             f'cluster.address = {shown(config.cluster.address)}: cluster.mode = "local" uses no '
             'cluster; leave it out, or set cluster.mode = "ray"'
+        )
+    if mode == "local" and config.rollout.num_engines > 1:
+        yield (
+            f"rollout.num_engines = {config.rollout.num_engines}: a process holds one engine, "
+            'and cluster.mode = "local" is one process; set it to 1, or cluster.mode = "ray"'
         )
     if mode == "local" and transport == "object_store":
         yield (

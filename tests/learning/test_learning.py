@@ -1,0 +1,17 @@
+"""Asynchronous OAPL raises the reward, on real Ray, vLLM, DeepSpeed and reward servers."""
+
+import pytest
+
+from tests.learning.warm import reinforce, warm_start
+
+pytestmark = [pytest.mark.learning, pytest.mark.timeout(900)]
+
+BAR = 0.10
+"""Points of mean@8 to be gained in 100 steps; see `make learning` for the gains over ten seeds."""
+
+
+def test_a_hundred_steps_of_oapl_at_a_lag_of_ten_raise_the_mean_reward(tmp_path):
+    start, model = warm_start(tmp_path)
+    before, after = reinforce(tmp_path, start, model, seed=0)
+    print(f"mean@8 {before:.3f} to {after:.3f}")
+    assert after >= before + BAR
