@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from learner import snapshots
+from learner import digests, snapshots
 from oapl.cli import to_toml
 from oapl.config import RunConfig
 from oapl.errors import InputError
@@ -53,7 +53,7 @@ def resume_from(config: RunConfig) -> Path | None:
             )
         return None
     path = Path(resume).expanduser().absolute()
-    if not (path / snapshots.DIGESTS).is_file():
+    if not (path / digests.FILE).is_file():
         raise InputError(
             f"checkpoint.resume = {resume!r} is no checkpoint; name a folder checkpoints/step-N "
             "of a run, or auto, or never"

@@ -8,21 +8,19 @@ precision is refused; the folder is the caller's, who renames it once it is whol
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from learner import digests
 from oapl.errors import CheckpointError
 
 TAG = "deepspeed"
-DIGESTS = "digests.json"
 STATE = "state.json"
 
 
@@ -43,10 +41,7 @@ def save(inner: Any, path: Path, state: Mapping[str, Any], shape: Mapping[str, A
     torch.distributed.barrier()
     if rank == 0:
         (path / STATE).write_text(json.dumps({"state": dict(state), "shape": dict(shape)}))
-        digests = {str(file.relative_to(path)): _digest(file) for file in _files(path)}
-        (path / DIGESTS).write_text(json.dumps(digests, indent=1))
-        for file in _files(path):
-            _flush(file)
+        digests.write(path)
     torch.distributed.barrier()
 
 
@@ -75,19 +70,16 @@ def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problem(path: Path, shape: Mapping[str, Any]) -> str | None:
     """What is wrong with this rank's share of the files, or with the shape."""
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    damage = digests.problem(path, rank, world_size)
+    if damage:
+        return damage
     try:
-        digests = json.loads((path / DIGESTS).read_text())
         saved = json.loads((path / STATE).read_text())["shape"]
     except (OSError, ValueError, KeyError) as error:
         return f"it is incomplete ({error})"
     if saved != dict(shape):
         return f"it was saved with {saved}, this run has {dict(shape)}; they must be equal"
-    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    for name in sorted(digests)[rank::world_size]:
-        if not (path / name).is_file():
-            return f"{name} is missing; use an older one"
-        if _digest(path / name) != digests[name]:
-            return f"{name} is damaged; use an older one"
     return None
 
 
@@ -112,20 +104,3 @@ def _restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def _files(path: Path) -> Iterator[Path]:
-    return (file for file in sorted(path.rglob("*")) if file.is_file())
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

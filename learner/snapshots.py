@@ -7,16 +7,13 @@ removed only after a newer one is in place.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import shutil
 from pathlib import Path
 
+from learner import digests
 from oapl.errors import CheckpointError
 
-DIGESTS = "digests.json"
 NAME = re.compile(r"step-(\d+)")
 
 
@@ -31,15 +28,12 @@ def begin(folder: Path, step: int) -> Path:
 
 def commit(part: Path, step: int) -> Path:
     """Digest, flush to disk and rename what was written at `begin`'s place."""
-    digests = {str(path.relative_to(part)): _digest(path) for path in _files(part)}
-    (part / DIGESTS).write_text(json.dumps(digests, indent=1))
-    for path in [*_files(part), part]:
-        _flush(path)
+    digests.write(part)
     final = part.parent / f"step-{step}"
     if final.exists():  # a run that came back to the same step
         shutil.rmtree(final)
     part.rename(final)
-    _flush(final.parent)
+    digests.flush(final.parent)
     return final
 
 
@@ -55,16 +49,9 @@ def verify(checkpoint: Path) -> None:
     Raises:
         CheckpointError: A file is missing or differs; names it.
     """
-    try:
-        digests = json.loads((checkpoint / DIGESTS).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint} is no checkpoint: {DIGESTS} cannot be read") from error
-    for name, digest in digests.items():
-        path = checkpoint / name
-        if not path.is_file():
-            raise CheckpointError(f"checkpoint {checkpoint} lacks {name}; use an older one")
-        if _digest(path) != digest:
-            raise CheckpointError(f"checkpoint {checkpoint}: {name} is damaged; use an older one")
+    problem = digests.problem(checkpoint)
+    if problem:
+        raise CheckpointError(f"checkpoint {checkpoint}: {problem}")
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -81,20 +68,3 @@ def prune(folder: Path, keep: int) -> None:
 
 def _children(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

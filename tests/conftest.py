@@ -10,4 +10,5 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     HF_HUB_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
+    DS_ACCELERATOR="cpu",  # else its import warns that there is no GPU
 )

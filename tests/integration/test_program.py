@@ -155,34 +155,33 @@ from deploy.program import train
 
 folder = Path(sys.argv[1])
 outcome = train(RunConfig(
-    run={{"name": "python", "dir": str(folder / "runs"), "max_steps": 6}},
-    model={{"path": str(folder / "model"), "dtype": "float32"}},
-    data={{"sources": [{{"name": "sums", "path": str(folder / "sums.jsonl")}}]}},
-    rollout={{"group_size": 4, "max_tokens": 12}},
-    reward={{
-        "verifiers": {{"function": 1.0}},
-        "options": {{"function": {{"function": str(folder / "mine.py") + ":reward"}}}},
-    }},
-    learner={{"batch_size": 16, "precision": "fp32"}},
-    sync={{"interval": 3, "transport": "{transport}"}},
-    cluster={{"mode": "{mode}"}},
-    tracking={{"console": "off", "wandb": "off"}},
+    run={"name": "python", "dir": str(folder / "runs"), "max_steps": 6},
+    model={"path": str(folder / "model"), "dtype": "float32"},
+    data={"sources": [{"name": "sums", "path": str(folder / "sums.jsonl")}]},
+    rollout={"group_size": 4, "max_tokens": 12},
+    reward={
+        "verifiers": {"function": 1.0},
+        "options": {"function": {"function": str(folder / "mine.py") + ":reward"}},
+    },
+    learner={"batch_size": 16, "precision": "fp32"},
+    sync={"interval": 3, "transport": "local"},
+    cluster={"mode": "local"},
+    tracking={"console": "off", "wandb": "off"},
 ))
 print(outcome.step, outcome.folder)
 """
 
 
-@pytest.mark.parametrize(("mode", "transport"), [("local", "local")])
-def test_train_is_a_python_function_and_takes_a_reward_function(recipe, mode, transport):
+def test_train_is_a_python_function_and_takes_a_reward_function(recipe):
+    """In one process, without Ray: the other launcher, the other transport."""
     folder = recipe.parent
     (folder / "mine.py").write_text(
         "def reward(prompt, response, reference):\n    return len(response) / 100\n"
     )
-    program = PROGRAM.format(mode=mode, transport=transport)
     answer = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", PROGRAM, folder], capture_output=True, text=True, timeout=180
     )
     assert answer.returncode == 0, answer.stderr
     lines = (folder / "runs" / "python" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert all(0 <= json.loads(line)["reward/function/mean"] <= 0.12 for line in lines[:1])
+    assert all(0 < json.loads(line)["reward/mean"] < 1 for line in lines)
