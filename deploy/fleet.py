@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from deploy.processes import Process, Processes
 from oapl.config import RunConfig
-from oapl.errors import DeadlineError, OaplError, ProbeError
+from oapl.errors import DeadlineError, InputError, OaplError, ProbeError
 from oapl.interfaces import Replay, Scorer
 from oapl.loops import evaluate
 from oapl.records import (
@@ -172,7 +172,7 @@ class Fleet:
                 await self._load(member)
                 await member.process.handle.run()
                 return
-            except ProbeError as error:
+            except (ProbeError, InputError) as error:  # another start would end the same way
                 self._fail(error)
                 return
             except Exception as error:  # noqa: BLE001  whatever killed it, it is started again

@@ -15,7 +15,7 @@ from oapl.errors import InputError
 
 
 def prepare(config: RunConfig) -> None:
-    """Make the run folder with its `config.toml`.
+    """Make the run folder with its `config.toml`, fit to resume from.
 
     Raises:
         InputError: The folder holds a checkpoint and `checkpoint.resume` is `never`, or
@@ -24,6 +24,12 @@ def prepare(config: RunConfig) -> None:
     resume_from(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "config.toml").write_text(to_toml(config))
+
+
+def prepare_evaluation(config: RunConfig) -> None:
+    """Make the folder, which may be a training run's: its `config.toml` stays what it is."""
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "eval.toml").write_text(to_toml(config))
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from typing import Any
 
 from oapl import plugins
 from oapl.config import RunConfig
+from oapl.errors import OaplError
 
 
 class LocalHandle:
@@ -54,7 +55,11 @@ class RayHandle:
         return partial(self._call, name)
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return await self._actor.call.options(name=method).remote(method, args, kwargs)
+        try:
+            return await self._actor.call.options(name=method).remote(method, args, kwargs)
+        except OaplError as error:  # Ray's copy, whose text is a traceback, stands for the cause
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, OaplError) else error) from None
 
     def __reduce__(self) -> tuple[type[RayHandle], tuple[Any]]:
         return RayHandle, (self._actor,)

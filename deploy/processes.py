@@ -20,7 +20,7 @@ from deploy.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
 from oapl import plugins
 from oapl.config import RunConfig
 from oapl.devices.cpu import Role
-from oapl.errors import DeadlineError, InputError
+from oapl.errors import InputError, OaplError
 from oapl.waiting import within
 
 START_TIMEOUT_S = 300.0
@@ -134,9 +134,10 @@ class RayProcesses:
         )
         try:
             pid = await within(START_TIMEOUT_S, actor.start.remote(), f"{name} to start")
-        except DeadlineError:
+        except Exception as error:  # noqa: BLE001  raised again, without Ray's wrapping
             self._ray.kill(actor)
-            raise
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, OaplError) else error) from None
         process = Process(name, RayHandle(actor), pid, actor)
         self._started.append(process)
         self._write_pids()

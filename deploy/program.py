@@ -96,7 +96,7 @@ def evaluate(config: RunConfig) -> Outcome:
     if not config.eval.sources:
         raise InputError("eval.sources is empty; name at least one evaluation set")
     preflight(config, training=False)
-    folders.prepare(config)
+    folders.prepare_evaluation(config)
     with folders.locked(config.folder):
         return asyncio.run(_evaluate(rewards.prepare(config)))
 

@@ -191,7 +191,7 @@ class LearnerGroup:
         part = snapshots.begin(self._folder, self.step)
         await self._all([t.save(part / "trainer") for t in self._trainers], "a checkpoint")
         (part / "replay.pkl").write_bytes(pickle.dumps(await self._replay.snapshot()))
-        if self._weights is not None and self._weights.version != self.step:
+        if self._weights is not None and not self._is_at_synchronisation():
             await asyncio.to_thread(published.save, part, self._weights, self._config)
         state = {"step": self.step, "version": self.version, "publications": self._num_publications}
         (part / "state.json").write_text(json.dumps(state))
@@ -214,14 +214,17 @@ class LearnerGroup:
         await self._replay.restore(pickle.loads((path / "replay.pkl").read_bytes()))
         self.step = self._last_saved_step = state["step"]
         self._num_publications = state["publications"]
-        at_sync = self.step % self._config.sync.interval == 0
-        if self._engines is None or at_sync:
+        if self._engines is None or self._is_at_synchronisation():
             return  # `learn` publishes the learner's own weights
         if not published.exists(path):
             raise CheckpointError(f"checkpoint {path} lacks the weights that engines served")
         self._weights = await asyncio.to_thread(published.load, path, self._config)
         await self._engines.load(self._weights)
         self.version = state["version"]
+
+    def _is_at_synchronisation(self) -> bool:
+        """Whether `learn` publishes the learner's own weights before anything else."""
+        return self.step % self._config.sync.interval == 0
 
     async def save_model(self, path: Path) -> None:
         """The present policy as Hugging Face safetensors."""

@@ -112,19 +112,23 @@ def test_a_run_survives_the_death_of_its_worker_and_of_its_reward_server(recipe)
 
 
 def test_a_stopped_run_saves_and_the_same_command_goes_on(recipe):
-    run = Run(recipe, "stopped", "run.max_steps=40", "sync.interval=16")
-    run.wait_for_step(5)
-    run.kill(signal.SIGTERM)
-    code, output = run.end()
-    assert code == 143, output
-    done = run.steps()[-1]
-    assert f"step-{done}" in os.listdir(run.folder / "checkpoints")
-    again = Run(recipe, "stopped", "run.max_steps=40", "sync.interval=16")
+    settings = ("run.max_steps=40", "sync.interval=16")
+    done = 0
+    for number, step, exit_code in ((signal.SIGINT, 5, 130), (signal.SIGTERM, 20, 143)):
+        run = Run(recipe, "stopped", *settings)
+        run.wait_for_step(step)
+        run.kill(number)
+        code, output = run.end()
+        assert code == exit_code, output
+        assert run.steps()[-1] > done
+        done = run.steps()[-1]
+        assert f"step-{done}" in os.listdir(run.folder / "checkpoints")
+    again = Run(recipe, "stopped", *settings)
     code, output = again.end()
     assert code == 0, output
     assert again.steps() == list(range(1, 41))
     lags = again.metrics("replay/lag_max")
-    assert lags[done] == done % 16, "the period goes on where it stopped"
+    assert lags == [step % 16 for step in range(40)], "periods go on where they stopped"
 
 
 def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):

@@ -1,0 +1,166 @@
+"""The acts of the learner's half, with trainers, engines and replay that check the order."""
+
+import json
+import os
+
+import pytest
+
+from learner.group import LearnerGroup
+from oapl.config import RunConfig
+from oapl.errors import DivergedError
+from oapl.objectives.base import build
+from oapl.records import Probe, ProbeReport, WeightsVersion
+from oapl.rollouts import RolloutStore
+from tests.makers import make_groups
+
+
+class FakeTrainer:
+    def __init__(self):
+        self.skips = False
+        self.diverges = False
+        self.exported = []
+
+    async def update(self, batch):
+        if self.diverges:
+            raise DivergedError("not finite 5 times in a row")
+        return {"loss/total": 1.0, "faults/skipped_steps": float(self.skips)}
+
+    async def export(self, version):
+        self.exported.append(version)
+        return WeightsVersion(
+            version=version,
+            specs=(),
+            num_bytes=8,
+            digest="",
+            transport="local",
+            location=None,
+            probe=Probe(token_ids=(), logprobs=()),
+        )
+
+    async def save(self, path):
+        path.mkdir()
+        (path / "weights").write_text("w")
+
+    async def load(self, path):
+        assert (path / "weights").read_text() == "w"
+
+
+class FakeReplay:
+    async def snapshot(self):
+        return {"cursor": 7}
+
+    async def restore(self, state):
+        assert state == {"cursor": 7}
+
+    async def stats(self):
+        return {"replay/size": 3.0}
+
+
+class FakeEngines:
+    def __init__(self):
+        self.loaded = []
+
+    async def load(self, weights):
+        self.loaded.append(weights.version)
+        return ProbeReport(version=weights.version, ratio=1.0, max_difference=0.0, num_tokens=4)
+
+    async def stats(self):
+        return {"engine/busy_s": 0.5, "rollout/tokens": 10.0}
+
+
+class Lines:
+    def __init__(self):
+        self.rows = []
+
+    def log(self, metrics):
+        self.rows.append((metrics.step, dict(metrics.values)))
+
+    def message(self, text):
+        pass
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        run={"name": "r", "dir": str(tmp_path)},
+        rollout={"group_size": 2},
+        learner={"batch_size": 4},
+        sync={"interval": 4},
+        checkpoint={"every_syncs": 2},
+    )
+
+
+def make(config, **changes):
+    config.folder.mkdir(exist_ok=True)
+    parts = {
+        "trainers": [FakeTrainer()],
+        "replay": FakeReplay(),
+        "tracker": Lines(),
+        "store": RolloutStore(config, config.folder),
+        "engines": FakeEngines(),
+    }
+    return LearnerGroup(config, **{**parts, **changes})
+
+
+def groups():
+    return make_groups(build({"name": "oapl"}), num_groups=2, group_size=4)[:1]
+
+
+async def test_a_line_of_metrics_holds_every_owners_counters(config):
+    lines = Lines()
+    learner = make(config, tracker=lines)
+    await learner.publish()
+    assert await learner.update(groups())
+    await learner.report()
+    ((step, values),) = lines.rows
+    assert step == 1
+    assert values["rollout/tokens"] == 20.0, "before and during the step"
+    assert {"loss/total", "replay/size", "weights/probe", "idle/engines", "idle/learner"} <= set(
+        values
+    )
+    assert "engine/busy_s" not in values
+
+
+async def test_a_skipped_step_counts_and_says_so(config):
+    trainer = FakeTrainer()
+    trainer.skips = True
+    learner = make(config, trainers=[trainer])
+    assert not await learner.update(groups())
+    assert learner.step == 1
+
+
+async def test_a_run_that_diverges_saves_the_offending_groups(config):
+    trainer = FakeTrainer()
+    trainer.diverges = True
+    with pytest.raises(DivergedError):
+        await make(config, trainers=[trainer]).update(groups())
+    assert (config.folder / "diverged-step-0.parquet").is_file()
+
+
+async def test_the_last_publication_changes_neither_version_nor_phase(config):
+    engines = FakeEngines()
+    learner = make(config, engines=engines)
+    await learner.publish()
+    learner.step = 6
+    await learner.publish_last()
+    assert engines.loaded == [0, 6]
+    assert learner.version == 0
+
+
+async def test_checkpoints_come_at_every_second_synchronisation(config):
+    learner = make(config)
+    for step in (0, 4, 8, 12):
+        learner.step = step
+        await learner.checkpoint_if_due()
+        await learner.publish()
+    assert os.listdir(config.folder / "checkpoints") == ["step-8"]
+
+
+async def test_a_checkpoint_at_a_synchronisation_brings_step_and_replay_back(config):
+    learner = make(config)
+    learner.step = 8
+    path = await learner.checkpoint()
+    again = make(config)
+    await again.restore(path)
+    assert (again.step, again.version) == (8, -1), "learn publishes the learner's own weights"
+    assert json.loads((path / "state.json").read_text())["step"] == 8
