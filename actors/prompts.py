@@ -20,17 +20,14 @@ from actors.encoding import Counts, Encoded, encode, in_chunks
 from actors.sources import Problem, read_problems
 from actors.templates import Template, choose
 from actors.tokenizer import prompt_room
+from oapl.batching import example
 from oapl.config import DataSource, RunConfig
 from oapl.errors import InputError
 from oapl.records import (
-    Credit,
     CreditedGroup,
-    Group,
     Metrics,
     Prompt,
     Rollout,
-    Sampling,
-    ScoredGroup,
     State,
 )
 
@@ -100,7 +97,8 @@ class ExampleQueue:
         """The next `count` examples; fewer at the end of the last epoch."""
         groups: list[CreditedGroup] = []
         while len(groups) < count and (drawn := self._deck.next()) is not None:
-            groups.append(_example_group(*self._examples[drawn[0]], epoch=drawn[1]))
+            prompt, rollout = self._examples[drawn[0]]
+            groups.append(example(_drawn(prompt, drawn[1]), rollout))
         return groups
 
     async def take(self, count: int, timeout_s: float) -> list[CreditedGroup] | None:
@@ -251,20 +249,6 @@ def _imitated(
             )
         )
     return rollouts
-
-
-def _example_group(prompt: Prompt, rollout: Rollout, *, epoch: int) -> CreditedGroup:
-    group = Group(
-        prompt=_drawn(prompt, epoch),
-        rollouts=(rollout,),
-        version=0,
-        sampling=Sampling(max_tokens=len(rollout.token_ids)),
-    )
-    nothing = np.zeros(1, np.float32)
-    return CreditedGroup(
-        scored=ScoredGroup(group=group, rewards=nothing, verdicts=({},)),
-        credit=Credit(values=np.ones(1, np.float32)),
-    )
 
 
 def _drawn(prompt: Prompt, epoch: int) -> Prompt:

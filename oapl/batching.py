@@ -114,20 +114,12 @@ def shard(
     ]
 
 
-def example(prompt: Prompt, response_ids: np.ndarray, text: str = "") -> CreditedGroup:
+def example(prompt: Prompt, rollout: Rollout) -> CreditedGroup:
     """A response to imitate, as a group of one rollout with credit 1 that nobody sampled."""
-    rollout = Rollout(
-        token_ids=response_ids,
-        inference_logprobs=None,
-        finish_reason="stop",
-        text=text,
-        first_version=0,
-        last_version=0,
-    )
-    group = Group(prompt=prompt, rollouts=(rollout,), version=0, sampling=Sampling())
-    one = np.ones(1, dtype=np.float32)
-    scored = ScoredGroup(group=group, rewards=one, verdicts=({},))
-    return CreditedGroup(scored=scored, credit=Credit(values=one))
+    sampling = Sampling(max_tokens=len(rollout.token_ids))
+    group = Group(prompt=prompt, rollouts=(rollout,), version=0, sampling=sampling)
+    scored = ScoredGroup(group=group, rewards=np.zeros(1, np.float32), verdicts=({},))
+    return CreditedGroup(scored=scored, credit=Credit(values=np.ones(1, np.float32)))
 
 
 def pack(

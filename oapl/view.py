@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -32,6 +32,8 @@ BUSY, IDLE = 0.15, 0.4  # idle shares below and above which a bar is green and r
 WARNINGS = ("died", "killing", "fail", "warning", "did not", "interrupted", "non-finite", "refused")
 
 Clock = Callable[[], float]
+
+RATES = ("rollout/tokens_per_s", "idle/learner", "idle/engines")
 
 
 class View:
@@ -60,6 +62,7 @@ class View:
         self._values: dict[str, float] = {}
         self._evaluations: dict[str, list[float]] = {}
         self._rewards: deque[float] = deque(maxlen=HISTORY)
+        self._recent: deque[Mapping[str, float]] = deque(maxlen=min(interval, HISTORY))
         self._pace: deque[tuple[float, int]] = deque([(clock(), start)], maxlen=ETA_STEPS)
         self._messages: deque[tuple[str, str]] = deque(maxlen=NUM_MESSAGES)
 
@@ -77,9 +80,19 @@ class View:
                 self._values[name] = value
         if "time/step_s" in metrics.values:
             self._pace.append((self._clock(), metrics.step))
+            self._smooth(metrics.values)
         reward = metrics.values.get("reward/mean", math.nan)
         if math.isfinite(reward):
             self._rewards.append(reward)
+
+    def _smooth(self, values: Mapping[str, float]) -> None:
+        """Rates as means over a period: the first step of one waits, the others hardly do."""
+        self._recent.append(values)
+        for name in RATES:
+            seen = [(row["time/step_s"], row[name]) for row in self._recent if name in row]
+            seconds = sum(weight for weight, _ in seen)
+            if seconds > 0:
+                self._values[name] = sum(weight * rate for weight, rate in seen) / seconds
 
     def say(self, text: str) -> None:
         """Take in a message."""

@@ -377,7 +377,13 @@ def test_export_casts_to_the_engines_dtype_and_refuses_what_is_not_finite(tied: 
 
 def test_imitation_lowers_the_loss(tied: Path):
     scored = make_group([9, 14, 5, 20], seed=3)
-    groups = [example(scored.group.prompt, r.token_ids) for r in scored.group.rollouts]
+    groups = [
+        example(
+            scored.group.prompt,
+            replace(r, inference_logprobs=None, first_version=0, last_version=0),
+        )
+        for r in scored.group.rollouts
+    ]
     config = replace(config_of(tied), objective={"name": "sft"})
     with running(config) as trainer:
         losses = [trainer.update(batch_of(groups, step))["loss/nll"] for step in range(12)]

@@ -1,5 +1,7 @@
 """Every rollout once, tokens as sampled, rows that can be told apart, equal shares for ranks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -138,7 +140,7 @@ def test_packing_wastes_little():
 
 def test_an_example_to_imitate_is_a_group_of_one_with_credit_one():
     scored = make_group([4])
-    group = example(scored.group.prompt, scored.group.rollouts[0].token_ids)
+    group = example(scored.group.prompt, replace(scored.group.rollouts[0], inference_logprobs=None))
     batch = make_batch([group], step=12, micro_batch_tokens=64)
     (micro_batch,) = batch.micro_batches
     assert micro_batch.credit.tolist() == [1.0]
