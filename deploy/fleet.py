@@ -115,9 +115,11 @@ class Fleet:
         for attempt in range(1, EVALUATION_ATTEMPTS + 1):
             handles = [member.process.handle for member in self._current()]
             try:
-                return await evaluate(
+                answers = evaluate(
                     handles, prompts, sampling=sampling, num_samples=num_samples, greedy=greedy
                 )
+                what = f"{len(handles)} workers to answer {len(prompts)} evaluation prompts"
+                return await within(self._config.eval.timeout_s, answers, what)
             except Exception as error:
                 if attempt == EVALUATION_ATTEMPTS or isinstance(error, OaplError):
                     raise

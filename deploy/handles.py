@@ -21,6 +21,7 @@ from typing import Any
 from oapl import plugins
 from oapl.config import RunConfig
 from oapl.errors import OaplError
+from oapl.waiting import within
 
 
 class LocalHandle:
@@ -44,10 +45,18 @@ class LocalHandle:
 
 
 class RayHandle:
-    """Calls an object inside a Ray actor; can be sent to other actors."""
+    """Calls an object inside a Ray actor; can be sent to other actors.
 
-    def __init__(self, actor: Any) -> None:
+    Args:
+        actor: The `AsyncHost` or `SyncHost`.
+        name: For errors.
+        limit_s: Longest a call may take; None where the caller bounds it, or it lasts a life long.
+    """
+
+    def __init__(self, actor: Any, name: str = "", limit_s: float | None = None) -> None:
         self._actor = actor
+        self._name = name
+        self._limit_s = limit_s
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         if name.startswith("_"):
@@ -55,14 +64,17 @@ class RayHandle:
         return partial(self._call, name)
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        answer = self._actor.call.options(name=method).remote(method, args, kwargs)
         try:
-            return await self._actor.call.options(name=method).remote(method, args, kwargs)
+            if self._limit_s is None:
+                return await answer
+            return await within(self._limit_s, answer, f"{self._name} to answer {method}")
         except OaplError as error:  # Ray's copy, whose text is a traceback, stands for the cause
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
 
-    def __reduce__(self) -> tuple[type[RayHandle], tuple[Any]]:
-        return RayHandle, (self._actor,)
+    def __reduce__(self) -> tuple[type[RayHandle], tuple[Any, ...]]:
+        return RayHandle, (self._actor, self._name, self._limit_s)
 
 
 class _Host:

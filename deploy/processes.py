@@ -24,6 +24,8 @@ from oapl.errors import InputError, OaplError
 from oapl.waiting import within
 
 START_TIMEOUT_S = 300.0
+CALL_GRACE_S = 60.0
+"""What a call of replay may take beyond the longest deadline that is handed to it."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 BUILDERS: dict[Role, str] = {
     "replay": "deploy.program:build_replay",
@@ -138,7 +140,8 @@ class RayProcesses:
             self._ray.kill(actor)
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
-        process = Process(name, RayHandle(actor), pid, actor)
+        limit_s = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
+        process = Process(name, RayHandle(actor, name, limit_s), pid, actor)
         self._started.append(process)
         self._write_pids()
         return process

@@ -263,6 +263,8 @@ class EvalSection:
     """Longest response; 0 means `rollout.max_tokens`."""
     greedy: Flag = True
     """Answer each problem once more at temperature 0."""
+    timeout_s: Positive = 3600.0
+    """Longest wait for one evaluation set."""
     threshold: Number = 1.0
     """Smallest reward that counts as right in pass@k and maj@n."""
 
