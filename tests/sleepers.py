@@ -27,7 +27,7 @@ from oapl.records import (
 )
 from oapl.replay import ReplayBuffer
 
-BATCH_S = 0.2
+BATCH_S = 0.25
 
 
 class CountingSource:
