@@ -3,7 +3,7 @@
 Makes a model, its tokenizer and worked solutions; imitates them (SFT); evaluates; trains with
 asynchronous OAPL; evaluates again; prints what changed. Every part is the one that a cluster runs.
 
-The task: add four to six numbers. The warm start has seen each problem either worked in steps
+The task: add five to seven numbers. The warm start has seen each problem either worked in steps
 (`3+4=7;7+5=12;\\boxed{12}`) or, a little more often, terse (`\\boxed{12}`). It is right mostly when
 it works in steps; what reinforcement has to find out is that working in steps pays.
 """
@@ -25,8 +25,8 @@ from oapl.errors import InputError
 
 RECIPES = Path(__file__).parent / "recipes"
 TASK = {
-    "min_terms": 4,
-    "max_terms": 6,
+    "min_terms": 5,
+    "max_terms": 7,
     "min_digits": 1,
     "max_digits": 1,
     "operators": ("+",),
