@@ -187,5 +187,8 @@ def test_train_is_a_python_function_and_takes_a_reward_function(recipe):
     )
     assert answer.returncode == 0, answer.stderr
     lines = (folder / "runs" / "python" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert all(0 < json.loads(line)["reward/mean"] < 1 for line in lines)
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    rewards = [row["reward/mean"] for row in rows if "reward/mean" in row]
+    assert rewards
+    assert all(0 < reward < 1 for reward in rewards)
