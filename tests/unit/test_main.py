@@ -1,0 +1,39 @@
+"""Words to functions, errors to exit codes. Each case in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+RECIPE = "deploy/recipes/cpu_quickstart.toml"
+
+
+def oapl(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "oapl", *words], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("train", "nothing.toml"), 2, "nothing.toml does not exist"),
+        (("train", RECIPE, "--dry-run", "sync.intervall=3"), 2, "did you mean sync.interval?"),
+        (("train", RECIPE, "--dry-run", "--fast"), 2, "unrecognized arguments: --fast"),
+        (("train", RECIPE, "objective.name=sft"), 2, "oapl sft"),
+        (("sft", RECIPE), 2, "oapl train"),
+        (("show", "no-such-run"), 2, "holds no stored rollouts"),
+    ],
+    ids=str,
+)
+def test_bad_words_end_with_exit_code_2_and_a_remedy(words, code, message):
+    answer = oapl(*words)
+    assert answer.returncode == code, answer.stderr
+    assert message in answer.stderr
+
+
+def test_the_help_of_a_command_lists_every_setting_with_its_sentence():
+    answer = oapl("train", "--help")
+    assert answer.returncode == 0
+    assert "sync.interval = 50" in answer.stdout
+    assert "learner steps between two publications" in answer.stdout
