@@ -15,11 +15,7 @@ from oapl.records import EvalAnswers, Judgement, Metrics, Rollout, Sampling
 
 
 class Examiner:
-    """Called with a label, evaluates, writes the answers to `evaluations/LABEL.SET.jsonl`.
-
-    Attributes:
-        first: Metrics of the first evaluation of this run.
-    """
+    """Called with a label, evaluates, writes the answers to `evaluations/LABEL.SET.jsonl`."""
 
     def __init__(self, config: RunConfig, fleet: Fleet) -> None:
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
@@ -29,7 +25,6 @@ class Examiner:
             source.name: prompts.read_prompts((source,), config, tokenizer)
             for source in config.eval.sources
         }
-        self.first: Metrics = {}
 
     async def __call__(self, label: str) -> Metrics:
         config = self._config.eval
@@ -45,7 +40,6 @@ class Examiner:
             )
             metrics |= summarise(name, answers, config.ks, config.threshold)
             self._write(label, name, answers)
-        self.first = self.first or metrics
         return metrics
 
     def _write(self, label: str, name: str, answers: Sequence[EvalAnswers]) -> None:

@@ -124,12 +124,11 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
                     after = await _finish(config, run, stop)
     finally:
         tracker.close()
-    before = run.examiner.first if run.examiner else {}
     return Outcome(
         folder=config.folder,
         step=run.learner.step,
         signal=stop.signal,
-        before=before,
+        before=tracking.first_evaluation(config.folder),
         after=after,
         phases=phases.seconds,
     )

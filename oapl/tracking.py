@@ -128,6 +128,14 @@ def is_evaluation(row: Mapping[str, Any]) -> bool:
     return bool(names) and all(name.startswith("eval/") for name in names)
 
 
+def first_evaluation(folder: Path) -> dict[str, float]:
+    """The figures of the run's first evaluation, which a resumed run did not make itself."""
+    path = folder / METRICS_FILE
+    rows = map(_parse, path.read_text().splitlines() if path.exists() else [])
+    first = next((row for row in rows if row is not None and is_evaluation(row)), {})
+    return {name: value for name, value in first.items() if name.startswith("eval/")}
+
+
 def _repeats(row: Mapping[str, Any], metrics: StepMetrics) -> bool:
     same = set(row) & set(metrics.values)
     return row[STEP] == metrics.step and is_evaluation(row) and bool(same)

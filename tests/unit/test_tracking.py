@@ -399,3 +399,12 @@ def test_wandb_offline_holds_the_metrics_and_keeps_its_id_across_a_resume(tmp_pa
         (3, 3, 0.3, None),
         (4, 4, 0.4, 1.0),
     ]
+
+
+def test_the_first_evaluation_is_found_by_a_run_that_did_not_make_it(tmp_path):
+    sink = tracking.JsonlSink(tmp_path, 0)
+    sink.log(StepMetrics(step=0, values={"eval/a/mean@8": 0.25}))
+    sink.log(StepMetrics(step=1, values={"loss/total": 1.0}))
+    sink.log(StepMetrics(step=1, values={"eval/a/mean@8": 0.5}))
+    assert tracking.first_evaluation(tmp_path) == {"eval/a/mean@8": 0.25}
+    assert tracking.first_evaluation(tmp_path / "nothing") == {}
