@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.preflight import preflight
+from deploy.preflight import Report, preflight
 from oapl.__main__ import main
 from oapl.cli import load_config
 from oapl.errors import InputError
@@ -574,7 +574,7 @@ def _spoil_models(folder: Path) -> None:
     (mixed / "config.json").write_text(json.dumps(config | {"vocab_size": 120}))
 
 
-def run(files: Path, folder: Path, overrides: str) -> None:
+def run(files: Path, folder: Path, overrides: str) -> Report:
     """What the program does before it starts anything."""
     base = [
         f"run.dir={folder / 'runs'}",
@@ -584,11 +584,11 @@ def run(files: Path, folder: Path, overrides: str) -> None:
         "rollout.max_tokens=64",
     ]
     more = overrides.replace("{files}", str(files)).splitlines()
-    preflight(load_config(None, [*base, *more]))
+    return preflight(load_config(None, [*base, *more]))
 
 
 def test_the_run_that_the_cases_spoil_is_accepted(files, tmp_path):
-    run(files, tmp_path, "")
+    assert "data sums" in run(files, tmp_path, "").facts
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -156,7 +156,7 @@ def test_the_object_store_lets_go_of_old_references(object_store_in_memory):
 def test_receivers_can_be_sent_to_an_engines_process():
     for name in plugins.names("oapl.weights"):
         receiver = plugins.load("oapl.weights", name).build_receiver(CONFIG)
-        pickle.loads(pickle.dumps(receiver))
+        assert type(pickle.loads(pickle.dumps(receiver))) is type(receiver)
 
 
 def test_bytes_of_bfloat16_survive_without_a_copy():
