@@ -142,6 +142,7 @@ def _make_model(path: Path, texts: Sequence[str], seed: int) -> None:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -160,6 +161,7 @@ def _make_model(path: Path, texts: Sequence[str], seed: int) -> None:
         tokenizer_object=bpe, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
     )
     tokenizer.chat_template = CHAT_TEMPLATE
+    disable_progress_bar()  # of writing half a megabyte
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
