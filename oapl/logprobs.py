@@ -58,43 +58,45 @@ class _TokenLogprobs(torch.autograd.Function):
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         count = len(targets)
-        normalizer = hidden.new_empty(count, dtype=torch.float32)  # ln sum exp(logits)
-        chosen = torch.empty_like(normalizer)
-        entropy = torch.empty_like(normalizer if with_entropy else normalizer[:0])
+        logprobs = hidden.new_empty(count, dtype=torch.float32)
+        entropy = torch.empty_like(logprobs if with_entropy else logprobs[:0])
         for start in range(0, count, chunk_tokens):
             part = slice(start, start + chunk_tokens)
-            logits = _logits(hidden[part], weight, temperature)  # [n, V]
-            normalizer[part] = logits.logsumexp(-1)
-            chosen[part] = logits.gather(1, targets[part, None])[:, 0]
+            table = _logits(hidden[part], weight, temperature).float().log_softmax(-1)  # [n, V]
+            logprobs[part] = table.gather(1, targets[part, None])[:, 0]
             if with_entropy:
-                mean_logit = (logits.softmax(-1) * logits).sum(-1)
-                entropy[part] = normalizer[part] - mean_logit
-        ctx.save_for_backward(hidden, weight, targets, normalizer)
+                entropy[part] = -(table.exp() * table).sum(-1)
+        ctx.save_for_backward(hidden, weight, targets)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
         ctx.mark_non_differentiable(entropy)
-        return chosen - normalizer, entropy
+        return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        hidden, weight, targets, normalizer = ctx.saved_tensors
+        """With slope g per token and P = softmax(logits): d hidden = g (W[target] - P W) / T, and
+        d W = sum over tokens of g hidden (onehot(target) - P) / T. The one-hot part is never a
+        table, and P is used in the weight's own dtype."""
+        hidden, weight, targets = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(targets), ctx.chunk_tokens):
             part = slice(start, start + ctx.chunk_tokens)
-            logits = _logits(hidden[part], weight, ctx.temperature)
-            # d ln p(target) / d logits = onehot(target) - softmax
-            slope = logits.sub_(normalizer[part, None]).exp_().neg_()
-            slope.scatter_add_(1, targets[part, None], torch.ones_like(slope[:, :1]))
-            slope.mul_(gradient[part, None] / ctx.temperature)
-            slope = slope.to(weight.dtype)
-            grad_hidden[part] = slope @ weight
-            grad_weight += slope.t() @ hidden[part]
+            chosen, slope = targets[part], gradient[part, None] / ctx.temperature
+            shares = _logits(hidden[part], weight, ctx.temperature).softmax(-1).to(weight.dtype)
+            grad_hidden[part] = (weight[chosen].float() - (shares @ weight).float()) * slope
+            pull = hidden[part].float() * slope
+            if weight.dtype == torch.float32:
+                grad_weight.addmm_(shares.t(), pull, alpha=-1)
+            else:
+                grad_weight -= shares.t() @ pull.to(weight.dtype)
+            grad_weight.index_add_(0, chosen, pull)
         return grad_hidden, grad_weight.to(weight.dtype), None, None, None, None
 
 
 def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    logits = (hidden @ weight.t()).float()
-    return logits if temperature == 1.0 else logits.div_(temperature)
+    """In the dtype of the weight at temperature 1, which loses nothing; else divided in float32."""
+    logits = hidden @ weight.t()
+    return logits if temperature == 1.0 else logits.float().div_(temperature)
 
 
 def segment_sum(values: Tensor, index: Tensor, count: int) -> Tensor:
