@@ -1,8 +1,54 @@
-"""`make bench`: every bench in a process of its own, since one holds one engine."""
+"""`make bench`: every figure of one run, as ratios to the raw parts; a table and `bench.json`.
 
+    python -m tests.bench [--model FOLDER ...] [--only NAME ...] [--json FILE]
+
+Each bench is a process of its own, since a process holds one engine; figures that depend on a model
+are taken with the quickstart's and with each `--model`.
+"""
+
+from __future__ import annotations
+
+import argparse
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
-for name in ("learner_step", "engine_throughput"):
-    print(f"== {name}", flush=True)
-    subprocess.run([sys.executable, "-m", f"tests.bench.{name}"], check=True)
+from rich.console import Console
+
+from tests.bench import table
+
+OF_A_MODEL = ("pipeline", "learner_step")
+OF_ONE = ("overlap", "rewards", "logprob_memory", "replay_rate", "trl_step")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, action="append", default=[], help="a model's folder")
+    parser.add_argument("--only", action="append", choices=[*OF_A_MODEL, *OF_ONE])
+    parser.add_argument("--json", type=Path, default=Path("bench.json"))
+    options = parser.parse_args()
+    console, rows = Console(), []
+    for name in options.only or [*OF_A_MODEL, *OF_ONE]:
+        models = [None, *options.model] if name in OF_A_MODEL else [None]
+        for model in models:
+            rows += _run(name, model, console)
+    table.show(rows, console)
+    table.save(rows, options.json)
+    return int(any(row.verdict == "MISSED" for row in rows))
+
+
+def _run(name: str, model: Path | None, console: Console) -> list[table.Row]:
+    command = [sys.executable, "-m", f"tests.bench.{name}", *([str(model)] if model else [])]
+    console.print(f"python {' '.join(command[1:])}", highlight=False)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        done = subprocess.run([*command, "--json", str(rows)], capture_output=True, text=True)
+        if done.returncode:
+            console.print(done.stdout + done.stderr, highlight=False, markup=False)
+            done.check_returncode()
+        return table.load(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,15 @@
-"""Seconds of a learner step, beside a plain padded torch step over the same rollouts.
+"""(b) Tokens per second of a learner step, beside a bare DeepSpeed loop and plain PyTorch.
 
-    python -m tests.bench.learner_step
+    python -m tests.bench.learner_step [MODEL]
 
-The plain step pads all rollouts to the longest and computes full logits; ours packs, computes
-log-probs without full logits, and the entropy besides. Best of several, in one process.
+Bare DeepSpeed: the same ZeRO stage, the same packed micro-batches and the same log-probs, with
+nothing around them (no metrics, no finiteness check, no schedule). Plain PyTorch pads all rollouts
+to the longest and computes full logits. All in one process, in turn, the fastest of several.
 """
 
 from __future__ import annotations
 
-import tempfile
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,65 +17,108 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from learner.trainer import build
+from learner import deepspeed, trainer
+from learner.policy import load_policy
 from oapl import batching
 from oapl.config import RunConfig
-from oapl.records import Credit, CreditedGroup, Group, Prompt, Rollout, Sampling, ScoredGroup
-from tests.makers import make_model
+from oapl.records import Batch, Credit, CreditedGroup
+from tests.bench import table
+from tests.makers import make_group
 
-NUM_GROUPS, GROUP_SIZE, PROMPT, ROUNDS = 8, 8, 14, 8
-LAYOUTS = ((128, 2048), (64, 1024), (1, 1024), (0, 1024))
+GROUP_SIZE, PROMPT, RESPONSES = 8, 14, (8, 48)
+BEHAVIOUR_LOGPROB = -4.6
+SMALL = 5e6
+"""Parameters of a model that does 64 rollouts a step here; a larger one does 8."""
 
 
-def groups(rng: np.random.Generator) -> list[CreditedGroup]:
-    return [_group(rng, index) for index in range(NUM_GROUPS)]
-
-
-def _group(rng: np.random.Generator, index: int) -> CreditedGroup:
-    prompt = Prompt(
-        id=f"p{index}",
-        text="",
-        token_ids=rng.integers(3, 100, PROMPT).astype(np.int32),
-        verifiers={},
-        reference={},
-        source="bench",
+def measure(model: Path, name: str) -> list[table.Row]:
+    is_small = _parameters(model) < SMALL
+    num_groups, rounds = (8, 12) if is_small else (1, 4)
+    groups = [_group(index) for index in range(num_groups)]
+    tokens = sum(
+        PROMPT + len(rollout.token_ids) for g in groups for rollout in g.scored.group.rollouts
     )
-    lengths = rng.integers(8, 48, GROUP_SIZE)
-    rollouts = tuple(
-        Rollout(
-            token_ids=rng.integers(3, 100, size).astype(np.int32),
-            inference_logprobs=np.full(size, -4.6, np.float32),
-            finish_reason="stop",
-            text="",
-            first_version=0,
-            last_version=0,
+    config = RunConfig(
+        model={"path": str(model), "dtype": "float32"},
+        learner={"precision": "fp32", "micro_batch_tokens": 2048, "row_tokens": 1},
+        objective={"name": "oapl", "beta2": 0.1},
+        optimizer={"lr": 1e-6},
+        sync={"transport": "local"},
+        cluster={"mode": "local"},
+    )
+    batch = batching.make_batch(groups, step=0, micro_batch_tokens=2048, row_tokens=1)
+    learner = trainer.build(config)
+    steps: dict[str, Callable[[], object]] = {
+        "ours": lambda: learner.update(batch),
+        "bare": bare_step(config, batch),
+        "plain": plain_step(model, groups),
+    }
+    seconds = fastest(steps, rounds)
+    learner.close()
+    rate = {kind: tokens / value for kind, value in seconds.items()}
+    return [
+        table.Row(
+            what=f"(b) learner step over {what}",
+            model=name,
+            ours=rate["ours"],
+            theirs=rate[kind],
+            unit="tokens/s",
+            ratio=rate["ours"] / rate[kind],
+            bar=bar,
         )
-        for size in lengths
-    )
-    rewards = rng.integers(0, 2, GROUP_SIZE).astype(np.float32)
-    group = Group(prompt=prompt, rollouts=rollouts, version=0, sampling=Sampling())
-    scored = ScoredGroup(group=group, rewards=rewards, verdicts=({},) * GROUP_SIZE)
-    return CreditedGroup(scored=scored, credit=Credit(values=rewards - rewards.mean()))
+        for kind, what, bar in (
+            ("bare", "a bare DeepSpeed loop", 0.97),
+            ("plain", "padded PyTorch with full logits", None),
+        )
+    ]
 
 
-def best(step: Callable[[], object]) -> float:
-    """Seconds of the fastest of `ROUNDS` calls, after one to warm up."""
-    times = []
-    for _ in range(ROUNDS + 1):
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+def fastest(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of the fastest call of each, after one to warm up; called in turn."""
+    best = dict.fromkeys(steps, float("inf"))
+    for index in range(rounds + 1):
+        for kind, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if index:
+                best[kind] = min(best[kind], time.perf_counter() - started)
+    return best
 
 
-def plain_step(path: Path, data: list[CreditedGroup]) -> Callable[[], object]:
+def bare_step(config: RunConfig, batch: Batch) -> Callable[[], object]:
+    """`forward`, `backward`, `step` of DeepSpeed on tensors that lie ready."""
+    import torch
+
+    engine = deepspeed.Engine(config, load_policy(config)).inner
+    parts = [
+        (
+            [torch.tensor(x) for x in (m.token_ids, m.positions, m.response_mask)],
+            torch.tensor(m.inference_logprobs[m.response_mask]),
+            torch.tensor(m.rollout_index[m.response_mask]),
+            torch.tensor(m.credit),
+        )
+        for m in batch.micro_batches
+    ]
+
+    def step() -> None:
+        for inputs, behaviour, index, credit in parts:
+            logprobs, _ = engine(*inputs, temperature=1.0, with_entropy=False)
+            ratio = torch.zeros(len(credit)).index_add(0, index, logprobs - behaviour)
+            loss = (0.1 * ratio - credit).square().sum() / batch.global_rollouts
+            engine.backward(loss, scale_wrt_gas=False)
+        engine.step()
+
+    return step
+
+
+def plain_step(model: Path, groups: list[CreditedGroup]) -> Callable[[], object]:
     """Padded batch, full logits, torch's AdamW."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    adam = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    pairs = [(g, r) for g in data for r in range(GROUP_SIZE)]
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    adam = torch.optim.AdamW(policy.parameters(), lr=1e-6)
+    pairs = [(g, r) for g in groups for r in range(GROUP_SIZE)]
     sequences = [
         np.concatenate([g.scored.group.prompt.token_ids, g.scored.group.rollouts[r].token_ids])
         for g, r in pairs
@@ -89,45 +133,29 @@ def plain_step(path: Path, data: list[CreditedGroup]) -> Callable[[], object]:
     credit = torch.tensor([float(g.credit.values[r]) for g, r in pairs])
 
     def step() -> None:
-        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+        logits = policy(input_ids=ids, attention_mask=attention, use_cache=False).logits
         logprobs = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        ratio = ((logprobs + 4.6) * mask[:, 1:]).sum(1)
+        ratio = ((logprobs - BEHAVIOUR_LOGPROB) * mask[:, 1:]).sum(1)
         (0.1 * ratio - credit).square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         adam.step()
         adam.zero_grad()
 
     return step
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = make_model(Path(folder) / "model")
-        data = groups(np.random.default_rng(0))
-        config = RunConfig(
-            model={"path": str(path), "dtype": "float32"},
-            learner={"precision": "fp32"},
-            objective={"name": "oapl", "beta2": 0.1},
-            optimizer={"lr": 1e-4},
-            sync={"transport": "local"},
-            cluster={"mode": "local"},
-        )
-        trainer = build(config)
-        plain = best(plain_step(path, data))
-        print(f"plain padded torch, full logits: {plain:.3f} s")
-        for row, micro in LAYOUTS:
+def _group(index: int) -> CreditedGroup:
+    lengths = np.random.default_rng(index).integers(*RESPONSES, GROUP_SIZE)
+    scored = make_group(lengths.tolist(), prompt_length=PROMPT, name=f"p{index}", seed=index)
+    values = scored.rewards - scored.rewards.mean()
+    return CreditedGroup(scored=scored, credit=Credit(values=values))
 
-            def ours(row: int = row, micro: int = micro) -> object:
-                batch = batching.make_batch(data, step=0, micro_batch_tokens=micro, row_tokens=row)
-                return trainer.update(batch)
 
-            seconds = best(ours)
-            print(
-                f"row_tokens={row:<4} micro_batch_tokens={micro:<5} {seconds:.3f} s, "
-                f"{seconds / plain:.2f} of plain"
-            )
-        trainer.close()
+def _parameters(model: Path) -> float:
+    size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    dtype = json.loads((model / "config.json").read_text()).get("dtype", "float32")
+    return size / (4 if dtype == "float32" else 2)
 
 
 if __name__ == "__main__":
-    main()
+    table.main(measure)

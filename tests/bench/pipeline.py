@@ -146,13 +146,14 @@ def through_generate(config: RunConfig, prompts: Path) -> tuple[int, float]:
 
     tokenizer = load_tokenizer(config.model.path)
     texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()]
-    ids = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], add_generation_prompt=True
-        )
+    inputs = [
+        {
+            "prompt_token_ids": tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+            )
+        }
         for text in texts
     ]
-    inputs = [{"prompt_token_ids": list(x["input_ids"] if isinstance(x, dict) else x)} for x in ids]
     options = vllm_inprocess.Config(**config.rollout.engine_options)
     llm = LLM(
         model=config.model.path,
