@@ -312,7 +312,7 @@ class WeightsVersion:
         version: The learner step whose weights these are.
         specs: Every tensor, in the order sent. Tied tensors are listed once.
         num_bytes: Bytes of the published tensors.
-        digest: SHA-256 over names and contents.
+        digest: XXH3 (128 bits) over names, types, shapes and contents.
         transport: Name of the transport file.
         location: What that transport's receiver needs.
         probe: What the engine must reproduce after loading.

@@ -8,10 +8,11 @@ that was handed tensors before `WeightsError` came must throw them away.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import xxhash
 
 from oapl.errors import WeightsError
 from oapl.records import TensorSpec, WeightsVersion
@@ -79,7 +80,8 @@ class Manifest:
         self.specs: list[TensorSpec] = []
         self.num_bytes = 0
         self._version = version
-        self._hash = hashlib.sha256()
+        # Against accidents, not forgers: SHA-256 took longer than loading the weights.
+        self._hash = xxhash.xxh3_128()
 
     def add(self, name: str, tensor: Tensor) -> np.ndarray:
         """Check and count one tensor.
