@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.engines import vllm_inprocess
+from oapl import plugins
 from oapl.config import RunConfig
 from oapl.records import Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
 from oapl.weights import local
@@ -18,13 +18,16 @@ from oapl.weights import local
 class EngineUnderTest:
     """The engine, and a "learner" whose weights change at random."""
 
-    def __init__(self, path: Path, *, index: int = 0, **options: object) -> None:
+    def __init__(
+        self, path: Path, *, host: str = "vllm_inprocess", index: int = 0, **options: object
+    ) -> None:
+        self.host = host
         self.config = RunConfig(
             model={"path": str(path), "dtype": "float32"},
-            rollout={"engine_options": options, "context_tokens": 256},
+            rollout={"engine": host, "engine_options": options, "context_tokens": 256},
             sync={"transport": "local", "timeout_s": 120},
         )
-        self.engine = vllm_inprocess.build(
+        self.engine = plugins.load("actors.engines", host).build(
             self.config, receiver=local.build_receiver(self.config), index=index
         )
         self.sender = local.build_sender(self.config)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from actors import vllm_inputs
 from actors.engines import vllm_inprocess
 from oapl.config import RunConfig
 from oapl.records import Prompt, Sampling
@@ -51,7 +52,7 @@ async def _through_generate(
 
 
 def _bare(engine: vllm_inprocess.VllmInprocess, rollouts: int, sampling: Sampling) -> float:
-    thread, params, prompts = engine._thread, engine._sampling_params(sampling), _prompts()
+    thread, params, prompts = engine._thread, vllm_inputs.rollout_params(sampling), _prompts()
 
     def loop() -> float:
         vllm, started, waiting, live, tokens = thread.engine, time.monotonic(), rollouts, 0, 0
