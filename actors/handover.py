@@ -51,17 +51,18 @@ class Piece:
         os.close(self.fd)
 
 
-def write(tensors: Tensors, limit_bytes: int = PIECE_BYTES) -> Piece | None:
+def write(tensors: Tensors, limit_bytes: int = 0) -> Piece | None:
     """Take tensors until a piece is full.
 
     Args:
         tensors: Name and tensor; what does not fit stays for the next piece.
-        limit_bytes: Of a piece; a larger tensor makes one of its own.
+        limit_bytes: Of a piece, 0 for `PIECE_BYTES`; a larger tensor makes one of its own.
 
     Returns:
         The piece, which the caller closes; None when no tensor was left.
     """
     taken, contents, end = [], [], 0
+    limit_bytes = limit_bytes or PIECE_BYTES
     for name, tensor in tensors:
         start = -(-end // ALIGNMENT) * ALIGNMENT
         content = to_bytes(tensor)

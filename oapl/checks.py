@@ -112,7 +112,8 @@ def _plugins(config: RunConfig) -> Iterator[str]:
         yield from _devices(config, device)
         engine = _plugin("actors.engines", engine_name(config), "rollout.engine")
         wrong = plugin_options(engine, config.rollout.engine_options, "rollout.engine_options.")
-        yield from wrong or engine.complaints(config)
+        own = getattr(engine, "complaints", None)
+        yield from wrong or (own(config) if own else ())
     except InputError as error:
         yield str(error)
     if not config.is_imitation:

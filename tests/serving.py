@@ -93,6 +93,13 @@ class EngineUnderTest:
         kind = Sampling(**{"max_tokens": 48, **sampling})
         return await asyncio.gather(*(self.engine.generate(prompt, kind) for _ in range(count)))
 
+    def in_flight(self) -> int:
+        """Requests that the engine still works on."""
+        if self.host == "vllm_async":
+            return len(self.engine._in_flight)
+        thread = self.engine._thread
+        return thread.call(lambda: len(thread._active)).result(5)
+
     def close(self) -> None:
         self.engine.close()
         self.sender.close()

@@ -332,7 +332,7 @@ class VllmAsync:
                 await self._update(piece)
         await self._llm.finish_weight_update()
         await self._llm.collective_rpc(vllm_weights.SETTLE)
-        await self._open(str(version))
+        await self._open(version)
 
     async def _update(self, piece: handover.Piece) -> None:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
@@ -340,10 +340,10 @@ class VllmAsync:
         request = WeightTransferUpdateRequest(update_info={"address": piece.address})
         await self._llm.update_weights(request)
 
-    async def _open(self, label: str) -> None:
-        """Let vLLM schedule again, under a version's label where it knows of such."""
+    async def _open(self, version: int) -> None:
+        """Let vLLM schedule again, labelling what it samples where it knows of versions."""
         if hasattr(self._llm, "update_weight_version"):
-            await self._llm.update_weight_version(label)
+            await self._llm.update_weight_version(str(version))
         await self._llm.resume_generation()
 
     async def _score(self, probe: Probe) -> list[np.ndarray]:
@@ -360,7 +360,7 @@ class VllmAsync:
         if not is_touched and not self._llm.errored:
             self._version = INITIAL_VERSION
             with contextlib.suppress(Exception):  # it died meanwhile
-                await self._open("default")  # the weights are whole, but nobody asks for them
+                await self._open(INITIAL_VERSION)  # the weights are whole, but nobody asks for them
                 return
         await self._rebuild()
 

@@ -7,9 +7,9 @@ A load runs on the stepping thread, so nothing is sampled while weights change: 
 flight, compare the publication's list with the model, clear the prefix cache (vLLM does not: same
 prompts would be answered from the old weights), load, zero the KV blocks (a version that produced
 NaN leaves NaN there, which survives good weights), re-score the probe. Requests that arrive
-meanwhile wait, and end as aborted, since they were meant for the version before. Whatever fails on
-the way leaves a model half old and half new, so the engine is built anew. A process holds one such
-engine.
+meanwhile wait, and end as aborted, since they were meant for the version before. Whatever fails
+once tensors are taken in leaves a model half old and half new, so the engine is built anew. A
+process holds one such engine.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 from actors import vllm_inputs
 from actors.engines import base
 from actors.tokenizer import context_tokens, decode, load_tokenizer
+from actors.vllm_outputs import INITIAL_VERSION
 from oapl.config import Count, Flag, NonNegativeInt, RunConfig, section
 from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
@@ -135,7 +136,7 @@ class VllmInprocess:
         """Take in a publication; see `oapl.interfaces.Engine.load`.
 
         Raises:
-            WeightsError: The engine was rebuilt and holds version -1.
+            WeightsError: The engine holds version -1; it was rebuilt if it had taken in a part.
             EngineError: It had failed before and was not rebuilt.
         """
         what = f"engine {self._index} to load version {weights.version}"
@@ -163,23 +164,28 @@ class VllmInprocess:
     def _load(self, weights: WeightsVersion) -> ProbeReport:
         started = time.monotonic()
         self._thread.check()
+        is_touched = False
         try:
             self._thread.abort_all()
+            check_specs(weights, self._expected)
+            is_touched = True
             self._take_in(weights)
+            self._label(weights.version)
             load_s = time.monotonic() - started
             scores = self._score(weights.probe)
         except Exception as error:  # noqa: BLE001 - a half-loaded model, whatever the cause
-            self._thread.rebuild()
             self._counters.add({"faults/failed_loads": 1})
+            if is_touched:
+                self._thread.rebuild()
+            else:  # the weights are whole, but nobody asks for them any more
+                self._label(INITIAL_VERSION)
             raise base.load_failed(self._index, weights.version, error) from None
-        self._thread.version = weights.version
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
         return base.compare(weights.probe, scores, weights.version, load_s)
 
     def _take_in(self, weights: WeightsVersion) -> None:
         from actors import vllm_weights
 
-        check_specs(weights, self._expected)
         engine = self._thread.engine
         if not engine.reset_prefix_cache():
             raise EngineError("the prefix cache still holds blocks of requests in flight")
@@ -187,9 +193,13 @@ class VllmInprocess:
         update = {"tensors": self._receiver.receive(weights)}
         engine.collective_rpc("update_weights", kwargs={"update_info": update})
         engine.collective_rpc("finish_weight_update")
-        if hasattr(engine, "set_weight_version"):
-            engine.set_weight_version(str(weights.version))
         engine.collective_rpc(vllm_weights.SETTLE)
+
+    def _label(self, version: int) -> None:
+        """The version that rollouts carry from now on, in vLLM too where it knows of such."""
+        if hasattr(self._thread.engine, "set_weight_version"):
+            self._thread.engine.set_weight_version(str(version))
+        self._thread.version = version
 
     def _score(self, probe: Probe) -> list[np.ndarray]:
         """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
