@@ -19,12 +19,23 @@ class EngineUnderTest:
     """The engine, and a "learner" whose weights change at random."""
 
     def __init__(
-        self, path: Path, *, host: str = "vllm_inprocess", index: int = 0, **options: object
+        self,
+        path: Path,
+        *,
+        host: str = "vllm_inprocess",
+        index: int = 0,
+        degree: int = 1,
+        **options: object,
     ) -> None:
         self.host = host
         self.config = RunConfig(
             model={"path": str(path), "dtype": "float32"},
-            rollout={"engine": host, "engine_options": options, "context_tokens": 256},
+            rollout={
+                "engine": host,
+                "engine_options": options,
+                "context_tokens": 256,
+                "tensor_parallel_size": degree,
+            },
             sync={"transport": "local", "timeout_s": 120},
         )
         self.engine = plugins.load("actors.engines", host).build(

@@ -107,6 +107,8 @@ def environment(config: RunConfig) -> dict[str, str]:
         variables["TORCHDYNAMO_DISABLE"] = "1"  # the token-rank kernel would be compiled for 20 s
         if config.rollout.tensor_parallel_size == 1:
             variables["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # no process between core and worker
+        else:
+            variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # else it wants a NUMA node each
     return variables
 
 

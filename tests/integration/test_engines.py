@@ -82,9 +82,15 @@ async def test_tied_logprobs_equal_transformers_after_each_publication(served):
     await check_publications(served)
 
 
-@pytest.mark.parametrize("host", HOSTS)
-async def test_untied_logprobs_equal_transformers_after_each_publication(tmp_path, alone, host):
-    served = EngineUnderTest(make_model(tmp_path, tied=False), host=host)
+@pytest.mark.parametrize(("host", "degree"), [("vllm_inprocess", 1), ("vllm_async", 2)])
+async def test_untied_logprobs_equal_transformers_after_each_publication(
+    tmp_path, alone, host, degree, monkeypatch
+):
+    """The second one spreads the model over two worker processes (tensor parallel)."""
+    if degree > 1:
+        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # tests set 0, which forbids it
+        monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    served = EngineUnderTest(make_model(tmp_path, tied=False), host=host, degree=degree)
     assert not served.learner.config.tie_word_embeddings
     await check_publications(served)
     served.close()
@@ -386,7 +392,11 @@ async def test_closing_ends_what_is_in_flight(tiny_model, alone, host):
 
 async def test_the_token_rate_is_that_of_the_bare_engine(inprocess):
     """Loose, since machines are shared; tests/bench/engine_throughput.py measures."""
-    from tests.bench.engine_throughput import measure
+    from tests.bench.engine_throughput import bare, through_generate
+
+    sampling = Sampling(max_tokens=32)
+    ours = await through_generate(inprocess.engine, 256, sampling)
+    assert ours > 0.5 * await asyncio.to_thread(bare, inprocess.engine, 256, sampling)
 
     ours, bare = await measure(inprocess.engine, rollouts=256, max_tokens=32)
     assert ours > 0.5 * bare
