@@ -163,7 +163,6 @@ class VllmAsync:
             self._stop_loop()
             raise
         self._gate.set()
-        self._vocabulary = int(self._llm.model_config.get_vocab_size())
 
     @property
     def version(self) -> int:
@@ -388,6 +387,7 @@ class VllmAsync:
         except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
             self._fault = f"the inference engine could not be built: {error}"
             raise EngineError(self._fault) from None
+        self._vocabulary = int(self._llm.model_config.get_vocab_size())
 
     def _engine_args(self) -> dict[str, Any]:
         config, options = self._config, self._options
