@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def decode(tokenizer: Any, responses: Sequence[Sequence[int]]) -> list[str]:
+    """Token ids of several responses to their texts, special tokens left out."""
+    return tokenizer.batch_decode(
+        responses, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
 
 
 def load_model_config(path: str, trust_remote_code: bool = False) -> Any:

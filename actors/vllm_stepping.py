@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from actors.engines.base import Counters
+from actors.engines.base import Counters, count_rollout
 from actors.vllm_outputs import INITIAL_VERSION, NOTHING, so_far, to_rollout
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
@@ -261,15 +261,7 @@ class SteppingThread:
         answers: list[tuple[Request, Answer]] = []
         for (request, output, reason), text in zip(finished, texts, strict=True):
             rollout = to_rollout(output, reason, text, self.version)
-            kind = "aborted" if reason == "abort" else "rollouts"
-            tokens = "aborted_tokens" if reason == "abort" else "tokens"
-            self._counters.add(
-                {
-                    f"rollout/{kind}": 1,
-                    f"rollout/{tokens}": len(rollout.token_ids),
-                    "rollout/truncated": reason == "length",
-                }
-            )
+            count_rollout(self._counters, rollout)
             answers.append((request, rollout))
         self._answer(answers)
 

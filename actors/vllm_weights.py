@@ -1,10 +1,14 @@
-"""vLLM's own weight-transfer interface over the project's transports.
+"""vLLM's own weight-transfer interface, and what a vLLM worker must do beside it.
 
-Imported only where vLLM is. Start, update and finish are vLLM's layerwise reload: each layer is
-loaded under its Hugging Face names, then processed for its kernels. After that a tied `lm_head` is
-packed again: vLLM's CPU kernels keep a packed copy of it, the reload packs only layers that receive
-a tensor, and a tied head receives none, so it would go on answering with the *first* weights (mean
-error 0.04 to 0.08 nats, no message).
+Imported only where vLLM is; vLLM imports it in each of its workers, in whatever process (see
+`EXTENSION`). The transports end in the engine's host: a worker is handed tensors, directly where it
+lives in the host's process, else through `actors.handover`.
+
+Start, update and finish are vLLM's layerwise reload: each layer is loaded under its Hugging Face
+names, then processed for its kernels. After that a tied `lm_head` is packed again: vLLM's CPU
+kernels keep a packed copy of it, the reload packs only layers that receive a tensor, and a tied
+head receives none, so it would go on answering with the *first* weights (mean error 0.04 to 0.08
+nats, no message).
 
 One class serves vLLM 0.23, whose worker does the layerwise reload itself and hands in
 `load_weights`, and 0.25 and later, where the engine does all three.
@@ -12,6 +16,7 @@ One class serves vLLM 0.23, whose worker does the layerwise reload itself and ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +26,13 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 
-from oapl.interfaces import WeightReceiver
-from oapl.records import WeightsVersion
+from actors import handover
+from oapl.weights.base import Tensors
 
 BACKEND = "oapl"
+EXTENSION = "actors.vllm_weights.WorkerExtension"
+SETTLE = "settle_publication"
+"""The extension's method; called in all workers after each load."""
 
 
 def register() -> None:
@@ -37,31 +45,25 @@ def register() -> None:
 
 @dataclass
 class PublicationInit(WeightTransferInitInfo):
-    """The transport's receiving end."""
-
-    receiver: WeightReceiver
+    """Nothing: the transports end in the engine's host."""
 
 
 @dataclass
 class PublicationUpdate(WeightTransferUpdateInfo):
-    """What to fetch."""
+    """A part of a publication: the tensors themselves, or the address of a piece of memory."""
 
-    weights: WeightsVersion
+    tensors: Tensors | None = None
+    address: Mapping[str, Any] | None = None
 
 
 class PublicationEngine(WeightTransferEngine):
-    """Loads a `WeightsVersion` through its receiver. Lives in the vLLM worker."""
+    """Loads the tensors it is handed. Lives in the vLLM worker."""
 
     init_info_cls = PublicationInit
     update_info_cls = PublicationUpdate
     supports_draft_weight_update = False
 
-    def __init__(self, config: Any, *rest: Any) -> None:
-        super().__init__(config, *rest)
-        self._receiver: WeightReceiver | None = None
-
-    def init_transfer_engine(self, init_info: PublicationInit) -> None:
-        self._receiver = init_info.receiver
+    def init_transfer_engine(self, init_info: PublicationInit) -> None: ...
 
     def start_weight_update(self) -> None:
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
@@ -69,23 +71,33 @@ class PublicationEngine(WeightTransferEngine):
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: PublicationUpdate, load_weights: Any = None) -> None:
-        """Stream the publication into the model.
-
-        Raises:
-            WeightsError: It was not complete; the model is half loaded and must be thrown away.
-        """
-        assert self._receiver is not None, "init_transfer_engine comes first"
+        """Load a part of a publication into the model."""
         load = load_weights or self.model.load_weights
-        load(self._receiver.receive(update_info.weights))
+        load(update_info.tensors or handover.read(update_info.address or {}))
 
     def finish_weight_update(self) -> None:
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         finalize_layerwise_reload(self.model, self.model_config)
-        repack_tied_heads(self.model)
 
-    def shutdown(self) -> None:
-        self._receiver = None
+    def shutdown(self) -> None: ...
+
+    @staticmethod
+    def trainer_send_weights(iterator: Any, trainer_args: Any) -> None:
+        """vLLM 0.23 demands it of a class; the transports have senders of their own."""
+        raise NotImplementedError("weights are published through oapl.weights")
+
+
+class WorkerExtension:
+    """Methods that vLLM adds to its worker class."""
+
+    model_runner: Any
+
+    def settle_publication(self) -> None:
+        """Pack tied heads again, and empty the KV cache: a block that once held NaN keeps
+        answering NaN, whatever weights come later."""
+        repack_tied_heads(self.model_runner.model)
+        _zero(self.model_runner.kv_caches)
 
 
 def repack_tied_heads(model: Any) -> int:
@@ -102,3 +114,15 @@ def repack_tied_heads(model: Any) -> int:
             module.quant_method.process_weights_after_loading(module)
             count += 1
     return count
+
+
+def _zero(caches: Any) -> None:
+    """A tensor per layer, or on some devices one for keys and one for values."""
+    if hasattr(caches, "zero_"):
+        caches.zero_()
+    else:
+        for cache in caches:
+            _zero(cache)
+
+
+register()  # vLLM imports the extension, and so this module, before it makes the engine

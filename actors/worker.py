@@ -17,6 +17,7 @@ from actors import scoring
 from actors.engines.base import Counters
 from oapl import loops, plugins
 from oapl.config import RunConfig
+from oapl.devices import base as devices
 from oapl.errors import EngineError, ProbeError
 from oapl.interfaces import Engine, Replay, Scorer
 from oapl.records import (
@@ -46,7 +47,7 @@ def build(
     replay: Replay,
 ) -> RolloutWorker:
     """The worker with its engine, in the process that shall hold them. Version -1."""
-    engines = plugins.load("actors.engines", config.rollout.engine, "rollout.engine")
+    engines = plugins.load("actors.engines", devices.engine_name(config), "rollout.engine")
     transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
     engine = engines.build(
         config, receiver=transport.build_receiver(config), index=index, incarnation=incarnation

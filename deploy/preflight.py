@@ -97,10 +97,25 @@ def _folder(config: RunConfig) -> str:
 def _model(config: RunConfig) -> dict[str, str]:
     path = config.model.path
     found = load_model_config(path, config.model.trust_remote_code)
+    _tensor_parallel(config, found)
     facts = {"model": f"{path} ({found.model_type})"}
     if Path(path).is_dir():
         facts["parameters"] = _parameters(Path(path))
     return facts
+
+
+def _tensor_parallel(config: RunConfig, model: Any) -> None:
+    degree, heads = config.rollout.tensor_parallel_size, int(model.num_attention_heads)
+    kv_heads = int(getattr(model, "num_key_value_heads", None) or heads)
+    if heads % degree or (kv_heads % degree and degree % kv_heads):
+        fits = [
+            n for n in range(1, heads + 1) if not heads % n and not (kv_heads % n and n % kv_heads)
+        ]
+        raise InputError(
+            f"rollout.tensor_parallel_size = {degree}: does not divide the {heads} attention heads "
+            f"({kv_heads} of keys and values) of {config.model.path!r}; set it to one of "
+            f"{', '.join(map(str, fits))}"
+        )
 
 
 def _parameters(folder: Path) -> str:

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 from deploy.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
 from oapl import plugins
 from oapl.config import RunConfig
-from oapl.devices.cpu import Role
+from oapl.devices.base import Role, engine_name
+from oapl.devices.base import load as load_device
 from oapl.errors import InputError, OaplError
 from oapl.waiting import within
 
@@ -60,17 +61,13 @@ def connect(config: RunConfig) -> Processes:
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
     """Variables for a process of this role, of its device and of the library inside it."""
-    variables = dict(_device(config).environment(config, role))
+    variables = dict(load_device(config).environment(config, role))
     if role == "worker":
-        engine = plugins.load("actors.engines", config.rollout.engine, "rollout.engine")
+        engine = plugins.load("actors.engines", engine_name(config), "rollout.engine")
         variables |= engine.environment(config)
     if role == "trainer":
         variables |= plugins.resolve("learner.deepspeed:environment")(config)
     return variables
-
-
-def _device(config: RunConfig) -> Any:
-    return plugins.load("oapl.devices", config.cluster.device, "cluster.device")
 
 
 class LocalProcesses:
@@ -124,7 +121,7 @@ class RayProcesses:
 
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
         host = SyncHost if role == "trainer" else AsyncHost
-        options: dict[str, Any] = dict(_device(self._config).resources(role))
+        options: dict[str, Any] = load_device(self._config).resources(self._config, role)
         options["runtime_env"] = {"env_vars": environment(self._config, role)}
         if role == "reward":  # its state is nothing but counters: Ray restarts it where it was
             options["max_restarts"] = self._config.cluster.max_restarts

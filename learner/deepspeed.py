@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oapl import plugins
 from oapl.config import RunConfig
+from oapl.devices.base import load as load_device
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -62,7 +62,7 @@ def join(
     variables = {
         "RANK": rank,
         "WORLD_SIZE": world_size,
-        "LOCAL_RANK": 0 if torch.cuda.device_count() <= 1 else rank % torch.cuda.device_count(),
+        "LOCAL_RANK": rank % max(torch.accelerator.device_count(), 1),
         "MASTER_ADDR": master_address,
         "MASTER_PORT": master_port,
     }
@@ -73,7 +73,7 @@ def join(
     if world_size == 1:
         place = {"store": torch.distributed.HashStore()}  # needs no port
     torch.distributed.init_process_group(
-        plugins.load("oapl.devices", config.cluster.device).COLLECTIVE_BACKEND,
+        load_device(config).COLLECTIVE_BACKEND,
         rank=rank,
         world_size=world_size,
         timeout=timedelta(seconds=config.sync.timeout_s),

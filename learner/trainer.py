@@ -188,8 +188,8 @@ class Trainer:
 
     def stats(self) -> Metrics:
         """Largest memory so far: of the device, or of the process on a CPU."""
-        if self.engine.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated()
+        if self.engine.device.type != "cpu":
+            peak = torch.get_device_module(self.engine.device).max_memory_allocated()
         else:
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"perf/peak_memory_bytes": float(peak)}

@@ -23,13 +23,17 @@ from oapl.config import (
     RolloutSection,
     RunConfig,
 )
+from oapl.devices.base import engine_name
 from oapl.errors import InputError
 from oapl.settings import fields
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Run and source names are used in file names and prompt ids."""
 
-OF_SAMPLING = ("engine", "engine_options", "num_engines", "temperature", "top_p", "top_k")
+OF_SAMPLING = (
+    *("engine", "engine_options", "num_engines", "tensor_parallel_size"),
+    *("temperature", "top_p", "top_k"),
+)
 """Settings of `rollout` that mean nothing to an objective that samples nothing."""
 
 OF_A_KIND = {
@@ -99,21 +103,45 @@ def _plugin(package: str, name: object, key: str) -> ModuleType:
 
 
 def _plugins(config: RunConfig) -> Iterator[str]:
-    for package, name, key in (
-        ("oapl.weights", config.sync.transport, "sync.transport"),
-        ("oapl.devices", config.cluster.device, "cluster.device"),
-    ):
-        try:
-            _plugin(package, name, key)
-        except InputError as error:
-            yield str(error)
     try:
-        engine = _plugin("actors.engines", config.rollout.engine, "rollout.engine")
-        yield from plugin_options(engine, config.rollout.engine_options, "rollout.engine_options.")
+        _plugin("oapl.weights", config.sync.transport, "sync.transport")
+    except InputError as error:
+        yield str(error)
+    try:
+        device = _plugin("oapl.devices", config.cluster.device, "cluster.device")
+        yield from _devices(config, device)
+        engine = _plugin("actors.engines", engine_name(config), "rollout.engine")
+        wrong = plugin_options(engine, config.rollout.engine_options, "rollout.engine_options.")
+        own = getattr(engine, "complaints", None)
+        yield from wrong or (own(config) if own else ())
     except InputError as error:
         yield str(error)
     if not config.is_imitation:
         yield from _verifiers(config)
+
+
+def _devices(config: RunConfig, device: ModuleType) -> Iterator[str]:
+    cluster, degree = config.cluster, config.rollout.tensor_parallel_size
+    for key in ("devices_per_engine", "devices_per_rank"):
+        if getattr(cluster, key) and not device.HAS_CARDS:
+            yield (
+                f"cluster.{key} = {getattr(cluster, key):g}: device {cluster.device!r} has no "
+                "cards to share out; leave it out, threads are set by cluster.engine_threads and "
+                "cluster.learner_threads"
+            )
+    per_engine, per_rank = cluster.devices_per_engine, cluster.devices_per_rank
+    if per_engine and per_engine != degree and not (degree == 1 and per_engine < 1):
+        yield (
+            f"cluster.devices_per_engine = {per_engine:g}: an engine uses "
+            f"rollout.tensor_parallel_size ({degree}) whole devices, or a part of one where that "
+            "is 1; set it to 0"
+        )
+    if 0 < per_rank <= 0.5 and config.learner.num_ranks > 1:
+        yield (
+            f"cluster.devices_per_rank = {per_rank:g}: two of learner.num_ranks "
+            f"({config.learner.num_ranks}) could get one device, which its collectives refuse; "
+            "set it above 0.5"
+        )
 
 
 def _verifiers(config: RunConfig) -> Iterator[str]:

@@ -51,8 +51,8 @@ ABSENT = {
     "ulysses": "there is no sequence parallelism; learner.micro_batch_tokens bounds memory",
     "context_parallel": "there is no context parallelism; learner.micro_batch_tokens bounds memory",
     "expert_parallel": "there is no expert parallelism",
-    "tensor_parallel": "there is no tensor parallelism: each engine holds the whole model; "
-    "rollout.num_engines adds engines",
+    "tensor_parallel": "the learner has no tensor parallelism, ZeRO shards it "
+    "(learner.zero_stage); an engine's is rollout.tensor_parallel_size",
     "fsdp": "the learner runs on DeepSpeed, not FSDP; see learner.zero_stage",
     "megatron": "the learner runs on DeepSpeed, not Megatron; see learner.zero_stage",
     "deepspeed": "DeepSpeed's own keys are written by the learner; see the section learner",

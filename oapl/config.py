@@ -64,7 +64,7 @@ class ModelSection:
 
     path: Place = ""
     """Folder or hub name of a Hugging Face causal language model."""
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Data type of the weights inside the inference engine."""
     attn_implementation: str = "sdpa"
     """Attention of the learner: sdpa, or flash_attention_2 on CUDA."""
@@ -127,12 +127,14 @@ class DataSection:
 class RolloutSection:
     """How experience is made."""
 
-    engine: str = "vllm_inprocess"
-    """Inference engine: a file of actors/engines."""
+    engine: str = "auto"
+    """Inference engine: a file of actors/engines; auto: what suits the device."""
     engine_options: dict[str, Any] = field(default_factory=dict)
     """The engine's own options."""
     num_engines: Count = 1
     """Rollout workers, one engine each."""
+    tensor_parallel_size: Count = 1
+    """Devices over which one engine spreads the model; divides its attention heads."""
     group_size: Count = 8
     """G, rollouts per prompt."""
     temperature: Positive = 1.0
@@ -310,6 +312,11 @@ class ClusterSection:
     """Ray cluster to join (`auto` finds it); empty starts one here."""
     device: str = "cpu"
     """Device of engines and learner: a file of oapl/devices."""
+    devices_per_engine: NonNegative = 0.0
+    """Devices of one engine, below 1 where several processes share a card; 0 means
+    `rollout.tensor_parallel_size`."""
+    devices_per_rank: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Devices of one learner rank, below 1 where it shares a card with an engine; 0 means 1."""
     engine_threads: Count = 1
     """CPU threads of one engine."""
     learner_threads: Count = 1

@@ -69,7 +69,7 @@ class Engine(Protocol):
 
         Raises:
             WeightsError: The publication was incomplete, non-finite or of another model; the
-                engine has been rebuilt with its first weights and holds version -1.
+                engine holds version -1, rebuilt with its first weights if it had taken in a part.
         """
 
     async def rebuild(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.engines import vllm_inprocess
+from oapl import plugins
 from oapl.config import RunConfig
 from oapl.records import Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
 from oapl.weights import local
@@ -18,13 +18,27 @@ from oapl.weights import local
 class EngineUnderTest:
     """The engine, and a "learner" whose weights change at random."""
 
-    def __init__(self, path: Path, *, index: int = 0, **options: object) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        host: str = "vllm_inprocess",
+        index: int = 0,
+        degree: int = 1,
+        **options: object,
+    ) -> None:
+        self.host = host
         self.config = RunConfig(
             model={"path": str(path), "dtype": "float32"},
-            rollout={"engine_options": options, "context_tokens": 256},
+            rollout={
+                "engine": host,
+                "engine_options": options,
+                "context_tokens": 256,
+                "tensor_parallel_size": degree,
+            },
             sync={"transport": "local", "timeout_s": 120},
         )
-        self.engine = vllm_inprocess.build(
+        self.engine = plugins.load("actors.engines", host).build(
             self.config, receiver=local.build_receiver(self.config), index=index
         )
         self.sender = local.build_sender(self.config)
@@ -89,6 +103,13 @@ class EngineUnderTest:
 
         kind = Sampling(**{"max_tokens": 48, **sampling})
         return await asyncio.gather(*(self.engine.generate(prompt, kind) for _ in range(count)))
+
+    def in_flight(self) -> int:
+        """Requests that the engine still works on."""
+        if self.host == "vllm_async":
+            return len(self.engine._in_flight)
+        thread = self.engine._thread
+        return thread.call(lambda: len(thread._active)).result(5)
 
     def close(self) -> None:
         self.engine.close()

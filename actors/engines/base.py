@@ -4,12 +4,14 @@ comparison with the learner, counters."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from oapl.config import RunConfig
-from oapl.records import Metrics, Probe, ProbeReport, Prompt, Sampling
+from oapl.errors import OaplError, WeightsError
+from oapl.records import Metrics, Probe, ProbeReport, Prompt, Rollout, Sampling
 
 
 def engine_seed(run_seed: int, index: int, builds: int) -> int:
@@ -85,6 +87,12 @@ def compare(probe: Probe, engine: Sequence[np.ndarray], version: int, load_s: fl
     )
 
 
+def load_failed(index: int, version: int, error: Exception) -> WeightsError:
+    """Our own error for whatever stopped a load; its text is all that is kept of the cause."""
+    reason = str(error) if isinstance(error, OaplError) else f"{type(error).__name__}: {error}"
+    return WeightsError(f"engine {index} could not load version {version}: {reason}")
+
+
 class Counters:
     """Sums since the last look, added to and read from different threads."""
 
@@ -102,3 +110,39 @@ class Counters:
         with self._lock:
             sums, self._sums = self._sums, {}
         return sums
+
+
+def count_rollout(counters: Counters, rollout: Rollout) -> None:
+    """A rollout that ended, or was cut off, and its tokens."""
+    is_aborted = rollout.finish_reason == "abort"
+    counters.add(
+        {
+            "rollout/aborted" if is_aborted else "rollout/rollouts": 1,
+            "rollout/aborted_tokens" if is_aborted else "rollout/tokens": len(rollout.token_ids),
+            "rollout/truncated": rollout.is_truncated,
+        }
+    )
+
+
+class Stopwatch:
+    """Seconds in one state at a time, counted as `engine/STATE_s`; read from any thread."""
+
+    def __init__(self, counters: Counters, state: str) -> None:
+        self._counters = counters
+        self._lock = threading.Lock()
+        self._state, self._since = state, time.monotonic()
+
+    def enter(self, state: str) -> None:
+        with self._lock:
+            self._count()
+            self._state = state
+
+    def count(self) -> None:
+        """Count the state that goes on, up to now."""
+        with self._lock:
+            self._count()
+
+    def _count(self) -> None:
+        now = time.monotonic()
+        self._counters.add({f"engine/{self._state}_s": now - self._since})
+        self._since = now

@@ -1,16 +1,15 @@
 """vLLM's `LLMEngine` in this process, with one thread that steps it: the engine for CPUs.
 
 One process instead of three, 10 instead of 24-29 CPU-seconds to the first token, and the highest
-token rate with small models. Log-probs are those of the distribution sampled from
-(`processed_logprobs`); greedy decoding reports them at temperature 1.
+token rate with small models.
 
 A load runs on the stepping thread, so nothing is sampled while weights change: abort what is in
 flight, compare the publication's list with the model, clear the prefix cache (vLLM does not: same
 prompts would be answered from the old weights), load, zero the KV blocks (a version that produced
 NaN leaves NaN there, which survives good weights), re-score the probe. Requests that arrive
-meanwhile wait, and end as aborted, since they were meant for the version before. Whatever fails on
-the way leaves a model half old and half new, so the engine is built anew. A process holds one such
-engine.
+meanwhile wait, and end as aborted, since they were meant for the version before. Whatever fails
+once tensors are taken in leaves a model half old and half new, so the engine is built anew. A
+process holds one such engine.
 """
 
 from __future__ import annotations
@@ -19,20 +18,22 @@ import asyncio
 import itertools
 import os
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from actors import vllm_inputs
 from actors.engines import base
-from actors.tokenizer import context_tokens, load_model_config, load_tokenizer
+from actors.tokenizer import context_tokens, decode, load_tokenizer
+from actors.vllm_outputs import INITIAL_VERSION
 from oapl.config import Count, Flag, NonNegativeInt, RunConfig, section
-from oapl.errors import EngineError, OaplError, WeightsError
+from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
 from oapl.records import Metrics, Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
 from oapl.waiting import within
 from oapl.weights.base import check_specs
-
-MAX_KV_BYTES = 2**30
 
 
 @section
@@ -51,6 +52,15 @@ class Config:
     """Most tokens in one forward pass; 0 leaves it to vLLM."""
     enforce_eager: Flag = True
     """Do not compile the model; compiling takes longer than it saves on a CPU."""
+
+
+def complaints(config: RunConfig) -> Iterator[str]:
+    """What of the configuration this engine cannot do."""
+    if (degree := config.rollout.tensor_parallel_size) > 1:
+        yield (
+            f"rollout.tensor_parallel_size = {degree}: the engine vllm_inprocess is one process; "
+            'set it to 1, or rollout.engine = "vllm_async"'
+        )
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -88,13 +98,12 @@ class VllmInprocess:
         self._index = index
         self._builds = itertools.count(incarnation * 1000)
         self._ids = itertools.count()
-        self._params: dict[Sampling, Any] = {}
         self._counters = base.Counters()
         self.context = context_tokens(config)
-        self._tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+        tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
         self._thread = SteppingThread(
-            self._make_engine, self._decode, self._counters, f"engine-{index}"
+            self._make_engine, partial(decode, tokenizer), self._counters, f"engine-{index}"
         )
         self._thread.call(self._thread.rebuild).result(config.sync.timeout_s)
         self._vocabulary = int(self._thread.engine.model_config.get_vocab_size())
@@ -112,7 +121,7 @@ class VllmInprocess:
         request = Request(
             id=f"r{next(self._ids)}",
             token_ids=prompt.token_ids.tolist(),
-            params=self._sampling_params(sampling),
+            params=vllm_inputs.rollout_params(sampling),
             loop=loop,
             future=loop.create_future(),
         )
@@ -127,7 +136,7 @@ class VllmInprocess:
         """Take in a publication; see `oapl.interfaces.Engine.load`.
 
         Raises:
-            WeightsError: The engine was rebuilt and holds version -1.
+            WeightsError: The engine holds version -1; it was rebuilt if it had taken in a part.
             EngineError: It had failed before and was not rebuilt.
         """
         what = f"engine {self._index} to load version {weights.version}"
@@ -155,127 +164,67 @@ class VllmInprocess:
     def _load(self, weights: WeightsVersion) -> ProbeReport:
         started = time.monotonic()
         self._thread.check()
+        is_touched = False
         try:
             self._thread.abort_all()
+            check_specs(weights, self._expected)
+            is_touched = True
             self._take_in(weights)
+            self._label(weights.version)
             load_s = time.monotonic() - started
             scores = self._score(weights.probe)
         except Exception as error:  # noqa: BLE001 - a half-loaded model, whatever the cause
-            self._thread.rebuild()
             self._counters.add({"faults/failed_loads": 1})
-            reason = (
-                str(error) if isinstance(error, OaplError) else f"{type(error).__name__}: {error}"
-            )
-            raise WeightsError(
-                f"engine {self._index} could not load version {weights.version}: {reason}"
-            ) from None
-        self._thread.version = weights.version
+            if is_touched:
+                self._thread.rebuild()
+            else:  # the weights are whole, but nobody asks for them any more
+                self._label(INITIAL_VERSION)
+            raise base.load_failed(self._index, weights.version, error) from None
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
         return base.compare(weights.probe, scores, weights.version, load_s)
 
     def _take_in(self, weights: WeightsVersion) -> None:
-        check_specs(weights, self._expected)
+        from actors import vllm_weights
+
         engine = self._thread.engine
         if not engine.reset_prefix_cache():
             raise EngineError("the prefix cache still holds blocks of requests in flight")
         engine.collective_rpc("start_weight_update")
-        engine.collective_rpc("update_weights", kwargs={"update_info": {"weights": weights}})
+        update = {"tensors": self._receiver.receive(weights)}
+        engine.collective_rpc("update_weights", kwargs={"update_info": update})
         engine.collective_rpc("finish_weight_update")
-        if hasattr(engine, "set_weight_version"):
-            engine.set_weight_version(str(weights.version))
-        engine.collective_rpc(_zero_kv_cache)
+        engine.collective_rpc(vllm_weights.SETTLE)
+
+    def _label(self, version: int) -> None:
+        """The version that rollouts carry from now on, in vLLM too where it knows of such."""
+        if hasattr(self._thread.engine, "set_weight_version"):
+            self._thread.engine.set_weight_version(str(version))
+        self._thread.version = version
 
     def _score(self, probe: Probe) -> list[np.ndarray]:
-        """The engine's ln pi of each probe sequence but its first token, at temperature 1.
-
-        vLLM scores prompts without sampling processors and without its prefix cache. A sequence as
-        long as the context loses its last token, since vLLM wants room for one more.
-        """
-        from vllm import SamplingParams
-
-        params = SamplingParams(
-            temperature=0.0,
-            max_tokens=1,
-            prompt_logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
-        )
-        sequences = [ids[: self.context - 1].tolist() for ids in probe.token_ids]
-        outputs = self._thread.complete(sequences, params)
-        return [np.array(out.prompt_logprobs.logprobs, dtype=np.float32) for out in outputs]
+        """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
+        prompts = vllm_inputs.probe_prompts(probe, self.context)
+        return vllm_inputs.probe_scores(self._thread.complete(prompts, vllm_inputs.probe_params()))
 
     def _make_engine(self) -> Any:
-        from vllm.config.weight_transfer import WeightTransferConfig
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        from actors import vllm_weights
-
-        vllm_weights.register()
         config, options = self._config, self._options
-        optional: dict[str, Any] = {}
-        if options.max_batched_tokens:
-            optional["max_num_batched_tokens"] = options.max_batched_tokens
-        args = EngineArgs(
-            model=config.model.path,
-            dtype=config.model.dtype,
-            trust_remote_code=config.model.trust_remote_code,
-            max_model_len=self.context,
+        common = vllm_inputs.engine_args(
+            config,
             seed=base.engine_seed(config.run.seed, self._index, next(self._builds)),
+            context=self.context,
             max_num_seqs=options.max_num_seqs,
-            kv_cache_memory_bytes=options.kv_cache_bytes or self._kv_bytes(),
-            block_size=options.block_size,
-            enable_prefix_caching=options.prefix_caching,
+            prefix_caching=options.prefix_caching,
+            max_batched_tokens=options.max_batched_tokens,
             enforce_eager=options.enforce_eager,
-            logprobs_mode="processed_logprobs",
-            disable_log_stats=True,
-            weight_transfer_config=WeightTransferConfig(backend=vllm_weights.BACKEND),
-            **optional,
         )
-        engine = LLMEngine.from_engine_args(args)
-        engine.collective_rpc(
-            "init_weight_transfer_engine", kwargs={"init_info": {"receiver": self._receiver}}
+        room = options.kv_cache_bytes or vllm_inputs.kv_bytes(
+            config,
+            context=self.context,
+            max_num_seqs=options.max_num_seqs,
+            block_size=options.block_size,
         )
-        return engine
-
-    def _kv_bytes(self) -> int:
-        """Keys and values of `max_num_seqs` whole contexts, if every layer keeps all heads."""
-        config, block = self._config, self._options.block_size
-        model = load_model_config(config.model.path, config.model.trust_remote_code)
-        heads = model.num_attention_heads
-        head_size = getattr(model, "head_dim", None) or model.hidden_size // heads
-        kv_heads = getattr(model, "num_key_value_heads", None) or heads
-        item_bytes = 4 if config.model.dtype == "float32" else 2
-        block_bytes = 2 * model.num_hidden_layers * kv_heads * head_size * item_bytes * block
-        blocks = -(-self.context // block)
-        smallest, wanted = blocks + 1, blocks * self._options.max_num_seqs + 1
-        return max(block_bytes * smallest, min(MAX_KV_BYTES, block_bytes * wanted))
-
-    def _decode(self, responses: list[list[int]]) -> list[str]:
-        return self._tokenizer.batch_decode(
-            responses, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-
-    def _sampling_params(self, sampling: Sampling) -> Any:
-        """vLLM's form of `sampling`; one object per kind, since vLLM clones it per request."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        if sampling not in self._params:
-            self._params[sampling] = SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_tokens,
-                logprobs=0,
-                flat_logprobs=True,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-        return self._params[sampling]
-
-
-def _zero_kv_cache(worker: Any) -> None:
-    """A block that once held NaN keeps answering NaN, whatever weights come later."""
-    for cache in worker.model_runner.kv_caches:
-        cache.zero_()
+        args = EngineArgs(block_size=options.block_size, kv_cache_memory_bytes=room, **common)
+        return LLMEngine.from_engine_args(args)

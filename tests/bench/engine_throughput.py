@@ -1,43 +1,107 @@
-"""Tokens per second of the in-process engine, beside a bare loop over the same `LLMEngine`.
+"""The two vLLM hosts side by side: tokens per second, publication, start; and the bare engine.
 
     python -m tests.bench.engine_throughput [MODEL]
 
-Without a model it makes one of 0.5M parameters.
+The bare engine is a loop over the in-process host's own `LLMEngine`, on its stepping thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import tempfile
+import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from actors.engines import vllm_inprocess
+from actors import vllm_inputs
+from oapl import plugins
 from oapl.config import RunConfig
-from oapl.records import Prompt, Sampling
+from oapl.interfaces import Engine
+from oapl.records import Probe, Prompt, Sampling
 from oapl.weights import local
+from tests.bench import table
 
-PROMPTS, PROMPT_TOKENS, IN_FLIGHT = 64, 20, 512
+HOSTS = ("vllm_inprocess", "vllm_async")
+PROMPTS, PROMPT_TOKENS, IN_FLIGHT, ROLLOUTS, MAX_TOKENS = 64, 20, 512, 1024, 64
+ROUNDS, PUBLICATIONS = 3, 8
 
 
-async def measure(
-    engine: vllm_inprocess.VllmInprocess, *, rollouts: int, max_tokens: int
-) -> tuple[float, float]:
-    """Tokens per second: through `generate`, and of a bare loop on the stepping thread."""
-    sampling = Sampling(max_tokens=max_tokens)
-    return (
-        await _through_generate(engine, rollouts, sampling),
-        await asyncio.to_thread(_bare, engine, rollouts, sampling),
+def measure(model: Path, name: str) -> list[table.Row]:
+    found = {host: asyncio.run(_of_host(host, model)) for host in HOSTS}
+    first, second = (found[host] for host in HOSTS)
+    rows = [
+        ("tokens through generate, async beside in-process", "tokens_per_s", "tok/s"),
+        ("publication, async beside in-process", "publication_ms", "ms"),
+        ("start after the imports, async beside in-process", "start_s", "s"),
+    ]
+    made = [
+        table.Row(
+            what=what,
+            model=name,
+            ours=second[key],
+            theirs=first[key],
+            unit=unit,
+            ratio=second[key] / first[key],
+        )
+        for what, key, unit in rows
+    ]
+    bare = table.Row(
+        what="tokens through generate over a bare LLMEngine loop",
+        model=name,
+        ours=first["tokens_per_s"],
+        theirs=first["bare_per_s"],
+        unit="tok/s",
+        ratio=first["tokens_per_s"] / first["bare_per_s"],
     )
+    return [bare, *made]
 
 
-async def _through_generate(
-    engine: vllm_inprocess.VllmInprocess, rollouts: int, sampling: Sampling
-) -> float:
+async def _of_host(host: str, model: Path) -> dict[str, float]:
+    """Best token rates of some rounds, the median publication, seconds of the start."""
+    import torch
+    import vllm  # noqa: F401 - its import is not the host's start
+    from transformers import AutoModelForCausalLM
+
+    config = RunConfig(
+        model={"path": str(model), "dtype": "float32"},
+        rollout={"engine": host, "engine_options": {"max_num_seqs": 256}, "context_tokens": 256},
+        sync={"transport": "local"},
+    )
+    learner = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    tensors = [(name, p.detach()) for name, p in learner.named_parameters()]
+    sender = local.build_sender(config)
+    started = time.monotonic()
+    engine: Any = plugins.load("actors.engines", host).build(
+        config, receiver=local.build_receiver(config), index=0
+    )
+    start_s = time.monotonic() - started
+    publications = []
+    for version in range(PUBLICATIONS):
+        weights = sender.send(version, iter(tensors), Probe(token_ids=(), logprobs=()))
+        started = time.monotonic()
+        await engine.load(weights)
+        publications.append(time.monotonic() - started)
+    sampling = Sampling(max_tokens=MAX_TOKENS)
+    found = {
+        "start_s": start_s,
+        "publication_ms": 1000 * statistics.median(publications),
+        "tokens_per_s": max(
+            [await through_generate(engine, ROLLOUTS, sampling) for _ in range(ROUNDS)]
+        ),
+    }
+    if host == "vllm_inprocess":
+        found["bare_per_s"] = max(
+            [await asyncio.to_thread(bare, engine, ROLLOUTS, sampling) for _ in range(ROUNDS)]
+        )
+    await asyncio.to_thread(engine.close)
+    return found
+
+
+async def through_generate(engine: Engine, rollouts: int, sampling: Sampling) -> float:
+    """Tokens per second of one `generate` per rollout."""
     gate, prompts = asyncio.Semaphore(IN_FLIGHT), _prompts()
 
     async def one(index: int) -> int:
@@ -50,8 +114,9 @@ async def _through_generate(
     return tokens / (time.monotonic() - started)
 
 
-def _bare(engine: vllm_inprocess.VllmInprocess, rollouts: int, sampling: Sampling) -> float:
-    thread, params, prompts = engine._thread, engine._sampling_params(sampling), _prompts()
+def bare(engine: Any, rollouts: int, sampling: Sampling) -> float:
+    """Tokens per second of a loop over the in-process host's own engine."""
+    thread, params, prompts = engine._thread, vllm_inputs.rollout_params(sampling), _prompts()
 
     def loop() -> float:
         vllm, started, waiting, live, tokens = thread.engine, time.monotonic(), rollouts, 0, 0
@@ -82,20 +147,5 @@ def _prompts() -> list[Prompt]:
     ]
 
 
-def main() -> None:
-    from tests.makers import make_model
-
-    path = sys.argv[1] if len(sys.argv) > 1 else str(make_model(Path(tempfile.mkdtemp())))
-    config = RunConfig(
-        model={"path": path, "dtype": "float32"},
-        rollout={"engine_options": {"max_num_seqs": 256}},
-    )
-    engine = vllm_inprocess.build(config, receiver=local.build_receiver(config), index=0)
-    for _ in range(4):
-        ours, bare = asyncio.run(measure(engine, rollouts=1024, max_tokens=64))
-        print(f"engine {ours:,.0f} tok/s, bare loop {bare:,.0f} tok/s, ratio {ours / bare:.2f}")
-    engine.close()
-
-
 if __name__ == "__main__":
-    main()
+    table.main(measure)

@@ -21,10 +21,20 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_engine(tiny_model):
+def vllm_inprocess_engine(tiny_model):
     """One in-process vLLM engine for all tests, fp32, weights by the local transport."""
+    yield from _engine(tiny_model, "vllm_inprocess")
+
+
+@pytest.fixture(scope="session")
+def vllm_async_engine(tiny_model):
+    """The same in a process of its own."""
+    yield from _engine(tiny_model, "vllm_async")
+
+
+def _engine(model, host):
     from tests.serving import EngineUnderTest
 
-    engine = EngineUnderTest(tiny_model)
+    engine = EngineUnderTest(model, host=host)
     yield engine
     engine.close()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from actors.engines.vllm_inprocess import environment
 from deploy.handles import AsyncHost, RayHandle
+from deploy.processes import environment
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
 from oapl.records import Probe, Sampling
@@ -31,18 +31,20 @@ def probe_of(model):
     return Probe(token_ids=(ids.numpy().astype(np.int32),), logprobs=(logprobs,))
 
 
+@pytest.mark.parametrize("engine", ["vllm_inprocess", "vllm_async"])
 async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
-    ray_cluster, tiny_model, tmp_path
+    ray_cluster, tiny_model, tmp_path, engine
 ):
     config = RunConfig(
         model={"path": str(tiny_model), "dtype": "float32"},
+        rollout={"engine": engine},
         learner={"precision": "fp32"},
         sync={"transport": "object_store", "timeout_s": 120},
     )
 
     def start(build, **kwargs):
         actor = ray_cluster.remote(AsyncHost).options(
-            num_cpus=0.1, runtime_env={"env_vars": environment(config)}
+            num_cpus=0.1, runtime_env={"env_vars": environment(config, "worker")}
         )
         return RayHandle(actor.remote(build, config, str(tmp_path / "log"), kwargs))
 

@@ -278,6 +278,42 @@ CASES = [
         ("rollout.engine = 'vllm_inproc'", "is not one of", "did you mean 'vllm_inprocess'"),
     ),
     Bad(
+        "tensor parallel in one process",
+        "rollout.tensor_parallel_size=2",
+        ("rollout.tensor_parallel_size = 2", "one process", 'rollout.engine = "vllm_async"'),
+    ),
+    Bad(
+        "a degree that does not divide the heads",
+        "rollout.engine=vllm_async\nrollout.tensor_parallel_size=3",
+        ("rollout.tensor_parallel_size = 3", "4 attention heads", "one of 1, 2, 4"),
+    ),
+    Bad(
+        "cards of a CPU",
+        "cluster.devices_per_rank=0.5",
+        ("cluster.devices_per_rank = 0.5", "no cards", "cluster.learner_threads"),
+    ),
+    Bad(
+        "two ranks on one card",
+        "cluster.device=cuda\nlearner.num_ranks=2\ncluster.devices_per_rank=0.5",
+        ("cluster.devices_per_rank = 0.5", "could get one device", "above 0.5"),
+    ),
+    Bad(
+        "more cards than an engine uses",
+        "cluster.device=npu\ncluster.devices_per_engine=2",
+        ("cluster.devices_per_engine = 2", "rollout.tensor_parallel_size (1)", "set it to 0"),
+    ),
+    Bad(
+        "a share of a CPU's memory",
+        "rollout.engine=vllm_async\nrollout.engine_options.memory_fraction=0.5",
+        ("memory_fraction = 0.5", "kv_cache_bytes"),
+    ),
+    Bad(
+        "more memory than the share of the card",
+        "cluster.device=cuda\ncluster.devices_per_engine=0.5\n"
+        "rollout.engine_options.memory_fraction=0.6",
+        ("memory_fraction = 0.6", "cluster.devices_per_engine = 0.5", "leave it out"),
+    ),
+    Bad(
         "unknown transport",
         "sync.transport=object_stor",
         ("sync.transport = 'object_stor'", "is not one of", "did you mean 'object_store'"),

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 HEAVY = ("ray", "vllm", "deepspeed", "torch_npu", "wandb")
 ADAPTERS = {
     "ray": {"deploy", "oapl/weights/object_store.py"},
-    "vllm": {"actors/engines", "actors/vllm_weights.py"},
+    "vllm": {"actors/engines", "actors/vllm_inputs.py", "actors/vllm_weights.py"},
     "deepspeed": {"learner"},
     "wandb": {"oapl/tracking.py"},
     "torch_npu": {"oapl/devices/npu.py"},

@@ -1,14 +1,22 @@
-"""The in-process vLLM engine against transformers: what it samples, loads, refuses and survives."""
+"""Every vLLM host against transformers: what it samples, loads, refuses and survives.
+
+`served` runs a test over both hosts, `inprocess` and `async_served` over one, where a fault can
+only be made in that one.
+"""
 
 import asyncio
+import multiprocessing
+import os
 import pickle
+import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from actors import vllm_weights
+from actors import handover, vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Sampling
 from oapl.weights import local
@@ -21,22 +29,39 @@ EXACT = 1e-5
 """Nats between two fp32 implementations of one model."""
 
 
-@pytest.fixture
-async def served(tiny_engine):
-    """The session's engine, holding a fresh version."""
-    tiny_engine.engine.stats()
-    tiny_engine.train()
-    await tiny_engine.publish()
-    return tiny_engine
+HOSTS = ("vllm_inprocess", "vllm_async")
+
+
+async def fresh(engine: EngineUnderTest) -> EngineUnderTest:
+    """The session's engine of a host, holding a fresh version."""
+    engine.engine.stats()
+    engine.train()
+    await engine.publish()
+    return engine
+
+
+@pytest.fixture(params=HOSTS)
+async def served(request):
+    return await fresh(request.getfixturevalue(f"{request.param}_engine"))
 
 
 @pytest.fixture
-async def alone(tiny_engine):
-    """The session's engine is away, since a process holds one at a time."""
-    thread = tiny_engine.engine._thread
+async def inprocess(vllm_inprocess_engine):
+    return await fresh(vllm_inprocess_engine)
+
+
+@pytest.fixture
+async def async_served(vllm_async_engine):
+    return await fresh(vllm_async_engine)
+
+
+@pytest.fixture
+async def alone(vllm_inprocess_engine):
+    """The session's in-process engine is away, since a process holds one at a time."""
+    thread = vllm_inprocess_engine.engine._thread
     thread.call(thread._shut_down).result(30)
     yield
-    await tiny_engine.engine.rebuild()
+    await vllm_inprocess_engine.engine.rebuild()
 
 
 async def check_publications(served: EngineUnderTest) -> None:
@@ -57,19 +82,26 @@ async def test_tied_logprobs_equal_transformers_after_each_publication(served):
     await check_publications(served)
 
 
-async def test_untied_logprobs_equal_transformers_after_each_publication(tmp_path, alone):
-    served = EngineUnderTest(make_model(tmp_path, tied=False))
+@pytest.mark.parametrize(("host", "degree"), [("vllm_inprocess", 1), ("vllm_async", 2)])
+async def test_untied_logprobs_equal_transformers_after_each_publication(
+    tmp_path, alone, host, degree, monkeypatch
+):
+    """The second one spreads the model over two worker processes (tensor parallel)."""
+    if degree > 1:
+        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # tests set 0, which forbids it
+        monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    served = EngineUnderTest(make_model(tmp_path, tied=False), host=host, degree=degree)
     assert not served.learner.config.tie_word_embeddings
     await check_publications(served)
     served.close()
 
 
-async def test_without_the_repack_a_tied_head_is_stale_and_the_probe_sees_it(served, monkeypatch):
-    served.train()
+async def test_without_the_repack_a_tied_head_is_stale_and_the_probe_tells(inprocess, monkeypatch):
+    inprocess.train()
     monkeypatch.setattr(vllm_weights, "repack_tied_heads", lambda model: 0)
-    assert (await served.publish()).ratio > 1.01
+    assert (await inprocess.publish()).ratio > 1.01
     monkeypatch.undo()
-    assert (await served.publish()).ratio < 1 + EXACT
+    assert (await inprocess.publish()).ratio < 1 + EXACT
 
 
 async def test_a_publication_in_another_dtype_is_taken_in(served):
@@ -238,11 +270,11 @@ async def test_a_version_that_gave_nan_leaves_none_behind(served):
         assert served.error(prompt, rollout) < EXACT
 
 
-async def test_a_second_engine_in_the_process_is_refused(served, tiny_model):
+async def test_a_second_engine_in_the_process_is_refused(inprocess, tiny_model):
     with pytest.raises(EngineError, match="one vLLM engine at a time"):
         EngineUnderTest(tiny_model, index=1)
-    (rollout,) = await served.sample(served.prompt(), 1)
-    assert rollout.last_version == served.step
+    (rollout,) = await inprocess.sample(inprocess.prompt(), 1)
+    assert rollout.last_version == inprocess.step
 
 
 async def test_engines_and_rebuilds_draw_different_samples(tiny_model, alone):
@@ -261,10 +293,10 @@ async def test_engines_and_rebuilds_draw_different_samples(tiny_model, alone):
 
 
 async def test_a_fault_fails_what_is_in_flight_and_everything_after_until_a_rebuild(
-    served, monkeypatch
+    inprocess, monkeypatch
 ):
-    prompt, steps = served.prompt(), []
-    real = served.engine._thread.engine.step
+    prompt, steps = inprocess.prompt(), []
+    real = inprocess.engine._thread.engine.step
 
     def broken_step():
         steps.append(1)
@@ -272,9 +304,9 @@ async def test_a_fault_fails_what_is_in_flight_and_everything_after_until_a_rebu
             raise ZeroDivisionError("a kernel broke")
         return real()
 
-    monkeypatch.setattr(served.engine._thread.engine, "step", broken_step)
+    monkeypatch.setattr(inprocess.engine._thread.engine, "step", broken_step)
     pending = [
-        asyncio.create_task(served.engine.generate(prompt, Sampling(max_tokens=200)))
+        asyncio.create_task(inprocess.engine.generate(prompt, Sampling(max_tokens=200)))
         for _ in range(8)
     ]
     answers = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 30)
@@ -284,16 +316,16 @@ async def test_a_fault_fails_what_is_in_flight_and_everything_after_until_a_rebu
     assert pickle.loads(pickle.dumps(errors[0])).args == errors[0].args
     started = time.monotonic()
     with pytest.raises(EngineError, match="a kernel broke"):
-        await served.engine.generate(prompt, Sampling(max_tokens=4))
+        await inprocess.engine.generate(prompt, Sampling(max_tokens=4))
     with pytest.raises(EngineError, match="a kernel broke"):
-        await served.publish()
+        await inprocess.publish()
     assert time.monotonic() - started < 0.5
 
-    await served.engine.rebuild()
-    assert served.engine.version == -1
-    assert (await served.publish()).max_difference < EXACT
-    (rollout,) = await served.sample(prompt, 1)
-    assert served.error(prompt, rollout) < EXACT
+    await inprocess.engine.rebuild()
+    assert inprocess.engine.version == -1
+    assert (await inprocess.publish()).max_difference < EXACT
+    (rollout,) = await inprocess.sample(prompt, 1)
+    assert inprocess.error(prompt, rollout) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -327,8 +359,8 @@ async def test_a_request_nobody_waits_for_any_more_ends(served):
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
-    active = served.engine._thread.call(lambda: len(served.engine._thread._active))
-    assert active.result(5) == 0
+    await asyncio.sleep(0.1)
+    assert served.in_flight() == 0
 
 
 async def test_busy_and_idle_seconds_add_up(served):
@@ -342,8 +374,9 @@ async def test_busy_and_idle_seconds_add_up(served):
     assert stats["engine/busy_s"] + stats["engine/idle_s"] == pytest.approx(elapsed, rel=0.25)
 
 
-async def test_closing_ends_what_is_in_flight(tiny_model, alone):
-    served = EngineUnderTest(tiny_model)
+@pytest.mark.parametrize("host", HOSTS)
+async def test_closing_ends_what_is_in_flight(tiny_model, alone, host):
+    served = EngineUnderTest(tiny_model, host=host)
     pending = [
         asyncio.create_task(served.engine.generate(served.prompt(), Sampling(max_tokens=240)))
         for _ in range(4)
@@ -357,9 +390,81 @@ async def test_closing_ends_what_is_in_flight(tiny_model, alone):
     served.close()
 
 
-async def test_the_token_rate_is_that_of_the_bare_engine(served):
+async def test_the_token_rate_is_that_of_the_bare_engine(inprocess):
     """Loose, since machines are shared; tests/bench/engine_throughput.py measures."""
-    from tests.bench.engine_throughput import measure
+    from tests.bench.engine_throughput import bare, through_generate
 
-    ours, bare = await measure(served.engine, rollouts=256, max_tokens=32)
-    assert ours > 0.5 * bare
+    sampling = Sampling(max_tokens=32)
+    ours = await through_generate(inprocess.engine, 256, sampling)
+    assert ours > 0.5 * await asyncio.to_thread(bare, inprocess.engine, 256, sampling)
+
+
+def engine_processes() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children()}
+
+
+def open_pieces() -> list[str]:
+    """Publications this process still holds in memory files."""
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(os.readlink(link))
+        except FileNotFoundError:  # the folder's own
+            continue
+    return [link for link in links if "oapl-weights" in link]
+
+
+async def test_a_killed_engine_process_fails_everything_until_a_rebuild(async_served):
+    prompt = async_served.prompt()
+    pending = [
+        asyncio.create_task(async_served.engine.generate(prompt, Sampling(max_tokens=240)))
+        for _ in range(8)
+    ]
+    await asyncio.sleep(0.05)
+    killed = engine_processes()
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    answers = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 10)
+    errors = [a for a in answers if isinstance(a, EngineError)]
+    assert errors
+    assert all(isinstance(a, EngineError) or a.finish_reason != "abort" for a in answers)
+    for error in errors:  # a vLLM exception inside would import vLLM where it is read
+        assert b"vllm." not in pickle.dumps(error)
+        assert error.__cause__ is None
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="its process has ended"):
+        await async_served.engine.generate(prompt, Sampling(max_tokens=4))
+    with pytest.raises(EngineError, match="its process has ended"):
+        await async_served.publish()
+    assert time.monotonic() - started < 0.5
+
+    await async_served.engine.rebuild()
+    assert async_served.engine.version == -1
+    assert not engine_processes() & killed
+    assert (await async_served.publish()).max_difference < EXACT
+    (rollout,) = await async_served.sample(prompt, 1)
+    assert async_served.error(prompt, rollout) < EXACT
+
+
+async def test_a_refused_publication_that_nothing_was_loaded_of_costs_no_rebuild(async_served):
+    before = engine_processes()
+    with pytest.raises(WeightsError, match="not those that were sent"):
+        await async_served.engine.load(spoil_contents(async_served, async_served.publication()))
+    assert engine_processes() == before
+    assert async_served.engine.version == -1
+
+
+async def test_a_publication_may_travel_in_pieces_and_break_between_them(async_served, monkeypatch):
+    monkeypatch.setattr(handover, "PIECE_BYTES", 300_000)
+    async_served.train()
+    assert (await async_served.publish()).max_difference < EXACT
+    assert open_pieces() == []
+
+    before = engine_processes()
+    async_served.train()
+    with pytest.raises(WeightsError, match="not those that were sent"):
+        await async_served.engine.load(spoil_contents(async_served, async_served.publication()))
+    assert not engine_processes() & before, "a half-loaded model was kept"
+    assert open_pieces() == []
+    assert async_served.engine.version == -1
+    assert (await async_served.publish()).max_difference < EXACT
