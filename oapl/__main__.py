@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     show.add_argument("--limit", type=int, default=5, help="rollouts of each end (default 5)")
     show.set_defaults(run=_show)
+    watch = commands.add_parser("watch", help="the live view of a run, from another terminal")
+    watch.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    watch.set_defaults(run=_watch)
     quick = commands.add_parser("quickstart", help="the first look: a tiny model learns sums")
     quick.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
     quick.set_defaults(run=_quickstart)
@@ -147,6 +150,12 @@ def _show(options: argparse.Namespace) -> int:
 
     show(options.folder, options.limit)
     return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from oapl.watch import watch
+
+    return watch(options.folder)
 
 
 def _quickstart(options: argparse.Namespace) -> int:

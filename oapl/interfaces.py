@@ -208,4 +208,7 @@ class Tracker(Protocol):
     def message(self, text: str) -> None:
         """One line for the person who watches."""
 
+    def phase(self, name: str) -> None:
+        """The run is now in one of `oapl.status.PHASES`, or has ended as one of its `ENDS`."""
+
     def close(self) -> None: ...

@@ -27,6 +27,7 @@ from oapl.errors import InputError
 from oapl.metrics import STEP
 from oapl.records import StepMetrics
 from oapl.rollouts import RolloutStore, show
+from oapl.status import StatusSink
 
 __all__ = ["JsonlSink", "RolloutStore", "StepMetrics", "Tracker", "WandbSink", "build", "show"]
 
@@ -51,6 +52,10 @@ class Tracker:
         for sink in self._sinks:
             sink.message(text)
 
+    def phase(self, name: str) -> None:
+        for sink in self._sinks:
+            sink.phase(name)
+
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()
@@ -70,6 +75,7 @@ def build(config: RunConfig, folder: Path, step: int | None) -> Tracker:
     sinks: list[interfaces.Tracker] = [JsonlSink(folder, step)]
     if step is not None:
         rollouts.set_aside(folder, step)
+        sinks.append(StatusSink(folder, step))
     screen = console.build(config, step or 0)
     if screen is not None:
         sinks.append(screen)
@@ -102,6 +108,9 @@ class JsonlSink:
     def message(self, text: str) -> None:
         with self._messages.open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def phase(self, name: str) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -246,6 +255,9 @@ class WandbSink:
         self._try(lambda: self._run.log(values, step=metrics.step), "took no metrics")
 
     def message(self, text: str) -> None:
+        pass
+
+    def phase(self, name: str) -> None:
         pass
 
     def close(self) -> None:

@@ -78,6 +78,9 @@ class Lines:
     def message(self, text):
         pass
 
+    def phase(self, name):
+        pass
+
 
 @pytest.fixture
 def config(tmp_path):
