@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     watch = commands.add_parser("watch", help="the live view of a run, from another terminal")
     watch.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     watch.set_defaults(run=_watch)
+    doctor = commands.add_parser("doctor", help="what this machine lacks for a run, with remedies")
+    doctor.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="check it too")
+    doctor.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+    doctor.add_argument("--ray", action="store_true", help="start Ray and end it again")
+    doctor.set_defaults(run=_doctor)
     quick = commands.add_parser("quickstart", help="the first look: a tiny model learns sums")
     quick.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
     quick.set_defaults(run=_quickstart)
@@ -156,6 +161,12 @@ def _watch(options: argparse.Namespace) -> int:
     from oapl.watch import watch
 
     return watch(options.folder)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from deploy.doctor import doctor
+
+    return doctor(options.recipe, options.overrides, start_ray=options.ray)
 
 
 def _quickstart(options: argparse.Namespace) -> int:
