@@ -118,10 +118,10 @@ def examine(
 ) -> Iterator[Finding]:
     """Everything that is looked at, in the order to be shown."""
     config, refused = _settings(recipe, overrides)
-    accelerators = _accelerators()
-    device = config.cluster.device if config else next(iter(accelerators), "cpu")
+    cards = accelerators()
+    device = config.cluster.device if config else next(iter(cards), "cpu")
     yield from versions(_pins(device), _ranges(), _installed())
-    yield from _devices(accelerators, config)
+    yield from _devices(cards, config)
     yield from _machine()
     yield from _network()
     yield from _ray(start_ray)
@@ -240,7 +240,7 @@ def _normal(name: str) -> str:
 # Machine
 
 
-def _accelerators() -> dict[str, list[str]]:
+def accelerators() -> dict[str, list[str]]:
     """Kind to the cards that torch sees."""
     try:
         import torch

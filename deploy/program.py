@@ -168,7 +168,7 @@ async def _reinforcement(
         trainers=[trainer.handle for trainer in trainers],
         replay=replay.handle,
         tracker=tracker,
-        store=tracking.RolloutStore(config, config.folder),
+        store=tracking.RolloutStore(config, config.folder, tracker.rollouts),
         engines=fleet,
         rewards=Judges((reward.handle,), tracker.message),
         evaluate=examiner,
@@ -185,7 +185,7 @@ async def _imitation(config: RunConfig, processes: Processes, tracker: tracking.
         trainers=[trainer.handle for trainer in trainers],
         replay=examples,
         tracker=tracker,
-        store=tracking.RolloutStore(config, config.folder),
+        store=tracking.RolloutStore(config, config.folder, tracker.rollouts),
     )
     return _Run(learner, examples)
 

@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
     doctor.add_argument("--ray", action="store_true", help="start Ray and end it again")
     doctor.set_defaults(run=_doctor)
+    init = commands.add_parser("init", help="write a commented recipe for a model and a data file")
+    init.add_argument("--model", required=True, help="folder or hub name")
+    init.add_argument("--data", required=True, type=Path, help="JSONL or Parquet file of problems")
+    init.add_argument("--device", default="", help="cpu, cuda or npu (default: what torch sees)")
+    init.add_argument("-o", "--output", type=Path, default=Path("recipe.toml"), metavar="FILE")
+    init.add_argument("--force", action="store_true", help="replace FILE")
+    init.set_defaults(run=_init)
     quick = commands.add_parser("quickstart", help="the first look: a tiny model learns sums")
     quick.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
     quick.set_defaults(run=_quickstart)
@@ -167,6 +174,20 @@ def _doctor(options: argparse.Namespace) -> int:
     from deploy.doctor import doctor
 
     return doctor(options.recipe, options.overrides, start_ray=options.ray)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from deploy.init import init
+
+    for line in init(
+        options.model,
+        options.data,
+        device=options.device,
+        output=options.output,
+        force=options.force,
+    ):
+        print(line)
+    return 0
 
 
 def _quickstart(options: argparse.Namespace) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -70,6 +71,9 @@ class LiveConsole:
     def message(self, text: str, at: float | None = None) -> None:
         self._view.say(text, at)
 
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
     def phase(self, name: str, at: float | None = None) -> None:
         self._view.enter(name, at)
 
@@ -106,6 +110,9 @@ class PlainConsole:
 
     def message(self, text: str, at: float | None = None) -> None:
         self._print(text, at)
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
 
     def phase(self, name: str, at: float | None = None) -> None:
         self._view.enter(name, at)

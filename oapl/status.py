@@ -10,8 +10,10 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from oapl.records import StepMetrics
 
@@ -78,6 +80,9 @@ class StatusSink:
         pass
 
     def message(self, text: str) -> None:
+        pass
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         pass
 
     def phase(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: a fan-out to JSONL, console and W&B. Names are in `oapl.metrics`.
+"""Where a run's numbers go: a fan-out to JSONL, console, W&B and Ray; names in `oapl.metrics`.
 
 Invariants: one writer (the learner's process); a line of metrics.jsonl is whole or absent, holds
 only what JSON knows (a number that is not finite is null), and is never written twice: on resume
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from oapl import console, interfaces, rollouts
+from oapl import console, interfaces, ray_metrics, rollouts
 from oapl.config import RunConfig
 from oapl.errors import InputError
 from oapl.metrics import STEP
 from oapl.records import StepMetrics
-from oapl.rollouts import RolloutStore, show
+from oapl.rollouts import RolloutStore, Row, show
 from oapl.status import StatusSink
 
 __all__ = ["JsonlSink", "RolloutStore", "StepMetrics", "Tracker", "WandbSink", "build", "show"]
@@ -34,6 +34,9 @@ __all__ = ["JsonlSink", "RolloutStore", "StepMetrics", "Tracker", "WandbSink", "
 METRICS_FILE = "metrics.jsonl"
 MESSAGES_FILE = "messages.log"
 CLOCK = "time/unix_s"
+TABLE = "rollouts"
+TABLE_ROWS = 64
+TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
 WANDB_START_S = 30
 WANDB_FINISH_S = 60
 
@@ -51,6 +54,10 @@ class Tracker:
     def message(self, text: str) -> None:
         for sink in self._sinks:
             sink.message(text)
+
+    def rollouts(self, rows: Sequence[Row]) -> None:
+        for sink in self._sinks:
+            sink.rollouts(rows)
 
     def phase(self, name: str) -> None:
         for sink in self._sinks:
@@ -80,6 +87,9 @@ def build(config: RunConfig, folder: Path, step: int | None) -> Tracker:
     if screen is not None:
         sinks.append(screen)
     tracker = Tracker(sinks)
+    if ray_metrics.is_wanted(config):
+        sinks.append(ray_metrics.RayMetricsSink(config.run.name, tracker.message))
+        tracker = Tracker(sinks)
     if mode != "off":
         sink = _start_wandb(config, folder, mode, tracker.message)
         tracker = tracker if sink is None else Tracker([*sinks, sink])
@@ -108,6 +118,9 @@ class JsonlSink:
     def message(self, text: str) -> None:
         with self._messages.open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def rollouts(self, rows: Sequence[Row]) -> None:
+        pass  # the store itself has written them
 
     def phase(self, name: str) -> None:
         pass
@@ -256,6 +269,18 @@ class WandbSink:
 
     def message(self, text: str) -> None:
         pass
+
+    def rollouts(self, rows: Sequence[Row]) -> None:
+        """A table of the newest of these rows, at the step that the last of them was trained at."""
+        import wandb
+
+        newest = rows[-TABLE_ROWS:]
+        table = wandb.Table(
+            columns=list(TABLE_COLUMNS), data=[[row[c] for c in TABLE_COLUMNS] for row in newest]
+        )
+        step = newest[-1]["step"]
+        values = {STEP: step, TABLE: table}
+        self._try(lambda: self._run.log(values, step=step), "took no table of rollouts")
 
     def phase(self, name: str) -> None:
         pass

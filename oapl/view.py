@@ -101,6 +101,8 @@ class View:
                 self._faults[name.removeprefix("faults/")] += int(value)
         if "time/step_s" in metrics.values:
             if at >= self._began:  # steps before a resume say nothing of this process's pace
+                if len(self._pace) == 2 and self._pace[0][0] == self._began:
+                    self._pace.popleft()  # steps follow each other now: start-up is no step
                 self._pace.append((at, metrics.step))
             self._smooth(metrics.values)
         reward = metrics.values.get("reward/mean", math.nan)

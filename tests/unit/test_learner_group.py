@@ -78,6 +78,9 @@ class Lines:
     def message(self, text):
         pass
 
+    def rollouts(self, rows):
+        pass
+
     def phase(self, name):
         pass
 
