@@ -1,4 +1,4 @@
-"""`python -m oapl train|sft|eval|show|quickstart`: words to functions, errors to exit codes.
+"""The command `oapl` (`python -m oapl COMMAND`): words to functions, errors to exit codes.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM (with a
 checkpoint). Nothing imports this module; it is the one place of `oapl` that imports `deploy`.
