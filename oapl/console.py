@@ -22,19 +22,35 @@ from rich.text import Text
 from oapl import interfaces
 from oapl.config import RunConfig
 from oapl.evaluation import Comparison
+from oapl.history import Tail, feed
 from oapl.records import StepMetrics
 from oapl.view import DASH, Clock, View, figure
 
 REFRESHES_PER_S = 4
 
 
-def build(config: RunConfig, step: int, screen: Console | None = None) -> interfaces.Tracker | None:
-    """The console that `tracking.console` asks for; None when it is off."""
+def build(
+    config: RunConfig,
+    step: int,
+    written: tuple[Tail, Tail] | None = None,
+    screen: Console | None = None,
+) -> interfaces.Tracker | None:
+    """The console that `tracking.console` asks for; None when it is off.
+
+    Args:
+        config: The run.
+        step: After which learner step it begins.
+        written: Its metrics and messages of before, which the view is to show too.
+        screen: Where to draw.
+    """
     screen = screen or Console()
     mode = config.tracking.console
     if mode == "off":
         return None
-    return show(view_of(config, step), mode, screen, config.tracking.console_every_s)
+    view = view_of(config, step)
+    if written is not None:
+        feed(view, *written)
+    return show(view, mode, screen, config.tracking.console_every_s)
 
 
 def view_of(config: RunConfig, step: int, began: float | None = None) -> View:

@@ -24,16 +24,14 @@ from urllib.parse import urlsplit
 from oapl import console, interfaces, ray_metrics, rollouts
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from oapl.history import CLOCK, MESSAGES_FILE, METRICS_FILE, STAMP, Tail
 from oapl.metrics import STEP
 from oapl.records import StepMetrics
-from oapl.rollouts import RolloutStore, Row, show
+from oapl.rollouts import RolloutStore, show
 from oapl.status import StatusSink
 
 __all__ = ["JsonlSink", "RolloutStore", "StepMetrics", "Tracker", "WandbSink", "build", "show"]
 
-METRICS_FILE = "metrics.jsonl"
-MESSAGES_FILE = "messages.log"
-CLOCK = "time/unix_s"
 TABLE = "rollouts"
 TABLE_ROWS = 64
 TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
@@ -55,7 +53,7 @@ class Tracker:
         for sink in self._sinks:
             sink.message(text)
 
-    def rollouts(self, rows: Sequence[Row]) -> None:
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for sink in self._sinks:
             sink.rollouts(rows)
 
@@ -83,7 +81,8 @@ def build(config: RunConfig, folder: Path, step: int | None) -> Tracker:
     if step is not None:
         rollouts.set_aside(folder, step)
         sinks.append(StatusSink(folder, step))
-    screen = console.build(config, step or 0)
+    written = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
+    screen = console.build(config, step or 0, written if step else None)
     if screen is not None:
         sinks.append(screen)
     tracker = Tracker(sinks)
@@ -117,9 +116,9 @@ class JsonlSink:
 
     def message(self, text: str) -> None:
         with self._messages.open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            file.write(f"{time.strftime(STAMP)} {text}\n")
 
-    def rollouts(self, rows: Sequence[Row]) -> None:
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         pass  # the store itself has written them
 
     def phase(self, name: str) -> None:
@@ -270,7 +269,7 @@ class WandbSink:
     def message(self, text: str) -> None:
         pass
 
-    def rollouts(self, rows: Sequence[Row]) -> None:
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A table of the newest of these rows, at the step that the last of them was trained at."""
         import wandb
 

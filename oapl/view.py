@@ -168,7 +168,7 @@ class View:
     def _drawn(self, width: int, height: int) -> RenderableType:
         margin = 2 if width >= 96 else 1
         inner = width - 2 * margin - 2
-        head = [self._progress(), self._phases()]
+        head: list[RenderableType] = [self._progress(), self._phases()]
         body, body_rows = self._body(inner)
         left = height - 2 - len(head) - 1 - body_rows  # frame, head, a blank line, body
         parts: list[RenderableType] = [*head, Text(), body]

@@ -13,7 +13,9 @@ from oapl import console
 from oapl.config import RunConfig
 from oapl.console import LiveConsole, PlainConsole, comparison_table, save_svg
 from oapl.evaluation import compare
+from oapl.history import Tail
 from oapl.records import StepMetrics
+from oapl.tracking import JsonlSink
 from oapl.view import View, figure, sparkline
 
 STEP = {
@@ -223,7 +225,7 @@ def test_the_console_follows_the_setting_and_the_terminal():
     def built(setting: str, is_terminal: bool) -> object:
         config = RunConfig(tracking={"console": setting})  # type: ignore[arg-type]
         screen = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={})
-        sink = console.build(config, 0, screen)
+        sink = console.build(config, 0, screen=screen)
         if sink is not None:
             sink.close()
         return type(sink)
@@ -255,3 +257,19 @@ def test_the_table_before_and_after_shows_errors_and_change():
     text = " ".join(screen.export_text().split())
     assert "s/mean@8 0.250 ± 0.010 0.750 ± 0.020 +0.500" in text
     assert "s/greedy – 1.000 –" in text
+
+
+def test_a_resumed_run_shows_what_came_before(tmp_path: Path):
+    sink = JsonlSink(tmp_path, 0)
+    for step in (1, 2, 3):
+        sink.log(StepMetrics(step=step, values={"reward/mean": step / 4}))
+    sink.message("worker 1.0 died")
+    out = io.StringIO()
+    config = RunConfig(tracking={"console": "live"})  # type: ignore[arg-type]
+    screen = Console(file=out, force_terminal=True, width=104, height=40)
+    written = Tail(tmp_path / "metrics.jsonl"), Tail(tmp_path / "messages.log")
+    resumed = console.build(config, 2, written, screen)
+    assert resumed is not None
+    resumed.close()
+    assert "▁▅█" in out.getvalue()
+    assert "worker 1.0 died" in out.getvalue()

@@ -19,8 +19,9 @@ from oapl import watch as watching
 from oapl.cli import to_toml
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from oapl.history import Tail
 from oapl.records import StepMetrics
-from oapl.watch import Tail, watch
+from oapl.watch import watch
 
 DEADLINE_S = 20.0
 
