@@ -124,6 +124,9 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
                 with phases("finish"):
                     after = await _finish(config, run, stop)
         tracker.phase(STOPPED if stop.signal else DONE)
+    except Exception as error:
+        tracker.message(f"failed: {type(error).__name__}: {error}")
+        raise
     finally:
         tracker.close()
     return Outcome(

@@ -77,10 +77,11 @@ def build(config: RunConfig, folder: Path, step: int | None) -> Tracker:
     """
     mode = wandb_mode(config.tracking.wandb)
     folder.mkdir(parents=True, exist_ok=True)
-    sinks: list[interfaces.Tracker] = [JsonlSink(folder, step)]
+    # The status first: who watches must know that another process is at work before lines move.
+    sinks: list[interfaces.Tracker] = [] if step is None else [StatusSink(folder, step)]
+    sinks.append(JsonlSink(folder, step))
     if step is not None:
         rollouts.set_aside(folder, step)
-        sinks.append(StatusSink(folder, step))
     written = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
     screen = console.build(config, step or 0, written if step else None)
     if screen is not None:

@@ -197,8 +197,8 @@ class View:
         """What is known, in as many columns as fit, and how many rows that takes."""
         if width < TWO_COLUMNS:
             learning, flow = self._learning(width), self._flow(width)
-            stacked = [_pairs("learning", learning), Text(), _pairs("flow", flow)]
-            return Group(*stacked), len(learning) + len(flow) + 3
+            stacked = Group(_pairs("learning", learning), Text(), _pairs("flow", flow))
+            return stacked, len(learning) + len(flow) + 3
         is_wide = width >= THREE_COLUMNS and bool(self._evaluations)
         each = (width - GAP * (1 + is_wide)) // (2 + is_wide)
         learning, flow = self._learning(each), self._flow(each)
