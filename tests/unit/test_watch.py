@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from oapl import status, tracking
+from oapl import console, status, tracking
 from oapl import watch as watching
 from oapl.cli import to_toml
 from oapl.config import RunConfig
 from oapl.errors import InputError
 from oapl.history import Tail
 from oapl.records import StepMetrics
+from oapl.tracking import JsonlSink
+from oapl.view import View
 from oapl.watch import watch
 
 DEADLINE_S = 20.0
@@ -97,6 +99,40 @@ def test_a_run_that_resumes_is_shown_anew_from_what_it_kept(config: RunConfig):
     resumed.log(step(2, reward=0.125))
     watcher.sees("step 2/4  reward 0.125")
     resumed.phase(status.STOPPED)
+    watcher.ends()
+
+
+def test_lines_set_aside_within_a_life_are_noticed_by_the_file_itself(config: RunConfig):
+    tracking.build(config, config.folder, 0)
+    sink = JsonlSink(config.folder, None)
+    for number in (1, 2, 3):
+        sink.log(step(number))
+    watcher = Watcher(config.folder)
+    watcher.sees("step 3/4")
+    JsonlSink(config.folder, 1).log(step(2, reward=0.125))
+    watcher.sees("step 2/4  reward 0.125")
+
+
+def test_a_watcher_of_a_run_that_goes_on_counts_its_time_anew(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    starts: list[int] = []
+    view_of = console.view_of
+
+    def counted(config: RunConfig, start: int, began: float | None) -> View:
+        starts.append(start)
+        return view_of(config, start, began)
+
+    monkeypatch.setattr(console, "view_of", counted)
+    first = tracking.build(config, config.folder, 0)
+    for number in (1, 2):
+        first.log(step(number))
+    watcher = Watcher(config.folder)
+    watcher.sees("step 2/4")
+    resumed = tracking.build(config, config.folder, 2)  # nothing to set aside
+    resumed.phase("train")
+    _until(lambda: 2 in starts, lambda: f"a view from step 2 on; there were {starts}")
+    resumed.phase(status.DONE)
     watcher.ends()
 
 
