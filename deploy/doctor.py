@@ -29,6 +29,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from actors.tokenizer import first_line
 from oapl import tracking
 from oapl.cli import load_config
 from oapl.config import RunConfig
@@ -241,7 +242,7 @@ def _normal(name: str) -> str:
 
 
 def accelerators() -> dict[str, list[str]]:
-    """Kind to the cards that torch sees."""
+    """Kind to the cards that torch sees; an NPU's plugin loads itself with torch."""
     try:
         import torch
     except ImportError:
@@ -478,7 +479,7 @@ def _ray_starts(area: str) -> Finding:
         return Finding(
             area=area,
             name="start",
-            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            found=f"{type(error).__name__}: {first_line(error)}",
             level="wrong",
             remedy="read the newest logs under /tmp/ray/session_latest/logs; a full disk, a small "
             "/dev/shm or a proxy are the usual causes",
@@ -498,15 +499,24 @@ def _services() -> Iterator[Finding]:
     }[mode]
     hint = "" if mode == "online" else "; `wandb login` changes that" if mode == "offline" else ""
     yield Finding(area="services", name="W&B", found=where + hint)
-    answer = subprocess.run(
-        [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S
-    )
-    level, _, text = answer.stdout.strip().partition("\n")
+    yield _sandbox()
+
+
+def _sandbox() -> Finding:
+    """In a process of its own: the probe forks, which wants a single thread."""
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S
+        )
+        level, _, text = answer.stdout.strip().partition("\n")
+        found = text.removeprefix("reward sandbox: ") or first_line(RuntimeError(answer.stderr))
+    except subprocess.TimeoutExpired:
+        level, found = "none", f"the probe did not answer within {PROBE_TIMEOUT_S:.0f} s"
     is_jailed = level not in ("", "none")
-    yield Finding(
+    return Finding(
         area="services",
         name="reward sandbox",
-        found=(text or answer.stderr.strip().splitlines()[-1]).removeprefix("reward sandbox: "),
+        found=found,
         level="ok" if is_jailed else "note",
         remedy=""
         if is_jailed
