@@ -397,7 +397,7 @@ def sparkline(values: Iterable[float], width: int) -> str:
 def _pairs(title: str, rows: Rows) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, min_width=max(len(name) for name, _ in rows))
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
     table.add_row(Text(title, style="bold cyan"), "")
     for name, value in rows:
         table.add_row(name, value)
