@@ -200,7 +200,7 @@ class View:
             stacked = Group(_pairs("learning", learning), Text(), _pairs("flow", flow))
             return stacked, len(learning) + len(flow) + 3
         is_wide = width >= THREE_COLUMNS and bool(self._evaluations)
-        each = (width - GAP * (1 + is_wide)) // (2 + is_wide)
+        each = width // (2 + is_wide) - GAP
         learning, flow = self._learning(each), self._flow(each)
         grid = Table.grid(expand=True, padding=(0, GAP, 0, 0))
         cells: list[RenderableType] = [_pairs("learning", learning), _pairs("flow", flow)]
@@ -252,7 +252,7 @@ class View:
             ("policy KL", Text(self._number("policy/policy_kl", " nats"))),
             ("length", Text(self._length())),
             ("uniform", Text(uniform if uniform == DASH else f"{uniform} of groups")),
-            ("faults", self._fault_counts()),
+            ("faults", self._fault_counts(width - len("policy KL") - 2)),
         ]
 
     def _flow(self, width: int) -> Rows:
@@ -294,11 +294,13 @@ class View:
             return DASH
         return f"{self._number('replay/lag_mean')} (largest {self._number('replay/lag_max')})"
 
-    def _fault_counts(self) -> Text:
+    def _fault_counts(self, room: int) -> Text:
         if not self._faults:
             return Text("none" if self._values else DASH)
         counts = (f"{count} {name.replace('_', ' ')}" for name, count in self._faults.most_common())
-        return Text(", ".join(counts), "yellow", overflow="ellipsis")
+        text = Text(", ".join(counts), "yellow")
+        text.truncate(room, overflow="ellipsis")  # a table's cell is cut without a sign
+        return text
 
     def _buffer(self, room: int) -> RenderableType:
         size = self._values.get("replay/size")
@@ -397,7 +399,7 @@ def sparkline(values: Iterable[float], width: int) -> str:
 def _pairs(title: str, rows: Rows) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, min_width=max(len(name) for name, _ in rows))
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True)
     table.add_row(Text(title, style="bold cyan"), "")
     for name, value in rows:
         table.add_row(name, value)

@@ -160,6 +160,8 @@ def test_faults_are_summed_over_the_run():
     for step in (3, 4):
         seen.feed(StepMetrics(step=step, values={"faults/skipped_steps": 1.0}))
     assert "2 skipped steps" in "\n".join(drawn(seen, 80, 24))
+    seen.feed(StepMetrics(step=5, values={"faults/worker_restarts": 3.0}))
+    assert "3 worker restarts, 2 sk…" in "\n".join(drawn(seen, 80, 24))
 
 
 def test_the_time_to_go_follows_the_last_steps_only():
