@@ -72,14 +72,9 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
     """
     if source.task:
         return _puzzles(source)
-    if source.path:
-        path = Path(source.path)
-        rows = _parquet(source, path) if path.suffix == ".parquet" else _json_lines(source, path)
-    else:
-        rows = _dataset(source)
     problems = [
         _problem(source, index, place, row, with_responses)
-        for index, (place, row) in enumerate(rows)
+        for index, (place, row) in enumerate(read_rows(source))
     ]
     if not problems:
         raise InputError(
@@ -87,6 +82,18 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
             "give at least one problem"
         )
     return problems
+
+
+def read_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
+    """Place and columns of every row of a file or data set, whatever its columns are called.
+
+    Raises:
+        InputError: It does not exist or is malformed.
+    """
+    if not source.path:
+        return _dataset(source)
+    path = Path(source.path)
+    return _parquet(source, path) if path.suffix == ".parquet" else _json_lines(source, path)
 
 
 def _json_lines(source: DataSource, path: Path) -> Iterator[tuple[str, Row]]:

@@ -33,6 +33,7 @@ from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
 from oapl.records import Metrics
 from oapl.replay import ReplayBuffer
+from oapl.status import DONE, STOPPED
 from oapl.waiting import within
 from reward_server import settings as rewards
 
@@ -102,10 +103,10 @@ def evaluate(config: RunConfig) -> Outcome:
 
 
 async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
-    phases = _Phases()
     resume = folders.resume_from(config)
     start = 0 if resume is None else folders.step_of(resume)
     tracker = tracking.build(config, config.folder, start)
+    phases = _Phases(tracker)
     try:
         for note in notes:
             tracker.message(note)
@@ -122,6 +123,10 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
                     await _learn(config, run, stop)
                 with phases("finish"):
                     after = await _finish(config, run, stop)
+        tracker.phase(STOPPED if stop.signal else DONE)
+    except Exception as error:
+        tracker.message(f"failed: {type(error).__name__}: {error}")
+        raise
     finally:
         tracker.close()
     return Outcome(
@@ -166,7 +171,7 @@ async def _reinforcement(
         trainers=[trainer.handle for trainer in trainers],
         replay=replay.handle,
         tracker=tracker,
-        store=tracking.RolloutStore(config, config.folder),
+        store=tracking.RolloutStore(config, config.folder, tracker.rollouts),
         engines=fleet,
         rewards=Judges((reward.handle,), tracker.message),
         evaluate=examiner,
@@ -183,7 +188,7 @@ async def _imitation(config: RunConfig, processes: Processes, tracker: tracking.
         trainers=[trainer.handle for trainer in trainers],
         replay=examples,
         tracker=tracker,
-        store=tracking.RolloutStore(config, config.folder),
+        store=tracking.RolloutStore(config, config.folder, tracker.rollouts),
     )
     return _Run(learner, examples)
 
@@ -258,7 +263,7 @@ async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
 
 async def _evaluate(config: RunConfig) -> Outcome:
     tracker = tracking.build(config, config.folder, None)
-    phases = _Phases()
+    phases = _Phases(tracker)
     try:
         async with _processes(config) as processes:
             with phases("start"):
@@ -320,14 +325,16 @@ async def _stopping_on_signals() -> AsyncIterator[_Stop]:
 
 
 class _Phases:
-    """Wall time by phase."""
+    """Wall time by phase; who watches is told of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracker: tracking.Tracker) -> None:
+        self._tracker = tracker
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         started = time.monotonic()
+        self._tracker.phase(name)
         try:
             yield
         finally:

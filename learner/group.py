@@ -102,6 +102,7 @@ class LearnerGroup:
             self.version = self.step
             return
         started = time.monotonic()
+        self._tracker.phase("publish")
         self._weights = await self._export()
         report = await self._engines.load(self._weights)
         self.version = self.step
@@ -115,11 +116,13 @@ class LearnerGroup:
         every = self._config.eval.every_syncs
         if self.step == 0 or (every and (self._num_publications - 1) % every == 0):
             await self.evaluate()
+        self._tracker.phase("train")
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
         if self._evaluate is None:
             return {}
+        self._tracker.phase("evaluate")
         metrics = await self._evaluate(f"step-{self.step}")
         self._tracker.log(StepMetrics(step=self.step, values=metrics))
         return metrics

@@ -1,4 +1,4 @@
-"""`python -m oapl train|sft|eval|show|quickstart`: words to functions, errors to exit codes.
+"""The command `oapl` (`python -m oapl COMMAND`): words to functions, errors to exit codes.
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM (with a
 checkpoint). Nothing imports this module; it is the one place of `oapl` that imports `deploy`.
@@ -83,6 +83,21 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     show.add_argument("--limit", type=int, default=5, help="rollouts of each end (default 5)")
     show.set_defaults(run=_show)
+    watch = commands.add_parser("watch", help="the live view of a run, from another terminal")
+    watch.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+    watch.set_defaults(run=_watch)
+    doctor = commands.add_parser("doctor", help="what this machine lacks for a run, with remedies")
+    doctor.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="check it too")
+    doctor.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+    doctor.add_argument("--ray", action="store_true", help="start Ray and end it again")
+    doctor.set_defaults(run=_doctor)
+    init = commands.add_parser("init", help="write a commented recipe for a model and a data file")
+    init.add_argument("--model", required=True, help="folder or hub name")
+    init.add_argument("--data", required=True, type=Path, help="JSONL or Parquet file of problems")
+    init.add_argument("--device", default="", help="cpu, cuda or npu (default: what torch sees)")
+    init.add_argument("-o", "--output", type=Path, default=Path("recipe.toml"), metavar="FILE")
+    init.add_argument("--force", action="store_true", help="replace FILE")
+    init.set_defaults(run=_init)
     quick = commands.add_parser("quickstart", help="the first look: a tiny model learns sums")
     quick.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
     quick.set_defaults(run=_quickstart)
@@ -146,6 +161,32 @@ def _show(options: argparse.Namespace) -> int:
     from oapl.tracking import show
 
     show(options.folder, options.limit)
+    return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from oapl.watch import watch
+
+    return watch(options.folder)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from deploy.doctor import doctor
+
+    return doctor(options.recipe, options.overrides, start_ray=options.ray)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from deploy.init import init
+
+    for line in init(
+        options.model,
+        options.data,
+        device=options.device,
+        output=options.output,
+        force=options.force,
+    ):
+        print(line)
     return 0
 
 

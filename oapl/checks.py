@@ -383,6 +383,11 @@ def _cluster(config: RunConfig) -> Iterator[str]:
             'sync.transport = "object_store": it is Ray\'s, but cluster.mode = "local" starts no '
             'Ray; set sync.transport = "local"'
         )
+    if mode == "local" and config.tracking.ray_metrics == "on":
+        yield (
+            'tracking.ray_metrics = "on": cluster.mode = "local" starts no Ray to show them; '
+            'leave it out, or set cluster.mode = "ray"'
+        )
     if mode == "ray" and transport == "local":
         yield (
             'sync.transport = "local": reaches engines in this process only, but '

@@ -298,6 +298,8 @@ class TrackingSection:
     """auto: online when logged in, else offline."""
     wandb_project: str = "oapl"
     """W&B project."""
+    ray_metrics: Literal["auto", "on", "off"] = "auto"
+    """Metrics as gauges on Ray's dashboard; auto: where the run joins a cluster."""
     rollout_groups_per_step: NonNegativeInt = 1
     """Groups per learner step stored with text, rewards and verdicts."""
 

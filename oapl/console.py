@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -21,31 +22,55 @@ from rich.text import Text
 from oapl import interfaces
 from oapl.config import RunConfig
 from oapl.evaluation import Comparison
+from oapl.history import Tail, feed
 from oapl.records import StepMetrics
 from oapl.view import DASH, Clock, View, figure
 
 REFRESHES_PER_S = 4
 
 
-def build(config: RunConfig, step: int, screen: Console | None = None) -> interfaces.Tracker | None:
-    """The console that `tracking.console` asks for; None when it is off."""
+def build(
+    config: RunConfig,
+    step: int,
+    written: tuple[Tail, Tail] | None = None,
+    screen: Console | None = None,
+) -> interfaces.Tracker | None:
+    """The console that `tracking.console` asks for; None when it is off.
+
+    Args:
+        config: The run.
+        step: After which learner step it begins.
+        written: Its metrics and messages of before, which the view is to show too.
+        screen: Where to draw.
+    """
     screen = screen or Console()
     mode = config.tracking.console
     if mode == "off":
         return None
-    if mode == "auto":
-        mode = "live" if screen.is_terminal and not screen.is_dumb_terminal else "plain"
-    view = View(
+    view = view_of(config, step)
+    if written is not None:
+        feed(view, *written)
+    return show(view, mode, screen, config.tracking.console_every_s)
+
+
+def view_of(config: RunConfig, step: int, began: float | None = None) -> View:
+    """An empty view of the run, which began after learner step `step`."""
+    return View(
         title=config.run.name,
         subtitle=f"{config.objective.get('name', 'oapl')} · {Path(config.model.path).name}",
         max_steps=config.run.max_steps,
         interval=config.sync.interval,
         groups_per_step=config.groups_per_step,
         start=step,
+        began=began,
     )
-    if mode == "live":
-        return LiveConsole(view, screen)
-    return PlainConsole(view, screen, config.tracking.console_every_s)
+
+
+def show(view: View, mode: str, screen: Console, every_s: float) -> LiveConsole | PlainConsole:
+    """A sink that draws the view `live` or `plain`; `auto` asks the screen."""
+    if mode == "auto":
+        mode = "live" if screen.is_terminal and not screen.is_dumb_terminal else "plain"
+    return LiveConsole(view, screen) if mode == "live" else PlainConsole(view, screen, every_s)
 
 
 class LiveConsole:
@@ -56,11 +81,21 @@ class LiveConsole:
         self._live = Live(view, console=screen, refresh_per_second=REFRESHES_PER_S)
         self._live.start()
 
-    def log(self, metrics: StepMetrics) -> None:
-        self._view.feed(metrics)
+    def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        self._view.feed(metrics, at)
 
-    def message(self, text: str) -> None:
-        self._view.say(text)
+    def message(self, text: str, at: float | None = None) -> None:
+        self._view.say(text, at)
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+    def phase(self, name: str, at: float | None = None) -> None:
+        self._view.enter(name, at)
+
+    def refresh(self) -> None:
+        """Show at once what the view holds."""
+        self._live.refresh()
 
     def close(self) -> None:
         self._live.stop()
@@ -80,29 +115,36 @@ class PlainConsole:
         self._printed_at = -math.inf
         self._printed = ""
 
-    def log(self, metrics: StepMetrics) -> None:
-        self._view.feed(metrics)
+    def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        self._view.feed(metrics, at)
         figures = {n: v for n, v in metrics.values.items() if n.startswith("eval/")}
         if figures:
             self._print(f"step {metrics.step}  " + "  ".join(_evaluated(figures)))
         elif self._clock() - self._printed_at >= self._every_s:
             self._printed_at = self._clock()
-            self._print_line()
+            self.refresh()
 
-    def message(self, text: str) -> None:
-        self._print(text)
+    def message(self, text: str, at: float | None = None) -> None:
+        self._print(text, at)
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+    def phase(self, name: str, at: float | None = None) -> None:
+        self._view.enter(name, at)
 
     def close(self) -> None:
-        self._print_line()
+        self.refresh()
 
-    def _print_line(self) -> None:
+    def refresh(self) -> None:
+        """Print the line of what the view holds, unless it is there already."""
         line = self._view.line()
         if line != self._printed:
             self._printed = line
             self._print(line)
 
-    def _print(self, text: str) -> None:
-        moment = time.strftime("%H:%M:%S")
+    def _print(self, text: str, at: float | None = None) -> None:
+        moment = time.strftime("%H:%M:%S", time.localtime(at))
         self._screen.print(f"{moment}  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -144,7 +186,7 @@ def save_svg(what: RenderableType, path: Path, width: int = 110) -> str:
     Returns:
         The same drawing as text.
     """
-    screen = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    screen = Console(record=True, width=width, height=60, file=io.StringIO(), force_terminal=True)
     screen.print(what)
     text = screen.export_text(clear=False)
     path.write_text(screen.export_svg(title="oapl"))

@@ -7,9 +7,9 @@ callee, which answers in time (`take`, `next_prompts`); nobody cancels a remote 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oapl.records import (
     Batch,
@@ -207,5 +207,11 @@ class Tracker(Protocol):
 
     def message(self, text: str) -> None:
         """One line for the person who watches."""
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows that `oapl.rollouts.RolloutStore` has just written: a sample, now and then."""
+
+    def phase(self, name: str) -> None:
+        """The run is now in one of `oapl.status.PHASES`, or has ended as one of its `ENDS`."""
 
     def close(self) -> None: ...

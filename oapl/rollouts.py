@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,21 @@ Row = dict[str, Any]
 
 
 class RolloutStore:
-    """Writes `tracking.rollout_groups_per_step` groups of each learner step."""
+    """Writes `tracking.rollout_groups_per_step` groups of each learner step.
 
-    def __init__(self, config: RunConfig, folder: Path) -> None:
+    Args:
+        config: The run.
+        folder: Its folder.
+        tell: Is given the rows of each part file, for who shows them elsewhere.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        tell: Callable[[Sequence[Row]], None] | None = None,
+    ) -> None:
+        self._tell = tell
         self._per_step = config.tracking.rollout_groups_per_step
         self._folder = folder / FOLDER
         self._rows: list[Row] = []
@@ -51,6 +63,8 @@ class RolloutStore:
             return
         first, last = self._rows[0]["step"], self._rows[-1]["step"]
         _write(self._rows, self._folder / f"step-{first:07d}-{last:07d}.parquet")
+        if self._tell is not None:
+            self._tell(self._rows)
         self._rows = []
 
     def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None:

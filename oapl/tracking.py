@@ -1,4 +1,4 @@
-"""Where a run's numbers go: a fan-out to JSONL, console and W&B. Names are in `oapl.metrics`.
+"""Where a run's numbers go: a fan-out to JSONL, console, W&B and Ray; names in `oapl.metrics`.
 
 Invariants: one writer (the learner's process); a line of metrics.jsonl is whole or absent, holds
 only what JSON knows (a number that is not finite is null), and is never written twice: on resume
@@ -21,18 +21,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from oapl import console, interfaces, rollouts
+from oapl import console, interfaces, ray_metrics, rollouts
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from oapl.history import CLOCK, MESSAGES_FILE, METRICS_FILE, STAMP, Tail
 from oapl.metrics import STEP
 from oapl.records import StepMetrics
 from oapl.rollouts import RolloutStore, show
+from oapl.status import StatusSink
 
 __all__ = ["JsonlSink", "RolloutStore", "StepMetrics", "Tracker", "WandbSink", "build", "show"]
 
-METRICS_FILE = "metrics.jsonl"
-MESSAGES_FILE = "messages.log"
-CLOCK = "time/unix_s"
+TABLE = "rollouts"
+TABLE_ROWS = 64
+TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
 WANDB_START_S = 30
 WANDB_FINISH_S = 60
 
@@ -51,6 +53,14 @@ class Tracker:
         for sink in self._sinks:
             sink.message(text)
 
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for sink in self._sinks:
+            sink.rollouts(rows)
+
+    def phase(self, name: str) -> None:
+        for sink in self._sinks:
+            sink.phase(name)
+
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()
@@ -67,13 +77,19 @@ def build(config: RunConfig, folder: Path, step: int | None) -> Tracker:
     """
     mode = wandb_mode(config.tracking.wandb)
     folder.mkdir(parents=True, exist_ok=True)
-    sinks: list[interfaces.Tracker] = [JsonlSink(folder, step)]
+    # The status first: who watches must know that another process is at work before lines move.
+    sinks: list[interfaces.Tracker] = [] if step is None else [StatusSink(folder, step)]
+    sinks.append(JsonlSink(folder, step))
     if step is not None:
         rollouts.set_aside(folder, step)
-    screen = console.build(config, step or 0)
+    written = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
+    screen = console.build(config, step or 0, written if step else None)
     if screen is not None:
         sinks.append(screen)
     tracker = Tracker(sinks)
+    if ray_metrics.is_wanted(config):
+        sinks.append(ray_metrics.RayMetricsSink(config.run.name, tracker.message))
+        tracker = Tracker(sinks)
     if mode != "off":
         sink = _start_wandb(config, folder, mode, tracker.message)
         tracker = tracker if sink is None else Tracker([*sinks, sink])
@@ -101,7 +117,13 @@ class JsonlSink:
 
     def message(self, text: str) -> None:
         with self._messages.open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            file.write(f"{time.strftime(STAMP)} {text}\n")
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass  # the store itself has written them
+
+    def phase(self, name: str) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -246,6 +268,21 @@ class WandbSink:
         self._try(lambda: self._run.log(values, step=metrics.step), "took no metrics")
 
     def message(self, text: str) -> None:
+        pass
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A table of the newest of these rows, at the step that the last of them was trained at."""
+        import wandb
+
+        newest = rows[-TABLE_ROWS:]
+        table = wandb.Table(
+            columns=list(TABLE_COLUMNS), data=[[row[c] for c in TABLE_COLUMNS] for row in newest]
+        )
+        step = newest[-1]["step"]
+        values = {STEP: step, TABLE: table}
+        self._try(lambda: self._run.log(values, step=step), "took no table of rollouts")
+
+    def phase(self, name: str) -> None:
         pass
 
     def close(self) -> None:

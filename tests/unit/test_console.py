@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from oapl import console
 from oapl.config import RunConfig
 from oapl.console import LiveConsole, PlainConsole, comparison_table, save_svg
 from oapl.evaluation import compare
+from oapl.history import Tail
 from oapl.records import StepMetrics
+from oapl.tracking import JsonlSink
 from oapl.view import View, figure, sparkline
 
 STEP = {
@@ -75,13 +78,13 @@ def test_the_live_view_shows_the_run(tmp_path: Path):
         "0:03:46 to go",  # 113 steps of 2 s
         "▁",
         "41.3 tokens, 2% cut off",
-        "version 50, next in 13 steps",
+        "version 50, next in 13",
         "36 (largest 36)",
         "44 = 5.5 steps",
         "9,841 tokens/s",
         "7%",
         "50%",
-        "sums/mean@8  0.6 ± 0.020   +0.500 since the first",
+        "sums/mean@8  0.6 ± 0.020  +0.500",
         "worker 1.0 died (killed by signal 9); restarting",
         "oapl · tiny",
     ):
@@ -103,6 +106,62 @@ def test_a_narrow_terminal_does_not_break_the_view():
     screen = Console(width=50, file=io.StringIO(), record=True)
     screen.print(run(3))
     assert all(len(line) <= 50 for line in screen.export_text().splitlines())
+
+
+def drawn(seen: View, width: int, height: int) -> list[str]:
+    screen = Console(width=width, height=height, file=io.StringIO(), force_terminal=True)
+    with screen.capture() as capture:
+        screen.print(seen)
+    return Text.from_ansi(capture.get()).plain.splitlines()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 40)], ids=str)
+def test_the_view_fits_the_terminal_and_keeps_what_matters_most(size: tuple[int, int]):
+    seen = run(87)
+    for name in ("truncated_rate", "length_mean", *(f"pass@{k}" for k in range(1, 30)), "mean@8"):
+        seen.feed(StepMetrics(step=87, values={f"eval/sums/{name}": 0.5}))
+    for index in range(30):
+        seen.say(f"message {index}")
+    lines = drawn(seen, *size)
+    assert len(lines) < size[1]
+    assert {len(line) for line in lines} == {size[0]}
+    text = "\n".join(lines)
+    for expected in ("step 87 / 200", "1  ▁", "36 (largest 36)", "sums/mean@8", "message 29"):
+        assert expected in text, expected
+    assert "…" not in text
+
+
+def test_an_old_warning_is_not_pushed_out_by_what_comes_after():
+    seen = run(3)
+    seen.say("worker 1.0 died (killed by signal 9); restarting")
+    for index in range(40):
+        seen.say(f"message {index}")
+    text = "\n".join(drawn(seen, 80, 24))
+    assert "worker 1.0 died" in text
+    assert "message 39" in text
+
+
+def test_the_phase_is_marked_and_the_clock_stops_at_the_end():
+    clock = Clock()
+    seen = view(clock)
+    seen.enter("train")
+    clock.now += 65.0
+    assert "for 0:01:05" in "\n".join(drawn(seen, 80, 24))
+    seen.enter("done")
+    clock.now += 1000.0
+    text = "\n".join(drawn(seen, 80, 24))
+    assert "done" in text
+    assert "0:01:05 in all" in text
+    assert seen.line().endswith("done")
+
+
+def test_faults_are_summed_over_the_run():
+    seen = run(2)
+    for step in (3, 4):
+        seen.feed(StepMetrics(step=step, values={"faults/skipped_steps": 1.0}))
+    assert "2 skipped steps" in "\n".join(drawn(seen, 80, 24))
+    seen.feed(StepMetrics(step=5, values={"faults/worker_restarts": 3.0}))
+    assert "3 worker restarts, 2 sk…" in "\n".join(drawn(seen, 80, 24))
 
 
 def test_the_time_to_go_follows_the_last_steps_only():
@@ -168,7 +227,7 @@ def test_the_console_follows_the_setting_and_the_terminal():
     def built(setting: str, is_terminal: bool) -> object:
         config = RunConfig(tracking={"console": setting})  # type: ignore[arg-type]
         screen = Console(file=io.StringIO(), force_terminal=is_terminal, _environ={})
-        sink = console.build(config, 0, screen)
+        sink = console.build(config, 0, screen=screen)
         if sink is not None:
             sink.close()
         return type(sink)
@@ -200,3 +259,19 @@ def test_the_table_before_and_after_shows_errors_and_change():
     text = " ".join(screen.export_text().split())
     assert "s/mean@8 0.250 ± 0.010 0.750 ± 0.020 +0.500" in text
     assert "s/greedy – 1.000 –" in text
+
+
+def test_a_resumed_run_shows_what_came_before(tmp_path: Path):
+    sink = JsonlSink(tmp_path, 0)
+    for step in (1, 2, 3):
+        sink.log(StepMetrics(step=step, values={"reward/mean": step / 4}))
+    sink.message("worker 1.0 died")
+    out = io.StringIO()
+    config = RunConfig(tracking={"console": "live"})  # type: ignore[arg-type]
+    screen = Console(file=out, force_terminal=True, width=104, height=40)
+    written = Tail(tmp_path / "metrics.jsonl"), Tail(tmp_path / "messages.log")
+    resumed = console.build(config, 2, written, screen)
+    assert resumed is not None
+    resumed.close()
+    assert "▁▅█" in out.getvalue()
+    assert "worker 1.0 died" in out.getvalue()

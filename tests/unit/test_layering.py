@@ -17,7 +17,7 @@ MAY_IMPORT = {
 }
 HEAVY = ("ray", "vllm", "deepspeed", "torch_npu", "wandb")
 ADAPTERS = {
-    "ray": {"deploy", "oapl/weights/object_store.py"},
+    "ray": {"deploy", "oapl/weights/object_store.py", "oapl/ray_metrics.py"},
     "vllm": {"actors/engines", "actors/vllm_inputs.py", "actors/vllm_weights.py"},
     "deepspeed": {"learner"},
     "wandb": {"oapl/tracking.py"},

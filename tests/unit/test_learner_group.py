@@ -78,6 +78,12 @@ class Lines:
     def message(self, text):
         pass
 
+    def rollouts(self, rows):
+        pass
+
+    def phase(self, name):
+        pass
+
 
 @pytest.fixture
 def config(tmp_path):

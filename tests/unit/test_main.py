@@ -23,6 +23,12 @@ def oapl(*words):
         (("train", RECIPE, "objective.name=sft"), 2, "oapl sft"),
         (("sft", RECIPE), 2, "oapl train"),
         (("show", "no-such-run"), 2, "holds no stored rollouts"),
+        (("watch", "no-such-run"), 2, "no-such-run does not exist"),
+        (
+            ("init", "--model", "/no", "--data", "no.jsonl", "-o", RECIPE),
+            2,
+            "replace it by --force",
+        ),
     ],
     ids=str,
 )
@@ -37,3 +43,10 @@ def test_the_help_of_a_command_lists_every_setting_with_its_sentence():
     assert answer.returncode == 0
     assert "sync.interval = 50" in answer.stdout
     assert "learner steps between two publications" in answer.stdout
+
+
+def test_doctor_ends_with_exit_code_1_when_the_recipe_cannot_run():
+    answer = oapl("doctor", "nothing.toml")
+    assert answer.returncode == 1, answer.stderr
+    assert "nothing.toml does not exist" in answer.stdout
+    assert "a run could not start: 1 wrong" in answer.stdout

@@ -368,30 +368,48 @@ def wandb_records(path: Path) -> list[Any]:
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("nobody")
-def test_wandb_offline_holds_the_metrics_and_keeps_its_id_across_a_resume(tmp_path: Path):
+def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_resume(
+    tmp_path: Path,
+):
     import wandb
 
     setup = config(tmp_path, wandb="auto")
-    ids = []
     for start in (0, 2):
         tracker = tracking.build(setup, setup.folder, start)
+        kept = RolloutStore(setup, setup.folder, tracker.rollouts)
         for step in (start + 1, start + 2):
+            kept.add([credited(f"q{step}", start)], step)
             tracker.log(line(step, loss__oapl=step / 10))
+        kept.flush()
         tracker.log(StepMetrics(step=start + 2, values={"eval/s/greedy": 1.0}))
         tracker.close()
     wandb.teardown()  # the service writes the last records only as it ends
     assert "W&B is offline" in (setup.folder / "messages.log").read_text()
-    history = []
+    ids, axes, settings, history, tables = [], [], {}, [], []
     for path in sorted((setup.folder / "wandb").glob("offline-run-*/*.wandb")):
         for record in wandb_records(path):
             if record.HasField("run"):
                 ids.append(record.run.run_id)
-            if record.HasField("history"):
-                items = record.history.item
-                history.append(
-                    {(i.key or i.nested_key[0]): json.loads(i.value_json) for i in items}
+                updates = record.run.config.update
+                settings |= {item.key: json.loads(item.value_json) for item in updates}
+            if record.HasField("metric"):
+                axes.append(
+                    (record.metric.glob_name or record.metric.name, record.metric.step_metric)
                 )
+            if record.HasField("history"):
+                row = {
+                    i.key or ".".join(i.nested_key): json.loads(i.value_json)
+                    for i in record.history.item
+                }
+                history.append(row)
+                if "rollouts.path" in row:
+                    tables.append(
+                        json.loads((path.parent / "files" / row["rollouts.path"]).read_text())
+                    )
     assert len(set(ids)) == 1
+    assert set(axes) == {("step", ""), ("*", "step")}
+    assert settings["sync"]["interval"] == setup.sync.interval
+    assert settings["tracking"]["wandb"] == "auto"
     names = ("step", "_step", "loss/oapl", "eval/s/greedy")
     assert sorted(tuple(row.get(name) for name in names) for row in history) == [
         (1, 1, 0.1, None),
@@ -399,6 +417,16 @@ def test_wandb_offline_holds_the_metrics_and_keeps_its_id_across_a_resume(tmp_pa
         (3, 3, 0.3, None),
         (4, 4, 0.4, 1.0),
     ]
+    assert [[row[0] for row in table["data"]] for table in tables] == [[1, 1, 2, 2], [3, 3, 4, 4]]
+    first = dict(zip(tables[0]["columns"], tables[0]["data"][0], strict=True))
+    assert (first["prompt"], first["response"]) == ("<user>q1?", "q1 answers 0.0")
+    assert (first["reward"], json.loads(first["verdicts"])["math"]["kind"]) == (0.0, "wrong_answer")
+
+
+def test_nothing_of_the_rollouts_is_prepared_when_nobody_shows_them(tmp_path: Path):
+    tracker = tracking.build(config(tmp_path), tmp_path, 0)
+    untouched: Any = object()
+    tracker.rollouts(untouched)
 
 
 def test_the_first_evaluation_is_found_by_a_run_that_did_not_make_it(tmp_path):

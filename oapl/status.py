@@ -1,0 +1,108 @@
+"""What a run is doing, in `status.json`: for whoever watches it from another process.
+
+Invariants: the file is whole at any time; a run that closes without having said how it ended has
+failed; one that was killed leaves its last phase and a process that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from oapl.records import StepMetrics
+
+FILE = "status.json"
+PHASES = ("start", "evaluate", "train", "publish", "finish")
+DONE, STOPPED, FAILED = ENDS = ("done", "stopped", "failed")
+"""How a run ends: by itself, asked by a signal, or by an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run at a moment.
+
+    Attributes:
+        phase: One of `PHASES` or `ENDS`.
+        since_unix_s: When the phase began.
+        began_unix_s: When the process began; a resumed run begins anew.
+        start_step: Learner step after which it began.
+        pid, host: The process that trains.
+    """
+
+    phase: str
+    since_unix_s: float
+    began_unix_s: float
+    start_step: int
+    pid: int
+    host: str
+
+    @property
+    def is_over(self) -> bool:
+        return self.phase in ENDS
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its process is gone without an end; on another host nobody can tell."""
+        if self.is_over or self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's, and alive
+            return False
+        return False
+
+
+class StatusSink:
+    """Keeps `status.json`; takes no notice of metrics and messages."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / FILE
+        now = round(time.time(), 3)
+        self._status = Status(
+            phase=PHASES[0],
+            since_unix_s=now,
+            began_unix_s=now,
+            start_step=step,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        self._write()
+
+    def log(self, metrics: StepMetrics) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        pass
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+    def phase(self, name: str) -> None:
+        if name != self._status.phase:
+            self._status = replace(self._status, phase=name, since_unix_s=round(time.time(), 3))
+            self._write()
+
+    def close(self) -> None:
+        if not self._status.is_over:
+            self.phase(FAILED)
+
+    def _write(self) -> None:
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self._status)) + "\n")
+        os.replace(part, self._path)
+
+
+def read(folder: Path) -> Status | None:
+    """The run's status; None where it has written none."""
+    try:
+        return Status(**json.loads((folder / FILE).read_text()))
+    except FileNotFoundError:
+        return None
