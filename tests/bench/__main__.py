@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tests.bench import table
 
-OF_A_MODEL = ("pipeline", "learner_step", "engine_throughput")
+OF_A_MODEL = ("pipeline", "learner_step", "publication", "engine_throughput")
 OF_ONE = ("overlap", "rewards", "logprob_memory", "replay_rate", "trl_step")
 
 

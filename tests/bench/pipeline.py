@@ -77,7 +77,7 @@ def configure(
 ) -> RunConfig:
     settings: dict[str, Any] = {
         "run": {"dir": str(folder), "name": name, "max_steps": 10**6},
-        "model": {"path": str(model), "dtype": _dtype(model)},
+        "model": {"path": str(model), "dtype": dtype_of(model)},
         "data": {"sources": [{"name": "sums", "path": str(prompts)}], "epochs": 1},
         "rollout": {
             "group_size": GROUP_SIZE,
@@ -93,7 +93,7 @@ def configure(
     return RunConfig(**settings)
 
 
-def _dtype(model: Path) -> str:
+def dtype_of(model: Path) -> str:
     """As it is stored: a real model is served in bf16."""
     found = json.loads((model / "config.json").read_text())
     return str(found.get("dtype") or found.get("torch_dtype") or "float32")
