@@ -2,6 +2,10 @@
 
 import dataclasses
 import pickle
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from oapl import plugins
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
 from oapl.records import Probe
-from oapl.weights import local, object_store
+from oapl.weights import disk, local, object_store
 from oapl.weights.base import check_specs, from_bytes, spec_of, to_bytes
 
 CONFIG = RunConfig()
@@ -36,9 +40,12 @@ def object_store_in_memory(monkeypatch):
 
 
 @pytest.fixture(params=plugins.names("oapl.weights"))
-def transport(request, object_store_in_memory):
+def transport(request, object_store_in_memory, tmp_path):
     module = plugins.load("oapl.weights", request.param)
-    return module.build_sender(CONFIG), module.build_receiver(CONFIG)
+    config = RunConfig(run={"dir": str(tmp_path)})
+    sender = module.build_sender(config)
+    yield sender, module.build_receiver(config)
+    sender.close()
 
 
 def tensors():
@@ -89,6 +96,60 @@ def test_the_previous_version_can_still_be_received(transport):
     old = sender.send(0, iter([("a", torch.zeros(2))]), PROBE)
     sender.send(1, iter([("a", torch.ones(2))]), PROBE)
     assert dict(receiver.receive(old))["a"].tolist() == [0.0, 0.0]
+
+
+def test_a_version_that_is_being_read_stays_whole_or_fails_while_newer_ones_come(transport):
+    sender, receiver = transport
+    names = ("a", "b", "c")
+    old = sender.send(1, ((name, torch.full((500,), 1.0)) for name in names), PROBE)
+    reading = receiver.receive(old)
+    arrived = [next(reading)]
+    for version in (2, 3, 4):
+        newest = sender.send(
+            version, ((name, torch.full((500,), float(version))) for name in names), PROBE
+        )
+    try:
+        arrived += list(reading)
+    except WeightsError:
+        pass
+    else:
+        assert len(arrived) == len(names)
+    assert all((tensor == 1.0).all() for _, tensor in arrived)
+    assert all((tensor == 4.0).all() for _, tensor in receiver.receive(newest))
+
+
+def test_a_late_joiner_and_two_receivers_at_once_get_the_current_version(transport):
+    sender, receiver = transport
+    sent = tensors()
+    weights = sender.send(2, iter(sent.items()), PROBE)
+    assert len(dict(receiver.receive(weights))) == len(sent)
+    with ThreadPoolExecutor(2) as pool:
+        late = list(pool.map(lambda _: dict(receiver.receive(weights)), range(2)))
+    assert all(torch.equal(got[name], sent[name]) for got in late for name in sent)
+
+
+def test_a_publication_cut_by_an_error_leaves_the_previous_and_the_next_works(transport):
+    sender, receiver = transport
+
+    def broken():
+        yield "a", torch.ones(500)
+        raise RuntimeError("the learner failed here")
+
+    before = sender.send(0, iter([("a", torch.zeros(2))]), PROBE)
+    with pytest.raises(RuntimeError, match="failed here"):
+        sender.send(1, broken(), PROBE)
+    assert dict(receiver.receive(before))["a"].tolist() == [0.0, 0.0]
+    after = sender.send(2, iter([("a", torch.ones(2))]), PROBE)
+    assert dict(receiver.receive(after))["a"].tolist() == [1.0, 1.0]
+
+
+def test_a_receiver_that_stops_halfway_does_not_disturb_the_next_publication(transport):
+    sender, receiver = transport
+    reading = receiver.receive(sender.send(0, iter(tensors().items()), PROBE))
+    next(reading)
+    reading.close()
+    after = sender.send(1, iter([("a", torch.ones(2))]), PROBE)
+    assert dict(receiver.receive(after))["a"].tolist() == [1.0, 1.0]
 
 
 def test_contents_that_changed_on_the_way_are_refused(transport):
@@ -151,6 +212,62 @@ def test_the_object_store_lets_go_of_old_references(object_store_in_memory):
     for version in range(4):
         sender.send(version, iter([("a", torch.ones(1))]), PROBE)
     assert [location.chunks for location in sender._kept] == [(2,), (3,)]
+
+
+def test_disk_keeps_two_versions_whoever_sent_them(tmp_path):
+    first = disk.Sender(tmp_path / "weights")
+    sent = [first.send(v, iter([("a", torch.zeros(2))]), PROBE) for v in (7, 8)]
+    second = disk.Sender(tmp_path / "weights")
+    again = second.send(8, iter([("a", torch.ones(2))]), PROBE)
+    assert len(list((tmp_path / "weights").iterdir())) == 2
+    with pytest.raises(WeightsError, match=r"version 7 is not at .*older than the 2 versions kept"):
+        dict(disk.Receiver().receive(sent[0]))
+    assert dict(disk.Receiver().receive(sent[1]))["a"].tolist() == [0.0, 0.0]
+    assert dict(disk.Receiver().receive(again))["a"].tolist() == [1.0, 1.0]
+    first.close()
+    second.close()
+    assert not (tmp_path / "weights").exists()
+
+
+KILLED_SENDER = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from oapl.weights import disk
+
+def tensors():
+    yield "a", torch.ones(100_000)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+disk.Sender(Path(sys.argv[1])).send(1, tensors(), None)
+"""
+
+
+def test_disk_never_shows_what_a_killed_sender_left(tmp_path):
+    before = disk.Sender(tmp_path).send(0, iter([("a", torch.zeros(2))]), PROBE)
+    command = [sys.executable, "-c", KILLED_SENDER, str(tmp_path)]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bin", ".part"]
+    assert dict(disk.Receiver().receive(before))["a"].tolist() == [0.0, 0.0]
+    after = disk.Sender(tmp_path).send(2, iter([("a", torch.ones(2))]), PROBE)
+    assert dict(disk.Receiver().receive(after))["a"].tolist() == [1.0, 1.0]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".bin", ".bin"]
+
+
+@pytest.mark.parametrize(("size", "message"), [(6, "ends within b"), (20, "more than")])
+def test_disk_refuses_a_file_of_another_length(tmp_path, size, message):
+    sent = {"a": torch.ones(1), "b": torch.ones(2)}
+    weights = disk.Sender(tmp_path).send(0, iter(sent.items()), PROBE)
+    with open(weights.location, "r+b") as file:
+        file.truncate(size)
+    with pytest.raises(WeightsError, match=message):
+        dict(disk.Receiver().receive(weights))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "weights").write_text("a file in the way")
+    with pytest.raises(WeightsError, match=r"version 0 could not be written to .*weights"):
+        disk.Sender(tmp_path / "weights").send(0, iter([("a", torch.ones(1))]), PROBE)
 
 
 def test_receivers_can_be_sent_to_an_engines_process():
