@@ -111,6 +111,10 @@ class ExampleQueue:
 
     async def advance(self, step: int) -> None: ...
 
+    async def lead(self, step: int, begin: int) -> bool:
+        """Nobody generates, so there is nothing to lead with."""
+        return False
+
     async def snapshot(self) -> State:
         return self._deck.state()
 

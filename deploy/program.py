@@ -232,6 +232,7 @@ async def _learn(config: RunConfig, run: _Run, stop: _Stop) -> None:
             max_steps=config.run.max_steps,
             timeout_s=config.sync.timeout_s,
             stop=stop.event,
+            max_lead=config.sync.max_lead,
         )
     )
     if config.run.max_hours:

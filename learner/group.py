@@ -2,7 +2,8 @@
 
 Invariants: it owns the learner step and the version that engines are to hold, and is the only
 writer of metrics; all ranks are called together; a checkpoint holds the weights that engines serve
-whenever they are not the learner's own.
+whenever they are not the learner's own; a publication ahead of its period keeps the learner from
+its next step only while the weights are exported.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class LearnerGroup:
     Attributes:
         step: Learner steps made, skipped ones included.
         version: What engines were last given; -1 before the first publication.
+        begin: Step at which the period that `version` feeds begins; later than `version` when that
+            was published ahead.
     """
 
     def __init__(
@@ -85,46 +88,71 @@ class LearnerGroup:
         self._last_save = time.monotonic()
         self._last_saved_step = -1
         self._num_publications = 0
+        self._loading: asyncio.Task[None] | None = None
         self.step = 0
         self.version = -1
+        self.begin = -1
 
     async def checkpoint_if_due(self) -> None:
-        """At a synchronisation: replay holds nothing, and the learner's weights are served next."""
+        """At the end of a period.
+
+        Without a lead replay holds nothing now and the learner's weights are served next.
+        """
         every = self._config.checkpoint.every_syncs
-        due = every and self._num_publications % every == 0
+        came_ahead = self.begin == self.step
+        due = every and (self._num_publications - came_ahead) % every == 0
         if due and self.step > 0 and self.step != self._last_saved_step:
             await self.checkpoint()
 
-    async def publish(self) -> None:
-        """Export the learner's weights as version `step` and give them to the engines."""
+    async def publish(self, begin: int) -> None:
+        """Export the learner's weights as version `step`, for the period that begins at `begin`.
+
+        Engines load them before this returns, or, ahead of the period, while training goes on.
+        """
+        await self._settle()
         self._num_publications += 1
-        if self._engines is None:
-            self.version = self.step
-            return
         started = time.monotonic()
-        self._tracker.phase("publish")
-        self._weights = await self._export()
-        report = await self._engines.load(self._weights)
-        self.version = self.step
+        if self._engines is not None:
+            self._tracker.phase("publish")
+            self._weights = await self._export()
+            self._loading = asyncio.create_task(self._give(self._engines, self._weights, started))
+        self.version, self.begin = self.step, begin
+        if begin <= self.step:
+            await self._settle()
+        self._tracker.phase("train")
+
+    async def _give(self, engines: Engines, weights: WeightsVersion, started: float) -> None:
+        """Wait until an engine holds `weights`; evaluate them when due."""
+        every = self._config.eval.every_syncs
+        is_due = weights.version == 0 or (every and (self._num_publications - 1) % every == 0)
+        report = await engines.load(weights)
         self._values |= {
-            "weights/version": self.version,
-            "weights/bytes": self._weights.num_bytes,
+            "weights/version": weights.version,
+            "weights/bytes": weights.num_bytes,
             "weights/probe": report.ratio,
             "weights/load_s": report.load_s,
             "time/publish_s": time.monotonic() - started,
         }
-        every = self._config.eval.every_syncs
-        if self.step == 0 or (every and (self._num_publications - 1) % every == 0):
-            await self.evaluate()
-        self._tracker.phase("train")
+        if is_due:
+            await self._evaluate_at(weights.version)
+
+    async def _settle(self) -> None:
+        """Wait for the last publication, and raise what went wrong with it."""
+        if self._loading is not None:
+            await self._loading
+            self._loading = None
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
+        return await self._evaluate_at(self.step)
+
+    async def _evaluate_at(self, step: int) -> Metrics:
         if self._evaluate is None:
             return {}
-        self._tracker.phase("evaluate")
-        metrics = await self._evaluate(f"step-{self.step}")
-        self._tracker.log(StepMetrics(step=self.step, values=metrics))
+        if self.begin <= self.step:  # else it goes on beside training
+            self._tracker.phase("evaluate")
+        metrics = await self._evaluate(f"step-{step}")
+        self._tracker.log(StepMetrics(step=step, values=metrics))
         return metrics
 
     async def publish_last(self) -> None:
@@ -133,6 +161,7 @@ class LearnerGroup:
         Neither version nor phase changes, so that a run resumed with a larger `run.max_steps` goes
         on as if it had never stopped.
         """
+        await self._settle()
         if self._engines is not None and self.version != self.step:
             await self._engines.load(await self._export())
 
@@ -145,6 +174,8 @@ class LearnerGroup:
         Raises:
             DivergedError: Too many were skipped in a row; the groups have been saved.
         """
+        if self._loading is not None and self._loading.done():
+            await self._settle()
         now = time.monotonic()
         self._values["time/wait_for_batch_s"] = now - self._since
         batches = batching.shard(
@@ -188,15 +219,22 @@ class LearnerGroup:
     async def checkpoint(self) -> Path:
         """Save everything that affects the next step; see `snapshots` for what a killed save does.
 
-        Called between two steps: no group is leased.
+        Called between two steps: no group is leased. A publication under way is awaited first, so
+        that its evaluation is not lost.
         """
+        await self._settle()
         started = time.monotonic()
         part = snapshots.begin(self._folder, self.step)
         await self._all([t.save(part / "trainer") for t in self._trainers], "a checkpoint")
         (part / "replay.pkl").write_bytes(pickle.dumps(await self._replay.snapshot()))
-        if self._weights is not None and not self._is_at_synchronisation():
+        if self._weights is not None and not self._serves_its_own():
             await asyncio.to_thread(published.save, part, self._weights, self._config)
-        state = {"step": self.step, "version": self.version, "publications": self._num_publications}
+        state = {
+            "step": self.step,
+            "version": self.version,
+            "begin": self.begin,
+            "publications": self._num_publications,
+        }
         (part / "state.json").write_text(json.dumps(state))
         self._store.flush()
         path = await asyncio.to_thread(snapshots.commit, part, self.step)
@@ -217,17 +255,22 @@ class LearnerGroup:
         await self._replay.restore(pickle.loads((path / "replay.pkl").read_bytes()))
         self.step = self._last_saved_step = state["step"]
         self._num_publications = state["publications"]
-        if self._engines is None or self._is_at_synchronisation():
-            return  # `learn` publishes the learner's own weights
-        if not published.exists(path):
-            raise CheckpointError(f"checkpoint {path} lacks the weights that engines served")
-        self._weights = await asyncio.to_thread(published.load, path, self._config)
-        await self._engines.load(self._weights)
-        self.version = state["version"]
+        self.version, self.begin = state["version"], state["begin"]
+        if self._serves_its_own():
+            self.version = self.begin = -1  # `learn` publishes the learner's own weights
+        elif self._engines is not None:
+            if not published.exists(path):
+                raise CheckpointError(f"checkpoint {path} lacks the weights that engines served")
+            self._weights = await asyncio.to_thread(published.load, path, self._config)
+            await self._engines.load(self._weights)
 
-    def _is_at_synchronisation(self) -> bool:
-        """Whether `learn` publishes the learner's own weights before anything else."""
-        return self.step % self._config.sync.interval == 0
+    def _serves_its_own(self) -> bool:
+        """Whether engines hold the learner's own weights, or are given them before anything else.
+
+        Not at the end of a period whose successor was served ahead.
+        """
+        is_boundary = self.step % self._config.sync.interval == 0
+        return is_boundary and (self.begin < self.step or self.version == self.step)
 
     async def save_model(self, path: Path) -> None:
         """The present policy as Hugging Face safetensors."""

@@ -22,6 +22,7 @@ from oapl.config import (
     RewardSection,
     RolloutSection,
     RunConfig,
+    SyncSection,
 )
 from oapl.devices.base import engine_name
 from oapl.errors import InputError
@@ -56,7 +57,7 @@ def check(config: RunConfig) -> None:
         objective = _plugin("oapl.objectives", config.objective["name"], "objective.name")
     except InputError as error:
         problems.append(str(error))
-    for rule in (_names, _sources, _batch, _lengths, _optimizer, _evaluation, _cluster):
+    for rule in (_names, _sources, _batch, _lengths, _optimizer, _lead, _evaluation, _cluster):
         problems.extend(rule(config))
     problems.extend(_plugins(config))
     if objective is not None:
@@ -214,6 +215,7 @@ def _ignored_by_imitation(config: RunConfig) -> Iterator[str]:
             "prompt; set rollout.group_size = 1"
         )
     yield from _differs(config.rollout, RolloutSection(), OF_SAMPLING, "rollout", name)
+    yield from _differs(config.sync, SyncSection(), ("max_lead",), "sync", name)
     for key, value, default in (
         ("reward", config.reward, RewardSection()),
         ("replay", config.replay, ReplaySection()),
@@ -347,6 +349,16 @@ def _optimizer(config: RunConfig) -> Iterator[str]:
         yield (
             f"optimizer.min_lr = {optimizer.min_lr}: the constant schedule has no floor; set "
             'optimizer.schedule = "cosine" or leave it out'
+        )
+
+
+def _lead(config: RunConfig) -> Iterator[str]:
+    """A lead beyond the interval is cut to it in silence: it asks for "as early as may be"."""
+    if config.sync.max_lead and config.sync.interval == 1:
+        yield (
+            f"sync.max_lead = {config.sync.max_lead}: with sync.interval = 1 no step lies between "
+            "two publications, so none can come ahead; set sync.interval to 2 or more, or leave "
+            "sync.max_lead out"
         )
 
 

@@ -85,9 +85,8 @@ ABSENT = {
     "gae": "there is no critic, so no GAE: V* is estimated from the group",
     "reward_model": "there is no reward model; verifiers judge (reward.verifiers), your own "
     "function among them",
-    "max_lead": "publications come at the end of each period (sync.interval), never ahead of it",
     "max_uses": "each group is trained on once",
-    "max_versions": "the buffer holds one version: sync.interval is the largest lag",
+    "max_versions": "a buffer holds one version: sync.interval and sync.max_lead bound the lag",
 }
 """By the beginning of the name of a setting, or of the section it would be in."""
 

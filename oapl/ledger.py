@@ -3,11 +3,14 @@
 Invariants:
 - A draw is in exactly one place: queued, in flight, buffered or leased; it leaves by exactly one
   fate: trained, dropped, failed, unfinished. So drawn = sum of places + sum of fates, always.
-- The buffer holds groups of the served version only; `advance` clears it.
+- A buffer holds groups of one version. There are two: the learner takes from one, and once the next
+  version is served ahead of its period (`lead`), new groups go into the other, which takes the
+  first one's place at the period's end. Without a lead only one is in use; `advance` clears it.
 - A group is accepted once per in-flight (id, attempt) of the worker that holds the draw. Whatever
   ends a draw without a group sends it to the front of the queue with attempt + 1.
 - Draws are handed out only while the period needs groups: nothing is generated for the bin unless
-  `surplus` asks for it.
+  `surplus` asks for it. A draw that comes back goes first, so one that is slow has a whole period to
+  end in; there is no limit of attempts but that of deaths.
 
 Synchronous and free of time, threads and asyncio; `oapl.replay` adds the waiting.
 """
@@ -59,7 +62,8 @@ class Ledger:
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
         self.plan = plan
-        self.version = 0
+        self.version = 0  # served: handed out and accepted
+        self.begin = 0  # learner step at which the period that `version` feeds begins
         self.step = 0
         self.exhausted = False
         self.finished = False
@@ -68,7 +72,8 @@ class Ledger:
         self._on_fate = on_fate
         self._queue: deque[Prompt] = deque()
         self._in_flight: dict[str, _Flight] = {}
-        self._buffer: dict[str, CreditedGroup] = {}
+        self._buffer: dict[str, CreditedGroup] = {}  # of the period in training
+        self._ahead: dict[str, CreditedGroup] = {}  # of the period that will follow
         self._leased: dict[str, CreditedGroup] = {}
         self._settled: dict[str, int] = {}  # id -> attempt accepted in this period
         self._deaths: dict[str, int] = {}
@@ -79,13 +84,20 @@ class Ledger:
 
     # Handing out
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the served version feeds a period that has not begun."""
+        return self.begin > self.step
+
     def need(self) -> int:
         """How many more draws may be handed out now."""
         if self.finished:
             return 0
-        held = len(self._buffer) + len(self._leased) + len(self._in_flight)
-        wanted = self.plan.wanted(self.version, self.step)
-        return max(0, min(wanted, self.plan.capacity) - held)
+        trained_from = len(self._buffer) + len(self._leased)
+        coming = len(self._ahead) + len(self._in_flight)
+        held = coming if self.is_ahead else trained_from + coming
+        wanted = self.plan.wanted(self.begin, self.step) - held
+        return max(0, min(wanted, self.plan.capacity - trained_from - coming))
 
     def serves(self, version: int) -> bool:
         """Whether a worker that holds `version` can get draws at all."""
@@ -94,8 +106,9 @@ class Ledger:
     def draw(self, worker: WorkerId, version: int, limit: int) -> list[Prompt]:
         """Up to `limit` draws for a worker that holds the served version, else none.
 
-        Returned draws go first. One that must run alone goes to a worker with nothing in flight,
-        before any other, so that it cannot starve; that worker gets nothing beside it.
+        Returned draws go first. Suspects, retried after a death, share an engine with suspects
+        only, and at most as many as each one's `company` allows. A worker with nothing in flight
+        gets them before any other draw, so that they cannot starve.
 
         Raises:
             StaleError: The worker was released.
@@ -105,26 +118,32 @@ class Ledger:
         if not self.serves(version) or room <= 0:
             return []
         held = [f.prompt for f in self._in_flight.values() if f.worker == worker]
-        if any(prompt.alone for prompt in held):
-            return []
-        if not held and (lonely := self._pop_alone()) is not None:
-            return self._hand_out(worker, [lonely])
+        has_suspects = any(prompt.company for prompt in held)
+        if has_suspects or not held:
+            suspects = self._pop_suspects(room, held)
+            if suspects or has_suspects:
+                return self._hand_out(worker, suspects)
         return self._hand_out(worker, self._pop_shared(room))
 
-    def _pop_alone(self) -> Prompt | None:
-        for index, prompt in enumerate(self._queue):
-            if prompt.alone:
-                del self._queue[index]
-                return prompt
-        return None
+    def _pop_suspects(self, room: int, held: Sequence[Prompt]) -> list[Prompt]:
+        company = list(held)
+        for prompt in self._queue:
+            smallest = min((p.company for p in (*company, prompt) if p.company), default=0)
+            if prompt.company and len(company) < smallest and len(company) < len(held) + room:
+                company.append(prompt)
+        return self._pop(company[len(held) :])
 
     def _pop_shared(self, room: int) -> list[Prompt]:
-        shared = [prompt for prompt in self._queue if not prompt.alone][:room]
-        taken = {prompt.id for prompt in shared}
-        self._queue = deque(prompt for prompt in self._queue if prompt.id not in taken)
+        shared = self._pop([prompt for prompt in self._queue if not prompt.company][:room])
         while len(shared) < room and (prompt := self._next_new()) is not None:
             shared.append(prompt)
         return shared
+
+    def _pop(self, prompts: list[Prompt]) -> list[Prompt]:
+        taken = {prompt.id for prompt in prompts}
+        if taken:
+            self._queue = deque(prompt for prompt in self._queue if prompt.id not in taken)
+        return prompts
 
     def _next_new(self) -> Prompt | None:
         prompt = self._source.next()
@@ -165,7 +184,8 @@ class Ledger:
         if credit.dropped is not None:
             self._close(group.prompt, "dropped", credit.dropped)
             return f"dropped:{credit.dropped}"
-        self._buffer[group.prompt.id] = CreditedGroup(scored=scored, credit=credit)
+        buffer = self._ahead if self.is_ahead else self._buffer
+        buffer[group.prompt.id] = CreditedGroup(scored=scored, credit=credit)
         return "kept"
 
     def _why_refused(self, worker: WorkerId, scored: ScoredGroup) -> str:
@@ -224,7 +244,7 @@ class Ledger:
         self._requeue([self._in_flight.pop(prompt.id).prompt])
 
     def release(self, worker: WorkerId) -> None:
-        """Take a dead worker's draws back: each counts a death and is retried alone, or fails."""
+        """Take a dead worker's draws back: each counts a death and is a suspect now, or fails."""
         last = self._released.get(worker.index, -1)
         self._released[worker.index] = max(worker.incarnation, last)
         lost = [f.prompt for f in self._in_flight.values() if f.worker == worker]
@@ -236,7 +256,8 @@ class Ledger:
             if deaths >= self.plan.max_deaths:
                 self._close(prompt, "failed", f"{deaths} engines died under it")
             else:
-                retried.append(replace(prompt, alone=True))
+                company = self.plan.company(deaths, len(lost))
+                retried.append(replace(prompt, company=company))
         self._requeue(retried)
 
     def _refuse_released(self, worker: WorkerId, what: str, tokens: int | None = None) -> None:
@@ -280,41 +301,72 @@ class Ledger:
         missing = [id for id in ids if id not in self._leased]
         assert not missing, f"step {step} closes groups that are not leased: {missing}"
         assert step >= self.step, f"learner step went back from {self.step} to {step}"
-        self.step = step
+        was_ahead, self.step = self.is_ahead, step
         for id in ids:
             self._close(self._leased.pop(id).scored.group.prompt, kind, detail)
+        if was_ahead and not self.is_ahead:
+            assert not self._buffer, f"{len(self._buffer)} groups outlived their period"
+            self._buffer, self._ahead = self._ahead, {}
 
     def advance(self, step: int) -> None:
-        """Serve version `step`: clear the buffer and take back every draw in flight.
+        """Serve version `step`, whose period begins now: clear the buffer and take back all draws.
 
-        The slowest draws (still in flight) come first in the new period, then the cleared ones.
         Serving the same version again changes nothing.
         """
         assert step >= self.version, f"version went back from {self.version} to {step}"
         assert step >= self.step, f"version {step} is older than learner step {self.step}"
         assert not self._leased, f"version moved to {step} with {len(self._leased)} groups leased"
+        assert not self.is_ahead, f"version {self.version} already feeds the period of {self.begin}"
         if step == self.version:
             return
-        cleared = [group.scored.group for group in self._buffer.values()]
+        self._serve(step, begin=step, keep=0)
+        self.step = step
+
+    def lead(self, step: int, begin: int) -> bool:
+        """Serve version `step` for the period that begins at `begin`, if this one has its groups.
+
+        The groups that the present period needs stay for the learner.
+
+        Returns:
+            False when it lacks groups, or no step was made since the last publication.
+        """
+        assert step == self.step, f"version {step} would lead, but learner step is {self.step}"
+        assert not self.is_ahead, f"version {self.version} already feeds the period of {self.begin}"
+        end = self.plan.period_end(self.begin, self.step)
+        assert begin == end < self.plan.max_steps, f"no period begins at {begin}"
+        keep = self.plan.groups_per_step * (end - step) - len(self._leased)
+        if step == self.version or len(self._buffer) < keep:
+            return False
+        self._serve(step, begin, keep)
+        return True
+
+    def _serve(self, version: int, begin: int, keep: int) -> None:
+        """Clear the buffer but for its `keep` oldest groups, and take back what is in flight.
+
+        The slowest draws (still in flight) come first from now on, then the cleared ones.
+        """
+        cleared = [group.scored.group for group in list(self._buffer.values())[keep:]]
         lengths = [len(rollout.token_ids) for group in cleared for rollout in group.rollouts]
         self._tally.clear(len(cleared), lengths, len(self._in_flight))
-        # A group that was finished alone has shown that its prompt kills no engine.
-        innocent = [replace(group.prompt, alone=False) for group in cleared]
+        # A group that was finished has shown that its prompt kills no engine.
+        innocent = [replace(group.prompt, company=0) for group in cleared]
+        for prompt in innocent:
+            del self._buffer[prompt.id]
         self._requeue([f.prompt for f in self._in_flight.values()] + innocent)
         self._in_flight.clear()
-        self._buffer.clear()
         self._settled.clear()
-        self.version = self.step = step
+        self.version, self.begin = version, begin
 
     def finish(self) -> None:
         """The run ends: every draw without a fate is `unfinished`. Take the snapshot before."""
         open_prompts = [
             *(group.scored.group.prompt for group in self._leased.values()),
             *(group.scored.group.prompt for group in self._buffer.values()),
+            *(group.scored.group.prompt for group in self._ahead.values()),
             *(flight.prompt for flight in self._in_flight.values()),
             *self._queue,
         ]
-        for place in (self._leased, self._buffer, self._in_flight, self._queue):
+        for place in (self._leased, self._buffer, self._ahead, self._in_flight, self._queue):
             place.clear()
         for prompt in open_prompts:
             self._close(prompt, "unfinished", "")
@@ -339,7 +391,7 @@ class Ledger:
         places = {
             "queued": len(self._queue),
             "in_flight": len(self._in_flight),
-            "buffered": len(self._buffer),
+            "buffered": len(self._buffer) + len(self._ahead),
             "leased": len(self._leased),
         }
         counts = {"drawn": self._drawn, **fates, **places}
@@ -360,6 +412,7 @@ class Ledger:
         """What happened since the last call, and how full the places are now."""
         gauges = {
             "replay/size": float(len(self._buffer)),
+            "replay/ahead": float(len(self._ahead)),
             "replay/in_flight": float(len(self._in_flight)),
             "replay/queued": float(len(self._queue)),
             "replay/need": float(self.need()),
@@ -370,11 +423,13 @@ class Ledger:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
         return {
             "version": self.version,
+            "begin": self.begin,
             "step": self.step,
             "source": self._source.state(),
             "queue": list(self._queue),
             "in_flight": [flight.prompt for flight in self._in_flight.values()],
             "buffer": [*self._leased.values(), *self._buffer.values()],
+            "ahead": list(self._ahead.values()),
             "deaths": dict(self._deaths),
             "drawn": self._drawn,
             "fates": dict(self._fates),
@@ -385,12 +440,14 @@ class Ledger:
         """Go on from a snapshot with new workers: what was in flight is drawn again first."""
         assert self._drawn == 0, "restore into a ledger that was already used"
         self._source.restore(state["source"])
-        self.version, self.step = state["version"], state["step"]
+        self.version, self.begin, self.step = state["version"], state["begin"], state["step"]
         self._queue = deque(state["queue"])
         self._requeue(state["in_flight"])
         self._buffer = {group.id: group for group in state["buffer"]}
+        self._ahead = {group.id: group for group in state["ahead"]}
+        served = self._ahead if self.is_ahead else self._buffer
         self._settled = {
-            group.id: group.scored.group.prompt.attempt for group in self._buffer.values()
+            group.id: group.scored.group.prompt.attempt for group in served.values()
         }
         self._deaths = dict(state["deaths"])
         self._drawn = state["drawn"]

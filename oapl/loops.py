@@ -5,7 +5,8 @@
     every step:     take a batch, minimise (beta2 ln(pi/pi_vllm) - (r - V*))^2  (learn)
 
 Between two publications neither waits for the other, but for a period's first batch and its last
-groups. Invariants: every prompt that `collect` is handed goes back to replay exactly once, as
+groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end.
+Invariants: every prompt that `collect` is handed goes back to replay exactly once, as
 `put`, `give_back` or `fail`; a group is of one version or it is not put.
 """
 
@@ -38,14 +39,24 @@ POLL_S = 1.0
 
 
 class Learner(Protocol):
-    """The acts of the learner's half; `learner.group.LearnerGroup` is the real one."""
+    """The acts of the learner's half; `learner.group.LearnerGroup` is the real one.
+
+    Attributes:
+        step: Learner steps made.
+        begin: Step at which the period that the published version feeds begins; -1 before the first
+            publication, above `step` after one that came ahead of its period.
+    """
 
     step: int
-    version: int
+    begin: int
 
     async def checkpoint_if_due(self) -> None: ...
 
-    async def publish(self) -> None: ...
+    async def publish(self, begin: int) -> None:
+        """Give the weights of `step` to the engines, for the period that begins at `begin`.
+
+        Returns once an engine holds them, or, ahead of the period, once they have left the learner.
+        """
 
     async def update(self, groups: Sequence[CreditedGroup]) -> bool:
         """One learner step; False when it was skipped for a non-finite loss or gradient."""
@@ -62,20 +73,33 @@ async def learn(
     max_steps: int,
     timeout_s: float,
     stop: asyncio.Event,
+    max_lead: int = 0,
 ) -> None:
     """The learner's half: until `max_steps`, the end of the data, or a request to stop.
+
+    With `max_lead` 0 this is Algorithm 1, step for step. Else the next version is published, and its
+    own buffer begins to fill, when the present period has all its groups and at most so many of its
+    steps are untrained.
 
     Raises:
         DeadlineError: No batch came within `timeout_s`.
     """
     while learner.step < max_steps and not stop.is_set():
-        if learner.step % interval == 0 and learner.version != learner.step:
+        is_boundary = learner.step % interval == 0
+        if is_boundary and learner.begin < learner.step:
             await replay.advance(learner.step)  # clears; hands out nothing until an engine has it
             await learner.checkpoint_if_due()
-            await learner.publish()
+            await learner.publish(learner.step)
+        elif is_boundary:  # this period's version was published ahead
+            await learner.checkpoint_if_due()
         groups = await _unless(stop, replay.take(groups_per_step, timeout_s))
         if groups is None:
             return
+        following = (learner.step // interval + 1) * interval
+        may_lead = following - learner.step <= max_lead and following < max_steps
+        if may_lead and learner.begin <= learner.step:
+            if await replay.lead(learner.step, following):
+                await learner.publish(following)
         ids = [group.id for group in groups]
         if await learner.update(groups):
             await replay.trained(ids, learner.step)

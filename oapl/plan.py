@@ -1,7 +1,9 @@
 """How many groups a period wants, and the names of the ways in which a draw ends.
 
-Invariant: what is wanted depends on the served version and the learner step alone, so that a
-resumed run, or one that was given more steps, wants what it would have wanted had it never stopped.
+Invariants: periods end at multiples of L, whenever the version that feeds them was published; what
+is wanted depends on where the served version's period begins and on the learner step alone, so that
+a resumed run, or one that was given more steps, wants what it would have wanted had it never
+stopped.
 """
 
 from __future__ import annotations
@@ -60,20 +62,37 @@ class Plan:
                 f"learner.batch_size"
             )
 
-    def period_end(self, version: int, step: int) -> int:
-        """Learner step at which the period of `version` ends.
+    def period_end(self, begin: int, step: int) -> int:
+        """Learner step at which the period that began (or will begin) at `begin` ends.
 
         The second term matters only when a resumed run has a shorter interval: the period then
         ends at the first multiple that is still ahead.
         """
-        end = max(version // self.interval + 1, math.ceil(step / self.interval)) * self.interval
+        end = max(begin // self.interval + 1, math.ceil(step / self.interval)) * self.interval
         return min(end, self.max_steps)
 
-    def wanted(self, version: int, step: int) -> int:
-        """Groups that the period of `version` can still use after `step` learner steps."""
-        end = self.period_end(version, step)
+    def wanted(self, begin: int, step: int) -> int:
+        """Groups that the period of `begin` can still use after `step` learner steps.
+
+        All of them, when it has yet to begin.
+        """
+        end = self.period_end(begin, step)
         if step >= end:
             return 0
         # Not the plain ceiling: 0.1 * 30 is 3.0000000000000004.
-        surplus = math.ceil(self.surplus * self.groups_per_step * (end - version) - 1e-9)
-        return self.groups_per_step * (end - step) + surplus
+        surplus = math.ceil(self.surplus * self.groups_per_step * (end - begin) - 1e-9)
+        return self.groups_per_step * (end - max(step, begin)) + surplus
+
+    def company(self, deaths: int, lost: int) -> int:
+        """How many draws may share an engine when one is retried that was `lost` with others.
+
+        One of them may have killed the engine. Ever smaller companies find it: sizes shrink by
+        equal ratios, so that the try before a draw would fail is made alone, and no draw fails for
+        its neighbour's fault.
+
+        Args:
+            deaths: Engines that died under the draw, at least 1 and below `max_deaths`.
+            lost: Draws that the dead worker held, this one included.
+        """
+        tries = self.max_deaths - deaths
+        return max(1, math.floor(lost ** ((tries - 1) / tries) + 1e-9))

@@ -33,7 +33,7 @@ class Prompt:
         reference: Whatever the verifiers need: answer, puzzle entry, other columns.
         source: Name of the data source.
         question: The user's own words, before the template.
-        alone: A retry after a death runs with no other group on its engine.
+        company: After a death, groups that may share its engine, this one included; 0: any number.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Prompt:
     source: str
     question: str = ""
     attempt: int = 0
-    alone: bool = False
+    company: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,6 +134,17 @@ class ReplayBuffer:
         """Serve version `step`: clear the buffer, take back what is in flight."""
         await self._change(self._ledger.advance, step)
 
+    async def lead(self, step: int, begin: int) -> bool:
+        """Serve version `step` for the period that will begin at `begin`, beside the present one.
+
+        Returns:
+            False when the present period still lacks groups; nothing has changed then.
+        """
+        async with self._changed:
+            leads = self._ledger.lead(step, begin)
+            self._changed.notify_all()
+            return leads
+
     async def finish(self) -> None:
         """The run ends: what has no fate is `unfinished`. A snapshot is taken before, not after."""
         await self._change(self._ledger.finish)

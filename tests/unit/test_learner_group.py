@@ -115,7 +115,7 @@ def groups():
 async def test_a_line_of_metrics_holds_every_owners_counters(config):
     lines = Lines()
     learner = make(config, tracker=lines)
-    await learner.publish()
+    await learner.publish(0)
     assert await learner.update(groups())
     await learner.report()
     ((step, values),) = lines.rows
@@ -146,7 +146,7 @@ async def test_a_run_that_diverges_saves_the_offending_groups(config):
 async def test_the_last_publication_changes_neither_version_nor_phase(config):
     engines = FakeEngines()
     learner = make(config, engines=engines)
-    await learner.publish()
+    await learner.publish(0)
     learner.step = 6
     await learner.publish_last()
     assert engines.loaded == [0, 6]
@@ -158,7 +158,7 @@ async def test_checkpoints_come_at_every_second_synchronisation(config):
     for step in (0, 4, 8, 12):
         learner.step = step
         await learner.checkpoint_if_due()
-        await learner.publish()
+        await learner.publish(step)
     assert os.listdir(config.folder / "checkpoints") == ["step-8"]
 
 

@@ -85,35 +85,65 @@ class CheckedScorer:
 
 
 class CheckedLearner:
-    """Counts its acts in order, and checks that no batch is of another version."""
+    """Records its acts in order, and checks that no batch is of another version.
+
+    An engine holds a publication ahead of its period only when the next step is made, as if it took
+    that long to load.
+    """
 
     def __init__(self, engine, skip=()):
-        self.step, self.version = 0, -1
-        self.acts, self.lags = [], []
-        self._engine, self._skip = engine, skip
+        self.step, self.begin = 0, -1
+        self.acts, self.lags, self.versions = [], [], {}
+        self._engine, self._skip, self._loads = engine, skip, None
 
     async def checkpoint_if_due(self):
         self.acts.append(("checkpoint", self.step))
 
-    async def publish(self):
+    async def publish(self, begin):
+        assert begin >= self.step and begin % L == 0
+        assert begin not in self.versions, f"two versions for the period of {begin}"
         self.acts.append(("publish", self.step))
-        self._engine.load(self.step)
-        self.version = self.step
+        self.versions[begin], self.begin = self.step, begin
+        if begin == self.step:
+            self._engine.load(self.step)
+        else:
+            self._loads = self.step
 
     async def update(self, groups):
-        assert {group.scored.group.version for group in groups} == {self.version}
-        self.lags.append(self.step - self.version)
+        self.acts.append(("update", self.step))
+        version = self.versions[self.step // L * L]
+        assert {group.scored.group.version for group in groups} == {version}
+        self.lags.append(self.step - version)
         self.step += 1
+        await asyncio.sleep(0.002)
+        if self._loads is not None:
+            self._engine.load(self._loads)
+            self._loads = None
         return self.step not in self._skip
 
     async def report(self):
         pass
 
 
+class RecordedReplay:
+    """What the learner asks of replay, among its own acts."""
+
+    def __init__(self, replay, learner):
+        self._replay, self._learner = replay, learner
+
+    def __getattr__(self, name):
+        async def call(*args):
+            self._learner.acts.append((name, self._learner.step))
+            return await getattr(self._replay, name)(*args)
+
+        return call
+
+
 class Bench:
     """Replay, a worker that collects under each version, and a learner."""
 
-    def __init__(self, source=None, max_steps=3 * L, skip=(), **replay):
+    def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **replay):
+        self.max_lead = max_lead
         self.engine, self.scorer = CheckedEngine(), CheckedScorer()
         self.learner = CheckedLearner(self.engine, skip)
         self.stop = asyncio.Event()
@@ -155,12 +185,13 @@ class Bench:
         try:
             await learn(
                 self.learner,
-                replay=self.replay,
+                replay=RecordedReplay(self.replay, self.learner),
                 groups_per_step=PER_STEP,
                 interval=L,
                 max_steps=self.max_steps,
                 timeout_s=timeout_s,
                 stop=self.stop,
+                max_lead=self.max_lead,
             )
         finally:
             self.stop.set()
@@ -168,14 +199,52 @@ class Bench:
             await working
 
 
-async def test_every_l_steps_the_buffer_is_cleared_and_the_weights_are_published():
+async def test_without_a_lead_the_acts_are_those_of_algorithm_1_step_for_step():
     bench = Bench()
     await bench.run()
-    publications = [step for act, step in bench.learner.acts if act == "publish"]
-    assert publications == [0, L, 2 * L]
-    assert bench.learner.acts[0] == ("checkpoint", 0)
+    expected = []
+    for step in range(3 * L):
+        if step % L == 0:  # every L steps: clear the buffer, publish
+            expected += [("advance", step), ("checkpoint", step), ("publish", step)]
+        expected += [("take", step), ("update", step), ("trained", step + 1)]
+    assert bench.learner.acts == expected
     assert bench.learner.lags == [0, 1, 2, 3] * 3
     assert (await bench.replay.counts())["trained"] == 3 * L * PER_STEP
+
+
+@pytest.mark.parametrize(
+    ("max_lead", "largest"), [(1, L), (2, L + 1), (L, 2 * L - 1), (9, 2 * L - 1)]
+)
+async def test_with_a_lead_the_next_version_comes_before_the_period_ends(max_lead, largest):
+    bench = Bench(max_steps=6 * L, max_lead=max_lead, surplus=0.5)
+    await bench.run()
+    versions = bench.learner.versions
+    assert list(versions) == [period * L for period in range(6)], "periods stay L steps"
+    leads = [begin - version for begin, version in versions.items()]
+    assert leads[0] == 0
+    assert all(0 < lead <= max_lead for lead in leads[1:]), leads
+    assert min(max_lead, L - 1) in leads, "as early as it may be"
+    assert max(bench.learner.lags) <= largest
+    assert bench.learner.step == 6 * L
+    checkpoints = [step for act, step in bench.learner.acts if act == "checkpoint"]
+    assert checkpoints == list(versions), "at the periods' ends, lead or not"
+    stats = await bench.replay.stats()
+    assert stats["replay/lag_max"] == max(bench.learner.lags)
+
+
+async def test_the_last_period_is_short_and_nothing_is_published_ahead_of_the_end():
+    bench = Bench(max_steps=2 * L + 1, max_lead=2)
+    await bench.run()
+    assert list(bench.learner.versions) == [0, L, 2 * L]
+    counts = await bench.replay.counts()
+    assert counts["trained"] == counts["drawn"] - counts["queued"]
+
+
+async def test_with_a_lead_data_that_ends_ends_the_run():
+    bench = Bench(source=ShortSource(6 * PER_STEP + 1), max_lead=2)
+    await bench.run()
+    assert bench.learner.step == 7
+    assert (await bench.replay.counts())["trained"] == 6 * PER_STEP + 1
 
 
 async def test_without_surplus_exactly_the_needed_groups_are_generated():

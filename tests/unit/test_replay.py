@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
 import time
 from collections.abc import Callable
@@ -137,7 +138,7 @@ def test_a_surplus_hands_out_a_share_of_the_whole_period_more():
 
 def test_a_surplus_of_a_tenth_of_thirty_is_three():
     plan = Plan(**(PLAN | {"groups_per_step": 10, "surplus": 0.1}))  # type: ignore[arg-type]
-    assert plan.wanted(version=0, step=0) == 33
+    assert plan.wanted(begin=0, step=0) == 33
 
 
 def test_the_last_period_is_as_short_as_the_run():
@@ -146,17 +147,17 @@ def test_the_last_period_is_as_short_as_the_run():
         train(rules, step)
     rules.advance(3)
     assert len(rules.draw(ANN, 3, 100)) == 2
-    assert ledger(max_steps=1).plan.wanted(version=0, step=1) == 0
+    assert ledger(max_steps=1).plan.wanted(begin=0, step=1) == 0
 
 
 def test_a_run_given_more_steps_goes_on_within_its_period():
     plan = Plan(**(PLAN | {"max_steps": 20}))  # type: ignore[arg-type]
-    assert plan.period_end(version=3, step=4) == 6
+    assert plan.period_end(begin=3, step=4) == 6
 
 
 def test_a_shorter_interval_on_resume_still_has_a_period_ahead():
     plan = Plan(**(PLAN | {"interval": 2, "max_steps": 20}))  # type: ignore[arg-type]
-    assert plan.period_end(version=0, step=5) == 6
+    assert plan.period_end(begin=0, step=5) == 6
 
 
 def test_capacity_bounds_buffered_leased_and_in_flight_together():
@@ -283,8 +284,8 @@ def test_a_failed_draw_names_its_cause_and_gives_its_place_back():
 # Deaths
 
 
-def test_a_dead_workers_draws_are_retried_alone():
-    rules = ledger()
+def test_a_dead_workers_draws_are_retried_alone_when_the_next_death_fails_them():
+    rules = ledger(max_deaths=2)
     lost = rules.draw(ANN, 0, 2)
     busy = rules.draw(BOB, 0, 1)
     rules.release(ANN)
@@ -293,10 +294,36 @@ def test_a_dead_workers_draws_are_retried_alone():
         rules.put(BOB, scored(prompt))
     reborn = WorkerId(index=0, incarnation=1)
     (alone,) = rules.draw(reborn, 0, 3)
-    assert (alone.id, alone.attempt, alone.alone) == (lost[0].id, 1, True)
+    assert (alone.id, alone.attempt, alone.company) == (lost[0].id, 1, 1)
     assert rules.draw(reborn, 0, 3) == []  # nothing beside it
     rules.put(reborn, scored(alone))
     assert ids(rules.draw(reborn, 0, 3)) == [lost[1].id]
+
+
+def test_a_dead_workers_draws_are_retried_in_ever_smaller_company():
+    rules = ledger(groups_per_step=16, max_deaths=3)
+    first = rules.draw(ANN, 0, 16)
+    rules.release(ANN)
+    second = WorkerId(index=0, incarnation=1)
+    four = rules.draw(second, 0, 16)  # the square root of 16
+    assert ids(four) == ids(first)[:4]
+    rules.put(second, scored(four[0]))
+    assert ids(rules.draw(second, 0, 16)) == ids(first)[4:5]  # suspects fill up with suspects
+    rules.release(second)
+    third = WorkerId(index=0, incarnation=2)
+    (alone,) = rules.draw(third, 0, 16)  # its next death is its last
+    assert (alone.id, alone.company) == (first[1].id, 1)
+    rules.release(third)
+    assert rules.fates() == {"failed:3 engines died under it": 1}, "and nobody else"
+
+
+@pytest.mark.parametrize(
+    ("max_deaths", "sizes"), [(2, [64, 1]), (3, [64, 8, 1]), (4, [64, 16, 4, 1])]
+)
+def test_companies_shrink_by_equal_ratios_down_to_one(max_deaths, sizes):
+    plan = ledger(max_deaths=max_deaths).plan
+    for deaths, (lost, company) in enumerate(itertools.pairwise(sizes), start=1):
+        assert plan.company(deaths, lost) == company
 
 
 def test_a_prompt_that_kills_engines_fails():
@@ -310,14 +337,14 @@ def test_a_prompt_that_kills_engines_fails():
     assert rules.stats()["replay/deaths"] == 2
 
 
-def test_a_lonely_retry_that_was_finished_and_cleared_is_no_longer_alone():
+def test_a_suspect_that_was_finished_and_cleared_is_none_any_more():
     rules = ledger()
     rules.draw(ANN, 0, 1)
     rules.release(ANN)
     (alone,) = rules.draw(BOB, 0, 1)
     rules.put(BOB, scored(alone))
     rules.advance(3)
-    assert not rules.draw(BOB, 3, 1)[0].alone
+    assert not rules.draw(BOB, 3, 1)[0].company
 
 
 def test_a_released_incarnation_is_refused_and_its_group_counted():
@@ -405,6 +432,81 @@ def test_a_version_never_goes_back_and_never_moves_under_a_lease():
         rules.advance(2)
 
 
+def test_a_lead_waits_until_the_period_has_its_groups():
+    rules = ledger()  # 2 groups a step, L = 3
+    train(rules, 1)  # puts all of the period's groups at once
+    assert len(rules.snapshot()["buffer"]) == 4
+    fresh = ledger()
+    for prompt in fresh.draw(ANN, 0, 5):
+        fresh.put(ANN, scored(prompt))
+    fresh.trained(ids(fresh.take(2) or []), 1)
+    assert not fresh.lead(1, 3), "3 of the 4 groups that two steps need"
+    assert fresh.version == 0
+    assert rules.lead(1, 3)
+    assert (rules.version, rules.begin) == (1, 3)
+
+
+def test_a_lead_fills_a_second_buffer_while_the_first_is_trained():
+    rules = ledger()
+    train(rules, 1)
+    assert rules.lead(1, 3)
+    assert rules.draw(BOB, 0, 9) == [], "the old version gets nothing more"
+    ahead = rules.draw(ANN, 1, 100)
+    assert len(ahead) == 6, "the whole next period"
+    for prompt in ahead:
+        assert rules.put(ANN, scored(prompt, 1)) == "kept"
+    for step in (2, 3):
+        groups = rules.take(2) or []
+        assert {group.scored.group.version for group in groups} == {0}
+        rules.trained(ids(groups), step)
+    groups = rules.take(2) or []
+    assert {group.scored.group.version for group in groups} == {1}
+    assert rules.stats()["replay/lag_max"] == 2
+    assert ids(groups) == ids(ahead)[:2]
+
+
+def test_a_lead_keeps_what_the_period_needs_and_returns_the_rest_first():
+    rules = ledger(surplus=0.5)  # 9 draws for 6 groups
+    prompts = rules.draw(ANN, 0, 100)
+    for prompt in prompts[:7]:
+        rules.put(ANN, scored(prompt))
+    taken = rules.take(2) or []
+    rules.trained(ids(taken), 1)
+    rules.take(2)  # leased, as it is while `learn` decides
+    assert rules.lead(1, 3)
+    counts, stats = rules.counts(), rules.stats()
+    assert (counts["leased"], counts["buffered"], counts["queued"]) == (2, 2, 3)
+    assert (stats["replay/cleared_groups"], stats["rollout/aborted_groups"]) == (1, 2)
+    again = rules.draw(ANN, 1, 3)
+    assert ids(again) == ["p:7", "p:8", "p:6"], "the slowest first, then the one too many"
+    rules.give_back(ANN, prompts[7], "aborted", 30)  # its worker hears of the switch
+    assert rules.stats()["rollout/aborted_length_mean"] == 15
+    assert rules.put(ANN, scored(prompts[8])) == "refused:stale"
+
+
+def test_capacity_bounds_both_buffers_together():
+    rules = ledger(capacity=6)
+    train(rules, 1)
+    assert rules.lead(1, 3)
+    assert len(rules.draw(ANN, 1, 100)) == 2, "4 wait to be trained"
+
+
+def test_a_snapshot_during_a_lead_brings_both_buffers_back():
+    rules = ledger()
+    train(rules, 1)
+    rules.lead(1, 3)
+    kept, flying = rules.draw(ANN, 1, 2)
+    rules.put(ANN, scored(kept, 1))
+    rules.take(2)
+    again = Ledger(Counting(), keep_all, rules.plan)
+    again.restore(pickle.loads(pickle.dumps(rules.snapshot())))
+    assert (again.version, again.begin, again.step) == (1, 3, 1)
+    for step in (2, 3):
+        again.trained(ids(again.take(2) or []), step)
+    assert again.counts()["buffered"] == 1
+    assert ids(again.draw(BOB, 1, 1)) == [flying.id]
+
+
 def test_serving_the_same_version_again_changes_nothing():
     rules = ledger()
     rules.put(ANN, scored(rules.draw(ANN, 0, 1)[0]))
@@ -474,7 +576,7 @@ def test_a_snapshot_brings_everything_back_with_draws_in_flight_first():
     assert ids(again.take(2) or []) == ["p:1", "p:2"]  # the leased ones lead again
     again.trained(["p:1", "p:2"], 1)
     (lonely,) = again.draw(BOB, 0, 9)  # workers begin anew; incarnation 0 is alive
-    assert (lonely.id, lonely.attempt, lonely.alone) == ("p:0", 3 - 1, True)
+    assert (lonely.id, lonely.attempt, lonely.company) == ("p:0", 3 - 1, 1)
     again.release(BOB)
     assert again.fates() == {"failed:2 engines died under it": 1, "trained": 2}
     (restarted, new) = again.draw(ANN, 0, 2)
