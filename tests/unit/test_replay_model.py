@@ -1,8 +1,8 @@
 """The replay buffer against a simple oracle, under everything that workers and a learner can do.
 
 Two workers of different speed generate, die, come too late, put twice, put under a wrong version
-and give back; the learner takes, trains, skips, synchronises; the process is killed and resumed
-from its last snapshot. After every act the two agree on where each draw is. Every run ends with
+and give back; the learner takes, trains, skips, synchronises at a period's end or ahead of it; the
+process is killed and resumed from its last snapshot, in any phase. After every act the two agree on where each draw is. Every run ends with
 `drain`: from whatever state was reached, honest workers must bring the run to its end.
 """
 
@@ -65,7 +65,8 @@ class Draw:
     worker: WorkerId | None = None
     since: int = 0
     deaths: int = 0
-    alone: bool = False
+    company: int = 0  # after a death: how many may share its engine
+    version: int = -1  # of its group in a buffer
 
 
 @dataclass
@@ -73,14 +74,18 @@ class Oracle:
     """The rules written for reading, not for speed: one table of draws and two orders."""
 
     plan: Plan
+    max_lead: int
     size: int | None
     draws: dict[str, Draw] = field(default_factory=dict)
     queue: list[str] = field(default_factory=list)
     buffer: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
     leased: list[str] = field(default_factory=list)
     dead: set[WorkerId] = field(default_factory=set)
     fates: dict[str, str] = field(default_factory=dict)
-    version: int = 0
+    version: int = 0  # served
+    begin: int = 0  # of the period that the served version feeds
+    trained_version: int = 0
     step: int = 0
     clock: int = 0
 
@@ -93,30 +98,42 @@ class Oracle:
         return [n for n in names if worker is None or self.draws[n].worker == worker]
 
     @property
+    def is_ahead(self) -> bool:
+        return self.begin > self.step
+
+    @property
     def period_end(self) -> int:
-        return min(
-            (self.version // self.plan.interval + 1) * self.plan.interval, self.plan.max_steps
-        )
+        """Of the period that the served version feeds."""
+        return min((self.begin // self.plan.interval + 1) * self.plan.interval, self.plan.max_steps)
 
     @property
     def need(self) -> int:
-        gps, left = self.plan.groups_per_step, self.period_end - self.step
-        if left <= 0:
+        gps, steps = self.plan.groups_per_step, range(self.begin, self.period_end)
+        left = [step for step in steps if step >= self.step]
+        if not left:
             return 0
-        extra = math.ceil(self.plan.surplus * gps * (self.period_end - self.version) - 1e-9)
-        held = len(self.at("in_flight")) + len(self.at("buffered")) + len(self.at("leased"))
-        return max(0, min(gps * left + extra, self.plan.capacity) - held)
+        extra = math.ceil(self.plan.surplus * gps * len(steps) - 1e-9)
+        held = self.flying() + (self.ahead if self.is_ahead else self.buffer + self.leased)
+        everything = self.flying() + self.ahead + self.buffer + self.leased
+        free = self.plan.capacity - len(everything)
+        return max(0, min(gps * len(left) + extra - len(held), free))
 
     def draw(self, worker: WorkerId, version: int, limit: int) -> list[tuple[str, int]]:
         held = self.flying(worker)
         room = min(limit, self.need)
-        if version != self.version or room == 0 or any(self.draws[name].alone for name in held):
+        if version != self.version or room == 0:
             return []
-        lonely = [name for name in self.queue if self.draws[name].alone]
-        if lonely and not held:
-            names = lonely[:1]
-        else:
-            names = [name for name in self.queue if not self.draws[name].alone][:room]
+        names: list[str] = []
+        is_under_suspicion = any(self.is_suspect(name) for name in held)
+        if is_under_suspicion or not held:
+            for name in filter(self.is_suspect, self.queue):
+                together = [*held, *names, name]
+                if len(names) < room and all(
+                    len(together) <= self.draws[other].company for other in together
+                ):
+                    names.append(name)
+        if not names and not is_under_suspicion:
+            names = [name for name in self.queue if not self.is_suspect(name)][:room]
             while len(names) < room and len(self.draws) != self.size:
                 names.append(str(len(self.draws)))
                 self.draws[names[-1]] = Draw()
@@ -126,6 +143,9 @@ class Oracle:
             draw = self.draws[name]
             draw.place, draw.worker, draw.since = "in_flight", worker, self.clock
         return [(name, self.draws[name].attempt) for name in names]
+
+    def is_suspect(self, name: str) -> bool:
+        return self.draws[name].company > 0
 
     def holds(self, worker: WorkerId, name: str, attempt: int) -> bool:
         draw = self.draws[name]
@@ -144,8 +164,13 @@ class Oracle:
         self.dead.add(worker)
         lost = self.flying(worker)
         for name in lost:
-            self.draws[name].deaths += 1
-            self.draws[name].alone = True
+            draw = self.draws[name]
+            draw.deaths += 1
+            tries = self.plan.max_deaths - draw.deaths
+            draw.company = max(
+                (c for c in range(1, len(lost) + 1) if c**tries <= len(lost) ** (tries - 1)),
+                default=1,
+            )
         hopeless = [n for n in lost if self.draws[n].deaths >= self.plan.max_deaths]
         for name in hopeless:
             self.end(name, "failed")
@@ -159,12 +184,30 @@ class Oracle:
         return taken or None
 
     def advance(self, step: int) -> None:
-        flying = self.flying()
-        for name in self.buffer:
-            self.draws[name].alone = False
-        cleared, self.buffer = self.buffer, []
-        self.back(flying + cleared)
-        self.version = self.step = step
+        self.switch(step, step, [])
+        self.trained_version = step
+
+    def lead(self) -> bool:
+        end = self.period_end
+        keep = self.plan.groups_per_step * (end - self.step) - len(self.leased)
+        if len(self.buffer) < keep or self.step == self.version:
+            return False
+        self.switch(self.step, end, self.buffer[:keep])
+        return True
+
+    def switch(self, version: int, begin: int, kept: list[str]) -> None:
+        cleared = self.buffer[len(kept) :]
+        for name in cleared:
+            self.draws[name].company = 0
+        self.buffer = kept
+        self.back(self.flying() + cleared)
+        self.version, self.begin = version, begin
+
+    def end_step(self) -> None:
+        self.step += 1
+        if self.step == self.begin:
+            assert not self.buffer
+            self.buffer, self.ahead, self.trained_version = self.ahead, [], self.version
 
     def resume(self) -> None:
         self.dead.clear()
@@ -208,8 +251,9 @@ def drop_uniform(group: ScoredGroup) -> Credit:
 class ReplayMachine(RuleBasedStateMachine):
     @initialize(
         gps=st.integers(1, 3),
-        interval=st.integers(1, 3),
-        max_steps=st.integers(1, 7),
+        interval=st.integers(1, 4),
+        max_lead=st.sampled_from([0, 1, 2, 9]),
+        max_steps=st.integers(1, 9),
         extra_room=st.integers(0, 6),
         surplus=st.sampled_from([0.0, 0.3, 1.0]),
         max_deaths=st.sampled_from([1, 2, 3, 9]),
@@ -219,6 +263,7 @@ class ReplayMachine(RuleBasedStateMachine):
         self,
         gps: int,
         interval: int,
+        max_lead: int,
         max_steps: int,
         extra_room: int,
         surplus: float,
@@ -234,7 +279,7 @@ class ReplayMachine(RuleBasedStateMachine):
             surplus=surplus,
             max_deaths=max_deaths,
         )
-        self.oracle = Oracle(plan=plan, size=size)
+        self.oracle = Oracle(plan=plan, max_lead=max_lead, size=size)
         self.ledger = self.new_ledger()
         self.tickets: list[Ticket] = []
         self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
@@ -289,7 +334,8 @@ class ReplayMachine(RuleBasedStateMachine):
         else:
             assert answer == "kept"
             oracle.draws[name].place = "buffered"
-            oracle.buffer.append(name)
+            oracle.draws[name].version = version
+            (oracle.ahead if oracle.is_ahead else oracle.buffer).append(name)
 
     def held_tickets(self) -> list[Ticket]:
         holds = self.oracle.holds
@@ -365,14 +411,17 @@ class ReplayMachine(RuleBasedStateMachine):
         expected = self.oracle.take(self.oracle.plan.groups_per_step)
         groups = self.ledger.take(self.oracle.plan.groups_per_step)
         assert (None if groups is None else [group.id for group in groups]) == expected
+        plan = self.oracle.plan
         for group in groups or ():
-            assert group.scored.group.version == self.oracle.version
+            lag = self.oracle.step - group.scored.group.version
+            assert group.scored.group.version == self.oracle.trained_version
+            assert lag <= plan.interval - 1 + min(self.oracle.max_lead, plan.interval)
 
     @precondition(lambda self: self.oracle.leased)
     @rule(skipped=st.sampled_from([False, False, True]))
     def learner_steps(self, skipped: bool) -> None:
         names, self.oracle.leased = self.oracle.leased, []
-        self.oracle.step += 1
+        self.oracle.end_step()
         if skipped:
             self.ledger.drop(names, "non_finite", self.oracle.step)
         else:
@@ -390,6 +439,18 @@ class ReplayMachine(RuleBasedStateMachine):
     def learner_synchronises(self) -> None:
         self.ledger.advance(self.oracle.step)
         self.oracle.advance(self.oracle.step)
+
+    def may_lead(self) -> bool:
+        oracle = self.oracle
+        end = oracle.period_end
+        in_reach = 0 < end - oracle.step <= oracle.max_lead and end < oracle.plan.max_steps
+        return in_reach and not oracle.is_ahead
+
+    @precondition(lambda self: self.may_lead())
+    @rule()
+    def learner_publishes_ahead(self) -> None:
+        step, begin = self.oracle.step, self.oracle.period_end
+        assert self.ledger.lead(step, begin) == self.oracle.lead()
 
     # The process
 
@@ -426,11 +487,15 @@ class ReplayMachine(RuleBasedStateMachine):
         }
 
     @invariant()
-    def the_buffer_is_of_one_version_and_within_capacity(self) -> None:
-        state = self.ledger.snapshot()
-        assert {group.scored.group.version for group in state["buffer"]} <= {self.oracle.version}
-        held = len(state["buffer"]) + len(state["in_flight"])
-        assert held <= self.oracle.plan.capacity
+    def each_buffer_is_of_one_version_and_both_are_within_capacity(self) -> None:
+        state, oracle = self.ledger.snapshot(), self.oracle
+        versions = {group.scored.group.version for group in state["buffer"]}
+        assert versions <= {oracle.trained_version}
+        assert {group.scored.group.version for group in state["ahead"]} <= {oracle.version}
+        assert oracle.is_ahead or not state["ahead"]
+        held = len(state["buffer"]) + len(state["ahead"]) + len(state["in_flight"])
+        assert held <= oracle.plan.capacity
+        assert [group.id for group in state["ahead"]] == oracle.ahead
         assert self.ledger.need() == self.oracle.need
 
     def teardown(self) -> None:
@@ -474,11 +539,13 @@ class ReplayMachine(RuleBasedStateMachine):
         self.ask(FAST, 2)
         if self.can_take():
             self.learner_takes()
+        if self.may_lead():
+            self.learner_publishes_ahead()
 
-    @rule(rounds=st.integers(1, 4))
-    def a_while_goes_by_in_which_the_slow_worker_finishes_nothing(self, rounds: int) -> None:
+    @rule(rounds=st.integers(1, 6), slow_one_finishes=LIKELY)
+    def a_while_goes_by(self, rounds: int, slow_one_finishes: bool) -> None:
         for _ in range(rounds):
-            self.honest_round(finishes_all=False)
+            self.honest_round(finishes_all=slow_one_finishes)
 
 
 TestReplay = ReplayMachine.TestCase
