@@ -1,33 +1,39 @@
-"""An engine and a trainer that only wait, to see what the loops and Ray add to given durations.
+"""An engine and a trainer that only wait drawn times, to see what loops and Ray add to them.
 
-The engine ends one batch of groups every `BATCH_S` and the trainer takes `BATCH_S` for a step, so a
-run that overlaps them perfectly lasts as long as either alone.
+Everything else is the real thing: replay, worker, fleet, learner group. Durations are those of
+`tests.overlap.model`, by draw and attempt, so that a run and its simulation have the same ones;
+`rollout.engine_options` says how long a learner step lasts (`step_s`) and a group on average
+(`mean`, in steps).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 
-from oapl import loops
+from actors.worker import RolloutWorker
 from oapl.config import RunConfig
 from oapl.interfaces import Replay
 from oapl.records import (
+    Batch,
     Credit,
     Judgement,
     Metrics,
+    ProbeReport,
     Prompt,
     Rollout,
     Sampling,
     ScoredGroup,
     State,
     Verdict,
+    WeightsVersion,
     WorkerId,
 )
 from oapl.replay import ReplayBuffer
-
-BATCH_S = 0.25
+from tests.fakes import publication
+from tests.overlap.model import duration
 
 
 class CountingSource:
@@ -55,24 +61,55 @@ class CountingSource:
 
 
 class SleepingEngine:
-    """Every rollout takes `BATCH_S`; a batch's rollouts fit side by side."""
+    """Each rollout waits its drawn time; a load cuts off what is in flight, and takes `load_s`."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(
+        self, step_s: float, mean: float, slots: int, load_s: float = 0.0, speed: float = 1.0
+    ) -> None:
         self.version = -1
-        self._slots = asyncio.Semaphore(slots)
+        self._step_s, self._mean, self._slots, self._load_s = step_s, mean, slots, load_s
+        self._speed = speed
+        self._in_flight: dict[asyncio.Future[None], float] = {}  # the time counted up to
+        self._busy_s = 0.0
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
-        async with self._slots:
-            version = self.version
-            await asyncio.sleep(BATCH_S)
+        version = self.version
+        draw = int(prompt.id.removeprefix("p"))
+        seconds = self._step_s * duration(self._mean, draw, prompt.attempt) / self._speed
+        cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight[cut] = time.monotonic()
+        await asyncio.wait([cut], timeout=seconds)
+        self._busy_s += time.monotonic() - self._in_flight.pop(cut)
         return Rollout(
             token_ids=np.array([2], np.int32),
             inference_logprobs=np.zeros(1, np.float32),
-            finish_reason="stop",
+            finish_reason="abort" if cut.done() else "stop",
             text="",
             first_version=version,
             last_version=version,
         )
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        for cut in self._in_flight:
+            cut.set_result(None)
+        await asyncio.sleep(self._load_s)
+        self.version = weights.version
+        return ProbeReport(version=weights.version, ratio=1.0, max_difference=0.0, num_tokens=1)
+
+    async def rebuild(self) -> None:
+        self.version = -1
+
+    def stats(self) -> Metrics:
+        """`engine/busy_s` is the mean over the slots, as if each were an engine."""
+        now = time.monotonic()
+        for cut, since in self._in_flight.items():
+            self._busy_s += now - since
+            self._in_flight[cut] = now
+        busy_s, self._busy_s = self._busy_s, 0.0
+        return {"engine/busy_s": busy_s / self._slots, "engine/slot_s": busy_s}
+
+    def close(self) -> None:
+        pass
 
 
 class YesScorer:
@@ -80,51 +117,38 @@ class YesScorer:
         verdict = {"yes": Verdict(kind="accepted", reward=1.0)}
         return [Judgement(reward=1.0, verdicts=verdict) for _ in tasks]
 
-
-class SleepingWorker:
-    def __init__(self, config: RunConfig, replay: Replay) -> None:
-        self._config = config
-        self._replay = replay
-        self._engine = SleepingEngine(config.learner.batch_size)
-        self._stop = asyncio.Event()
-        self._loaded = asyncio.Event()
-
-    async def load(self, version: int) -> None:
-        self._engine.version = version
-        self._loaded.set()
-
-    async def run(self) -> None:
-        while not self._stop.is_set():
-            await self._loaded.wait()
-            self._loaded.clear()
-            await loops.collect(
-                WorkerId(index=0),
-                engine=self._engine,  # type: ignore[arg-type]
-                scorer=YesScorer(),  # type: ignore[arg-type]
-                replay=self._replay,
-                sampling=Sampling(),
-                group_size=self._config.rollout.group_size,
-                max_groups_in_flight=2 * self._config.groups_per_step,
-                stop=self._stop,
-            )
-
-    async def stop(self) -> None:
-        self._stop.set()
-        self._loaded.set()
-
-
-class SleepingTrainer:
-    async def update(self, step: int) -> Metrics:
-        await asyncio.sleep(BATCH_S)
+    async def stats(self) -> Metrics:
         return {}
 
 
-def build_worker(config: RunConfig, *, replay: Replay) -> SleepingWorker:
-    return SleepingWorker(config, replay)
+class SleepingTrainer:
+    """Every step takes `step_s`; an export takes no time."""
+
+    def __init__(self, step_s: float) -> None:
+        self._step_s = step_s
+
+    async def update(self, batch: Batch) -> Metrics:
+        await asyncio.sleep(self._step_s)
+        return {}
+
+    async def export(self, version: int) -> WeightsVersion:
+        return publication(version)
+
+
+def build_worker(
+    config: RunConfig, *, index: int, incarnation: int, replay: Replay, scorers: object = ()
+) -> RolloutWorker:
+    return RolloutWorker(
+        config,
+        worker=WorkerId(index=index, incarnation=incarnation),
+        engine=SleepingEngine(**config.rollout.engine_options),
+        scorer=YesScorer(),
+        replay=replay,
+    )
 
 
 def build_trainer(config: RunConfig) -> SleepingTrainer:
-    return SleepingTrainer()
+    return SleepingTrainer(config.rollout.engine_options["step_s"])
 
 
 def keep(group: ScoredGroup) -> Credit:
@@ -140,4 +164,6 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
         max_steps=config.run.max_steps,
         capacity=config.replay.capacity,
         group_size=config.rollout.group_size,
+        surplus=config.replay.surplus,
+        max_deaths=config.rollout.max_deaths,
     )

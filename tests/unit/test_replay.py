@@ -507,6 +507,18 @@ def test_a_snapshot_during_a_lead_brings_both_buffers_back():
     assert ids(again.draw(BOB, 1, 1)) == [flying.id]
 
 
+def test_a_run_that_stops_during_a_lead_leaves_no_draw_without_a_fate():
+    rules = ledger()
+    train(rules, 1)
+    rules.lead(1, 3)
+    for prompt in rules.draw(ANN, 1, 2):
+        rules.put(ANN, scored(prompt, 1))
+    rules.take(2)
+    rules.finish()
+    counts = rules.counts()
+    assert (counts["unfinished"], counts["trained"], counts["drawn"]) == (6, 2, 8)
+
+
 def test_serving_the_same_version_again_changes_nothing():
     rules = ledger()
     rules.put(ANN, scored(rules.draw(ANN, 0, 1)[0]))

@@ -1,0 +1,78 @@
+"""`make overlap`: idle shares that are published, simulated and measured, row by row.
+
+A run has few periods, so its noise would hide what is asked. Hence two comparisons: the simulation
+at 1,200 steps with the published figures, and the run with the simulation of the very same draws
+and number of steps. Both within 3 points; exit code 1 when one is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from deploy.processes import start_local_ray
+from tests.overlap.model import Setting, Shares, simulate
+from tests.overlap.run import measure
+
+LONG = 1200
+"""Steps of the published simulation."""
+POINTS = 0.03
+PUBLISHED = {  # mean, L -> idle shares of learner and engine; surplus 0 | 0.1 | 0.1 and a lead of 20
+    (1, 10): ((0.16, 0.22), (0.12, 0.09), (0.00, 0.01)),
+    (1, 50): ((0.03, 0.09), (0.03, 0.01), (0.00, 0.00)),
+    (5, 50): ((0.18, 0.22), (0.05, 0.03), (0.00, 0.00)),
+}
+COLUMNS = ((0.0, 0), (0.1, 0), (0.1, 20))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--step-s", type=float, default=0.2, help="seconds of a learner step")
+    parser.add_argument("--steps", type=int, default=200, help="steps measured, about")
+    options = parser.parse_args()
+    ray = start_local_ray(num_cpus=4)
+    print(f"learner / engine idle, per cent; {options.step_s} s a step, 16 groups a step")
+    print("   m    L  surplus lead |   published    simulated |   simulated     measured   lag | worst")
+    failed = 0
+    try:
+        for (mean, interval), published in PUBLISHED.items():
+            for (surplus, max_lead), idle in zip(COLUMNS, published, strict=True):
+                setting = Setting(
+                    mean=mean, interval=interval, surplus=surplus, max_lead=max_lead
+                )
+                steps = interval * (1 + max(1, round(options.steps / interval)))
+                long, short = simulate(setting, LONG), simulate(setting, steps)
+                with tempfile.TemporaryDirectory(prefix="oapl-overlap-") as folder:
+                    found = measure(
+                        ray, Path(folder), setting, steps=steps, step_s=options.step_s
+                    )
+                worst = max(_apart((long.learner, long.engine), idle), _apart(_pair(found), _pair(short)))
+                failed += worst > POINTS
+                print(
+                    f"{mean:4} {interval:4} {surplus:8} {max_lead:4} | {_show(idle)} {_show(_pair(long))}"
+                    f" | {_show(_pair(short))} {_show(_pair(found))} {found.largest_lag:5} |"
+                    f" {100 * worst:.1f}{' > 3' if worst > POINTS else ''}",
+                    flush=True,
+                )
+    finally:
+        ray.shutdown()
+    print(f"{failed} of {len(PUBLISHED) * len(COLUMNS)} rows apart by more than 3 points")
+    return 1 if failed else 0
+
+
+def _pair(shares: Shares) -> tuple[float, float]:
+    return shares.learner, shares.engine
+
+
+def _apart(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+
+
+def _show(pair: tuple[float, float]) -> str:
+    return f"{100 * pair[0]:4.1f} / {100 * pair[1]:4.1f}".rjust(12)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

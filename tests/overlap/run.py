@@ -1,0 +1,145 @@
+"""The same setting with real Ray actors: replay, fleet, worker and learner group, whose engine and
+trainer wait the times that the simulation draws."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.fleet import Fleet
+from deploy.handles import AsyncHost, RayHandle
+from deploy.processes import Process
+from learner.group import LearnerGroup
+from oapl.config import RunConfig
+from oapl.loops import learn
+from oapl.records import CreditedGroup, StepMetrics
+from tests.overlap.model import GROUPS_PER_STEP, Setting, Shares
+
+TIMEOUT_S = 60.0
+
+
+class SleeperProcesses:
+    """`deploy.processes.Processes` whose workers, trainer and replay are those of tests.sleepers."""
+
+    def __init__(self, ray: Any, config: RunConfig) -> None:
+        self._ray, self._config = ray, config
+        self._started: list[Process] = []
+
+    async def start(self, role: str, name: str, **kwargs: Any) -> Process:
+        log = str(self._config.folder / f"{name}.log")
+        actor = self._ray.remote(AsyncHost).options(num_cpus=0.1).remote(
+            f"tests.sleepers:build_{role}", self._config, log, kwargs
+        )
+        process = Process(name, RayHandle(actor, name), await actor.start.remote(), actor)
+        self._started.append(process)
+        return process
+
+    async def kill(self, process: Process) -> None:
+        self._ray.kill(process.actor)
+
+    async def close(self) -> None:
+        for process in self._started:
+            await self.kill(process)
+
+
+class Lines:
+    """A tracker that keeps the lines, and asks the run to stop after `steps`."""
+
+    def __init__(self, steps: int, stop: asyncio.Event) -> None:
+        self.rows: dict[int, dict[str, float]] = {}
+        self._steps, self._stop = steps, stop
+
+    def log(self, metrics: StepMetrics) -> None:
+        self.rows[metrics.step] = dict(metrics.values)
+        if metrics.step == self._steps:
+            self._stop.set()
+
+    def message(self, text: str) -> None:
+        print(text)
+
+    def close(self) -> None:
+        pass
+
+
+class NoStore:
+    def add(self, groups: Sequence[CreditedGroup], step: int) -> None: ...
+
+    def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def measure(
+    ray: Any, folder: Path, setting: Setting, *, steps: int, step_s: float, load_s: float = 0.0
+) -> Shares:
+    """Idle shares of a run of `steps` learner steps, without its first period."""
+    os.makedirs(folder, exist_ok=True)
+    config = RunConfig(
+        run={"name": "run", "dir": str(folder), "max_steps": steps + 5 * setting.interval},
+        rollout={
+            "group_size": 1,
+            "max_groups_in_flight": setting.slots,
+            "engine_options": {
+                "step_s": step_s,
+                "mean": setting.mean,
+                "slots": setting.slots,
+                "load_s": load_s,
+            },
+        },
+        learner={"batch_size": GROUPS_PER_STEP},
+        replay={"surplus": setting.surplus},
+        sync={"interval": setting.interval, "max_lead": setting.max_lead, "timeout_s": TIMEOUT_S},
+    )
+    rows = asyncio.run(_run(ray, config, steps))
+    window = [rows[step] for step in range(setting.interval + 1, steps + 1)]
+    elapsed = sum(row["time/step_s"] for row in window)
+    busy = sum(row["engine/slot_s"] for row in window)
+    return Shares(
+        learner=1 - len(window) * step_s / elapsed,
+        engine=1 - busy / (elapsed * setting.slots),
+        wasted=float("nan"),
+        largest_lag=int(max(row["replay/lag_max"] for row in rows.values())),
+    )
+
+
+async def _run(ray: Any, config: RunConfig, steps: int) -> dict[int, dict[str, float]]:
+    stop = asyncio.Event()
+    lines = Lines(steps, stop)
+    processes = SleeperProcesses(ray, config)
+    replay = await processes.start("replay", "replay")
+    trainer = await processes.start("trainer", "trainer")
+    fleet = Fleet(
+        config, processes=processes, replay=replay.handle, scorers=(), note=lines.message
+    )
+    fleet.start()
+    learner = LearnerGroup(
+        config,
+        trainers=[trainer.handle],
+        replay=replay.handle,
+        tracker=lines,
+        store=NoStore(),
+        engines=fleet,
+    )
+    learner.checkpoint_if_due = _nothing  # type: ignore[method-assign]
+    try:
+        await learn(
+            learner,
+            replay=replay.handle,
+            groups_per_step=config.groups_per_step,
+            interval=config.sync.interval,
+            max_steps=config.run.max_steps,
+            timeout_s=config.sync.timeout_s,
+            stop=stop,
+            max_lead=config.sync.max_lead,
+        )
+    finally:
+        await fleet.stop()
+        await processes.close()
+    return lines.rows
+
+
+async def _nothing() -> None:
+    """Checkpoints are none of what is measured."""
