@@ -2,12 +2,15 @@
 
 Invariants: a worker collects only after it has loaded the published weights that are current when
 it asks; what a dead one had in flight goes back to replay before its successor starts; the run
-goes on while one worker lives.
+goes on while one worker lives, or another comes before the learner's own deadlines; a place whose
+node has left is tried again until it has one; nobody waits long for the counters of a silent worker.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +30,14 @@ from oapl.records import (
 )
 from oapl.waiting import within
 
+STATS_WAIT_S = 2.0
+"""How long a learner step may wait for workers' counters; what comes later is counted later."""
 STATS_TIMEOUT_S = 30.0
+"""A worker that has been silent for so long is killed."""
+GOOD_WORK_S = 300.0
+"""A worker that lived so long did not die of its start: its place has all its restarts again."""
+LONGEST_PAUSE_S = 30.0
+"""Between two starts of a worker that dies again and again."""
 EVALUATION_ATTEMPTS = 3
 
 
@@ -39,6 +49,8 @@ class Member:
     incarnation: int
     process: Process
     version: int = -1
+    counters: asyncio.Future[Metrics] | None = None
+    asked_at: float = 0.0
 
     @property
     def id(self) -> WorkerId:
@@ -74,11 +86,12 @@ class Fleet:
         self._stopping = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unreported = 0
+        self._places = config.rollout.num_engines
 
     def start(self) -> None:
         """Begin to start the workers; they join as they are ready."""
         for index in range(self._config.rollout.num_engines):
-            self._tasks.append(asyncio.create_task(self._keep_alive(index)))
+            self._tasks.append(asyncio.create_task(self._hold_place(index)))
 
     async def start_idle(self) -> None:
         """Start the workers with the model's own weights, for evaluation alone: no collecting."""
@@ -131,21 +144,36 @@ class Fleet:
         """Counters of all workers since the last call, summed."""
         total: Metrics = {"faults/worker_restarts": float(self._unreported)}
         self._unreported = 0
-        for member in list(self._members.values()):
-            try:
-                stats = await within(
-                    STATS_TIMEOUT_S, member.process.handle.stats(), f"counters of {member.id}"
-                )
-            except DeadlineError as error:
-                self._note(f"{error}; killing it")
-                await self._processes.kill(member.process)
-                continue
-            except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
-                self._note(f"no counters from {member.id}: {_one_line(error)}")
-                continue
-            for name, value in stats.items():
+        members = list(self._members.values())
+        for member in members:
+            if member.counters is None:
+                member.counters = asyncio.ensure_future(member.process.handle.stats())
+                member.asked_at = time.monotonic()
+        waiting = [member.counters for member in members if member.counters is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=STATS_WAIT_S)
+        for member in members:
+            for name, value in (await self._counters_of(member)).items():
                 total[name] = total.get(name, 0.0) + value
         return total
+
+    async def _counters_of(self, member: Member) -> Metrics:
+        """What it has answered, once; nothing while it is silent, and its end when that is long."""
+        answer = member.counters
+        if answer is None:
+            return {}
+        if not answer.done():
+            silent_s = time.monotonic() - member.asked_at
+            if silent_s > STATS_TIMEOUT_S:
+                self._note(f"no counters from {member.id} for {silent_s:.0f} s; killing it")
+                await self._processes.kill(member.process)
+            return {}
+        member.counters = None
+        try:
+            return answer.result()
+        except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
+            self._note(f"no counters from {member.id}: {_one_line(error)}")
+            return {}
 
     async def stop(self) -> None:
         """Let every worker end its loop; what is in flight is aborted."""
@@ -162,35 +190,68 @@ class Fleet:
     async def close(self) -> None:
         """Watch the workers no longer; whoever owns the processes ends them."""
         self._stopping = True
-        for task in self._tasks:
+        waits = [m.counters for m in self._members.values() if m.counters is not None]
+        for task in (*self._tasks, *waits):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *waits, return_exceptions=True)
 
-    async def _keep_alive(self, index: int) -> None:
-        """Start worker `index`, and start it again each time it dies."""
-        for incarnation in range(self._config.cluster.max_restarts + 1):
-            try:
-                member = await self._start_member(index, incarnation)
-                await self._load(member)
-                await member.process.handle.run()
-                return
-            except (ProbeError, InputError) as error:  # another start would end the same way
-                self._fail(error)
-                return
-            except Exception as error:  # noqa: BLE001  whatever killed it, it is started again
-                if self._stopping:
-                    return
-                self._unreported += 1
-                self._note(f"worker {index}.{incarnation} died ({_one_line(error)}); restarting")
-                await self._bury(index, incarnation)
-        if not self._members:
+    async def _hold_place(self, index: int) -> None:
+        """Keep worker `index` alive; when that fails for ever, and no place is left, so does the run."""
+        try:
+            await self._keep_alive(index)
+        except Exception as error:  # noqa: BLE001  the run must hear of it, whatever it is
+            self._fail(error)
+        self._places -= 1
+        if self._places == 0 and not self._stopping:
             limit = self._config.cluster.max_restarts
             self._fail(
                 OaplError(
-                    f"every rollout worker died more than {limit} times (cluster.max_restarts); "
-                    f"see {self._config.folder / 'logs'}"
+                    f"every rollout worker died more than {limit} times in a row "
+                    f"(cluster.max_restarts); see {self._config.folder / 'logs'}"
                 )
             )
+
+    async def _keep_alive(self, index: int) -> None:
+        """Start worker `index`, and start it again each time it dies or its node leaves.
+
+        Returns when it was told to stop, or died more than `cluster.max_restarts` times in a row.
+
+        Raises:
+            ProbeError: It disagrees with the learner.
+            InputError: It cannot be started at all.
+        """
+        deaths = 0  # in a row, without good work between them
+        for incarnation in itertools.count():
+            started, has_place = time.monotonic(), False
+            try:
+                member = await self._start_member(index, incarnation)
+                has_place = True
+                await self._load(member)
+                await member.process.handle.run()
+                return
+            except ProbeError:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever killed it, it is started again
+                if isinstance(error, InputError) and incarnation == 0:
+                    raise  # every start would end the same way
+                if self._stopping:
+                    return
+                what = "died"
+                if isinstance(error, DeadlineError) and not has_place:
+                    what = "found no place"  # its node has left: no fault of the worker's
+                elif time.monotonic() - started > GOOD_WORK_S:
+                    deaths = 1
+                else:
+                    deaths += 1
+                gives_up = deaths > self._config.cluster.max_restarts
+                then = "not started again" if gives_up else "restarting"
+                self._unreported += 1
+                self._note(f"worker {index}.{incarnation} {what} ({_one_line(error)}); {then}")
+                await self._bury(index, incarnation)
+                if gives_up:
+                    return
+                # A first death is bad luck; later ones may have a cause that needs time to go away.
+                await asyncio.sleep(min(2.0 ** (deaths - 2), LONGEST_PAUSE_S) if deaths > 1 else 0)
 
     async def _start_member(self, index: int, incarnation: int) -> Member:
         process = await self._processes.start(

@@ -89,6 +89,7 @@ class LearnerGroup:
         self._last_saved_step = -1
         self._num_publications = 0
         self._loading: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
         self.step = 0
         self.version = -1
         self.begin = -1
@@ -185,7 +186,7 @@ class LearnerGroup:
             micro_batch_tokens=self._config.learner.micro_batch_tokens,
             row_tokens=self._config.learner.row_tokens,
         )
-        engines_before = asyncio.create_task(self._engine_stats())
+        before = asyncio.create_task(self._engine_stats())
         try:
             updates = [t.update(b) for t, b in zip(self._trainers, batches, strict=True)]
             metrics = (await self._all(updates, "a learner step"))[0]
@@ -194,16 +195,19 @@ class LearnerGroup:
             raise
         self.step += 1
         took = time.monotonic() - now
-        await self._count_engines(await engines_before, await self._engine_stats(), took)
+        during = asyncio.create_task(self._engine_stats())  # beside the closing of the leases
+        self._counting = asyncio.create_task(self._count_engines(before, during, took))
         self._store.add(groups, self.step)
         self._values |= metrics
         return not metrics.get("faults/skipped_steps")
 
     async def report(self) -> None:
         """Collect every owner's counters and write the line of this step; save when overdue."""
-        values = {**self._values, **await self._replay.stats()}
-        if self._rewards is not None:
-            values |= await self._rewards.stats()
+        replay, rewards = await asyncio.gather(self._replay.stats(), self._reward_stats())
+        if self._counting is not None:
+            await self._counting
+            self._counting = None
+        values = {**self._values, **replay, **rewards}
         now = time.monotonic()
         step_s, self._since = now - self._since, now
         waited = values["time/wait_for_batch_s"]
@@ -285,12 +289,18 @@ class LearnerGroup:
     async def _engine_stats(self) -> Metrics:
         return {} if self._engines is None else await self._engines.stats()
 
-    async def _count_engines(self, before: Metrics, during: Metrics, took: float) -> None:
+    async def _reward_stats(self) -> Metrics:
+        return {} if self._rewards is None else await self._rewards.stats()
+
+    async def _count_engines(
+        self, before: asyncio.Task[Metrics], during: asyncio.Task[Metrics], took: float
+    ) -> None:
         """Sum the engines' counters; what they were busy *during* the step is the overlap."""
-        for name in {**before, **during}:
-            self._values[name] = before.get(name, 0.0) + during.get(name, 0.0)
+        first, second = await before, await during
+        for name in {**first, **second}:
+            self._values[name] = first.get(name, 0.0) + second.get(name, 0.0)
         if self._engines is not None:
-            self._values["time/both_working_s"] = min(during.get("engine/busy_s", 0.0), took)
+            self._values["time/both_working_s"] = min(second.get("engine/busy_s", 0.0), took)
 
     async def _all(self, calls: Sequence[Awaitable[T]], what: str) -> list[T]:
         gathered = asyncio.gather(*calls)

@@ -1,13 +1,16 @@
 """The acts of the learner's half, with trainers, engines and replay that check the order."""
 
+import asyncio
+import dataclasses
 import json
 import os
 
 import pytest
 
+from learner import published
 from learner.group import LearnerGroup
-from oapl.config import RunConfig
-from oapl.errors import DivergedError
+from oapl.config import EvalSection, RunConfig
+from oapl.errors import DeadlineError, DivergedError
 from oapl.objectives.base import build
 from oapl.records import Probe, ProbeReport, WeightsVersion
 from oapl.rollouts import RolloutStore
@@ -59,8 +62,14 @@ class FakeReplay:
 class FakeEngines:
     def __init__(self):
         self.loaded = []
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.error = None
 
     async def load(self, weights):
+        await self.ready.wait()
+        if self.error:
+            raise self.error
         self.loaded.append(weights.version)
         return ProbeReport(version=weights.version, ratio=1.0, max_difference=0.0, num_tokens=4)
 
@@ -151,6 +160,104 @@ async def test_the_last_publication_changes_neither_version_nor_phase(config):
     await learner.publish_last()
     assert engines.loaded == [0, 6]
     assert learner.version == 0
+
+
+async def test_ahead_of_its_period_a_publication_does_not_wait_for_engines(config):
+    engines, lines = FakeEngines(), Lines()
+    learner = make(config, engines=engines, tracker=lines)
+    await learner.publish(0)
+    assert await learner.update(groups())
+    engines.ready.clear()
+    await asyncio.wait_for(learner.publish(4), 1)
+    assert (learner.version, learner.begin) == (1, 4)
+    assert await learner.update(groups()), "a step is made while the engines load"
+    await learner.report()
+    assert engines.loaded == [0]
+    engines.ready.set()
+    assert await learner.update(groups())
+    await learner.report()
+    assert engines.loaded == [0, 1]
+    assert lines.rows[-1][1]["weights/version"] == 1
+
+
+async def test_without_a_lead_the_learner_waits_until_an_engine_holds_the_weights(config):
+    engines = FakeEngines()
+    engines.ready.clear()
+    publishing = asyncio.ensure_future(make(config, engines=engines).publish(0))
+    await asyncio.sleep(0.02)
+    assert not publishing.done()
+    engines.ready.set()
+    await asyncio.wait_for(publishing, 1)
+    assert engines.loaded == [0]
+
+
+async def test_what_goes_wrong_with_a_publication_ahead_is_raised_by_the_next_step(config):
+    engines = FakeEngines()
+    learner = make(config, engines=engines)
+    await learner.publish(0)
+    await learner.update(groups())
+    engines.error = DeadlineError("no worker loads")
+    await learner.publish(4)
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineError, match="no worker loads"):
+        await learner.update(groups())
+
+
+async def test_an_evaluation_ahead_is_of_the_published_version_and_before_the_next_checkpoint(
+    config, monkeypatch
+):
+    lines, gate, asked = Lines(), asyncio.Event(), []
+
+    async def evaluate(name):
+        asked.append(name)
+        await gate.wait()
+        return {"eval/set/mean@8": 1.0}
+
+    monkeypatch.setattr(published, "save", lambda *_: None)
+    config = dataclasses.replace(config, eval=EvalSection(every_syncs=1))
+    learner = make(config, tracker=lines, evaluate=evaluate)
+    learner.step = 3
+    await learner.publish(4)
+    await learner.update(groups())
+    saving = asyncio.ensure_future(learner.checkpoint())
+    await asyncio.sleep(0.02)
+    assert asked == ["step-3"]
+    assert not saving.done()
+    gate.set()
+    await asyncio.wait_for(saving, 5)
+    assert lines.rows == [(3, {"eval/set/mean@8": 1.0})]
+
+
+@pytest.mark.parametrize("at", [2, 4, 5], ids=["ahead", "period's end", "within"])
+async def test_with_a_lead_a_checkpoint_brings_the_served_version_back(config, monkeypatch, at):
+    """What engines hold is older than the learner, at the period's end too."""
+    saved = {}
+    monkeypatch.setattr(published, "save", lambda part, weights, _: saved.update(w=weights))
+    monkeypatch.setattr(published, "exists", lambda path: "w" in saved)
+    monkeypatch.setattr(published, "load", lambda path, _: saved["w"])
+    learner = make(config)
+    await learner.publish(0)
+    learner.step = 1
+    await learner.publish(4)
+    learner.step = at
+    path = await learner.checkpoint()
+    engines = FakeEngines()
+    again = make(config, engines=engines)
+    await again.restore(path)
+    assert (again.step, again.version, again.begin) == (at, 1, 4)
+    assert engines.loaded == [1]
+
+
+async def test_with_a_lead_checkpoints_come_at_every_second_period_too(config):
+    learner = make(config)
+    await learner.publish(0)
+    for step in (4, 8, 12, 16):
+        learner.step = step - 1
+        await learner.publish(step)
+        learner.step = step
+        learner.version = step  # spares the fake the saving of weights
+        await learner.checkpoint_if_due()
+    assert sorted(os.listdir(config.folder / "checkpoints")) == ["step-16", "step-8"]
 
 
 async def test_checkpoints_come_at_every_second_synchronisation(config):
