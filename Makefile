@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart test lint types ci control learning bench clean
+.PHONY: install quickstart test lint types ci control learning bench overlap chaos clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -34,6 +34,14 @@ learning: $(VENV)/.dev
 # Ratios against the raw engine and the plain training loop, in one run.
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.bench
+
+# Idle shares of learner and engines, with real Ray actors that wait drawn times, against the simulation.
+overlap: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.overlap
+
+# A rollout node is killed under a run and started again.
+chaos: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.chaos.nodes
 
 install: $(VENV)/.cpu
 

@@ -2,8 +2,9 @@
 
 Invariants: a worker collects only after it has loaded the published weights that are current when
 it asks; what a dead one had in flight goes back to replay before its successor starts; the run
-goes on while one worker lives, or another comes before the learner's own deadlines; a place whose
-node has left is tried again until it has one; nobody waits long for the counters of a silent worker.
+goes on while one worker lives, or another comes before the learner's own deadlines; a worker whose
+node has left is started again as soon as there is a place for it; nobody waits long for the
+counters of a silent one.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ class Fleet:
         await asyncio.gather(*self._tasks, *waits, return_exceptions=True)
 
     async def _hold_place(self, index: int) -> None:
-        """Keep worker `index` alive; when that fails for ever, and no place is left, so does the run."""
+        """Keep worker `index` alive; the run fails when every place was given up."""
         try:
             await self._keep_alive(index)
         except Exception as error:  # noqa: BLE001  the run must hear of it, whatever it is
@@ -231,7 +232,7 @@ class Fleet:
                 return
             except ProbeError:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever killed it, it is started again
+            except Exception as error:
                 if isinstance(error, InputError) and incarnation == 0:
                     raise  # every start would end the same way
                 if self._stopping:

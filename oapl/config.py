@@ -236,8 +236,8 @@ class SyncSection:
     interval: Count = 50
     """L: learner steps between two publications; the buffer is cleared at each."""
     max_lead: NonNegativeInt = 0
-    """Steps by which a version may be published ahead of its period, into a buffer of its own, once
-    the present one has its groups; lag grows by as many, at most by L. 0: the paper's Algorithm 1."""
+    """Steps by which a version may be published ahead of its period, once the present one has all
+    its groups; the lag grows by as many, at most by L. 0 is the paper's Algorithm 1."""
     transport: str = "object_store"
     """How tensors travel: a file of oapl/weights."""
     timeout_s: Positive = 600.0

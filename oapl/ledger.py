@@ -9,8 +9,8 @@ Invariants:
 - A group is accepted once per in-flight (id, attempt) of the worker that holds the draw. Whatever
   ends a draw without a group sends it to the front of the queue with attempt + 1.
 - Draws are handed out only while the period needs groups: nothing is generated for the bin unless
-  `surplus` asks for it. A draw that comes back goes first, so one that is slow has a whole period to
-  end in; there is no limit of attempts but that of deaths.
+  `surplus` asks for it. A draw that comes back goes first, so that a slow one has a whole period;
+  there is no limit of attempts but that of deaths.
 
 Synchronous and free of time, threads and asyncio; `oapl.replay` adds the waiting.
 """
@@ -446,9 +446,7 @@ class Ledger:
         self._buffer = {group.id: group for group in state["buffer"]}
         self._ahead = {group.id: group for group in state["ahead"]}
         served = self._ahead if self.is_ahead else self._buffer
-        self._settled = {
-            group.id: group.scored.group.prompt.attempt for group in served.values()
-        }
+        self._settled = {group.id: group.scored.group.prompt.attempt for group in served.values()}
         self._deaths = dict(state["deaths"])
         self._drawn = state["drawn"]
         self._fates = Counter(state["fates"])

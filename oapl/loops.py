@@ -77,9 +77,9 @@ async def learn(
 ) -> None:
     """The learner's half: until `max_steps`, the end of the data, or a request to stop.
 
-    With `max_lead` 0 this is Algorithm 1, step for step. Else the next version is published, and its
-    own buffer begins to fill, when the present period has all its groups and at most so many of its
-    steps are untrained.
+    With `max_lead` 0 this is Algorithm 1, step for step. Else the next version is published, and
+    its own buffer begins to fill, when the present period has all its groups and at most so many of
+    its steps are untrained.
 
     Raises:
         DeadlineError: No batch came within `timeout_s`.
@@ -96,10 +96,10 @@ async def learn(
         if groups is None:
             return
         following = (learner.step // interval + 1) * interval
-        may_lead = following - learner.step <= max_lead and following < max_steps
-        if may_lead and learner.begin <= learner.step:
-            if await replay.lead(learner.step, following):
-                await learner.publish(following)
+        is_in_reach = following - learner.step <= max_lead and following < max_steps
+        may_lead = is_in_reach and learner.begin <= learner.step
+        if may_lead and await replay.lead(learner.step, following):
+            await learner.publish(following)
         ids = [group.id for group in groups]
         if await learner.update(groups):
             await replay.trained(ids, learner.step)

@@ -64,9 +64,17 @@ class SleepingEngine:
     """Each rollout waits its drawn time; a load cuts off what is in flight, and takes `load_s`."""
 
     def __init__(
-        self, step_s: float, mean: float, slots: int, load_s: float = 0.0, speed: float = 1.0
+        self,
+        index: int,
+        *,
+        step_s: float,
+        mean: float,
+        slots: int,
+        load_s: float = 0.0,
+        speed: float = 1.0,
     ) -> None:
         self.version = -1
+        self._index = index
         self._step_s, self._mean, self._slots, self._load_s = step_s, mean, slots, load_s
         self._speed = speed
         self._in_flight: dict[asyncio.Future[None], float] = {}  # the time counted up to
@@ -106,7 +114,11 @@ class SleepingEngine:
             self._busy_s += now - since
             self._in_flight[cut] = now
         busy_s, self._busy_s = self._busy_s, 0.0
-        return {"engine/busy_s": busy_s / self._slots, "engine/slot_s": busy_s}
+        return {
+            "engine/busy_s": busy_s / self._slots,
+            "engine/slot_s": busy_s,
+            f"engine/slot_s/{self._index}": busy_s,
+        }
 
     def close(self) -> None:
         pass
@@ -138,10 +150,12 @@ class SleepingTrainer:
 def build_worker(
     config: RunConfig, *, index: int, incarnation: int, replay: Replay, scorers: object = ()
 ) -> RolloutWorker:
+    options = dict(config.rollout.engine_options)
+    speeds = options.pop("speeds", {})  # by the worker's index
     return RolloutWorker(
         config,
         worker=WorkerId(index=index, incarnation=incarnation),
-        engine=SleepingEngine(**config.rollout.engine_options),
+        engine=SleepingEngine(index, **options, speed=speeds.get(str(index), 1.0)),
         scorer=YesScorer(),
         replay=replay,
     )

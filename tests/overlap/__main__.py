@@ -19,7 +19,7 @@ from tests.overlap.run import measure
 LONG = 1200
 """Steps of the published simulation."""
 POINTS = 0.03
-PUBLISHED = {  # mean, L -> idle shares of learner and engine; surplus 0 | 0.1 | 0.1 and a lead of 20
+PUBLISHED = {  # mean, L -> idle shares of learner and engine, per column
     (1, 10): ((0.16, 0.22), (0.12, 0.09), (0.00, 0.01)),
     (1, 50): ((0.03, 0.09), (0.03, 0.01), (0.00, 0.00)),
     (5, 50): ((0.18, 0.22), (0.05, 0.03), (0.00, 0.00)),
@@ -34,26 +34,25 @@ def main() -> int:
     options = parser.parse_args()
     ray = start_local_ray(num_cpus=4)
     print(f"learner / engine idle, per cent; {options.step_s} s a step, 16 groups a step")
-    print("   m    L  surplus lead |   published    simulated |   simulated     measured   lag | worst")
+    print(
+        "   m    L surplus lead |   published    simulated |   simulated     measured  lag | worst"
+    )
     failed = 0
     try:
         for (mean, interval), published in PUBLISHED.items():
             for (surplus, max_lead), idle in zip(COLUMNS, published, strict=True):
-                setting = Setting(
-                    mean=mean, interval=interval, surplus=surplus, max_lead=max_lead
-                )
+                setting = Setting(mean=mean, interval=interval, surplus=surplus, max_lead=max_lead)
                 steps = interval * (1 + max(1, round(options.steps / interval)))
                 long, short = simulate(setting, LONG), simulate(setting, steps)
                 with tempfile.TemporaryDirectory(prefix="oapl-overlap-") as folder:
-                    found = measure(
-                        ray, Path(folder), setting, steps=steps, step_s=options.step_s
-                    )
-                worst = max(_apart((long.learner, long.engine), idle), _apart(_pair(found), _pair(short)))
+                    found = measure(ray, Path(folder), setting, steps=steps, step_s=options.step_s)
+                pairs = [_pair(shares) for shares in (long, short, found)]
+                worst = max(_apart(idle, pairs[0]), _apart(pairs[1], pairs[2]))
                 failed += worst > POINTS
+                figures = f"{_show(idle)} {_show(pairs[0])} | {_show(pairs[1])} {_show(pairs[2])}"
                 print(
-                    f"{mean:4} {interval:4} {surplus:8} {max_lead:4} | {_show(idle)} {_show(_pair(long))}"
-                    f" | {_show(_pair(short))} {_show(_pair(found))} {found.largest_lag:5} |"
-                    f" {100 * worst:.1f}{' > 3' if worst > POINTS else ''}",
+                    f"{mean:4} {interval:4} {surplus:7} {max_lead:4} | {figures} "
+                    f"{found.largest_lag:4} | {100 * worst:.1f}{' > 3' * (worst > POINTS)}",
                     flush=True,
                 )
     finally:

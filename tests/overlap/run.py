@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from deploy.fleet import Fleet
@@ -14,26 +15,39 @@ from deploy.handles import AsyncHost, RayHandle
 from deploy.processes import Process
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
+from oapl.interfaces import Tracker
 from oapl.loops import learn
 from oapl.records import CreditedGroup, StepMetrics
+from oapl.waiting import within
 from tests.overlap.model import GROUPS_PER_STEP, Setting, Shares
 
 TIMEOUT_S = 60.0
 
 
 class SleeperProcesses:
-    """`deploy.processes.Processes` whose workers, trainer and replay are those of tests.sleepers."""
+    """`deploy.processes.Processes` with the replay, trainer and workers of tests.sleepers."""
 
-    def __init__(self, ray: Any, config: RunConfig) -> None:
+    def __init__(
+        self, ray: Any, config: RunConfig, *, worker_options: Mapping[str, Any], start_s: float
+    ) -> None:
         self._ray, self._config = ray, config
+        self._worker_options, self._start_s = worker_options, start_s
         self._started: list[Process] = []
 
     async def start(self, role: str, name: str, **kwargs: Any) -> Process:
         log = str(self._config.folder / f"{name}.log")
-        actor = self._ray.remote(AsyncHost).options(num_cpus=0.1).remote(
-            f"tests.sleepers:build_{role}", self._config, log, kwargs
+        options = {"num_cpus": 0.1, **(self._worker_options if role == "worker" else {})}
+        actor = (
+            self._ray.remote(AsyncHost)
+            .options(**options)
+            .remote(f"tests.sleepers:build_{role}", self._config, log, kwargs)
         )
-        process = Process(name, RayHandle(actor, name), await actor.start.remote(), actor)
+        try:
+            pid = await within(self._start_s, actor.start.remote(), f"{name} to start")
+        except Exception:
+            self._ray.kill(actor)
+            raise
+        process = Process(name, RayHandle(actor, name), pid, actor)
         self._started.append(process)
         return process
 
@@ -93,7 +107,7 @@ def measure(
         replay={"surplus": setting.surplus},
         sync={"interval": setting.interval, "max_lead": setting.max_lead, "timeout_s": TIMEOUT_S},
     )
-    rows = asyncio.run(_run(ray, config, steps))
+    rows = asyncio.run(_measured(ray, config, steps))
     window = [rows[step] for step in range(setting.interval + 1, steps + 1)]
     elapsed = sum(row["time/step_s"] for row in window)
     busy = sum(row["engine/slot_s"] for row in window)
@@ -105,15 +119,39 @@ def measure(
     )
 
 
-async def _run(ray: Any, config: RunConfig, steps: int) -> dict[int, dict[str, float]]:
+async def _measured(ray: Any, config: RunConfig, steps: int) -> dict[int, dict[str, float]]:
     stop = asyncio.Event()
     lines = Lines(steps, stop)
-    processes = SleeperProcesses(ray, config)
+    await run(ray, config, lines, stop)
+    return lines.rows
+
+
+async def run(
+    ray: Any,
+    config: RunConfig,
+    lines: Tracker,
+    stop: asyncio.Event,
+    *,
+    worker_options: Mapping[str, Any] = MappingProxyType({}),
+    start_s: float = TIMEOUT_S,
+) -> dict[str, int]:
+    """A whole run with engines and a trainer that sleep.
+
+    Args:
+        ray: The module, connected to a cluster.
+        config: Settings of the run.
+        lines: Takes metrics and messages.
+        stop: Ends it.
+        worker_options: Ray's, for the workers' actors.
+        start_s: How long a process may take to find a place and start.
+
+    Returns:
+        Draws by fate and place before the end.
+    """
+    processes = SleeperProcesses(ray, config, worker_options=worker_options, start_s=start_s)
     replay = await processes.start("replay", "replay")
     trainer = await processes.start("trainer", "trainer")
-    fleet = Fleet(
-        config, processes=processes, replay=replay.handle, scorers=(), note=lines.message
-    )
+    fleet = Fleet(config, processes=processes, replay=replay.handle, scorers=(), note=lines.message)
     fleet.start()
     learner = LearnerGroup(
         config,
@@ -135,10 +173,10 @@ async def _run(ray: Any, config: RunConfig, steps: int) -> dict[int, dict[str, f
             stop=stop,
             max_lead=config.sync.max_lead,
         )
+        return await replay.handle.counts()
     finally:
         await fleet.stop()
         await processes.close()
-    return lines.rows
 
 
 async def _nothing() -> None:

@@ -100,7 +100,8 @@ class CheckedLearner:
         self.acts.append(("checkpoint", self.step))
 
     async def publish(self, begin):
-        assert begin >= self.step and begin % L == 0
+        assert begin >= self.step
+        assert begin % L == 0
         assert begin not in self.versions, f"two versions for the period of {begin}"
         self.acts.append(("publish", self.step))
         self.versions[begin], self.begin = self.step, begin

@@ -2,8 +2,9 @@
 
 Two workers of different speed generate, die, come too late, put twice, put under a wrong version
 and give back; the learner takes, trains, skips, synchronises at a period's end or ahead of it; the
-process is killed and resumed from its last snapshot, in any phase. After every act the two agree on where each draw is. Every run ends with
-`drain`: from whatever state was reached, honest workers must bring the run to its end.
+process is killed and resumed from its last snapshot, in any phase. After every act the two agree on
+where each draw is. Every run ends with `drain`: from whatever state was reached, honest workers
+must bring the run to its end.
 """
 
 from __future__ import annotations
