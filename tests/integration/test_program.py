@@ -132,15 +132,22 @@ def test_a_stopped_run_saves_and_the_same_command_goes_on(recipe):
 
 
 def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
-    run = Run(recipe, "killed", "run.max_steps=24")
+    """With a lead, so that what engines held is older than the learner when it was saved."""
+    settings = ("run.max_steps=24", "sync.max_lead=2", "replay.surplus=0.2")
+    run = Run(recipe, "killed", *settings)
     run.wait_for_step(10)
     run.kill(signal.SIGKILL)
     run.end()
-    again = Run(recipe, "killed", "run.max_steps=24")
+    again = Run(recipe, "killed", *settings)
     code, output = again.end()
     assert code == 0, output
     assert again.steps() == list(range(1, 25))
     assert "resuming from" in output
+    lags = again.metrics("replay/lag_max")
+    assert lags[:4] == [0, 1, 2, 3], "the first period begins with its own version"
+    assert all(1 <= first <= 2 for first in lags[4::4]), "the others with an earlier one"
+    assert lags[4:] == [first + step for first in lags[4::4] for step in range(4)]
+    assert max(again.metrics("weights/probe")) < 1.001
 
 
 def test_a_second_engine_just_works(recipe):
