@@ -14,6 +14,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.processes import Process, Processes
 from oapl.config import RunConfig
@@ -191,10 +192,12 @@ class Fleet:
     async def close(self) -> None:
         """Watch the workers no longer; whoever owns the processes ends them."""
         self._stopping = True
-        waits = [m.counters for m in self._members.values() if m.counters is not None]
-        for task in (*self._tasks, *waits):
-            task.cancel()
-        await asyncio.gather(*self._tasks, *waits, return_exceptions=True)
+        counters = [member.counters for member in self._members.values()]
+        open_waits: list[asyncio.Future[Any]] = [wait for wait in counters if wait is not None]
+        open_waits += self._tasks
+        for wait in open_waits:
+            wait.cancel()
+        await asyncio.gather(*open_waits, return_exceptions=True)
 
     async def _hold_place(self, index: int) -> None:
         """Keep worker `index` alive; the run fails when every place was given up."""
