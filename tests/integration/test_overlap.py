@@ -15,11 +15,11 @@ POINTS = 0.06
 @pytest.mark.parametrize(
     ("surplus", "max_lead"), [(0.0, 0), (0.1, 10)], ids=["Algorithm 1", "surplus and lead"]
 )
-def test_idle_shares_are_those_of_the_simulation(ray_cluster, tmp_path, surplus, max_lead):
+async def test_idle_shares_are_those_of_the_simulation(ray_cluster, tmp_path, surplus, max_lead):
     """Without either the learner would idle a sixth of its time, with both nothing."""
     setting = Setting(mean=1, interval=10, surplus=surplus, max_lead=max_lead)
     expected = simulate(setting, STEPS)
-    found = measure(ray_cluster, tmp_path, setting, steps=STEPS, step_s=STEP_S)
+    found = await measure(ray_cluster, tmp_path, setting, steps=STEPS, step_s=STEP_S)
     print(f"expected {expected}, found {found}")
     assert found.learner == pytest.approx(expected.learner, abs=POINTS)
     assert found.engine == pytest.approx(expected.engine, abs=POINTS)

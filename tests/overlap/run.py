@@ -86,7 +86,7 @@ class NoStore:
     def flush(self) -> None: ...
 
 
-def measure(
+async def measure(
     ray: Any, folder: Path, setting: Setting, *, steps: int, step_s: float, load_s: float = 0.0
 ) -> Shares:
     """Idle shares of a run of `steps` learner steps, without its first period."""
@@ -107,7 +107,10 @@ def measure(
         replay={"surplus": setting.surplus},
         sync={"interval": setting.interval, "max_lead": setting.max_lead, "timeout_s": TIMEOUT_S},
     )
-    rows = asyncio.run(_measured(ray, config, steps))
+    stop = asyncio.Event()
+    lines = Lines(steps, stop)
+    await run(ray, config, lines, stop)
+    rows = lines.rows
     window = [rows[step] for step in range(setting.interval + 1, steps + 1)]
     elapsed = sum(row["time/step_s"] for row in window)
     busy = sum(row["engine/slot_s"] for row in window)
@@ -117,13 +120,6 @@ def measure(
         wasted=float("nan"),
         largest_lag=int(max(row["replay/lag_max"] for row in rows.values())),
     )
-
-
-async def _measured(ray: Any, config: RunConfig, steps: int) -> dict[int, dict[str, float]]:
-    stop = asyncio.Event()
-    lines = Lines(steps, stop)
-    await run(ray, config, lines, stop)
-    return lines.rows
 
 
 async def run(
