@@ -12,7 +12,7 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from oapl.config import RunConfig
@@ -48,6 +48,10 @@ class Watcher:
     async def reach(self, step: int) -> None:
         async with asyncio.timeout(DEADLINE_S), self._changed:
             await self._changed.wait_for(lambda: max(self.times) >= step)
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def phase(self, name: str) -> None: ...
 
     def message(self, text: str) -> None:
         print(f"step {max(self.times):3}: {text}", flush=True)

@@ -71,6 +71,10 @@ class Lines:
         if metrics.step == self._steps:
             self._stop.set()
 
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def phase(self, name: str) -> None: ...
+
     def message(self, text: str) -> None:
         print(text)
 
