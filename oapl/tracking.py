@@ -245,6 +245,7 @@ class WandbSink:
         import wandb
 
         self._tell = tell
+        self._newest = 0
         self._run = wandb.init(
             project=config.tracking.wandb_project,
             name=config.run.name,
@@ -265,7 +266,10 @@ class WandbSink:
 
     def log(self, metrics: StepMetrics) -> None:
         values = {STEP: metrics.step, **metrics.values}
-        self._try(lambda: self._run.log(values, step=metrics.step), "took no metrics")
+        if metrics.step < self._newest:  # an evaluation that went on beside training: W&B never
+            del values[STEP]  # goes back, so it stands at the newest step; metrics.jsonl is exact
+        step = self._newest = max(metrics.step, self._newest)
+        self._try(lambda: self._run.log(values, step=step), "took no metrics")
 
     def message(self, text: str) -> None:
         pass
