@@ -180,6 +180,20 @@ async def test_ahead_of_its_period_a_publication_does_not_wait_for_engines(confi
     assert lines.rows[-1][1]["weights/version"] == 1
 
 
+async def test_a_publication_waits_for_the_one_before(config):
+    engines, trainer = FakeEngines(), FakeTrainer()
+    learner = make(config, engines=engines, trainers=[trainer])
+    engines.ready.clear()
+    await learner.publish(4)
+    learner.step = 3
+    second = asyncio.ensure_future(learner.publish(8))
+    await asyncio.sleep(0.02)
+    assert trainer.exported == [0]
+    engines.ready.set()
+    await asyncio.wait_for(second, 1)
+    assert trainer.exported == [0, 3]
+
+
 async def test_without_a_lead_the_learner_waits_until_an_engine_holds_the_weights(config):
     engines = FakeEngines()
     engines.ready.clear()
