@@ -31,7 +31,7 @@ COLUMNS = ((0.0, 0), (0.1, 0), (0.1, 20))
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--step-s", type=float, default=1.0, help="seconds of a learner step")
+    parser.add_argument("--step-s", type=float, default=2.0, help="seconds of a learner step")
     parser.add_argument("--steps", type=int, default=50, help="steps measured, about")
     options = parser.parse_args()
     ray = start_local_ray(num_cpus=4)
@@ -40,18 +40,21 @@ def main() -> int:
         "   m    L surplus lead |   published    simulated |   simulated     measured  lag | worst"
     )
     try:
-        worst = [
-            asyncio.run(_compare(ray, mean, interval, options.steps, options.step_s))
-            for mean, interval in PUBLISHED
-        ]
+        worst = asyncio.run(_compare_all(ray, options.steps, options.step_s))
     finally:
         ray.shutdown()
-    print(f"largest difference: {100 * max(worst):.1f} points")
-    return int(max(worst) > POINTS)
+    print(f"largest difference: {100 * worst:.1f} points")
+    return int(worst > POINTS)
+
+
+async def _compare_all(ray: Any, steps: int, step_s: float) -> float:
+    """All rows side by side: they only sleep."""
+    rows = [_compare(ray, mean, interval, steps, step_s) for mean, interval in PUBLISHED]
+    return max(await asyncio.gather(*rows))
 
 
 async def _compare(ray: Any, mean: float, interval: int, steps: int, step_s: float) -> float:
-    """One row of the table, its columns side by side; the largest difference found."""
+    """One row of the table, its columns side by side too; the largest difference found."""
     steps = interval * (1 + max(1, round(steps / interval)))
     settings = [
         Setting(mean=mean, interval=interval, surplus=surplus, max_lead=max_lead)
