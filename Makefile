@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart test lint types ci control learning bench clean
+.PHONY: install quickstart test lint types ci control learning bench gradients clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -34,6 +34,10 @@ learning: $(VENV)/.dev
 # Ratios against the raw engine and the plain training loop, in one run.
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.bench
+
+# Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
+gradients: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.bench.gradient_errors
 
 install: $(VENV)/.cpu
 
