@@ -15,10 +15,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from oapl.errors import WeightsError
 from oapl.waiting import within
+from tests.tables import LargestTable
 
 DEADLINE_S = 120.0
 LIMITS = {"micro_batch_tokens": 64, "row_tokens": 40}
@@ -168,30 +168,6 @@ class Rank:
 
         groups = groups_to_train(broken)
         return shard(groups, step=step, num_ranks=self._world_size, **LIMITS)[self._rank]
-
-
-class LargestTable(TorchDispatchMode):
-    """Watches for tensors as wide as the vocabulary; the output layer itself is none.
-
-    Attributes:
-        rows: Most rows of one.
-    """
-
-    def __init__(self, vocab_size: int) -> None:
-        super().__init__()
-        self.rows = 0
-        self._vocab_size = vocab_size
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        is_view = func is torch.ops.aten.t.default  # of the output layer
-        if (
-            isinstance(made, torch.Tensor)
-            and not is_view
-            and made.shape[-1:] == (self._vocab_size,)
-        ):
-            self.rows = max(self.rows, made.numel() // self._vocab_size)
-        return made
 
 
 def config_of(model: Path, **learner: Any) -> Any:
