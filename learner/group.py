@@ -310,7 +310,7 @@ async def _hear_all(tasks: Sequence[asyncio.Future[Any]]) -> None:
     """Wait, once one has failed, until one is known to have died or all have spoken."""
     deadline = time.monotonic() + FAREWELL_S
     waiting = {task for task in tasks if not task.done()}
-    while waiting and len(waiting) < len(tasks):
+    while waiting and any(map(_error, tasks)):
         if any(isinstance(_error(task), DiedError) for task in tasks):
             return
         left = deadline - time.monotonic()
