@@ -112,9 +112,7 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
     return outcome
 
 
-async def _attempt(
-    config: RunConfig, course: _Course, notes: Sequence[str] = ()
-) -> Outcome | None:
+async def _attempt(config: RunConfig, course: _Course, notes: Sequence[str] = ()) -> Outcome | None:
     """Start everything, learn to the end, stop everything.
 
     Returns:
