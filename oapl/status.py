@@ -1,7 +1,8 @@
 """What a run is doing, in `status.json`: for whoever watches it from another process.
 
 Invariants: the file is whole at any time; a run that closes without having said how it ended, or
-that it starts again, has failed; one that was killed leaves its last phase and a process that is gone.
+that it starts again, has failed; one that was killed leaves its last phase and a process that is
+gone.
 """
 
 from __future__ import annotations
