@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart test lint types ci control learning bench overlap chaos clean
+.PHONY: install quickstart test lint types ci control learning bench overlap chaos gradients clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -42,6 +42,10 @@ overlap: $(VENV)/.dev
 # A rollout node is killed under a run and started again.
 chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.nodes
+
+# Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
+gradients: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.bench.gradient_errors
 
 install: $(VENV)/.cpu
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from deploy.processes import Process, Processes
 from oapl.config import RunConfig
-from oapl.errors import DeadlineError, InputError, OaplError, ProbeError
+from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
 from oapl.interfaces import Replay, Scorer
 from oapl.loops import evaluate
 from oapl.records import (
@@ -136,7 +136,8 @@ class Fleet:
                 what = f"{len(handles)} workers to answer {len(prompts)} evaluation prompts"
                 return await within(self._config.eval.timeout_s, answers, what)
             except Exception as error:
-                if attempt == EVALUATION_ATTEMPTS or isinstance(error, OaplError):
+                ours = isinstance(error, OaplError) and not isinstance(error, DiedError)
+                if attempt == EVALUATION_ATTEMPTS or ours:
                     raise
                 self._note(f"evaluation interrupted ({_one_line(error)}); once more")
                 await self._await_current()

@@ -20,7 +20,7 @@ from typing import Any
 
 from oapl import plugins
 from oapl.config import RunConfig
-from oapl.errors import OaplError
+from oapl.errors import DiedError, OaplError
 from oapl.waiting import within
 
 
@@ -64,6 +64,8 @@ class RayHandle:
         return partial(self._call, name)
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        from ray.exceptions import ActorDiedError
+
         answer = self._actor.call.options(name=method).remote(method, args, kwargs)
         try:
             if self._limit_s is None:
@@ -72,6 +74,11 @@ class RayHandle:
         except OaplError as error:  # Ray's copy, whose text is a traceback, stands for the cause
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
+        except ActorDiedError as error:
+            raise DiedError(
+                f"{self._name} died when it was asked for {method}; see logs/{self._name}.log in "
+                "the run folder"
+            ) from error
 
     def __reduce__(self) -> tuple[type[RayHandle], tuple[Any, ...]]:
         return RayHandle, (self._actor, self._name, self._limit_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -27,13 +28,13 @@ from deploy.processes import Process, Processes, connect
 from learner.group import LearnerGroup
 from oapl import tracking
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, RankError
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
 from oapl.records import Metrics
 from oapl.replay import ReplayBuffer
-from oapl.status import DONE, STOPPED
+from oapl.status import DONE, RESTART, STOPPED
 from oapl.waiting import within
 from reward_server import settings as rewards
 
@@ -103,10 +104,24 @@ def evaluate(config: RunConfig) -> Outcome:
 
 
 async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
-    resume = folders.resume_from(config)
+    """Attempt the run; when a learner rank failed, start everything again as often as allowed."""
+    course = _Course(resume=folders.resume_from(config), restarts_left=config.learner.max_restarts)
+    outcome = await _attempt(config, course, notes)
+    while outcome is None:
+        outcome = await _attempt(config, course)
+    return outcome
+
+
+async def _attempt(config: RunConfig, course: _Course, notes: Sequence[str] = ()) -> Outcome | None:
+    """Start everything, learn to the end, stop everything.
+
+    Returns:
+        None when a rank failed and all is to be started again.
+    """
+    resume = course.resume
     start = 0 if resume is None else folders.step_of(resume)
     tracker = tracking.build(config, config.folder, start)
-    phases = _Phases(tracker)
+    phases = _Phases(tracker, course.seconds)
     try:
         for note in notes:
             tracker.message(note)
@@ -114,17 +129,25 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
             with phases("start"):
                 build = _imitation if config.is_imitation else _reinforcement
                 run = await build(config, processes, tracker)
+            if course.is_restarted:
+                run.learner.count_restart()
             async with _watched(run), _stopping_on_signals() as stop:
-                if resume is not None:
-                    tracker.message(f"resuming from {resume}")
-                    with phases("start"):
-                        await run.learner.restore(resume)
-                with phases("train"):
-                    await _learn(config, run, stop)
-                with phases("finish"):
-                    after = await _finish(config, run, stop)
+                try:
+                    if resume is not None:
+                        tracker.message(f"resuming from {resume}")
+                        with phases("start"):
+                            await run.learner.restore(resume)
+                    with phases("train"):
+                        await _learn(config, run, stop, course.ends_at(config))
+                    with phases("finish"):
+                        after = await _finish(config, run, stop)
+                finally:
+                    course.resume = run.learner.last_checkpoint or resume
         tracker.phase(STOPPED if stop.signal else DONE)
     except Exception as error:
+        if isinstance(error, RankError) and course.restarts_left and not stop.signal:
+            course.restart(error, tracker)
+            return None
         tracker.message(f"failed: {type(error).__name__}: {error}")
         raise
     finally:
@@ -135,7 +158,7 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
         signal=stop.signal,
         before=tracking.first_evaluation(config.folder),
         after=after,
-        phases=phases.seconds,
+        phases=course.seconds,
     )
 
 
@@ -220,7 +243,7 @@ async def _start_trainers(config: RunConfig, processes: Processes) -> list[Proce
     return list(await asyncio.gather(*starts))
 
 
-async def _learn(config: RunConfig, run: _Run, stop: _Stop) -> None:
+async def _learn(config: RunConfig, run: _Run, stop: _Stop, ends_at: float) -> None:
     """Run the loop; end early when the fleet has failed."""
     group_size = config.rollout.group_size
     learning = asyncio.ensure_future(
@@ -235,8 +258,8 @@ async def _learn(config: RunConfig, run: _Run, stop: _Stop) -> None:
             max_lead=config.sync.max_lead,
         )
     )
-    if config.run.max_hours:
-        asyncio.get_running_loop().call_later(3600 * config.run.max_hours, stop.event.set)
+    if ends_at < math.inf:
+        asyncio.get_running_loop().call_later(ends_at - time.monotonic(), stop.event.set)
     waiting: set[asyncio.Future[None]] = {learning}
     if run.fleet is not None:
         waiting.add(run.fleet.failed)
@@ -264,7 +287,7 @@ async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
 
 async def _evaluate(config: RunConfig) -> Outcome:
     tracker = tracking.build(config, config.folder, None)
-    phases = _Phases(tracker)
+    phases = _Phases(tracker, {})
     try:
         async with _processes(config) as processes:
             with phases("start"):
@@ -326,11 +349,11 @@ async def _stopping_on_signals() -> AsyncIterator[_Stop]:
 
 
 class _Phases:
-    """Wall time by phase; who watches is told of each."""
+    """Wall time by phase, added to `seconds`; who watches is told of each."""
 
-    def __init__(self, tracker: tracking.Tracker) -> None:
+    def __init__(self, tracker: tracking.Tracker, seconds: dict[str, float]) -> None:
         self._tracker = tracker
-        self.seconds: dict[str, float] = {}
+        self.seconds = seconds
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -340,3 +363,36 @@ class _Phases:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+@dataclass(slots=True)
+class _Course:
+    """What a run keeps when its processes are started again.
+
+    Attributes:
+        resume: The checkpoint to go on from; None for the beginning.
+        restarts_left: How often all may still be started again.
+        is_restarted: Whether it was, at least once.
+        seconds: Wall time by phase.
+    """
+
+    resume: Path | None
+    restarts_left: int
+    is_restarted: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    def restart(self, why: RankError, tracker: tracking.Tracker) -> None:
+        self.restarts_left -= 1
+        self.is_restarted = True
+        place = "the beginning" if self.resume is None else self.resume.name
+        tracker.phase(RESTART)
+        tracker.message(
+            f"{why}; starting all processes again from {place}, {self.restarts_left} restarts left "
+            "(learner.max_restarts)"
+        )
+
+    def ends_at(self, config: RunConfig) -> float:
+        """When `run.max_hours` are over, by the monotonic clock."""
+        hours = config.run.max_hours
+        return self.started + 3600 * hours if hours else math.inf

@@ -5,7 +5,10 @@ all ranks of their `loss`, whatever the ZeRO stage; a gradient that is not finit
 any rank; no op is ever compiled. What made each line necessary was found with DeepSpeed 0.19.8:
 its clipping is 1.0 unless it is written out; in fp32 its stage 0 applies NaN gradients and has no
 gradient norm; the one boundary that suits all other stages is a single `step` after any number of
-`backward` calls (`managed_gradient_accumulation` off).
+`backward` calls (`managed_gradient_accumulation` off); its own fp16 does not run on CPUs, and its
+`torch_autocast` clips the *scaled* gradient. fp16 is therefore the policy's own autocast over fp32
+weights on every device, with a loss scale of ours that ZeRO is told of: it then divides before it
+measures and clips.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from learner.loss_scale import LossScale
 from oapl.config import RunConfig
 from oapl.devices.base import load as load_device
 
@@ -36,6 +40,11 @@ def settings(config: RunConfig) -> dict[str, Any]:
     if config.learner.zero_stage == 3:
         # Its memory-efficient linear replaces torch.nn.functional.linear in the whole process.
         zero |= {"memory_efficient_linear": False}
+    if config.learner.offload != "none":
+        host = {"device": "cpu", "pin_memory": config.cluster.device != "cpu"}
+        zero |= {"offload_optimizer": host}
+        if config.learner.offload == "all":
+            zero |= {"offload_param": host}
     is_bf16 = config.learner.precision == "bf16"
     accumulate = {"grad_accum_dtype": "fp32"} if is_bf16 and config.learner.zero_stage else {}
     return {
@@ -44,6 +53,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "managed_gradient_accumulation": _is_stepped_by_hand(config),
         "gradient_clipping": config.optimizer.clip_norm,
         "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # theirs would be compiled; torch's is fused as well
         "bf16": {"enabled": is_bf16},
         "data_types": accumulate,  # a sum of a hundred micro-batches in bf16 adds 1.5 % of error
         "steps_per_print": 10**9,
@@ -51,7 +61,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _is_stepped_by_hand(config: RunConfig) -> bool:
-    return config.learner.zero_stage == 0 and config.learner.precision == "fp32"
+    return config.learner.zero_stage == 0 and config.learner.precision != "bf16"
 
 
 def join(
@@ -99,6 +109,7 @@ class Engine:
         inner: DeepSpeed's own engine, for checkpoints.
         module: The module, whose parameters may be sharded (stage 3).
         device: Where its inputs belong.
+        loss_scale: Of fp16; None elsewhere. Its owner changes it between steps.
     """
 
     def __init__(self, config: RunConfig, module: nn.Module) -> None:
@@ -110,6 +121,7 @@ class Engine:
             betas=options.betas,
             eps=options.eps,
             weight_decay=options.weight_decay,
+            fused=config.learner.offload != "none",  # its state is on the CPU then
         )
         self.inner, *_ = deepspeed.initialize(
             model=module, optimizer=adam, config=settings(config), dist_init_required=False
@@ -118,6 +130,7 @@ class Engine:
         self.device: torch.device = self.inner.device
         self._world_size = torch.distributed.get_world_size()
         self._is_stepped_by_hand = _is_stepped_by_hand(config)
+        self.loss_scale = LossScale() if config.learner.precision == "fp16" else None
 
     def forward(self, *args: Any, is_last: bool = False, **kwargs: Any) -> Any:
         """The module's outputs. `is_last`: of the micro-batches of this step."""
@@ -127,18 +140,27 @@ class Engine:
 
     def backward(self, loss: Tensor) -> None:
         """Add this micro-batch's gradient. DeepSpeed means over ranks, the loss sums over them."""
-        self.inner.backward(loss * self._world_size, scale_wrt_gas=False)
+        loss = loss * self._world_size
+        if self.loss_scale is not None:
+            if self._is_stepped_by_hand:
+                loss = loss * self.loss_scale.value
+            else:
+                self.inner.optimizer.override_loss_scale(self.loss_scale.value)
+        self.inner.backward(loss, scale_wrt_gas=False)
 
     def step(self, lr: float) -> float:
         """Apply the gradient, unless it is not finite, and forget it.
 
         Returns:
-            Its global norm before clipping; inf when it was not finite and nothing changed.
+            Its global norm before clipping and without the loss scale; inf when it was not finite
+            and nothing changed.
         """
         for group in self.inner.optimizer.param_groups:
             group["lr"] = lr
         if self._is_stepped_by_hand:
             gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+            if self.loss_scale is not None:
+                torch._foreach_div_(gradients, self.loss_scale.value)
             norm = float(nn.utils.get_total_norm(gradients))  # of means: equal on all ranks
             if not math.isfinite(norm):
                 self.inner.zero_grad()

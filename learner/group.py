@@ -19,12 +19,15 @@ from typing import Any, Protocol, TypeVar
 from learner import published, snapshots
 from oapl import batching
 from oapl.config import RunConfig
-from oapl.errors import CheckpointError, DivergedError
+from oapl.errors import CheckpointError, DiedError, DivergedError, OaplError, RankError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.records import CreditedGroup, Metrics, ProbeReport, StepMetrics, WeightsVersion
-from oapl.waiting import within
 
 T = TypeVar("T")
+
+FAREWELL_S = 10.0
+"""When one rank has failed, how long the others have to say that they died: a rank that lost its
+peer in a collective often speaks first."""
 
 
 class Engines(Protocol):
@@ -59,6 +62,7 @@ class LearnerGroup:
         version: What engines were last given; -1 before the first publication.
         begin: Step at which the period that `version` feeds begins; later than `version` when that
             was published ahead.
+        last_checkpoint: The one that was written or restored last.
     """
 
     def __init__(
@@ -93,6 +97,11 @@ class LearnerGroup:
         self.step = 0
         self.version = -1
         self.begin = -1
+        self.last_checkpoint: Path | None = None
+
+    def count_restart(self) -> None:
+        """These ranks replace others that failed: to be told in the next line of metrics."""
+        self._values["faults/learner_restarts"] = 1.0
 
     async def checkpoint_if_due(self) -> None:
         """At the end of a period.
@@ -244,6 +253,7 @@ class LearnerGroup:
         path = await asyncio.to_thread(snapshots.commit, part, self.step)
         snapshots.prune(self._folder, self._config.checkpoint.keep)
         self._last_save, self._last_saved_step = time.monotonic(), self.step
+        self.last_checkpoint = path
         self._values["time/checkpoint_s"] = self._last_save - started
         return path
 
@@ -258,6 +268,7 @@ class LearnerGroup:
         await self._all([t.load(path / "trainer") for t in self._trainers], "the checkpoint")
         await self._replay.restore(pickle.loads((path / "replay.pkl").read_bytes()))
         self.step = self._last_saved_step = state["step"]
+        self.last_checkpoint = path
         self._num_publications = state["publications"]
         self.version, self.begin = state["version"], state["begin"]
         if self._serves_its_own():
@@ -303,8 +314,68 @@ class LearnerGroup:
             self._values["time/both_working_s"] = min(second.get("engine/busy_s", 0.0), took)
 
     async def _all(self, calls: Sequence[Awaitable[T]], what: str) -> list[T]:
-        gathered = asyncio.gather(*calls)
-        return await within(self._config.sync.timeout_s, gathered, f"the trainer ranks: {what}")
+        """What each rank answers.
+
+        Raises:
+            RankError: One died, did not answer in time, or failed unforeseen.
+            OaplError: What a living rank raised on purpose.
+        """
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        try:
+            await asyncio.wait(
+                tasks, timeout=self._config.sync.timeout_s, return_when=asyncio.FIRST_EXCEPTION
+            )
+            if not all(task.done() and task.exception() is None for task in tasks):
+                await _hear_all(tasks)
+                raise self._failure(tasks, what)
+            return [task.result() for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _failure(self, tasks: Sequence[asyncio.Future[Any]], what: str) -> Exception:
+        """Names the rank to blame, when several failed because of it."""
+        errors = {rank: error for rank, task in enumerate(tasks) if (error := _error(task))}
+        dead = [rank for rank, error in errors.items() if isinstance(error, DiedError)]
+        for error in errors.values():
+            if isinstance(error, OaplError) and not dead:
+                return error
+        if dead:
+            ranks, how, cause = dead, "died", errors[dead[0]]
+        elif errors:
+            cause = next(iter(errors.values()))
+            ranks, how = list(errors), f"failed ({type(cause).__name__}: {cause})"
+        else:
+            ranks = [rank for rank, task in enumerate(tasks) if not task.done()]
+            how = f"did not answer within {self._config.sync.timeout_s:g} s (sync.timeout_s)"
+            cause = None
+        who = ", ".join(map(str, ranks))
+        failure = RankError(
+            f"learner rank {who} of {len(tasks)} {how} after step {self.step}, asked for {what}; "
+            f"see {self._config.folder / 'logs'}/trainer-{ranks[0]}.log"
+        )
+        failure.__cause__ = cause
+        return failure
+
+
+async def _hear_all(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait, once one has failed, until one is known to have died or all have spoken."""
+    deadline = time.monotonic() + FAREWELL_S
+    waiting = {task for task in tasks if not task.done()}
+    while waiting and any(map(_error, tasks)):
+        if any(isinstance(_error(task), DiedError) for task in tasks):
+            return
+        left = deadline - time.monotonic()
+        done, waiting = await asyncio.wait(
+            waiting, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            return
+
+
+def _error(task: asyncio.Future[Any]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 def _derive_engine_rates(values: dict[str, Any], num_engines: int, step_s: float) -> None:

@@ -21,12 +21,19 @@ RESCALED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 class Policy(nn.Module):
-    """`language_model` under the name `lm`, behind log-probs of given tokens."""
+    """`language_model` under the name `lm`, behind log-probs of given tokens.
 
-    def __init__(self, language_model: Any, chunk_tokens: int) -> None:
+    Args:
+        language_model: From `transformers`.
+        chunk_tokens: Rows of logits that exist at a time.
+        is_fp16: Matrix products are of float16, the weights stay float32.
+    """
+
+    def __init__(self, language_model: Any, chunk_tokens: int, is_fp16: bool = False) -> None:
         super().__init__()
         self.lm = language_model
         self._chunk_tokens = chunk_tokens
+        self._is_fp16 = is_fp16
 
     def forward(
         self,
@@ -50,18 +57,19 @@ class Policy(nn.Module):
             Log-probs float32 [N] of the N target tokens, row by row, and entropies float32 [N]
             (empty if not asked for).
         """
-        hidden = self.lm.base_model(
-            input_ids=token_ids, position_ids=positions, attention_mask=None, use_cache=False
-        ).last_hidden_state  # [R, T, H]
-        chosen = is_target[:, 1:]
-        return token_logprobs(
-            hidden[:, :-1][chosen],
-            self.lm.get_output_embeddings().weight,
-            token_ids[:, 1:][chosen],
-            temperature=temperature,
-            chunk_tokens=self._chunk_tokens,
-            with_entropy=with_entropy,
-        )
+        with torch.autocast(token_ids.device.type, torch.float16, enabled=self._is_fp16):
+            hidden = self.lm.base_model(
+                input_ids=token_ids, position_ids=positions, attention_mask=None, use_cache=False
+            ).last_hidden_state  # [R, T, H]
+            chosen = is_target[:, 1:]
+            return token_logprobs(
+                hidden[:, :-1][chosen],
+                self.lm.get_output_embeddings().weight,
+                token_ids[:, 1:][chosen],
+                temperature=temperature,
+                chunk_tokens=self._chunk_tokens,
+                with_entropy=with_entropy,
+            )
 
 
 def load_policy(config: RunConfig) -> Policy:
@@ -80,14 +88,18 @@ def load_policy(config: RunConfig) -> Policy:
     model = AutoModelForCausalLM.from_pretrained(
         options.path,
         config=shape,
-        dtype=torch.float32 if config.learner.precision == "fp32" else torch.bfloat16,
+        dtype=torch.bfloat16 if config.learner.precision == "bf16" else torch.float32,
         attn_implementation=options.attn_implementation,
         trust_remote_code=options.trust_remote_code,
     )
     _check_output_layer(model, options.path)
     if config.learner.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return Policy(model.train(), config.learner.logprob_chunk_tokens)
+    return Policy(
+        model.train(),
+        config.learner.logprob_chunk_tokens,
+        is_fp16=config.learner.precision == "fp16",
+    )
 
 
 def _disable_dropout(shape: Any) -> None:

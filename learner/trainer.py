@@ -12,6 +12,7 @@ import math
 import os
 import resource
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from learner import checkpoint, deepspeed, export, probing
+from learner.loss_scale import LossScale
 from learner.measures import Measures
 from learner.policy import load_policy
 from learner.schedule import learning_rate
@@ -109,7 +111,8 @@ class Trainer:
 
         Returns:
             Metrics of the global batch, the same on every rank. `faults/skipped_steps` is 1.0 when
-            the update was skipped for a non-finite loss or gradient, else 0.0.
+            the update was skipped for a non-finite loss or gradient, else 0.0; an fp16 gradient
+            that overflowed also lowers `policy/loss_scale` for the next step.
 
         Raises:
             DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.
@@ -130,6 +133,8 @@ class Trainer:
         is_applied = math.isfinite(norm)
         metrics = measures.reduced()
         seconds = time.perf_counter() - started
+        if self.engine.loss_scale is not None:
+            metrics["policy/loss_scale"] = self.engine.loss_scale.value
         metrics |= {
             "policy/lr": lr,
             "faults/skipped_steps": float(not is_applied),
@@ -139,7 +144,7 @@ class Trainer:
         }
         if is_applied:
             metrics["policy/grad_norm"] = norm
-        self._count_skip(batch.step, is_applied)
+        self._count_skip(batch.step, is_applied, metrics["loss/total"])
         return metrics
 
     def export(self, version: int) -> WeightsVersion | None:
@@ -167,7 +172,11 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Everything of this process that affects the next step, into the folder `path`."""
-        state = {"skipped_in_a_row": self._skipped_in_a_row}
+        scale = self.engine.loss_scale
+        state = {
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "loss_scale": None if scale is None else asdict(scale),
+        }
         checkpoint.save(self.engine.inner, Path(path), state, self._shape())
 
     def load(self, path: Path) -> None:
@@ -178,6 +187,8 @@ class Trainer:
         """
         state = checkpoint.load(self.engine.inner, Path(path), self._shape())
         self._skipped_in_a_row = state["skipped_in_a_row"]
+        if self.engine.loss_scale is not None:
+            self.engine.loss_scale = LossScale(**state["loss_scale"])
 
     def save_model(self, path: Path) -> None:
         """Hugging Face safetensors, configuration and tokenizer, complete or not at all."""
@@ -270,8 +281,16 @@ class Trainer:
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self.engine.device)
 
-    def _count_skip(self, step: int, is_applied: bool) -> None:
-        self._skipped_in_a_row = 0 if is_applied else self._skipped_in_a_row + 1
+    def _count_skip(self, step: int, is_applied: bool, loss: float) -> None:
+        scale = self.engine.loss_scale
+        if is_applied:
+            self._skipped_in_a_row = 0
+            if scale is not None:
+                scale.held()
+            return
+        if scale is not None and math.isfinite(loss) and scale.overflowed():
+            return  # not the run's fault, and mended
+        self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= self._config.learner.max_skipped_in_a_row:
             raise DivergedError(
                 f"step {step}: the loss or gradient was not finite {self._skipped_in_a_row} times "

@@ -57,7 +57,17 @@ def check(config: RunConfig) -> None:
         objective = _plugin("oapl.objectives", config.objective["name"], "objective.name")
     except InputError as error:
         problems.append(str(error))
-    for rule in (_names, _sources, _batch, _lengths, _optimizer, _lead, _evaluation, _cluster):
+    for rule in (
+        _names,
+        _sources,
+        _batch,
+        _lengths,
+        _optimizer,
+        _lead,
+        _ranks,
+        _evaluation,
+        _cluster,
+    ):
         problems.extend(rule(config))
     problems.extend(_plugins(config))
     if objective is not None:
@@ -360,6 +370,28 @@ def _lead(config: RunConfig) -> Iterator[str]:
             "two publications, so none can come ahead; set sync.interval to 2 or more, or leave "
             "sync.max_lead out"
         )
+
+
+def _ranks(config: RunConfig) -> Iterator[str]:
+    learner, device = config.learner, config.cluster.device
+    lowest = {"none": 0, "optimizer": 1, "all": 3}[learner.offload]
+    if learner.zero_stage < lowest:
+        yield (
+            f"learner.offload = {shown(learner.offload)}: needs what ZeRO {lowest} shards, but "
+            f"learner.zero_stage is {learner.zero_stage}; raise it, or offload less"
+        )
+    if learner.offload != "none" and device == "cpu":
+        yield (
+            f"learner.offload = {shown(learner.offload)}: moves what a device holds into the "
+            'host\'s memory, but cluster.device = "cpu" holds all of it there; leave it out'
+        )
+    if config.cluster.mode == "local":
+        for key, least in (("num_ranks", 1), ("max_restarts", 0)):
+            if (value := getattr(learner, key)) > least:
+                yield (
+                    f'learner.{key} = {value}: cluster.mode = "local" is one process, which holds '
+                    f'one rank and ends with it; set it to {least}, or cluster.mode = "ray"'
+                )
 
 
 def _evaluation(config: RunConfig) -> Iterator[str]:

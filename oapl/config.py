@@ -219,8 +219,13 @@ class LearnerSection:
     """Most tokens in one forward pass; a longer rollout makes a micro-batch of its own."""
     row_tokens: NonNegativeInt = 0
     """Length of a packed row; 0 means one row per micro-batch. Short rows suit CPUs."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Precision of the learner."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Arithmetic of the learner; its weights are bf16 with fp32 masters, else fp32. fp16 scales the
+    loss. What engines are given is `model.dtype`, whatever this is."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What lies in the host's memory: optimizer needs ZeRO 1 to 3; all, parameters too, needs 3."""
+    max_restarts: NonNegativeInt = 0
+    """How often all is started again from the last checkpoint when a rank died or hung."""
     activation_checkpointing: Flag = False
     """Recompute activations in the backward pass to save memory."""
     logprob_chunk_tokens: Count = 1024

@@ -14,6 +14,14 @@ class DeadlineError(OaplError, TimeoutError):
     """A wait ended without what it waited for: names who, for what, how long."""
 
 
+class DiedError(OaplError, RuntimeError):
+    """A process of the run ended while it was asked for something: names it and its log."""
+
+
+class RankError(OaplError, RuntimeError):
+    """A learner rank died, hung or failed: the ranks can only be started again together."""
+
+
 class EngineError(OaplError, RuntimeError):
     """The inference engine failed; it must be rebuilt and loaded again."""
 

@@ -25,7 +25,8 @@ def token_logprobs(
     """ln softmax(hidden @ weight.T / temperature)[target] of every token, differentiable once.
 
     The weight is read once and chunked here, with no module call per chunk: ranks may differ in
-    tokens, and so in chunks, even when ZeRO-3 gathers the weight on access.
+    tokens, and so in chunks, even when ZeRO-3 gathers the weight on access. Under autocast both
+    passes multiply in its dtype.
 
     Args:
         hidden: [N, H], the states that predict the targets.
@@ -40,6 +41,9 @@ def token_logprobs(
 
     Source: none. The backward pass recomputes each chunk of logits.
     """
+    if torch.is_autocast_enabled(hidden.device.type):  # which would not reach the backward pass
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
     logprobs, entropy = _TokenLogprobs.apply(
         hidden, weight, targets, temperature, chunk_tokens, with_entropy
     )

@@ -27,6 +27,7 @@ METRICS: dict[str, Metric] = {
     "policy/entropy": Metric("mean entropy of the policy on response tokens", "nats"),
     "policy/grad_norm": Metric("norm of the gradient before clipping"),
     "policy/lr": Metric("learning rate of the step"),
+    "policy/loss_scale": Metric("factor of the loss in an fp16 step; halved when one overflows"),
     "policy/policy_kl": Metric("k3 between policy and sampler at lag > 0, mean of tokens", "nats"),
     "policy/mismatch_kl": Metric("k3 between policy and sampler at equal version", "nats"),
     "policy/prob_ratio": Metric("mean exp(|ln pi - ln pi_vllm|) over tokens; 1 is perfect"),

@@ -1,7 +1,8 @@
 """What a run is doing, in `status.json`: for whoever watches it from another process.
 
-Invariants: the file is whole at any time; a run that closes without having said how it ended has
-failed; one that was killed leaves its last phase and a process that is gone.
+Invariants: the file is whole at any time; a run that closes without having said how it ended, or
+that it starts again, has failed; one that was killed leaves its last phase and a process that is
+gone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ FILE = "status.json"
 PHASES = ("start", "evaluate", "train", "publish", "finish")
 DONE, STOPPED, FAILED = ENDS = ("done", "stopped", "failed")
 """How a run ends: by itself, asked by a signal, or by an error."""
+RESTART = "restart"
+"""Between two attempts, when a learner rank has failed: the same process begins anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class Status:
     """A run at a moment.
 
     Attributes:
-        phase: One of `PHASES` or `ENDS`.
+        phase: One of `PHASES` or `ENDS`, or `RESTART`.
         since_unix_s: When the phase began.
         began_unix_s: When the process began; a resumed run begins anew.
         start_step: Learner step after which it began.
@@ -91,7 +94,7 @@ class StatusSink:
             self._write()
 
     def close(self) -> None:
-        if not self._status.is_over:
+        if not self._status.is_over and self._status.phase != RESTART:
             self.phase(FAILED)
 
     def _write(self) -> None:

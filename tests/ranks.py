@@ -1,64 +1,173 @@
-"""Two trainer ranks in processes of their own: the program, and how a test runs it.
+"""Trainer ranks in Ray actors of their own, started as a run starts them, and how a test asks them.
 
-`python -m tests.ranks RANK WORLD_SIZE PORT MODEL OUT` runs one rank; rank 0 writes what it found.
+`run` starts the ranks and calls methods of `Rank` on all of them together.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from oapl.errors import WeightsError
+from oapl.waiting import within
+from tests.tables import LargestTable
 
-DEADLINE_S = 150.0
-STAGES = (1, 3)
+DEADLINE_S = 120.0
 LIMITS = {"micro_batch_tokens": 64, "row_tokens": 40}
-SEED = 10
-"""Of groups that make five micro-batches, one of two rows; on two ranks 2 + 3 and a dummy."""
+SEED = 186
+"""Of groups that make five micro-batches, one of two rows; on two ranks 4 and 6 rollouts in 2 and 3
+micro-batches, and a dummy."""
 
 
-def run(model: Path, out: Path, world_size: int = 2) -> dict[str, Any]:
-    """Run all ranks to their end.
+def run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Start the ranks, make the calls one after the other, end the ranks.
+
+    Args:
+        out: Where the ranks' logs go.
+        world_size: How many ranks.
+        calls: Method of `Rank`, then its arguments after the port.
 
     Returns:
-        Rank 0's report: by stage, what `_visit` found.
+        Per call what each rank answered.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    root = Path(__file__).parents[1]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks", *map(str, (rank, world_size, port, model, out))],
-            cwd=root,
-            env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.STDOUT,
-            stdout=(out / f"rank-{rank}.log").open("w"),
-        )
-        for rank in range(world_size)
-    ]
+    return asyncio.run(_run(out, world_size, calls))
+
+
+async def _run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    from deploy import processes
+    from deploy.folders import free_port
+    from oapl.config import RunConfig
+
+    config = RunConfig(run={"dir": str(out), "name": f"{world_size}-ranks"})
+    config.folder.mkdir(exist_ok=True)
+    launcher = processes.RayProcesses(config)
+    place = {"world_size": world_size, "master_address": "127.0.0.1", "master_port": 0}
     try:
-        codes = [rank.wait(DEADLINE_S) for rank in ranks]
+        with patch.dict(processes.BUILDERS, trainer="tests.ranks:build"):
+            starts = [
+                launcher.start("trainer", f"trainer-{rank}", rank=rank, **place)
+                for rank in range(world_size)
+            ]
+            ranks = [process.handle for process in await asyncio.gather(*starts)]
+        answers = []
+        for method, *arguments in calls:
+            port = free_port()
+            together = asyncio.gather(*(getattr(r, method)(port, *arguments) for r in ranks))
+            answers.append(await within(DEADLINE_S, together, f"the ranks' {method}{arguments}"))
+        return answers
     finally:
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.kill()
-                rank.wait()
-    logs = [(out / f"rank-{rank}.log").read_text()[-3000:] for rank in range(world_size)]
-    assert codes == [0] * world_size, "\n".join(logs)
-    report: dict[str, Any] = json.loads((out / "report.json").read_text())
-    return report
+        await launcher.close()
+
+
+def build(config: Any, *, rank: int, world_size: int, master_address: str, master_port: int) -> Any:
+    """In place of `learner.trainer.build`."""
+    everything_sharded().__enter__()
+    return Rank(rank, world_size)
+
+
+class Rank:
+    """Builds trainers one after the other, each of which joins the others' on the given port."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self._rank = rank
+        self._world_size = world_size
+
+    def first_step(self, port: int, config: Any) -> dict[str, Any]:
+        """Metrics, gradient and parameters of one step; tensors are rank 0's.
+
+        In fp16 that is the first step whose loss scale fits.
+        """
+        with self._trainer(port, config) as trainer:
+            found: dict[str, Any] = {"metrics": trainer.update(self._share(0))}
+            while found["metrics"]["faults/skipped_steps"]:
+                found["metrics"] = trainer.update(self._share(0))
+            tensors = {"gradients": gradients(trainer), "parameters": weights(trainer)}
+        return found | (tensors if self._rank == 0 else {})
+
+    def logits(self, port: int, config: Any, vocab_size: int) -> dict[str, Any]:
+        """One step's chunks of logits, the most rows of them, and rank 0's gradient."""
+        from oapl import logprobs
+
+        chunks = []
+        original = logprobs._logits
+
+        def counted(hidden: Any, *others: Any) -> Any:
+            chunks.append(len(hidden))
+            return original(hidden, *others)
+
+        with (
+            self._trainer(port, config) as trainer,
+            patch.object(logprobs, "_logits", counted),
+            LargestTable(vocab_size) as table,
+        ):
+            trainer.update(self._share(0))
+            found = gradients(trainer)
+        return {
+            "chunks": chunks,
+            "rows": table.rows,
+            "gradients": found if self._rank == 0 else None,
+        }
+
+    def visit(self, port: int, config: Any, out: Path) -> dict[str, Any]:
+        """A trainer's life: a step, a skipped one, saved and loaded, a failed export, an export."""
+        with self._trainer(port, config) as trainer:
+            stage, found = config.learner.zero_stage, {}
+            trainer.update(self._share(0))
+            before = weights(trainer)
+            found["skipped"] = trainer.update(self._share(1, broken=True))["faults/skipped_steps"]
+            found["moved_by_skipped"] = distance(before, weights(trainer))
+            trainer.save(out / f"checkpoint-{stage}")
+            trainer.update(self._share(2))
+            after = weights(trainer)
+            trainer.load(out / f"checkpoint-{stage}")
+            found["moved_by_load"] = distance(before, weights(trainer))
+            trainer.update(self._share(2))
+            found["differs_after_resume"] = distance(after, weights(trainer))
+            if self._rank == 0:
+                trainer.sender = FailingSender(sender := trainer.sender)
+            try:
+                trainer.export(3)
+            except WeightsError as error:
+                found["failed_export"] = str(error)
+            if self._rank == 0:
+                trainer.sender = sender
+            published = trainer.export(3)
+            found["specs"] = len(published.specs) if published else 0
+            trainer.save_model(out / f"model-{stage}")
+            if published:
+                np.savez(
+                    out / f"probe-{stage}.npz",
+                    ids=np.concatenate(published.probe.token_ids),
+                    logprobs=np.concatenate(published.probe.logprobs),
+                    lengths=[len(ids) for ids in published.probe.token_ids],
+                )
+        return found
+
+    @contextmanager
+    def _trainer(self, port: int, config: Any) -> Iterator[Any]:
+        from learner import trainer as trainers
+
+        trainer = trainers.build(
+            config, rank=self._rank, world_size=self._world_size, master_port=port
+        )
+        try:
+            yield trainer
+        finally:
+            trainer.close()
+
+    def _share(self, step: int, broken: bool = False) -> Any:
+        from oapl.batching import shard
+
+        groups = groups_to_train(broken)
+        return shard(groups, step=step, num_ranks=self._world_size, **LIMITS)[self._rank]
 
 
 def config_of(model: Path, **learner: Any) -> Any:
@@ -108,13 +217,24 @@ def gradients(trainer: Any) -> dict[str, torch.Tensor]:
 
     found = {}
     optimizer = trainer.engine.inner.optimizer
+    masters = _masters(optimizer)
     for name, parameter in trainer.engine.module.lm.named_parameters():
         if hasattr(parameter, "_hp_mapping") or hasattr(parameter, "ds_id"):
             moment = safe_get_full_optimizer_state(parameter, "exp_avg")
-        else:
-            moment = optimizer.state[parameter]["exp_avg"]
+        else:  # stage 0, of bf16 with masters
+            moment = optimizer.state[masters.get(id(parameter), parameter)]["exp_avg"]
         found[name] = moment.detach().float().clone() / 0.1
     return found
+
+
+def _masters(optimizer: Any) -> dict[int, Any]:
+    """Of stage 0 in bf16: each parameter's fp32 copy, by the parameter's id."""
+    if type(optimizer).__name__ != "FP16_UnfusedOptimizer":
+        return {}
+    groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+    return {
+        id(p): copy for halves, copies in groups for p, copy in zip(halves, copies, strict=True)
+    }
 
 
 def groups_to_train(broken: bool = False) -> list[Any]:
@@ -132,52 +252,6 @@ def groups_to_train(broken: bool = False) -> list[Any]:
     return groups
 
 
-def _visit(stage: int, rank: int, world_size: int, port: int, model: Path, out: Path) -> Any:
-    from learner import trainer as trainers
-    from oapl.batching import shard
-
-    config = config_of(model, zero_stage=stage, num_ranks=world_size)
-    trainer = trainers.build(config, rank=rank, world_size=world_size, master_port=port)
-
-    def share(step: int, broken: bool = False) -> Any:
-        return shard(groups_to_train(broken), step=step, num_ranks=world_size, **LIMITS)[rank]
-
-    found: dict[str, Any] = {"metrics": trainer.update(share(0))}
-    moments = gradients(trainer)
-    if rank == 0:
-        torch.save(moments, out / f"gradients-{stage}.pt")
-    before = _weights(trainer)
-    found["skipped"] = trainer.update(share(1, broken=True))["faults/skipped_steps"]
-    found["moved_by_skipped"] = _distance(before, _weights(trainer))
-    trainer.save(out / f"checkpoint-{stage}")
-    trainer.update(share(2))
-    after = _weights(trainer)
-    trainer.load(out / f"checkpoint-{stage}")
-    found["moved_by_load"] = _distance(before, _weights(trainer))
-    trainer.update(share(2))
-    found["differs_after_resume"] = _distance(after, _weights(trainer))
-    if rank == 0:
-        trainer.sender = FailingSender(sender := trainer.sender)
-    try:
-        trainer.export(3)
-    except WeightsError as error:
-        found["failed_export"] = str(error)
-    if rank == 0:
-        trainer.sender = sender
-    weights = trainer.export(3)
-    found["specs"] = len(weights.specs) if weights else 0
-    trainer.save_model(out / f"model-{stage}")
-    if weights:
-        np.savez(
-            out / f"probe-{stage}.npz",
-            ids=np.concatenate(weights.probe.token_ids),
-            logprobs=np.concatenate(weights.probe.logprobs),
-            lengths=[len(ids) for ids in weights.probe.token_ids],
-        )
-    trainer.close()
-    return found
-
-
 class FailingSender:
     """Takes one tensor, then fails, on rank 0 alone."""
 
@@ -189,27 +263,11 @@ class FailingSender:
         raise WeightsError(f"failed after {name}")
 
 
-def _weights(trainer: Any) -> dict[str, torch.Tensor]:
+def weights(trainer: Any) -> dict[str, torch.Tensor]:
     from learner.export import gathered
 
     return {name: tensor.clone() for name, tensor in gathered(trainer.engine.module.lm)}
 
 
-def _distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     return max(float((a[name] - b[name]).abs().max()) for name in a)
-
-
-def main() -> None:
-    rank, world_size, port = map(int, sys.argv[1:4])
-    model, out = map(Path, sys.argv[4:6])
-    torch.set_num_threads(1)
-    report = {}
-    with everything_sharded():
-        for number, stage in enumerate(STAGES):
-            report[str(stage)] = _visit(stage, rank, world_size, port + number, model, out)
-    if rank == 0:
-        (out / "report.json").write_text(json.dumps(report))
-
-
-if __name__ == "__main__":
-    main()

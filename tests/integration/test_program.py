@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from tests.makers import make_model
@@ -148,6 +149,39 @@ def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
     assert all(1 <= first <= 2 for first in lags[4::4]), "the others with an earlier one"
     assert lags[4:] == [first + step for first in lags[4::4] for step in range(4)]
     assert max(again.metrics("weights/probe")) < 1.001
+
+
+def test_two_ranks_go_on_after_the_death_of_one_or_fail_naming_it(recipe):
+    two = ("learner.num_ranks=2", "learner.zero_stage=3", "tracking.rollout_groups_per_step=4")
+    run = Run(recipe, "ranks", *two, "run.max_steps=14", "learner.max_restarts=1")
+    run.wait_for_step(6)
+    run.kill(signal.SIGKILL, "trainer-1")
+    code, output = run.end()
+    assert code == 0, output
+    assert "learner rank 1 of 2 died" in output
+    assert "starting all processes again from step-" in output
+    assert run.steps() == list(range(1, 15))
+    assert sum(run.metrics("faults/learner_restarts")) == 1
+    assert max(run.metrics("weights/probe")) < 1.001
+    trained = read_rollouts(run.folder)
+    assert len(trained) == 14 * 4 * 4
+    assert len(set(trained)) == 14 * 4, "every draw was trained on once"
+
+    run = Run(recipe, "ranks", *two, "run.max_steps=400")
+    run.wait_for_step(18)
+    run.kill(signal.SIGKILL, "trainer-0")
+    killed = time.monotonic()
+    code, output = run.end()
+    assert code == 1, output
+    assert time.monotonic() - killed < 60
+    assert "failed: RankError: learner rank 0 of 2 died" in output
+    assert "Traceback" not in output
+
+
+def read_rollouts(folder):
+    """Prompt ids of the rollouts that the run kept, in the order of steps."""
+    files = sorted((folder / "rollouts").glob("step-*.parquet"))
+    return [row for file in files for row in pyarrow.parquet.read_table(file)["id"].to_pylist()]
 
 
 def test_a_second_engine_just_works(recipe):

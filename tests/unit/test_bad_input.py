@@ -228,6 +228,31 @@ CASES = [
         ("learner.batch_size = 64", "num_ranks (128)", "raise it"),
     ),
     Bad(
+        "parameters offloaded from every rank's own copy",
+        "learner.offload=all",
+        ('learner.offload = "all": needs', "ZeRO 3", "learner.zero_stage is 1; raise it"),
+    ),
+    Bad(
+        "an optimizer that is not sharded, offloaded",
+        "learner.offload=optimizer\nlearner.zero_stage=0",
+        ('learner.offload = "optimizer": needs', "ZeRO 1", "learner.zero_stage is 0"),
+    ),
+    Bad(
+        "offload from the host to the host",
+        "learner.offload=optimizer",
+        ("learner.offload", 'cluster.device = "cpu" holds all of it', "leave it out"),
+    ),
+    Bad(
+        "ranks in one process",
+        "cluster.mode=local\nlearner.num_ranks=2",
+        ("learner.num_ranks = 2", "one rank", 'set it to 1, or cluster.mode = "ray"'),
+    ),
+    Bad(
+        "restarts of the process that is the run",
+        "cluster.mode=local\nlearner.max_restarts=2",
+        ("learner.max_restarts = 2", "ends with it", "set it to 0"),
+    ),
+    Bad(
         "object store without Ray",
         "cluster.mode=local",
         ("object_store", "no Ray", 'sync.transport = "local"'),

@@ -56,6 +56,15 @@ def test_threads_come_from_the_configuration():
     assert cpu.environment(some, "reward")["OMP_NUM_THREADS"] == "1"
 
 
+def test_threads_of_a_rank_do_not_spin_where_there_are_more_of_them_than_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    policy = "OMP_WAIT_POLICY"
+    assert policy not in cpu.environment(config("cpu", learner_threads=3), "trainer")
+    assert cpu.environment(config("cpu", learner_threads=4), "trainer")[policy] == "PASSIVE"
+    assert policy not in cpu.environment(config("cpu", learner_threads=4), "worker")
+    assert policy not in cpu.environment(config("cpu", engine_threads=9), "trainer")
+
+
 def test_an_npu_engine_keeps_plain_layouts_and_sees_only_its_own_cards():
     worker = npu.environment(config("npu"), "worker")
     assert worker["VLLM_ASCEND_ENABLE_NZ"] == "0"

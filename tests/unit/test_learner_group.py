@@ -10,7 +10,7 @@ import pytest
 from learner import published
 from learner.group import LearnerGroup
 from oapl.config import EvalSection, RunConfig
-from oapl.errors import DeadlineError, DivergedError
+from oapl.errors import DeadlineError, DiedError, DivergedError, RankError
 from oapl.objectives.base import build
 from oapl.records import Probe, ProbeReport, WeightsVersion
 from oapl.rollouts import RolloutStore
@@ -152,6 +152,66 @@ async def test_a_run_that_diverges_saves_the_offending_groups(config):
     assert (config.folder / "diverged-step-0.parquet").is_file()
 
 
+class Rank(FakeTrainer):
+    """Ends its update with `error` after `seconds`."""
+
+    def __init__(self, error, seconds=0.0):
+        super().__init__()
+        self.error, self.seconds = error, seconds
+
+    async def update(self, batch):
+        await asyncio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return await super().update(batch)
+
+
+async def failure_of(config, *ranks):
+    with pytest.raises((RankError, DivergedError)) as caught:
+        await make(config, trainers=ranks).update(groups())
+    return caught.value
+
+
+async def test_the_rank_that_died_is_named_though_its_peer_speaks_first(config):
+    peer = Rank(RuntimeError("Connection closed by peer"))
+    error = await failure_of(config, peer, Rank(DiedError("trainer-1 died"), 0.05))
+    assert str(error).startswith("learner rank 1 of 2 died after step 0, asked for a learner step")
+    assert str(error).endswith("logs/trainer-1.log")
+    assert isinstance(error.__cause__, DiedError)
+
+
+async def test_a_death_ends_the_wait_for_a_peer_that_hangs(config):
+    error = await failure_of(config, Rank(None, 60), Rank(DiedError("trainer-1 died")))
+    assert "rank 1 of 2 died" in str(error)
+
+
+async def test_a_rank_that_hangs_is_named_at_the_deadline(config):
+    config = dataclasses.replace(config, sync=dataclasses.replace(config.sync, timeout_s=0.05))
+    error = await failure_of(config, Rank(None), Rank(None, 60))
+    assert "rank 1 of 2 did not answer within 0.05 s (sync.timeout_s)" in str(error)
+
+
+async def test_what_a_living_rank_raises_on_purpose_comes_through(config):
+    diverged = DivergedError("not finite")
+    assert await failure_of(config, Rank(None), Rank(diverged, 0.01)) is diverged
+
+
+async def test_an_unforeseen_failure_is_told_with_its_rank_and_cause(config):
+    error = await failure_of(config, Rank(None), Rank(KeyError("x")))
+    assert "rank 1 of 2 failed (KeyError: 'x')" in str(error)
+    assert isinstance(error.__cause__, KeyError)
+
+
+async def test_a_restart_is_counted_in_the_next_line_alone(config):
+    lines = Lines()
+    learner = make(config, tracker=lines)
+    learner.count_restart()
+    for _ in range(2):
+        await learner.update(groups())
+        await learner.report()
+    assert [v.get("faults/learner_restarts", 0.0) for _, v in lines.rows] == [1.0, 0.0]
+
+
 async def test_the_last_publication_changes_neither_version_nor_phase(config):
     engines = FakeEngines()
     learner = make(config, engines=engines)
@@ -290,4 +350,5 @@ async def test_a_checkpoint_at_a_synchronisation_brings_step_and_replay_back(con
     again = make(config)
     await again.restore(path)
     assert (again.step, again.version) == (8, -1), "learn publishes the learner's own weights"
+    assert again.last_checkpoint == learner.last_checkpoint == path
     assert json.loads((path / "state.json").read_text())["step"] == 8

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from oapl.logprobs import kl_k1, kl_k2, kl_k3, segment_sum, token_logprobs
+from tests.tables import LargestTable
 
 N, H, V = 23, 16, 37
 
@@ -69,6 +69,20 @@ def test_bf16_inputs_give_float32_and_gradients_in_bf16():
     assert (logprobs - chosen).abs().max() < 0.1  # logits of up to 16 in 8 bits of mantissa
 
 
+def test_under_autocast_both_passes_multiply_in_its_dtype():
+    hidden, weight, targets = problem()
+    halves = [x.detach().half().requires_grad_() for x in (hidden, weight)]
+    with torch.autocast("cpu", torch.float16):
+        logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=5)
+    logprobs.sum().backward()
+    expected, _ = token_logprobs(*halves, targets, chunk_tokens=5)
+    expected.sum().backward()
+    assert torch.equal(logprobs, expected)
+    for ours, theirs in zip((hidden, weight), halves, strict=True):
+        assert ours.grad.dtype == torch.float32
+        assert torch.equal(ours.grad, theirs.grad.float())
+
+
 def test_no_response_tokens_give_nothing_and_a_gradient_of_zero():
     hidden, weight, targets = problem()
     logprobs, _ = token_logprobs(hidden[:0], weight, targets[:0])
@@ -77,22 +91,9 @@ def test_no_response_tokens_give_nothing_and_a_gradient_of_zero():
     assert weight.grad.abs().max() == 0
 
 
-class Widest(TorchDispatchMode):
-    """Records the most rows of any [rows, V] tensor that an operation makes."""
-
-    rows = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        answer = func(*args, **(kwargs or {}))
-        if isinstance(answer, torch.Tensor) and answer.ndim == 2 and answer.shape[1] == V:
-            self.rows = max(self.rows, answer.shape[0])
-        return answer
-
-
 def test_only_a_chunk_of_logits_exists_in_both_passes():
     hidden, weight, targets = problem()
-    hidden, weight = hidden[:, :2], weight[:, :2]  # so that weight.t(), a view, has 2 rows
-    with Widest() as seen:
+    with LargestTable(V) as seen:
         logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=4, with_entropy=True)
         logprobs.sum().backward()
     assert seen.rows == 4

@@ -155,6 +155,15 @@ def test_a_run_that_closes_without_an_end_has_failed(config: RunConfig):
     assert found.phase == status.FAILED
 
 
+def test_a_run_that_closes_to_start_again_has_not_ended(config: RunConfig):
+    tracker = tracking.build(config, config.folder, 0)
+    tracker.phase(status.RESTART)
+    tracker.close()
+    found = status.read(config.folder)
+    assert found is not None
+    assert not found.is_over
+
+
 def test_a_killed_run_is_noticed_by_its_process(config: RunConfig):
     tracking.build(config, config.folder, 0).log(step(1))
     path = config.folder / status.FILE

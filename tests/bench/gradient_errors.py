@@ -1,0 +1,79 @@
+"""Errors of gradient and parameters after one step, against one float64 process without packing.
+
+    python -m tests.bench.gradient_errors
+
+ZeRO 0 to 3 on one rank and on two, each rank a Ray actor, in fp32, bf16 and fp16; the two ranks
+have unequal rollouts, tokens and micro-batches. A model of 0.5M parameters, 10 rollouts. Columns:
+relative L2 over all tensors together, and the worst tensor's largest error over its largest number.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from deploy.processes import start_local_ray
+from oapl.batching import shard
+from tests import ranks
+from tests.exact import Named, exact_gradients, exact_parameters, relative_error, worst_error
+from tests.makers import make_model
+
+BETA2 = 0.1
+
+
+def main() -> None:
+    import torch
+
+    folder = Path(tempfile.mkdtemp(prefix="gradient-errors-"))
+    model, groups = make_model(folder / "model"), ranks.groups_to_train()
+    optimizer = ranks.config_of(model).optimizer
+    exact = exact_gradients(model, groups, BETA2)
+    moved = exact_parameters(model, exact, optimizer)
+
+    def row(*names: object, gradients: Named, parameters: Named) -> None:
+        figures = (
+            relative_error(gradients, exact),
+            worst_error(gradients, exact),
+            relative_error(parameters, moved),
+            worst_error(parameters, moved),
+        )
+        print("| " + " | ".join([*map(str, names), *(f"{x:.1e}" for x in figures)]) + " |")
+
+    for share in shard(groups, step=0, num_ranks=2, **ranks.LIMITS):
+        real = [m for m in share.micro_batches if not m.is_dummy]
+        rollouts, tokens = sum(m.num_rollouts for m in real), sum(m.num_tokens for m in real)
+        print(
+            f"of two ranks one has {rollouts} rollouts, {tokens} tokens, {len(real)} micro-batches"
+        )
+    print("\n| precision | ranks | ZeRO | gradient L2 | worst | parameters L2 | worst |")
+    print("|---|---|---|---|---|---|---|")
+    plain = exact_gradients(model, groups, BETA2, torch.float32)
+    row(
+        "fp32",
+        "plain torch",
+        "-",
+        gradients=plain,
+        parameters=exact_parameters(model, plain, optimizer),
+    )
+    ray = start_local_ray(num_cpus=4)
+    shapes = [(precision, stage) for precision in ("fp32", "bf16", "fp16") for stage in range(4)]
+    for size in (1, 2):
+        calls = [
+            ("first_step", ranks.config_of(model, zero_stage=s, precision=p, num_ranks=size))
+            for p, s in shapes
+        ]
+        for (precision, stage), answers in zip(shapes, ranks.run(folder, size, calls), strict=True):
+            found = answers[0]
+            row(
+                precision,
+                size,
+                stage,
+                gradients=found["gradients"],
+                parameters=found["parameters"],
+            )
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
