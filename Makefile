@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart test lint types ci control learning bench clean
+.PHONY: install quickstart test lint types ci control learning bench jobs clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -34,6 +34,10 @@ learning: $(VENV)/.dev
 # Ratios against the raw engine and the plain training loop, in one run.
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.bench
+
+# Jobs on a Ray cluster of two nodes: stopped, killed, refused. Ten minutes.
+jobs: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.chaos.jobs
 
 install: $(VENV)/.cpu
 
