@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from tests.makers import make_model
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+HEAD = "127.0.0.2"
 RECIPE = """
 [run]
 name = "job"
@@ -77,7 +79,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """Head and node listen on the loopback interface; ended by their process ids.
+    """Nodes at loopback addresses of their own, ended by their process ids; it asks for a token.
 
     Attributes:
         address: For `cluster.address`.
@@ -87,7 +89,9 @@ class Cluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="oapl-ray-", dir="/tmp"))  # sockets: short paths
         port, dashboard, *agents = free_ports(4)
-        self.address, self.server = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
+        self.address, self.server = f"{HEAD}:{port}", f"http://{HEAD}:{dashboard}"
+        self.token = self.folder / "token"
+        self.token.write_text(secrets.token_hex(32))
         self._nodes: list[subprocess.Popen[bytes]] = []
         self._agents = agents
         self._dashboard = dashboard
@@ -126,21 +130,23 @@ class Cluster:
         number = len(self._nodes)
         port = self._agents[number] if number < 2 else free_ports(1)[0]
         command = [*before, BIN / "ray", "start", "--block", *words, "--disable-usage-stats"]
-        command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0"]
+        # Not 127.0.0.1, which Ray replaces by the machine's outer address.
+        command += [f"--node-ip-address=127.0.0.{number + 2}", "--num-cpus=1", "--num-gpus=0"]
         command += [f"--dashboard-agent-listen-port={port}", "--object-store-memory=100000000"]
         command += [f"--resources={json.dumps(resources)}"]
         if number == 0:
-            command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={self._dashboard}"]
+            command += [f"--dashboard-host={HEAD}", f"--dashboard-port={self._dashboard}"]
             command += [f"--temp-dir={self.folder}"]
         log = self.folder / f"node-{number}.log"
         environment = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "PYTHONPATH": str(python_path),
-            # Ray's switch for desktops: it counts two nodes on the loopback interface as that.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
         }
-        environment.pop("RAY_ADDRESS", None)
+        for name in ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+            environment.pop(name, None)
         with log.open("wb") as file:
             self._nodes.append(
                 subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -151,12 +157,21 @@ class Cluster:
             assert time.monotonic() < deadline, f"`ray start` took more than 90 s:\n{text}"
             time.sleep(0.1)
 
+    def oapl(self, folder: Path, *words: object) -> Command:
+        """`oapl` as somebody runs it who holds the cluster's token."""
+        return Command(self, folder, sys.executable, "-m", "oapl", *words)
+
 
 class Command:
     """A command in a process of its own, in a user's folder."""
 
-    def __init__(self, folder: Path, *words: object) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    def __init__(self, cluster: Cluster, folder: Path, *words: object) -> None:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "RAY_AUTH_TOKEN_PATH": str(cluster.token),
+        }
         for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             environment.pop(name, None)
         self.process = subprocess.Popen(
@@ -182,10 +197,6 @@ class Command:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
-
-
-def oapl(folder: Path, *words: object) -> Command:
-    return Command(folder, sys.executable, "-m", "oapl", *words)
 
 
 def steps(run: Path) -> list[int]:

@@ -27,6 +27,8 @@ head=${nodes[0]}
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{ print $1 }')
 port=$((20000 + SLURM_JOB_ID % 10000)) # another job on this node has another one
 export RAY_ADDRESS="$address:$port"    # the program joins it
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))') # who has it may join
+export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 cpus=${SLURM_CPUS_PER_TASK:-1}
 gpus=${SLURM_GPUS_ON_NODE:-0}
 
@@ -39,8 +41,6 @@ start() { # NODE ray-start-options...: Ray on one node until the job ends
 }
 
 start "$head" --head --node-ip-address="$address" --port="$port"
-# A token in the home, which `ray start` asks for, is on all nodes; a join before the head is up
-# would fail.
 for _ in $(seq 60); do
     ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1 && break
     sleep 2

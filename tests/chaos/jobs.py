@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.clusters import BIN, ROOT, Cluster, Command, make_project, oapl, steps
+from tests.clusters import BIN, ROOT, Cluster, Command, make_project, steps
 
 LONG = ("run.max_steps=400", "sync.interval=40", "checkpoint.every_syncs=1")
 
@@ -29,10 +29,10 @@ def plain_ray_job(cluster: Cluster, project: Path) -> None:
     reward = f"reward.options.function.function={project}/mine.py:reward"
     words = ["job", "submit", "--address", cluster.server, "--working-dir", ROOT, "--"]
     words += ["python", "-m", "oapl", "train", project / "recipe.toml", *recipe, reward]
-    code, output = Command(project, BIN / "ray", *words, f"run.dir={project}/runs").end()
+    code, output = Command(cluster, project, BIN / "ray", *words, f"run.dir={project}/runs").end()
     assert code == 0, output
     assert steps(project / "runs" / "job") == [1, 2, 3, 4], output
-    code, output = Command(project, BIN / "ray", *words, "run.dir=runs").end()
+    code, output = Command(cluster, project, BIN / "ray", *words, "run.dir=runs").end()
     assert code == 1, output
     assert "run.dir = 'runs': is relative" in output, output
     assert "exit code 2" in output, output
@@ -42,7 +42,7 @@ def stopped(cluster: Cluster, project: Path) -> None:
     """Ctrl-C stops the job with a checkpoint, and the same command goes on."""
     run = project / "runs" / "stopped"
     words = ("submit", "recipe.toml", "--address", cluster.server, "run.name=stopped")
-    job = oapl(project, *words, *LONG)
+    job = cluster.oapl(project, *words, *LONG)
     job.wait_for_step(run, 3)
     job.interrupt()
     code, output = job.end()
@@ -50,7 +50,9 @@ def stopped(cluster: Cluster, project: Path) -> None:
     last = steps(run)[-1]
     assert f"stopped at step {last} with a checkpoint" in output, output
     assert f"step-{last}" in os.listdir(run / "checkpoints")
-    code, output = oapl(project, *words, f"run.max_steps={last + 3}", "sync.interval=40").end()
+    code, output = cluster.oapl(
+        project, *words, f"run.max_steps={last + 3}", "sync.interval=40"
+    ).end()
     assert code == 0, output
     assert steps(run) == list(range(1, last + 4)), output
 
@@ -59,14 +61,16 @@ def killed(cluster: Cluster, project: Path) -> None:
     """A program that is killed without grace resumes from its last checkpoint."""
     run = project / "runs" / "killed"
     words = ("submit", "recipe.toml", "--address", cluster.server, "run.name=killed")
-    job = oapl(project, *words, "run.max_steps=400", "sync.interval=4")
+    job = cluster.oapl(project, *words, "run.max_steps=400", "sync.interval=4")
     job.wait_for_step(run, 9)
     owner = (run / ".lock").read_text().split()
     os.kill(int(owner[-1]), signal.SIGKILL)
     code, output = job.end()
     assert code == 137, output
     last = max(int(name.split("-")[1]) for name in os.listdir(run / "checkpoints"))
-    code, output = oapl(project, *words, f"run.max_steps={last + 4}", "sync.interval=4").end()
+    code, output = cluster.oapl(
+        project, *words, f"run.max_steps={last + 4}", "sync.interval=4"
+    ).end()
     assert code == 0, output
     assert f"resuming from {run}/checkpoints/step-{last}" in output, output
     assert steps(run) == list(range(1, last + 5))
@@ -76,28 +80,30 @@ def refused(cluster: Cluster, project: Path) -> None:
     """What the cluster cannot hold is refused at once; what is not free, by a deadline."""
     join = f"cluster.address={cluster.address}"
     never = ("learner.num_ranks=4", "learner.batch_size=16")
-    code, output = oapl(project, "train", "recipe.toml", join, "run.name=never", *never).end()
+    code, output = cluster.oapl(
+        project, "train", "recipe.toml", join, "run.name=never", *never
+    ).end()
     assert code == 2, output
     assert "asks for 4 learner (4 learner ranks of 1), but the cluster has 1" in output, output
     assert "of which 1 are free" in output
     print("    " + output.strip().splitlines()[-1])
-    code, output = oapl(
+    code, output = cluster.oapl(
         project, "train", "recipe.toml", join, "cluster.engine_resources.gone=1", "run.name=gone"
     ).end()
     assert code == 2, output
     assert "no node has that" in output, output
     print("    " + output.strip().splitlines()[-1])
     busy = ("submit", "recipe.toml", "--address", cluster.server, "run.name=busy", *LONG)
-    first = oapl(project, *busy)
+    first = cluster.oapl(project, *busy)
     first.wait_for_step(project / "runs" / "busy", 1)
-    code, output = oapl(
+    code, output = cluster.oapl(
         project, "train", "recipe.toml", join, "run.name=waits", "cluster.start_timeout_s=5"
     ).end()
     assert code == 1, output
     assert "waited 5 s (cluster.start_timeout_s) for the place of 1 learner ranks" in output, output
     assert "0 learner" in output, output
     print("    " + output.strip().splitlines()[-1])
-    code, output = oapl(project, "train", "recipe.toml", join, "run.name=busy").end()
+    code, output = cluster.oapl(project, "train", "recipe.toml", join, "run.name=busy").end()
     assert code == 2, output
     assert "is using" in output, output
     assert "max_steps = 400" in (project / "runs" / "busy" / "config.toml").read_text()
@@ -117,7 +123,7 @@ def unreachable(cluster: Cluster, project: Path) -> None:
                 ("submit", "recipe.toml", "--address", there),
             ):
                 started = time.monotonic()
-                code, output = oapl(project, *words).end(60)
+                code, output = cluster.oapl(project, *words).end(60)
                 assert code == 2, output
                 assert "answers there" in output, output
                 assert time.monotonic() - started < 30
@@ -141,7 +147,7 @@ def other_node(cluster: Cluster, project: Path) -> None:
         python_path=other,
     )
     join = f"cluster.address={cluster.address}"
-    code, output = oapl(project, "train", "recipe.toml", join, "run.name=hidden").end()
+    code, output = cluster.oapl(project, "train", "recipe.toml", join, "run.name=hidden").end()
     assert code == 2, output
     assert "runs other code of oapl" in output, output
     assert f"does not see the run folder {hidden}" in output, output

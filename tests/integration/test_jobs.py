@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.clusters import Cluster, make_project, oapl, steps
+from tests.clusters import Cluster, make_project, steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -20,7 +20,7 @@ def project(tmp_path_factory):
 
 def test_a_submitted_run_is_followed_and_lies_where_the_submitter_said(cluster, project):
     """The custom resources lie on different nodes, so learner and rollouts do."""
-    job = oapl(project, "submit", "recipe.toml", "--address", cluster.server)
+    job = cluster.oapl(project, "submit", "recipe.toml", "--address", cluster.server)
     code, output = job.end()
     assert code == 0, output
     run = project / "runs" / "job"
@@ -32,7 +32,7 @@ def test_a_submitted_run_is_followed_and_lies_where_the_submitter_said(cluster, 
 
 def test_a_submitted_run_with_bad_input_ends_with_its_own_exit_code(cluster, project):
     words = ("recipe.toml", "--address", cluster.server, "run.name=bad", "model.path=/nowhere")
-    code, output = oapl(project, "submit", *words).end()
+    code, output = cluster.oapl(project, "submit", *words).end()
     assert code == 2, output
     assert "model.path = '/nowhere'" in output
     assert not (project / "runs" / "bad").exists()

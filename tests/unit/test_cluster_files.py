@@ -50,7 +50,7 @@ def test_the_slurm_script_ends_with_the_code_of_the_program(tmp_path, signalled)
         "srun": 'case "$*" in *hostname*) echo 10.0.0.1 ;; esac; echo "srun $*" >> calls',
         "ray": "exit 0",
         "python": """
-[ "$1" = - ] && { cat > /dev/null; exit 0; }
+case "$1" in -) cat > /dev/null; exit 0 ;; -c) echo token; exit 0 ;; esac
 trap 'echo saved >> calls; exit 143' TERM
 echo "$RAY_ADDRESS python $*" >> calls
 [ "$SIGNALLED" = 1 ] || exit 2
