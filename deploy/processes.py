@@ -168,7 +168,7 @@ class RayProcesses:
         self._started: list[Process] = []
         self._ranks: Any = None  # their placement group
         self._own = not ray_cluster.is_running()
-        where = ray_cluster.address(config.cluster.address)
+        where = config.ray_address
         if not self._own:
             import ray
 

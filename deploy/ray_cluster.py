@@ -47,11 +47,6 @@ def is_job() -> bool:
     return JOB in os.environ
 
 
-def address(configured: str) -> str:
-    """The cluster to join: the configured one, else RAY_ADDRESS, which Ray sets in a job."""
-    return configured or os.environ.get("RAY_ADDRESS", "")
-
-
 def start_local_ray(num_cpus: int, object_store_bytes: int = 512 * 2**20) -> Any:
     """A cluster of this machine alone, all of whose servers listen on the loopback interface.
 

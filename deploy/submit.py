@@ -77,8 +77,8 @@ def submit(
         )
     if not config.is_imitation:
         rewards.check(config)
-    where = address or os.environ.get("RAY_API_SERVER_ADDRESS", "")
-    client = _client(where or ray_cluster.address(config.cluster.address))
+    named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    client = _client(address or named or config.cluster.address)
     excludes = [*EXCLUDES, *exclude]
     command = entrypoint(config, recipe, overrides, is_shipped=lambda p: is_shipped(p, excludes))
     job = _send(client, command, excludes, grace_s)

@@ -8,6 +8,7 @@ fields are in `oapl.checks`.
 
 from __future__ import annotations
 
+import os
 import os.path
 from dataclasses import field
 from pathlib import Path
@@ -360,6 +361,11 @@ class RunConfig:
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.run.dir).expanduser().absolute() / self.run.name
+
+    @property
+    def ray_address(self) -> str:
+        """The Ray cluster to join: the configured one, else RAY_ADDRESS, as in a job."""
+        return self.cluster.address or os.environ.get("RAY_ADDRESS", "")
 
     @property
     def is_imitation(self) -> bool:

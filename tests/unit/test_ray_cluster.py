@@ -33,10 +33,10 @@ def test_a_job_servers_address_is_no_clusters(where):
 
 def test_the_configured_address_goes_before_the_one_of_the_environment(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "there:1")
-    assert ray_cluster.address("") == "there:1"
-    assert ray_cluster.address("here:1") == "here:1"
+    assert RunConfig().ray_address == "there:1"
+    assert RunConfig(cluster={"address": "here:1"}).ray_address == "here:1"
     monkeypatch.delenv("RAY_ADDRESS")
-    assert ray_cluster.address("") == ""
+    assert RunConfig().ray_address == ""
 
 
 def test_a_node_tells_its_versions_its_code_and_whether_it_sees_the_run_folder(
