@@ -229,15 +229,10 @@ class RayProcesses:
 
     async def _place_ranks(self) -> list[Any]:
         """Scheduling strategies, one per rank."""
-        from ray.util.placement_group import (
-            placement_group,
-            placement_group_table,
-            remove_placement_group,
-        )
+        from ray.util.placement_group import placement_group, placement_group_table
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        if self._ranks is not None:  # of ranks that are gone
-            remove_placement_group(self._ranks)
+        self._free_ranks()
         world = self._config.learner.num_ranks
         each = _amounts(self._config, "trainer")
         self._ranks = placement_group([each] * world, strategy="PACK")
@@ -301,7 +296,16 @@ class RayProcesses:
     async def close(self) -> None:
         for process in self._started.copy():
             await self.kill(process)
+        self._free_ranks()
         self._leave()
+
+    def _free_ranks(self) -> None:
+        """Give the place of ranks that are gone back to the cluster."""
+        from ray.util.placement_group import remove_placement_group
+
+        if self._ranks is not None:
+            remove_placement_group(self._ranks)
+            self._ranks = None
 
     def _leave(self) -> None:
         if self._own:

@@ -1,0 +1,1 @@
+"""Runs that lose machines while they train."""
