@@ -97,11 +97,19 @@ class Cluster:
         self._dashboard = dashboard
 
     def __enter__(self) -> Cluster:
-        self.start("--head", f"--port={self.address.split(':')[1]}", resources={"learner": 1})
-        self.start(f"--address={self.address}", resources={"rollout": 1})
+        try:
+            self.start("--head", f"--port={self.address.split(':')[1]}", resources={"learner": 1})
+            self.start(f"--address={self.address}", resources={"rollout": 1})
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End all nodes."""
         for node in reversed(self._nodes):
             node.terminate()
         for node in self._nodes:
