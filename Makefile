@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart test lint types ci control learning bench overlap chaos gradients clean
+.PHONY: install quickstart test lint types ci control learning bench overlap chaos gradients jobs clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -46,6 +46,10 @@ chaos: $(VENV)/.dev
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.bench.gradient_errors
+
+# Jobs on a Ray cluster of two nodes: stopped, killed, refused. Ten minutes.
+jobs: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.chaos.jobs
 
 install: $(VENV)/.cpu
 

@@ -278,7 +278,7 @@ def _devices(found: Mapping[str, list[str]], config: RunConfig | None) -> Iterat
 
 def _joins(config: RunConfig) -> bool:
     """Whether the run's devices are a cluster's, which need not be this machine's."""
-    return bool(config.cluster.address)
+    return bool(config.ray_address)
 
 
 def _machine() -> Iterator[Finding]:
@@ -461,9 +461,9 @@ def _ray(start: bool) -> Iterator[Finding]:
         yield Finding(
             area=area,
             name="RAY_ADDRESS",
-            found=f"{address}, which runs do not look at",
+            found=f"{address}: runs without a cluster.address join it",
             level="note",
-            remedy=f'set cluster.address = "{address}" to join that cluster',
+            remedy="unset it to start Ray on this machine",
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,21 @@ class _Host:
         self._make = partial(plugins.resolve(build), config, **kwargs)
         self._target: Any = None
 
+    def place(self) -> tuple[str, int]:
+        """This node's address, and a TCP port that is free there now."""
+        import ray
+
+        address = ray.util.get_node_ip_address()
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))
+            return address, int(probe.getsockname()[1])
+
+    def _build(self, late: Mapping[str, Any]) -> int:
+        """With what was not known when the actor was made. Returns the process id."""
+        self._make = partial(self._make, **late)
+        self._method("__init__")
+        return os.getpid()
+
     def _method(self, name: str) -> Callable[..., Any]:
         if self._target is None:
             self._target = self._make()
@@ -102,10 +118,8 @@ class _Host:
 class AsyncHost(_Host):
     """A Ray actor around an object with `async` methods: calls interleave on one event loop."""
 
-    async def start(self) -> int:
-        """Build the object. Returns the process id."""
-        self._method("__init__")
-        return os.getpid()
+    async def start(self, **late: Any) -> int:
+        return self._build(late)
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         answer = self._method(method)(*args, **kwargs)
@@ -115,10 +129,8 @@ class AsyncHost(_Host):
 class SyncHost(_Host):
     """A Ray actor around a synchronous object: one call at a time, on the main thread."""
 
-    def start(self) -> int:
-        """Build the object. Returns the process id."""
-        self._method("__init__")
-        return os.getpid()
+    def start(self, **late: Any) -> int:
+        return self._build(late)
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._method(method)(*args, **kwargs)

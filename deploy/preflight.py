@@ -17,7 +17,7 @@ from actors import prompts
 from actors.encoding import Counts
 from actors.templates import choose
 from actors.tokenizer import context_tokens, first_line, load_model_config, load_tokenizer
-from deploy import folders
+from deploy import folders, ray_cluster
 from oapl.checks import check
 from oapl.cli import to_toml
 from oapl.config import RunConfig
@@ -79,6 +79,12 @@ def preflight(config: RunConfig, *, training: bool = True) -> Report:
 
 def _folder(config: RunConfig) -> str:
     """Where the run will be, and whether it goes on from a checkpoint."""
+    if ray_cluster.is_job() and not Path(config.run.dir).is_absolute():
+        raise InputError(
+            f"run.dir = {config.run.dir!r}: is relative, and the working directory of a Ray job is "
+            "a temporary copy that goes with the cluster; give an absolute path on storage that "
+            "all nodes share, or start the run by `oapl submit`"
+        )
     folder = config.folder
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

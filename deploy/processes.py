@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
-import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from deploy import ray_cluster
 from deploy.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
+from deploy.nodes import Demand, has, unmet, words
+from deploy.ray_cluster import start_local_ray
 from oapl import plugins
 from oapl.config import RunConfig
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
-from oapl.errors import InputError, OaplError
+from oapl.errors import DeadlineError, InputError, OaplError
 from oapl.waiting import within
 
-START_TIMEOUT_S = 300.0
 CALL_GRACE_S = 60.0
 """What a call of replay may take beyond the longest deadline that is handed to it."""
-QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+LOOPBACK = "127.0.0.1"
 BUILDERS: dict[Role, str] = {
     "replay": "deploy.program:build_replay",
     "reward": "reward_server.server:build",
@@ -49,14 +50,58 @@ class Process:
 class Processes(Protocol):
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process: ...
 
+    async def start_ranks(self) -> list[Process]:
+        """All learner ranks together, in the order of their ranks."""
+        ...
+
     async def kill(self, process: Process) -> None: ...
 
     async def close(self) -> None: ...
 
 
-def connect(config: RunConfig) -> Processes:
-    """The launcher that `cluster.mode` names."""
-    return RayProcesses(config) if config.cluster.mode == "ray" else LocalProcesses(config)
+def connect(config: RunConfig, *, training: bool = True) -> Processes:
+    """The launcher that `cluster.mode` names.
+
+    Raises:
+        InputError: The cluster does not answer, cannot hold the run, or its nodes differ.
+    """
+    if config.cluster.mode == "local":
+        return LocalProcesses(config)
+    return RayProcesses(config, demands(config, training=training))
+
+
+def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
+    """What the run asks of a cluster."""
+    ranks = config.learner.num_ranks if training else 0
+    engines = 0 if config.is_imitation and training else config.rollout.num_engines
+    judged = int(engines > 0)
+    counts: dict[Role, tuple[int, str, str]] = {
+        "trainer": (ranks, "learner rank", "learner.num_ranks"),
+        "worker": (engines, "rollout worker", "rollout.num_engines"),
+        "replay": (judged if training else 0, "replay buffer", "rollout.num_engines"),
+        "reward": (judged, "reward server", "rollout.num_engines"),
+    }
+    return [
+        Demand(what=what, count=count, each=_amounts(config, role), settings=settings)
+        for role, (count, what, settings) in counts.items()
+    ]
+
+
+def _options(config: RunConfig, role: Role) -> dict[str, Any]:
+    """Resources in the form of Ray's options: the device's, and the configuration's own."""
+    options: dict[str, Any] = dict(load_device(config).resources(config, role))
+    cluster = config.cluster
+    own = {"trainer": cluster.learner_resources, "worker": cluster.engine_resources}.get(role, {})
+    options["resources"] = {**options.get("resources", {}), **own}
+    return options
+
+
+def _amounts(config: RunConfig, role: Role) -> dict[str, float]:
+    """The same by Ray's names of resources."""
+    options = _options(config, role)
+    named = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
+    amounts = {**named, **options["resources"]}
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
@@ -91,6 +136,13 @@ class LocalProcesses:
         self._started.append(process)
         return process
 
+    async def start_ranks(self) -> list[Process]:
+        world = self._config.learner.num_ranks
+        return [
+            await self.start("trainer", f"trainer-{rank}", rank=rank, world_size=world)
+            for rank in range(world)
+        ]
+
     async def kill(self, process: Process) -> None:
         with contextlib.suppress(AttributeError):
             await process.handle.close()
@@ -103,45 +155,133 @@ class LocalProcesses:
 
 
 class RayProcesses:
-    """Ray actors, on a cluster that is joined or started here."""
+    """Ray actors, on a cluster that is joined or started here.
 
-    def __init__(self, config: RunConfig) -> None:
+    Raises:
+        InputError: See `connect`.
+    """
+
+    def __init__(self, config: RunConfig, asked: Sequence[Demand]) -> None:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._config = config
         self._started: list[Process] = []
-        running = sys.modules.get("ray")
-        self._own = running is None or not running.is_initialized()
+        self._ranks: Any = None  # their placement group
+        self._own = not ray_cluster.is_running()
+        where = config.ray_address
         if not self._own:
-            self._ray: Any = running
-        elif config.cluster.address:
-            self._ray = _connect_ray(config.cluster.address)
+            import ray
+
+            self._ray: Any = ray
+        elif where:
+            self._ray = ray_cluster.join(where)
         else:
             self._ray = start_local_ray(num_cpus=max(os.cpu_count() or 1, 2))
+        try:
+            self._check(asked, is_joined=bool(where) and self._own)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _check(self, asked: Sequence[Demand], *, is_joined: bool) -> None:
+        nodes = ray_cluster.living_nodes(self._ray)
+        if lines := unmet(asked, nodes, ray_cluster.free_resources(self._ray)):
+            raise InputError("\n".join(lines))
+        if is_joined:
+            useful = [node for node in nodes if node.total.get("CPU")]
+            ray_cluster.check_nodes(self._ray, useful, self._config.folder)
 
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
-        host = SyncHost if role == "trainer" else AsyncHost
-        options: dict[str, Any] = load_device(self._config).resources(self._config, role)
-        options["runtime_env"] = {"env_vars": environment(self._config, role)}
+        options = _options(self._config, role)
         if role == "reward":  # its state is nothing but counters: Ray restarts it where it was
             options["max_restarts"] = self._config.cluster.max_restarts
-        log = str(self._config.folder / "logs" / f"{name}.log")
-        actor = (
-            self._ray.remote(host)
-            .options(**options)
-            .remote(BUILDERS[role], self._config, log, kwargs)
+        actor = self._create(role, name, options, kwargs)
+        return await self._begin(role, name, actor, {})
+
+    async def start_ranks(self) -> list[Process]:
+        """In one placement group: on one node if it holds them, else on as few as can be.
+
+        Ranks of a node are consecutive; rank 0's node chooses the port at which all meet.
+
+        Raises:
+            DeadlineError: They got no place within `cluster.start_timeout_s`.
+        """
+        bundles = await self._place_ranks()
+        world = len(bundles)
+        actors = []
+        for rank, strategy in enumerate(bundles):
+            options = {**_options(self._config, "trainer"), "scheduling_strategy": strategy}
+            place = {"rank": rank, "world_size": world}
+            actors.append(self._create("trainer", f"trainer-{rank}", options, place))
+        limit_s = self._config.cluster.start_timeout_s
+        places = await within(
+            limit_s, asyncio.gather(*(a.place.remote() for a in actors)), "the ranks' addresses"
         )
+        address, port = places[0]
+        if len({address for address, _ in places}) == 1:
+            address = LOOPBACK
+        meeting = {"master_address": address, "master_port": port}
+        starts = [
+            self._begin("trainer", f"trainer-{rank}", actor, meeting)
+            for rank, actor in enumerate(actors)
+        ]
+        return list(await asyncio.gather(*starts))
+
+    async def _place_ranks(self) -> list[Any]:
+        """Scheduling strategies, one per rank."""
+        from ray.util.placement_group import placement_group, placement_group_table
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        self._free_ranks()
+        world = self._config.learner.num_ranks
+        each = _amounts(self._config, "trainer")
+        self._ranks = placement_group([each] * world, strategy="PACK")
+        limit_s = self._config.cluster.start_timeout_s
+        if not await asyncio.to_thread(self._ranks.wait, limit_s):
+            raise DeadlineError(
+                f"waited {limit_s:g} s (cluster.start_timeout_s) for the place of {world} learner "
+                f"ranks of {words(each)}; {self._there()}"
+            )
+        node_of = placement_group_table(self._ranks)["bundles_to_node_id"]
+        first = node_of[0]
+        order = sorted(node_of, key=lambda bundle: (node_of[bundle] != first, node_of[bundle]))
+        return [
+            PlacementGroupSchedulingStrategy(self._ranks, placement_group_bundle_index=bundle)
+            for bundle in order
+        ]
+
+    def _create(
+        self, role: Role, name: str, options: Mapping[str, Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        host = SyncHost if role == "trainer" else AsyncHost
+        runtime = {"env_vars": environment(self._config, role)}
+        log = str(self._config.folder / "logs" / f"{name}.log")
+        remote = self._ray.remote(host).options(**options, runtime_env=runtime)
+        return remote.remote(BUILDERS[role], self._config, log, kwargs)
+
+    async def _begin(self, role: Role, name: str, actor: Any, late: Mapping[str, Any]) -> Process:
+        """Build the object inside its actor; the actor is killed when that fails."""
+        limit_s = self._config.cluster.start_timeout_s
         try:
-            pid = await within(START_TIMEOUT_S, actor.start.remote(), f"{name} to start")
+            pid = await within(limit_s, actor.start.remote(**late), f"{name} to start")
         except Exception as error:  # noqa: BLE001  raised again, without Ray's wrapping
             self._ray.kill(actor)
+            if isinstance(error, DeadlineError):
+                raise DeadlineError(
+                    f"{error} (cluster.start_timeout_s); it asks for "
+                    f"{words(_amounts(self._config, role))}; {self._there()}"
+                ) from None
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
-        limit_s = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
-        process = Process(name, RayHandle(actor, name, limit_s), pid, actor)
+        limit = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
+        process = Process(name, RayHandle(actor, name, limit), pid, actor)
         self._started.append(process)
         self._write_pids()
         return process
+
+    def _there(self) -> str:
+        nodes = ray_cluster.living_nodes(self._ray)
+        return has(nodes, ray_cluster.free_resources(self._ray))
 
     def _write_pids(self) -> None:
         """For a person who looks for the process to inspect or to end."""
@@ -156,39 +296,17 @@ class RayProcesses:
     async def close(self) -> None:
         for process in self._started.copy():
             await self.kill(process)
+        self._free_ranks()
+        self._leave()
+
+    def _free_ranks(self) -> None:
+        """Give the place of ranks that are gone back to the cluster."""
+        from ray.util.placement_group import remove_placement_group
+
+        if self._ranks is not None:
+            remove_placement_group(self._ranks)
+            self._ranks = None
+
+    def _leave(self) -> None:
         if self._own:
             self._ray.shutdown()
-
-
-def start_local_ray(num_cpus: int, object_store_bytes: int = 512 * 2**20) -> Any:
-    """A cluster of this machine alone, all of whose servers listen on the loopback interface.
-
-    Returns:
-        The `ray` module.
-    """
-    # Ray's own switch for desktops; it is read when ray is first imported.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=object_store_bytes,
-        _node_ip_address="127.0.0.1",
-        **QUIET,
-    )
-    return ray
-
-
-def _connect_ray(address: str) -> Any:
-    import ray
-
-    try:
-        ray.init(address=address, **QUIET)
-    except ConnectionError as error:
-        raise InputError(
-            f"cluster.address = {address!r}: no Ray cluster answers there; start one with "
-            "`ray start --head`, or leave cluster.address empty"
-        ) from error
-    return ray

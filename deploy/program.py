@@ -24,7 +24,7 @@ from deploy.examiner import Examiner
 from deploy.fleet import Fleet
 from deploy.judges import Judges
 from deploy.preflight import preflight
-from deploy.processes import Process, Processes, connect
+from deploy.processes import Processes, connect
 from learner.group import LearnerGroup
 from oapl import tracking
 from oapl.config import RunConfig
@@ -88,8 +88,8 @@ def train(config: RunConfig) -> Outcome:
         OaplError: The run failed; its last checkpoint is good.
     """
     notes = preflight(config).notes
-    folders.prepare(config)
     with folders.locked(config.folder):
+        folders.prepare(config)
         return asyncio.run(_train(rewards.prepare(config), notes))
 
 
@@ -98,8 +98,8 @@ def evaluate(config: RunConfig) -> Outcome:
     if not config.eval.sources:
         raise InputError("eval.sources is empty; name at least one evaluation set")
     preflight(config, training=False)
-    folders.prepare_evaluation(config)
     with folders.locked(config.folder):
+        folders.prepare_evaluation(config)
         return asyncio.run(_evaluate(rewards.prepare(config)))
 
 
@@ -187,7 +187,7 @@ async def _reinforcement(
         note=tracker.message,
     )
     fleet.start()
-    trainers = await _start_trainers(config, processes)
+    trainers = await processes.start_ranks()
     examiner = Examiner(config, fleet) if config.eval.sources else None
     learner = LearnerGroup(
         config,
@@ -205,7 +205,7 @@ async def _reinforcement(
 async def _imitation(config: RunConfig, processes: Processes, tracker: tracking.Tracker) -> _Run:
     tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
     examples = prompts.ExampleQueue(config, tokenizer)
-    trainers = await _start_trainers(config, processes)
+    trainers = await processes.start_ranks()
     learner = LearnerGroup(
         config,
         trainers=[trainer.handle for trainer in trainers],
@@ -224,23 +224,6 @@ async def _watched(run: _Run) -> AsyncIterator[None]:
     finally:
         if run.fleet is not None:
             await run.fleet.close()
-
-
-async def _start_trainers(config: RunConfig, processes: Processes) -> list[Process]:
-    port = folders.free_port()
-    world = config.learner.num_ranks
-    starts = [
-        processes.start(
-            "trainer",
-            f"trainer-{rank}",
-            rank=rank,
-            world_size=world,
-            master_address="127.0.0.1",
-            master_port=port,
-        )
-        for rank in range(world)
-    ]
-    return list(await asyncio.gather(*starts))
 
 
 async def _learn(config: RunConfig, run: _Run, stop: _Stop, ends_at: float) -> None:
@@ -289,7 +272,7 @@ async def _evaluate(config: RunConfig) -> Outcome:
     tracker = tracking.build(config, config.folder, None)
     phases = _Phases(tracker, {})
     try:
-        async with _processes(config) as processes:
+        async with _processes(config, training=False) as processes:
             with phases("start"):
                 reward = await processes.start("reward", "reward-0")
                 fleet = Fleet(
@@ -309,8 +292,8 @@ async def _evaluate(config: RunConfig) -> Outcome:
 
 
 @contextlib.asynccontextmanager
-async def _processes(config: RunConfig) -> AsyncIterator[Processes]:
-    processes = await asyncio.to_thread(connect, config)
+async def _processes(config: RunConfig, *, training: bool = True) -> AsyncIterator[Processes]:
+    processes = await asyncio.to_thread(connect, config, training=training)
     try:
         yield processes
     finally:

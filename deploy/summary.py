@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from deploy.program import Outcome
+from deploy.submit import STOPPED
 from oapl.console import comparison_table
 from oapl.evaluation import compare
 
@@ -27,8 +28,7 @@ def report(outcome: Outcome) -> int:
     console = Console()
     if outcome.signal:
         console.print(
-            f"stopped at step {outcome.step} with a checkpoint; "
-            "the same command goes on from there",
+            f"{STOPPED} {outcome.step} with a checkpoint; the same command goes on from there",
             highlight=False,
         )
         return EXIT_SIGNAL + outcome.signal

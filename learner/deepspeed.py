@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from learner.loss_scale import LossScale
 from oapl.config import RunConfig
 from oapl.devices.base import load as load_device
+from oapl.errors import OaplError
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -82,13 +83,20 @@ def join(
     place: dict[str, Any] = {"init_method": f"tcp://{master_address}:{master_port}"}
     if world_size == 1:
         place = {"store": torch.distributed.HashStore()}  # needs no port
-    torch.distributed.init_process_group(
-        load_device(config).COLLECTIVE_BACKEND,
-        rank=rank,
-        world_size=world_size,
-        timeout=timedelta(seconds=config.sync.timeout_s),
-        **place,
-    )
+    try:
+        torch.distributed.init_process_group(
+            load_device(config).COLLECTIVE_BACKEND,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=config.sync.timeout_s),
+            **place,
+        )
+    except torch.distributed.DistNetworkError as error:
+        raise OaplError(
+            f"learner rank {rank} cannot meet the others at {master_address}:{master_port} "
+            f"({str(error).splitlines()[0]}); if another process took that port meanwhile, start "
+            "again; between nodes, a firewall must let it through"
+        ) from error
 
 
 def leave() -> None:

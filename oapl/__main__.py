@@ -79,6 +79,34 @@ def _parser() -> argparse.ArgumentParser:
             help="print the resolved configuration, refuse what cannot work, start nothing",
         )
         command.set_defaults(run=run)
+    submit = commands.add_parser(
+        "submit",
+        help="train on a Ray cluster, as a job: ships the code, streams the logs",
+        description="The same run as `oapl train` (or `sft`) as a Ray job. Ctrl-C stops it with a "
+        "checkpoint. The exit code is the run's own.",
+    )
+    submit.add_argument("recipe", metavar="RECIPE", type=Path, help="a TOML file")
+    submit.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+    submit.add_argument(
+        "--address",
+        default="",
+        help="http://HOST:8265 of the cluster (default RAY_ADDRESS, else cluster.address)",
+    )
+    submit.add_argument(
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="more files of the working directory that stay here, as in .gitignore",
+    )
+    submit.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=int,
+        default=600,
+        help="time for the last checkpoint when the job is stopped (default 600)",
+    )
+    submit.set_defaults(run=_submit)
     show = commands.add_parser("show", help="read stored rollouts, best and worst first")
     show.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     show.add_argument("--limit", type=int, default=5, help="rollouts of each end (default 5)")
@@ -139,6 +167,18 @@ def _run(config: RunConfig, is_dry: bool) -> int:
     from deploy import program, summary
 
     return summary.report(program.train(config))
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from deploy.submit import submit
+
+    return submit(
+        options.recipe,
+        options.overrides,
+        address=options.address,
+        exclude=options.exclude,
+        grace_s=options.grace,
+    )
 
 
 def _eval(options: argparse.Namespace) -> int:

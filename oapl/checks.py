@@ -417,6 +417,12 @@ def _cluster(config: RunConfig) -> Iterator[str]:
             f'cluster.address = {shown(config.cluster.address)}: cluster.mode = "local" uses no '
             'cluster; leave it out, or set cluster.mode = "ray"'
         )
+    for key in ("engine_resources", "learner_resources"):
+        if mode == "local" and getattr(config.cluster, key):
+            yield (
+                f"cluster.{key} = {shown(getattr(config.cluster, key))}: cluster.mode = "
+                '"local" asks no cluster for resources; leave it out, or set cluster.mode = "ray"'
+            )
     if mode == "local" and config.rollout.num_engines > 1:
         yield (
             f"rollout.num_engines = {config.rollout.num_engines}: a process holds one engine, "

@@ -8,6 +8,7 @@ fields are in `oapl.checks`.
 
 from __future__ import annotations
 
+import os
 import os.path
 from dataclasses import field
 from pathlib import Path
@@ -319,7 +320,8 @@ class ClusterSection:
     mode: Literal["ray", "local"] = "ray"
     """local: everything in this process, for a first look or a debugger."""
     address: str = ""
-    """Ray cluster to join (`auto` finds it); empty starts one here."""
+    """Ray cluster to join (`auto` finds it); empty: RAY_ADDRESS if set, as in a job, else one is
+    started here."""
     device: str = "cpu"
     """Device of engines and learner: a file of oapl/devices."""
     devices_per_engine: NonNegative = 0.0
@@ -331,6 +333,12 @@ class ClusterSection:
     """CPU threads of one engine."""
     learner_threads: Count = 1
     """CPU threads of one learner rank."""
+    engine_resources: dict[str, Positive] = field(default_factory=dict)
+    """Custom Ray resources that one rollout worker asks for beside its device, name to amount."""
+    learner_resources: dict[str, Positive] = field(default_factory=dict)
+    """Custom Ray resources that one learner rank asks for beside its device, name to amount."""
+    start_timeout_s: Positive = 300.0
+    """Longest wait for a process to get its place on the cluster, and to start there."""
     max_restarts: NonNegativeInt = 10
     """How often a dead rollout worker or reward server is started again, each."""
 
@@ -361,6 +369,11 @@ class RunConfig:
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.run.dir).expanduser().absolute() / self.run.name
+
+    @property
+    def ray_address(self) -> str:
+        """The Ray cluster to join: the configured one, else RAY_ADDRESS, as in a job."""
+        return self.cluster.address or os.environ.get("RAY_ADDRESS", "")
 
     @property
     def is_imitation(self) -> bool:

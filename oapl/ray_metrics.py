@@ -25,7 +25,7 @@ def is_wanted(config: RunConfig) -> bool:
     asked = config.tracking.ray_metrics
     if config.cluster.mode != "ray":
         return False
-    return asked == "on" or (asked == "auto" and bool(config.cluster.address))
+    return asked == "on" or (asked == "auto" and bool(config.ray_address))
 
 
 def gauge_name(metric: str) -> str:
