@@ -9,8 +9,8 @@ that was handed tensors before `WeightsError` came must throw them away.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
@@ -164,3 +164,68 @@ def check_specs(weights: WeightsVersion, expected: dict[str, tuple[int, ...]]) -
             f"version {weights.version} is not of this engine's model: "
             f"{'; '.join(problems[:3])}{more}"
         )
+
+
+Place = tuple[int, int, int]
+"""Where a tensor lies: chunk, first byte in it, bytes."""
+ALIGNMENT = 64
+"""Of a tensor within its chunk: torch refuses to view a float at an odd address."""
+
+
+class Packer:
+    """Copies tensors into chunks; holds one chunk at a time.
+
+    Args:
+        chunk_bytes: Of a chunk; a larger tensor makes one of its own.
+        put: Takes each chunk, uint8, when it is full.
+    """
+
+    def __init__(self, chunk_bytes: int, put: Callable[[np.ndarray], Any]) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._put_chunk = put
+        self._chunks: list[Any] = []
+        self._places: list[Place] = []
+        self._buffer: np.ndarray | None = None
+        self._used = 0
+
+    def add(self, content: np.ndarray) -> None:
+        import numpy as np
+
+        start = -(-self._used // ALIGNMENT) * ALIGNMENT
+        if self._buffer is None or start + content.nbytes > self._buffer.nbytes:
+            self._put()
+            start = 0
+            self._buffer = np.empty(max(self._chunk_bytes, content.nbytes), dtype=np.uint8)
+        self._buffer[start : start + content.nbytes] = content
+        self._places.append((len(self._chunks), start, content.nbytes))
+        self._used = start + content.nbytes
+
+    def finish(self) -> tuple[tuple[Any, ...], tuple[Place, ...]]:
+        """What `put` answered for each chunk, and the place of each tensor."""
+        self._put()
+        return tuple(self._chunks), tuple(self._places)
+
+    def _put(self) -> None:
+        if self._buffer is not None and self._used:
+            self._chunks.append(self._put_chunk(self._buffer[: self._used]))
+        self._buffer, self._used = None, 0
+
+
+def unpacked(
+    weights: WeightsVersion, places: Sequence[Place], fetch: Callable[[int], np.ndarray]
+) -> Tensors:
+    """The tensors of `weights.specs`, views of chunks that are fetched one at a time, in order.
+
+    Raises:
+        WeightsError: The publication has other tensors than it announces.
+    """
+    if len(places) != len(weights.specs):
+        raise WeightsError(
+            f"version {weights.version}: {len(places)} tensors were sent, but "
+            f"{len(weights.specs)} are announced"
+        )
+    held, buffer = -1, None
+    for spec, (chunk, start, size) in zip(weights.specs, places, strict=True):
+        if buffer is None or chunk != held:
+            held, buffer = chunk, fetch(chunk)
+        yield spec.name, from_bytes(buffer[start : start + size], spec)

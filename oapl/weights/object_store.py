@@ -17,11 +17,9 @@ import numpy as np
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
 from oapl.records import Probe, WeightsVersion
-from oapl.weights.base import Manifest, Tensors, from_bytes, verified
+from oapl.weights.base import Manifest, Packer, Place, Tensors, unpacked, verified
 
 CHUNK_BYTES = 128 * 2**20
-ALIGNMENT = 64
-"""Of a tensor within its chunk: torch refuses to view a float at an odd address."""
 KEPT_VERSIONS = 2
 
 
@@ -30,7 +28,7 @@ class Location:
     """Where each tensor lies: (chunk, offset, bytes) in the order of the specs."""
 
     chunks: tuple[Any, ...]
-    places: tuple[tuple[int, int, int], ...]
+    places: tuple[Place, ...]
 
 
 def build_sender(config: RunConfig) -> Sender:
@@ -54,10 +52,12 @@ class Sender:
         Raises:
             WeightsError: A tensor is not finite; nothing was published.
         """
-        manifest, packer = Manifest(version), _Packer(self._chunk_bytes)
+        import ray
+
+        manifest, packer = Manifest(version), Packer(self._chunk_bytes, ray.put)
         for name, tensor in tensors:
             packer.add(manifest.add(name, tensor))
-        location = packer.finish()
+        location = Location(*packer.finish())
         self._kept = [*self._kept, location][-KEPT_VERSIONS:]
         return WeightsVersion(
             version=version,
@@ -92,52 +92,16 @@ class Receiver:
         import ray
 
         location: Location = weights.location
-        if len(location.places) != len(weights.specs):
-            raise WeightsError(
-                f"version {weights.version}: {len(location.places)} tensors were put, but "
-                f"{len(weights.specs)} are announced"
-            )
-        held, buffer = -1, np.empty(0, dtype=np.uint8)
-        for spec, (chunk, start, size) in zip(weights.specs, location.places, strict=True):
-            if chunk != held:
-                try:
-                    held, buffer = chunk, ray.get(location.chunks[chunk], timeout=self._timeout_s)
-                except ray.exceptions.RayError as error:
-                    raise WeightsError(
-                        f"version {weights.version}: chunk {chunk + 1} of {len(location.chunks)} "
-                        f"did not come from the object store within {self._timeout_s:g} s "
-                        f"({type(error).__name__})"
-                    ) from None
-            yield spec.name, from_bytes(buffer[start : start + size], spec)
 
+        def fetch(chunk: int) -> np.ndarray:
+            try:
+                found: np.ndarray = ray.get(location.chunks[chunk], timeout=self._timeout_s)
+                return found
+            except ray.exceptions.RayError as error:
+                raise WeightsError(
+                    f"version {weights.version}: chunk {chunk + 1} of {len(location.chunks)} "
+                    f"did not come from the object store within {self._timeout_s:g} s "
+                    f"({type(error).__name__})"
+                ) from None
 
-class _Packer:
-    """Copies tensors into a buffer and puts it whenever it is full; holds one chunk at a time."""
-
-    def __init__(self, chunk_bytes: int) -> None:
-        self._chunk_bytes = chunk_bytes
-        self._chunks: list[Any] = []
-        self._places: list[tuple[int, int, int]] = []
-        self._buffer = np.empty(0, dtype=np.uint8)
-        self._used = 0
-
-    def add(self, content: np.ndarray) -> None:
-        start = -(-self._used // ALIGNMENT) * ALIGNMENT
-        if start + content.nbytes > self._buffer.nbytes:
-            self._put()
-            start = 0
-            self._buffer = np.empty(max(self._chunk_bytes, content.nbytes), dtype=np.uint8)
-        self._buffer[start : start + content.nbytes] = content
-        self._places.append((len(self._chunks), start, content.nbytes))
-        self._used = start + content.nbytes
-
-    def finish(self) -> Location:
-        self._put()
-        return Location(tuple(self._chunks), tuple(self._places))
-
-    def _put(self) -> None:
-        import ray
-
-        if self._used:
-            self._chunks.append(ray.put(self._buffer[: self._used]))
-        self._buffer, self._used = np.empty(0, dtype=np.uint8), 0
+        return unpacked(weights, location.places, fetch)

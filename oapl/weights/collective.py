@@ -1,0 +1,325 @@
+"""Weights by broadcast from the learner to every engine that asks, over gloo between the hosts.
+
+A sender keeps packed copies of two publications and a small key-value server. Engines that ask at
+about the same time form a round: a process group of its own, in which the sender broadcasts chunk
+after chunk; whoever asks later is in a later round, so that joining late needs nothing more. When a
+member dies its round breaks for all; the others ask again, from the chunk they lack, until their
+deadline. Nothing of this touches the ranks' own process group, and `send` waits for nobody.
+
+Tensors end in the memory of the engine's host, as with every transport. NCCL and HCCL straight
+into an engine's workers are not here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import pickle
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oapl.config import RunConfig
+from oapl.errors import WeightsError
+from oapl.records import Probe, WeightsVersion
+from oapl.weights.base import Manifest, Packer, Place, Tensors, unpacked, verified
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+CHUNK_BYTES = 64 * 2**20
+KEPT_VERSIONS = 2
+LOOPBACK = "127.0.0.1"
+log = logging.getLogger(__name__)
+
+GATHER_S = 0.05
+"""How long a round is open for others after its first member has asked."""
+PROMPT = timedelta(seconds=5)
+"""More than it takes between drawing a ticket and saying what for."""
+IDLE = timedelta(days=365)
+ATTEMPTS = 4
+"""Rounds that fit into a receiver's deadline when each ends by its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Whom to ask for which publication, and where its tensors lie."""
+
+    host: str
+    port: int
+    publication: int
+    chunk_bytes: tuple[int, ...]
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an engine asks for: the chunks of a publication from `first` on."""
+
+    publication: int
+    first: int
+
+
+CLOSE = Request(publication=-2, first=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The answer: a place in a round."""
+
+    round: int
+    rank: int
+    size: int
+    first: int
+
+
+def build_sender(config: RunConfig) -> Sender:
+    return Sender(round_s=config.sync.timeout_s / ATTEMPTS)
+
+
+def build_receiver(config: RunConfig) -> Receiver:
+    return Receiver(timeout_s=config.sync.timeout_s)
+
+
+class Sender:
+    """Packs each publication and serves it; see `oapl.interfaces.WeightSender`.
+
+    Args:
+        round_s: After which a round whose members do not answer is given up.
+    """
+
+    def __init__(self, round_s: float, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._round_s = round_s
+        self._chunk_bytes = chunk_bytes
+        self._numbers = itertools.count()
+        self._kept: dict[int, tuple[np.ndarray, ...]] = {}
+        self._host, self._port = LOOPBACK, 0
+        self._server: threading.Thread | None = None
+
+    def send(self, version: int, tensors: Tensors, probe: Probe) -> WeightsVersion:
+        """Pack and describe the tensors; engines fetch them when they are told.
+
+        Raises:
+            WeightsError: A tensor is not finite; nothing was published.
+        """
+        manifest, packer = Manifest(version), Packer(self._chunk_bytes, _same)
+        for name, tensor in tensors:
+            packer.add(manifest.add(name, tensor))
+        chunks, places = packer.finish()
+        if self._server is None:
+            self._serve()
+        number = next(self._numbers)
+        self._kept = dict([*self._kept.items(), (number, chunks)][-KEPT_VERSIONS:])
+        location = Location(
+            host=self._host,
+            port=self._port,
+            publication=number,
+            chunk_bytes=tuple(chunk.nbytes for chunk in chunks),
+            places=places,
+        )
+        return WeightsVersion(
+            version=version,
+            specs=tuple(manifest.specs),
+            num_bytes=manifest.num_bytes,
+            digest=manifest.digest(),
+            transport="collective",
+            location=location,
+            probe=probe,
+        )
+
+    def close(self) -> None:
+        """Forget what was published; who asks now is told so, and rounds in progress end."""
+        self._kept = {}
+        if self._server is not None:
+            _ask(_connect(self._host, self._port, PROMPT), CLOSE)
+            self._server.join(self._round_s)
+            self._server = None
+
+    def _serve(self) -> None:
+        from torch.distributed import TCPStore
+
+        self._host = _address()
+        listener = socket.create_server((self._host, 0))
+        self._port = listener.getsockname()[1]
+        store = TCPStore(
+            self._host,
+            self._port,
+            is_master=True,
+            wait_for_workers=False,
+            master_listen_fd=listener.detach(),
+        )
+        self._server = threading.Thread(
+            target=self._run, args=(store,), name="weights", daemon=True
+        )
+        self._server.start()
+
+    def _run(self, store: Store) -> None:
+        """Form rounds of those who ask, each served by a thread of its own."""
+        seen, rounds = 0, itertools.count()
+        while True:
+            asked = [(seen + 1, _request(store, seen + 1, IDLE))]
+            time.sleep(GATHER_S)
+            for ticket in range(seen + 2, store.add("tickets", 0) + 1):
+                asked.append((ticket, _request(store, ticket, PROMPT)))
+            seen += len(asked)
+            if any(request == CLOSE for _, request in asked):
+                return
+            for number in {request.publication for _, request in asked}:
+                members = [(t, r) for t, r in asked if r.publication == number]
+                first = min(request.first for _, request in members)
+                turn, size = next(rounds), len(members) + 1
+                chunks = self._kept.get(number)
+                for rank, (ticket, _) in enumerate(members, start=1):
+                    seat = Seat(turn, rank, size, first) if chunks is not None else None
+                    store.set(f"seat/{ticket}", pickle.dumps(seat))
+                if chunks is not None:
+                    arguments = (turn, size, chunks[first:])
+                    threading.Thread(target=self._broadcast, args=arguments, daemon=True).start()
+
+    def _broadcast(self, turn: int, size: int, chunks: tuple[np.ndarray, ...]) -> None:
+        """One round. When a member dies it breaks here too; the others ask for another."""
+        import torch
+
+        deadline = timedelta(seconds=self._round_s)
+        try:
+            group = _group(_connect(self._host, self._port, deadline), turn, 0, size, deadline)
+            for chunk in chunks:
+                _pass_on(group, torch.from_numpy(chunk))
+        except (RuntimeError, OSError) as error:
+            log.warning("round %d of %d engines broke: %s", turn, size - 1, error)
+
+
+class Receiver:
+    """Asks the sender for a place in a round; picklable."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+
+    def receive(self, weights: WeightsVersion) -> Tensors:
+        """The tensors in the order of `weights.specs`.
+
+        Raises:
+            WeightsError: The sender is gone or no longer has the version, rounds broke until the
+                deadline, or the contents are not what was announced.
+        """
+        return verified(weights, self._unpack(weights))
+
+    def _unpack(self, weights: WeightsVersion) -> Tensors:
+        location: Location = weights.location
+        arriving = self._chunks(weights, location)
+        yield from unpacked(weights, location.places, lambda _: next(arriving))
+
+    def _chunks(self, weights: WeightsVersion, location: Location) -> Iterator[np.ndarray]:
+        """The chunks one after another, from as many rounds as it takes."""
+        deadline, first, problem = time.monotonic() + self._timeout_s, 0, "nobody answered"
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                for chunk in _one_round(weights, location, first, left, self._timeout_s / ATTEMPTS):
+                    first += 1
+                    yield chunk
+                return
+            except WeightsError:
+                raise
+            except OSError as error:
+                problem = f"the sender is gone: {error}"
+                break
+            except RuntimeError as error:  # torch's, for a peer that is gone or silent
+                problem = str(error).strip().splitlines()[0][:200]
+        raise WeightsError(
+            f"version {weights.version}: chunk {first + 1} of {len(location.chunk_bytes)} did not "
+            f"come from {location.host}:{location.port} within {self._timeout_s:g} s ({problem})"
+        )
+
+
+def _one_round(
+    weights: WeightsVersion, location: Location, first: int, left_s: float, round_s: float
+) -> Iterator[np.ndarray]:
+    """Chunks from `first` on, as one round brings them. Raises: RuntimeError when it breaks."""
+    import torch
+
+    left = timedelta(seconds=left_s)
+    store = _connect(location.host, location.port, left)
+    ticket = _ask(store, Request(location.publication, first))
+    store.wait([f"seat/{ticket}"], left)
+    seat: Seat | None = pickle.loads(store.get(f"seat/{ticket}"))
+    if seat is None:
+        raise WeightsError(
+            f"version {weights.version} is older than the {KEPT_VERSIONS} versions kept by the "
+            f"sender at {location.host}:{location.port}"
+        )
+    deadline = timedelta(seconds=min(left_s, round_s))
+    group = _group(store, seat.round, seat.rank, seat.size, deadline)
+    for number in range(seat.first, len(location.chunk_bytes)):
+        buffer = np.empty(location.chunk_bytes[number], dtype=np.uint8)
+        _pass_on(group, torch.from_numpy(buffer))
+        if number >= first:
+            yield buffer
+
+
+def _ask(store: Store, request: Request) -> int:
+    ticket: int = store.add("tickets", 1)
+    store.set(f"ask/{ticket}", pickle.dumps(request))
+    return ticket
+
+
+def _request(store: Store, ticket: int, patience: timedelta) -> Request:
+    """What the holder of `ticket` asks for; nothing that is kept when it died while asking."""
+    try:
+        store.wait([f"ask/{ticket}"], patience)
+    except RuntimeError:
+        return Request(publication=-1, first=0)
+    found: Request = pickle.loads(store.get(f"ask/{ticket}"))
+    return found
+
+
+def _connect(host: str, port: int, timeout: timedelta) -> Store:
+    """Raises: OSError when nobody listens there."""
+    from torch.distributed import TCPStore
+
+    socket.create_connection((host, port), timeout.total_seconds()).close()  # TCPStore would insist
+    return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
+
+
+def _group(store: Store, turn: int, rank: int, size: int, timeout: timedelta) -> Any:
+    """A process group of this round alone; gone with its last reference."""
+    from torch.distributed import PrefixStore, ProcessGroupGloo
+
+    options = ProcessGroupGloo._Options()
+    options._timeout = timeout
+    is_local = store.host == LOOPBACK  # type: ignore[attr-defined]
+    options._devices = [
+        ProcessGroupGloo.create_device(hostname=LOOPBACK)
+        if is_local
+        else ProcessGroupGloo.create_default_device()
+    ]
+    return ProcessGroupGloo(PrefixStore(f"round/{turn}", store), rank, size, options)
+
+
+def _pass_on(group: Any, tensor: Any) -> None:
+    from torch.distributed import BroadcastOptions
+
+    options = BroadcastOptions()
+    options.rootRank = 0
+    group.broadcast([tensor], options).wait()
+
+
+def _same(chunk: np.ndarray) -> np.ndarray:
+    return chunk
+
+
+def _address() -> str:
+    """Where engines reach this process: the ranks' master address, or this Ray node's."""
+    if master := os.environ.get("MASTER_ADDR"):
+        return master
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return str(ray.util.get_node_ip_address())
+    return LOOPBACK

@@ -1,0 +1,84 @@
+"""What a process killed in the middle of a broadcast does to the others."""
+
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from oapl.errors import WeightsError
+from oapl.records import Probe
+from oapl.weights import collective
+
+PROBE = Probe(token_ids=(), logprobs=())
+TENSORS, SIZE = 24, 2**18  # a megabyte each: more than sockets swallow
+
+
+def named(value: float):
+    return ((f"t{index}", torch.full((SIZE,), value + index)) for index in range(TENSORS))
+
+
+def serve(channel):
+    sender = collective.Sender(round_s=10.0, chunk_bytes=2**20)
+    channel.send(sender.send(3, named(0.0), PROBE))
+    time.sleep(60)
+
+
+def take_one(channel, weights):
+    arriving = collective.Receiver(timeout_s=20.0).receive(weights)
+    channel.send("asking")
+    channel.send(next(arriving)[0])
+    time.sleep(60)
+
+
+@pytest.fixture
+def spawn():
+    started = []
+
+    def start(target, *arguments):
+        here, there = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=target, args=(there, *arguments), daemon=True
+        )
+        process.start()
+        started.append(process)
+        return process, here
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join(10)
+
+
+def test_a_sender_killed_in_the_middle_ends_in_an_error_before_the_deadline(spawn):
+    process, channel = spawn(serve)
+    assert channel.poll(60)
+    arriving = collective.Receiver(timeout_s=20.0).receive(channel.recv())
+    assert next(arriving)[0] == "t0"
+    os.kill(process.pid, signal.SIGKILL)
+    started = time.monotonic()
+    with pytest.raises(WeightsError, match="the sender is gone"):
+        list(arriving)
+    assert time.monotonic() - started < 10
+
+
+def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(spawn, monkeypatch):
+    monkeypatch.setattr(collective, "GATHER_S", 1.5)  # both ask within it
+    sender = collective.Sender(round_s=10.0, chunk_bytes=2**20)
+    weights = sender.send(3, named(0.0), PROBE)
+    process, channel = spawn(take_one, weights)
+    assert channel.poll(60), "the other receiver did not start"
+    assert channel.recv() == "asking"
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(lambda: dict(collective.Receiver(timeout_s=40.0).receive(weights)))
+        assert channel.poll(20)
+        assert channel.recv() == "t0"
+        os.kill(process.pid, signal.SIGKILL)
+        got = whole.result(60)
+    assert all(torch.equal(got[name], tensor) for name, tensor in named(0.0))
+    after = sender.send(4, named(1.0), PROBE)
+    assert len(dict(collective.Receiver(timeout_s=20.0).receive(after))) == TENSORS
+    sender.close()
