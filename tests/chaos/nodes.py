@@ -94,9 +94,9 @@ async def lose_a_node(cluster: Any, watcher: Watcher) -> list[str]:
         await asyncio.to_thread(cluster.remove_node, node, allow_graceful=False)
         await watcher.reach(BACK_AT)
         watcher.message("starting it again")
-        await asyncio.to_thread(add_node, cluster)
+        add_node(cluster)
 
-    nodes = [await asyncio.to_thread(add_node, cluster) for _ in range(2)]
+    nodes = [add_node(cluster) for _ in range(2)]
     trouble = asyncio.create_task(chaos())
     counts = await asyncio.wait_for(
         run(
@@ -114,6 +114,7 @@ async def lose_a_node(cluster: Any, watcher: Watcher) -> list[str]:
 
 
 def add_node(cluster: Any) -> Any:
+    """Blocks for some seconds: Ray registers signal handlers here, which is the main thread's."""
     return cluster.add_node(num_cpus=1, resources={"rollout": 1}, object_store_memory=80 * 2**20)
 
 
