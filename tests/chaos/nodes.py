@@ -1,8 +1,8 @@
 """`make chaos`: a rollout node is killed while a run trains, and comes back.
 
 One Ray head and two rollout nodes on this machine, one engine of its own speed on each; engines and
-trainer only wait. The faster node is ended with SIGKILL and started again later. Training must go
-on without it, and use it again; exit code 1 when one of these fails.
+trainer only wait. One node is ended with SIGKILL and started again later. Training must go on
+without it, and use it again; exit code 1 when one of these fails.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ async def lose_a_node(cluster: Any, watcher: Watcher) -> list[str]:
         await asyncio.to_thread(cluster.remove_node, node, allow_graceful=False)
         await watcher.reach(BACK_AT)
         watcher.message("starting it again")
-        await asyncio.to_thread(add_node, cluster)
+        add_node(cluster)
 
-    nodes = [await asyncio.to_thread(add_node, cluster) for _ in range(2)]
+    nodes = [add_node(cluster) for _ in range(2)]
     trouble = asyncio.create_task(chaos())
     counts = await asyncio.wait_for(
         run(
@@ -114,6 +114,7 @@ async def lose_a_node(cluster: Any, watcher: Watcher) -> list[str]:
 
 
 def add_node(cluster: Any) -> Any:
+    """Blocks for some seconds: Ray registers signal handlers here, which is the main thread's."""
     return cluster.add_node(num_cpus=1, resources={"rollout": 1}, object_store_memory=80 * 2**20)
 
 
@@ -137,9 +138,10 @@ def check(watcher: Watcher, counts: dict[str, int]) -> list[str]:
         wrong.append(f"training stood still for {pause:.1f} s")
     if not any(row.get("faults/worker_restarts") for row in rows.values()):
         wrong.append("no worker was started again")
-    if without[1] > 0.1:
-        wrong.append("the lost node still worked")
-    if after[1] < 0.5 * before[1]:
+    lost = min((0, 1), key=lambda worker: without[worker])  # either may be on the killed node
+    if without[lost] > 0.1 or before[lost] < 1:
+        wrong.append("no worker was lost with the node")
+    if after[lost] < 0.5 * before[lost]:
         wrong.append("the returned node is not used as before")
     return wrong
 
