@@ -45,8 +45,8 @@ GATHER_S = 0.05
 PROMPT = timedelta(seconds=5)
 """More than it takes between drawing a ticket and saying what for."""
 IDLE = timedelta(days=365)
-ATTEMPTS = 4
-"""Rounds that fit into a receiver's deadline when each ends by its own."""
+STALL_S = 30.0
+"""A chunk that takes longer ends its round: when a member dies the others notice only so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +82,24 @@ class Seat:
 
 
 def build_sender(config: RunConfig) -> Sender:
-    return Sender(round_s=config.sync.timeout_s / ATTEMPTS)
+    return Sender(stall_s=min(config.sync.timeout_s / 4, STALL_S))
 
 
 def build_receiver(config: RunConfig) -> Receiver:
-    return Receiver(timeout_s=config.sync.timeout_s)
+    stall_s = min(config.sync.timeout_s / 4, STALL_S)
+    return Receiver(timeout_s=config.sync.timeout_s, stall_s=stall_s)
 
 
 class Sender:
     """Packs each publication and serves it; see `oapl.interfaces.WeightSender`.
 
     Args:
-        round_s: After which a round whose members do not answer is given up.
+        stall_s: Longest for a chunk; a round that stalls is given up.
+        chunk_bytes: Of a chunk.
     """
 
-    def __init__(self, round_s: float, chunk_bytes: int = CHUNK_BYTES) -> None:
-        self._round_s = round_s
+    def __init__(self, stall_s: float, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._stall_s = stall_s
         self._chunk_bytes = chunk_bytes
         self._numbers = itertools.count()
         self._kept: dict[int, tuple[np.ndarray, ...]] = {}
@@ -140,7 +142,7 @@ class Sender:
         self._kept = {}
         if self._server is not None:
             _ask(_connect(self._host, self._port, PROMPT), CLOSE)
-            self._server.join(self._round_s)
+            self._server.join(self._stall_s)
             self._server = None
 
     def _serve(self) -> None:
@@ -188,7 +190,7 @@ class Sender:
         """One round. When a member dies it breaks here too; the others ask for another."""
         import torch
 
-        deadline = timedelta(seconds=self._round_s)
+        deadline = timedelta(seconds=self._stall_s)
         try:
             group = _group(_connect(self._host, self._port, deadline), turn, 0, size, deadline)
             for chunk in chunks:
@@ -198,10 +200,16 @@ class Sender:
 
 
 class Receiver:
-    """Asks the sender for a place in a round; picklable."""
+    """Asks the sender for a place in a round; picklable.
 
-    def __init__(self, timeout_s: float) -> None:
+    Args:
+        timeout_s: Longest for a publication.
+        stall_s: Longest for a chunk, after which another round is asked for.
+    """
+
+    def __init__(self, timeout_s: float, stall_s: float = STALL_S) -> None:
         self._timeout_s = timeout_s
+        self._stall_s = stall_s
 
     def receive(self, weights: WeightsVersion) -> Tensors:
         """The tensors in the order of `weights.specs`.
@@ -222,7 +230,7 @@ class Receiver:
         deadline, first, problem = time.monotonic() + self._timeout_s, 0, "nobody answered"
         while (left := deadline - time.monotonic()) > 0:
             try:
-                for chunk in _one_round(weights, location, first, left, self._timeout_s / ATTEMPTS):
+                for chunk in _one_round(weights, location, first, left, self._stall_s):
                     first += 1
                     yield chunk
                 return
@@ -240,7 +248,7 @@ class Receiver:
 
 
 def _one_round(
-    weights: WeightsVersion, location: Location, first: int, left_s: float, round_s: float
+    weights: WeightsVersion, location: Location, first: int, left_s: float, stall_s: float
 ) -> Iterator[np.ndarray]:
     """Chunks from `first` on, as one round brings them. Raises: RuntimeError when it breaks."""
     import torch
@@ -255,7 +263,7 @@ def _one_round(
             f"version {weights.version} is older than the {KEPT_VERSIONS} versions kept by the "
             f"sender at {location.host}:{location.port}"
         )
-    deadline = timedelta(seconds=min(left_s, round_s))
+    deadline = timedelta(seconds=min(left_s, stall_s))
     group = _group(store, seat.round, seat.rank, seat.size, deadline)
     for number in range(seat.first, len(location.chunk_bytes)):
         buffer = np.empty(location.chunk_bytes[number], dtype=np.uint8)

@@ -22,7 +22,7 @@ def named(value: float):
 
 
 def serve(channel):
-    sender = collective.Sender(round_s=10.0, chunk_bytes=2**20)
+    sender = collective.Sender(stall_s=3.0, chunk_bytes=2**20)
     channel.send(sender.send(3, named(0.0), PROBE))
     time.sleep(60)
 
@@ -67,13 +67,15 @@ def test_a_sender_killed_in_the_middle_ends_in_an_error_before_the_deadline(spaw
 
 def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(spawn, monkeypatch):
     monkeypatch.setattr(collective, "GATHER_S", 1.5)  # both ask within it
-    sender = collective.Sender(round_s=10.0, chunk_bytes=2**20)
+    sender = collective.Sender(stall_s=3.0, chunk_bytes=2**20)
     weights = sender.send(3, named(0.0), PROBE)
     process, channel = spawn(take_one, weights)
     assert channel.poll(60), "the other receiver did not start"
     assert channel.recv() == "asking"
     with ThreadPoolExecutor(1) as pool:
-        whole = pool.submit(lambda: dict(collective.Receiver(timeout_s=40.0).receive(weights)))
+        whole = pool.submit(
+            lambda: dict(collective.Receiver(timeout_s=40.0, stall_s=3.0).receive(weights))
+        )
         assert channel.poll(20)
         assert channel.recv() == "t0"
         os.kill(process.pid, signal.SIGKILL)
