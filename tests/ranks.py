@@ -43,23 +43,20 @@ def run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[li
 
 async def _run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     from deploy import processes
-    from deploy.folders import free_port
     from oapl.config import RunConfig
+    from tests.clusters import free_ports
 
-    config = RunConfig(run={"dir": str(out), "name": f"{world_size}-ranks"})
+    config = RunConfig(
+        run={"dir": str(out), "name": f"{world_size}-ranks"}, learner={"num_ranks": world_size}
+    )
     config.folder.mkdir(exist_ok=True)
-    launcher = processes.RayProcesses(config)
-    place = {"world_size": world_size, "master_address": "127.0.0.1", "master_port": 0}
+    launcher = processes.connect(config)
     try:
         with patch.dict(processes.BUILDERS, trainer="tests.ranks:build"):
-            starts = [
-                launcher.start("trainer", f"trainer-{rank}", rank=rank, **place)
-                for rank in range(world_size)
-            ]
-            ranks = [process.handle for process in await asyncio.gather(*starts)]
+            ranks = [process.handle for process in await launcher.start_ranks()]
         answers = []
         for method, *arguments in calls:
-            port = free_port()
+            (port,) = free_ports(1)
             together = asyncio.gather(*(getattr(r, method)(port, *arguments) for r in ranks))
             answers.append(await within(DEADLINE_S, together, f"the ranks' {method}{arguments}"))
         return answers

@@ -133,8 +133,10 @@ def test_a_stopped_run_saves_and_the_same_command_goes_on(recipe):
 
 
 def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
-    """With a lead, so that what engines held is older than the learner when it was saved."""
-    settings = ("run.max_steps=24", "sync.max_lead=2", "replay.surplus=0.2")
+    """With a lead, so that what engines held is older than the learner when it was saved; weights
+    go through the run folder."""
+    lead = ("sync.max_lead=2", "replay.surplus=0.2")
+    settings = ("run.max_steps=24", *lead, "sync.transport=disk")
     run = Run(recipe, "killed", *settings)
     run.wait_for_step(10)
     run.kill(signal.SIGKILL)
@@ -185,11 +187,14 @@ def read_rollouts(folder):
 
 
 def test_a_second_engine_just_works(recipe):
-    run = Run(recipe, "two", "rollout.num_engines=2", "run.max_steps=16")
+    """And takes the weights by broadcast, with the first or in a round of its own."""
+    two = ("rollout.num_engines=2", "sync.transport=collective")
+    run = Run(recipe, "two", *two, "run.max_steps=16")
     code, output = run.end()
     assert code == 0, output
     assert run.steps() == list(range(1, 17))
     assert (run.folder / "logs" / "worker-1.0.log").is_file()
+    assert max(run.metrics("weights/probe")) < 1.001
 
 
 PROGRAM = """
