@@ -68,9 +68,11 @@ def unmet(demands: Sequence[Demand], nodes: Sequence[Node], free: Resources) -> 
                 f"a {demand.what} asks for {words(demand.each)}, and no node has that; {there}; "
                 f"change {demand.settings}, or start such a node"
             )
+    if lines:
+        return lines
     for name, wanted in _sum(demands).items():
         total = sum(node.total.get(name, 0.0) for node in nodes)
-        if wanted > total + SLACK and not lines:
+        if wanted > total + SLACK:
             askers = [d for d in demands if d.count and d.each.get(name)]
             lines.append(
                 f"the run asks for {wanted:g} {name} ({_parts(askers, name)}), but the cluster "

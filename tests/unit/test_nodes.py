@@ -51,6 +51,15 @@ def test_what_can_never_be_placed_is_told_with_what_there_is_and_what_is_free(as
         assert "memory" not in lines[0], "Ray's own bookkeeping says nothing to a person"
 
 
+def test_each_resource_that_falls_short_is_told_at_once():
+    asked = [ranks(3, CPU=1, GPU=1)]
+    lines = unmet(asked, [node("a", CPU=1, GPU=1), node("b", CPU=1, GPU=1)], {})
+    assert [line.split(" (")[0] for line in lines] == [
+        "the run asks for 3 CPU",
+        "the run asks for 3 GPU",
+    ]
+
+
 def test_a_cluster_without_nodes_holds_nothing():
     assert "no living node" in unmet([ranks(1, CPU=0.1)], [], {})[0]
 
