@@ -32,7 +32,7 @@ LIBRARIES = {
 }
 """GiB before the model: on a CPU as measured after the imports; elsewhere an allowance for context,
 workspaces and collective buffers."""
-HEAP = {"cpu": {"learner": 0.40, "engine": 0.27}}
+HEAP = {"cpu": {"learner": 0.30, "engine": 0.29}}
 """GiB that the C library's heap and workspaces come to keep beside the counted parts, as measured
 with models of 40 and 135 million parameters."""
 OTHERS_CPU_GIB = 1.2
@@ -182,7 +182,7 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
     own = -(-numbers // shards)  # numbers of this rank's shard
     bucket = min(numbers, BUCKET_NUMBERS)
     if stage == 3:
-        weights = own * item + min(numbers, LIVE_PARAMETERS) * item * (ranks > 1)
+        weights = (own + min(numbers, LIVE_PARAMETERS)) * item
     else:
         weights = numbers * item
     masters = own * FP32 if stage or is_bf16 else 0
