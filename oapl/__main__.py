@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="print the resolved configuration, refuse what cannot work, start nothing",
         )
+        if name != "eval":
+            command.add_argument(
+                "--for",
+                dest="hardware",
+                metavar="DEVICES",
+                default="",
+                help="a dry run for a machine that is not here, like cuda:8x80GiB",
+            )
         command.set_defaults(run=run)
     submit = commands.add_parser(
         "submit",
@@ -148,7 +156,7 @@ def _train(options: argparse.Namespace) -> int:
     config = _config(options)
     if config.is_imitation:
         raise InputError('objective.name = "sft" imitates; run `oapl sft`, or choose "oapl"')
-    return _run(config, options.dry_run)
+    return _run(config, options)
 
 
 def _sft(options: argparse.Namespace) -> int:
@@ -158,12 +166,12 @@ def _sft(options: argparse.Namespace) -> int:
             f"objective.name = {config.objective['name']!r} learns from rewards; `oapl sft` needs "
             '"sft", or run `oapl train`'
         )
-    return _run(config, options.dry_run)
+    return _run(config, options)
 
 
-def _run(config: RunConfig, is_dry: bool) -> int:
-    if is_dry:
-        return _dry_run(config, training=True)
+def _run(config: RunConfig, options: argparse.Namespace) -> int:
+    if options.dry_run or options.hardware:
+        return _dry_run(config, training=True, hardware=options.hardware)
     from deploy import program, summary
 
     return summary.report(program.train(config))
@@ -237,10 +245,12 @@ def _quickstart(options: argparse.Namespace) -> int:
     return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
 
 
-def _dry_run(config: RunConfig, *, training: bool) -> int:
+def _dry_run(config: RunConfig, *, training: bool, hardware: str = "") -> int:
+    from deploy.hardware import parse
     from deploy.preflight import preflight
 
-    print(preflight(config, training=training))
+    there = parse(hardware) if hardware else None
+    print(preflight(config, training=training, is_dry=True, hardware=there))
     return 0
 
 

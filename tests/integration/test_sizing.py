@@ -1,0 +1,66 @@
+"""What sizing says of a process, beside what the process took: 15 % at most between them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.tokenizer import context_tokens, load_model_config
+from deploy import sizing
+from deploy.hardware import this_machine
+from tests.makers import make_tokenizer
+from tests.measured import PROMPT, settings
+
+SMOLLM2 = Path("build/smollm2")
+TOLERANCE = 0.15
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory) -> Path:
+    """A Llama of 42 million parameters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = tmp_path_factory.mktemp("40m")
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    make_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["learner", "engine"])
+@pytest.mark.parametrize("name", ["random", "smollm2"])
+def test_memory_is_foretold_within_15_percent(kind, name, random_model):
+    model = random_model if name == "random" else SMOLLM2
+    if not (model / "model.safetensors").is_file():
+        pytest.skip("SmolLM2 is not made; `make smollm2` makes it")
+    dtype = "float32" if name == "random" else "bfloat16"
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.measured", kind, str(model), dtype],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stderr
+    measured = json.loads(answer.stdout.splitlines()[-1])
+    config = settings(str(model), dtype)
+    shape = sizing.shape_of(load_model_config(str(model)))
+    lengths = sizing.lengths_of(config, context_tokens(config), PROMPT)
+    foretold = (
+        sizing.rank_memory(config, shape, lengths.longest)
+        if kind == "learner"
+        else sizing.engine_memory(config, shape, lengths, this_machine())
+    )
+    expected = foretold.total - foretold.parts["libraries"]
+    print(f"{kind} of {name}: {expected:,} foretold, {measured:,} measured ({foretold})")
+    assert measured == pytest.approx(expected, rel=TOLERANCE)

@@ -1,0 +1,114 @@
+"""Memory of one learner rank or one engine, measured in a process of its own.
+
+    python -m tests.measured learner|engine MODEL DTYPE
+
+Prints one JSON object: bytes by which resident memory rose, at its highest, over what the imports
+had taken. `settings` says what is run: the test gives the same to `deploy.sizing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from oapl.config import RunConfig
+
+PROMPT, RESPONSE = 16, 48
+ROLLOUTS = 16
+SEQUENCES = 32
+CONTEXT = 256
+
+
+def settings(model: str, dtype: str) -> RunConfig:
+    return RunConfig(
+        model={"path": model, "dtype": dtype},
+        rollout={
+            "max_tokens": RESPONSE,
+            "context_tokens": CONTEXT,
+            "engine_options": {"max_num_seqs": SEQUENCES, "kv_cache_bytes": 2**27},
+        },
+        learner={
+            "precision": "fp32",
+            "micro_batch_tokens": 512,
+            "row_tokens": 1,
+            "logprob_chunk_tokens": 256,
+        },
+        optimizer={"lr": 1e-6},
+        sync={"transport": "local"},
+        cluster={"mode": "local"},
+    )
+
+
+def learner(config: RunConfig) -> Any:
+    """Two learner steps of full micro-batches."""
+    import deepspeed  # noqa: F401
+    from transformers import LlamaForCausalLM  # noqa: F401
+
+    from learner import trainer
+    from oapl import batching
+    from oapl.objectives.base import build
+    from oapl.records import CreditedGroup
+    from tests.makers import make_group
+
+    yield
+    rank = trainer.build(config)
+    scored = make_group([RESPONSE] * ROLLOUTS, prompt_length=PROMPT)
+    group = CreditedGroup(scored=scored, credit=build(config.objective).credit(scored))
+    batch = batching.make_batch(
+        [group],
+        step=0,
+        micro_batch_tokens=config.learner.micro_batch_tokens,
+        row_tokens=config.learner.row_tokens,
+    )
+    for _ in range(2):
+        rank.update(batch)
+
+
+def engine(config: RunConfig) -> Any:
+    """As many rollouts at a time as may be, then the log-probs of one whole context."""
+    import numpy as np
+    import vllm  # noqa: F401
+    from vllm.model_executor.models.llama import LlamaForCausalLM  # noqa: F401
+    from vllm.v1.engine.llm_engine import LLMEngine  # noqa: F401
+
+    from actors.engines import vllm_inprocess
+    from oapl.records import Prompt, Sampling
+    from oapl.weights import local
+
+    yield
+    made = vllm_inprocess.build(config, receiver=local.build_receiver(config), index=0)
+    chance = np.random.default_rng(0)
+
+    async def rollouts(count: int, length: int) -> None:
+        prompts = [
+            Prompt(
+                id=f"test:{index}@0",
+                text="",
+                token_ids=chance.integers(3, 100, length, dtype=np.int32),
+                verifiers={},
+                reference={},
+                source="test",
+            )
+            for index in range(count)
+        ]
+        await asyncio.gather(*[made.generate(p, Sampling(max_tokens=8)) for p in prompts])
+
+    asyncio.run(rollouts(SEQUENCES, CONTEXT - 16))
+
+
+def resident(field: str) -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
+
+
+if __name__ == "__main__":
+    kind, model, dtype = sys.argv[1:]
+    run = {"learner": learner, "engine": engine}[kind](settings(model, dtype))
+    next(run)
+    before = resident("VmRSS")
+    next(run, None)
+    print(json.dumps(resident("VmHWM") - before), flush=True)
