@@ -181,10 +181,7 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
     item = HALF if is_bf16 else FP32
     own = -(-numbers // shards)  # numbers of this rank's shard
     bucket = min(numbers, BUCKET_NUMBERS)
-    if stage == 3:
-        weights = (own + min(numbers, LIVE_PARAMETERS)) * item
-    else:
-        weights = numbers * item
+    weights = (own + min(numbers, LIVE_PARAMETERS)) * item if stage == 3 else numbers * item
     masters = own * FP32 if stage or is_bf16 else 0
     moments = 2 * own * FP32
     if stage < 2:
