@@ -269,6 +269,7 @@ class LearnerGroup:
         await self._replay.restore(pickle.loads((path / "replay.pkl").read_bytes()))
         self.step = self._last_saved_step = state["step"]
         self.last_checkpoint = path
+        snapshots.set_aside(self._folder, self.step)
         self._num_publications = state["publications"]
         self.version, self.begin = state["version"], state["begin"]
         if self._serves_its_own():

@@ -54,6 +54,16 @@ def verify(checkpoint: Path) -> None:
         raise CheckpointError(f"checkpoint {checkpoint}: {problem}")
 
 
+def set_aside(folder: Path, step: int) -> None:
+    """Rename the checkpoints after `step` to `later-N`: a run goes on from an earlier one, and they
+    would be taken for its newest."""
+    for path in _children(folder):
+        if (m := NAME.fullmatch(path.name)) and int(m[1]) > step:
+            aside = folder / f"later-{m[1]}"
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+
+
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what killed saves left behind."""
     steps = sorted(

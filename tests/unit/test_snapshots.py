@@ -56,3 +56,16 @@ def test_a_run_that_comes_back_to_a_step_replaces_its_checkpoint(tmp_path):
     path = save(tmp_path, 10, "new")
     assert (path / "trainer" / "weights.bin").read_text() == "new"
     snapshots.verify(path)
+
+
+def test_going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside(tmp_path):
+    for step in (10, 20, 30):
+        save(tmp_path, step)
+    snapshots.set_aside(tmp_path, 10)
+    assert snapshots.latest(tmp_path).name == "step-10"
+    save(tmp_path, 15)
+    snapshots.prune(tmp_path, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["later-20", "later-30", "step-15"]
+    save(tmp_path, 20, "again")
+    snapshots.set_aside(tmp_path, 15)
+    assert (tmp_path / "later-20" / "trainer" / "weights.bin").read_text() == "again"
