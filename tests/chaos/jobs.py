@@ -108,10 +108,12 @@ def refused(cluster: Cluster, project: Path) -> None:
     first = cluster.oapl(project, *busy)
     first.wait_for_step(project / "runs" / "busy", 1)
     code, output = cluster.oapl(
-        project, "train", "recipe.toml", join, "run.name=waits", "cluster.start_timeout_s=5"
+        project, "train", "recipe.toml", join, "run.name=waits", "cluster.start_timeout_s=20"
     ).end()
     assert code == 1, output
-    assert "waited 5 s (cluster.start_timeout_s) for the place of 1 learner ranks" in output, output
+    assert "waited 20 s (cluster.start_timeout_s) for the place of 1 learner ranks" in output, (
+        output
+    )
     assert "0 learner" in output, output
     print("    " + output.strip().splitlines()[-1])
     code, output = cluster.oapl(project, "train", "recipe.toml", join, "run.name=busy").end()
