@@ -106,20 +106,24 @@ def refused(cluster: Cluster, project: Path) -> None:
     print("    " + output.strip().splitlines()[-1])
     busy = ("submit", "recipe.toml", "--address", cluster.server, "run.name=busy", *LONG)
     first = cluster.oapl(project, *busy)
-    first.wait_for_step(project / "runs" / "busy", 1)
-    code, output = cluster.oapl(
-        project, "train", "recipe.toml", join, "run.name=waits", "cluster.start_timeout_s=5"
-    ).end()
-    assert code == 1, output
-    assert "waited 5 s (cluster.start_timeout_s) for the place of 1 learner ranks" in output, output
-    assert "0 learner" in output, output
-    print("    " + output.strip().splitlines()[-1])
-    code, output = cluster.oapl(project, "train", "recipe.toml", join, "run.name=busy").end()
-    assert code == 2, output
-    assert "is using" in output, output
-    assert "max_steps = 400" in (project / "runs" / "busy" / "config.toml").read_text()
-    first.interrupt()
-    assert first.end()[0] == 143
+    try:
+        first.wait_for_step(project / "runs" / "busy", 1)
+        code, output = cluster.oapl(
+            project, "train", "recipe.toml", join, "run.name=waits", "cluster.start_timeout_s=20"
+        ).end()
+        assert code == 1, output
+        assert "waited 20 s" in output, output  # for the ranks' place, or for a slow start
+        assert "(cluster.start_timeout_s)" in output, output
+        assert "0 learner" in output, output
+        print("    " + output.strip().splitlines()[-1])
+        code, output = cluster.oapl(project, "train", "recipe.toml", join, "run.name=busy").end()
+        assert code == 2, output
+        assert "is using" in output, output
+        assert "max_steps = 400" in (project / "runs" / "busy" / "config.toml").read_text()
+    finally:
+        first.interrupt()
+        code, output = first.end()
+    assert code == 143, output
 
 
 def unreachable(cluster: Cluster, project: Path) -> None:
