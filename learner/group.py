@@ -208,6 +208,9 @@ class LearnerGroup:
         self._counting = asyncio.create_task(self._count_engines(before, during, took))
         self._store.add(groups, self.step)
         self._values |= metrics
+        if not self._config.is_imitation:
+            rewards = [reward for group in groups for reward in group.scored.rewards]
+            self._values["reward/trained_mean"] = float(sum(rewards) / len(rewards))
         return not metrics.get("faults/skipped_steps")
 
     async def report(self) -> None:

@@ -43,6 +43,7 @@ METRICS: dict[str, Metric] = {
     ),
     "reward/mean": Metric("reward of the rollouts accepted since the last step", "reward"),
     "reward/std": Metric("standard deviation of the same rewards", "reward"),
+    "reward/trained_mean": Metric("reward of the rollouts trained on in this step", "reward"),
     "reward/uniform_groups": Metric("share of accepted groups whose rewards are all equal"),
     "reward/calls": Metric("calls of the reward server", "calls"),
     "reward/tasks": Metric("rollouts judged", "rollouts"),

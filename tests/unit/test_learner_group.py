@@ -130,6 +130,7 @@ async def test_a_line_of_metrics_holds_every_owners_counters(config):
     ((step, values),) = lines.rows
     assert step == 1
     assert values["rollout/tokens"] == 20.0, "before and during the step"
+    assert values["reward/trained_mean"] == 0.5, "half of a made group's rewards are 1"
     assert {"loss/total", "replay/size", "weights/probe", "idle/engines", "idle/learner"} <= set(
         values
     )
