@@ -26,7 +26,9 @@ from oapl.records import Prompt, Rollout
 from reward_server.verifiers import math
 from tests.bench import table
 
-WORKERS, CALLERS, CALL, ROUNDS = 2, 16, 8, 3
+WORKERS, CALLERS, ROUNDS = 2, 16, 3
+CALL = 10
+"""Rollouts a call: what a worker of the quickstart sends."""
 ITEMS = {"easy": 8000, "hard": 1200}
 GOLDS = {
     "easy": ("{n}", "{n}"),
