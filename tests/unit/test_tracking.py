@@ -426,8 +426,10 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
 
 def test_nothing_of_the_rollouts_is_prepared_when_nobody_shows_them(tmp_path: Path):
     tracker = tracking.build(config(tmp_path), tmp_path, 0)
-    untouched: Any = object()
-    tracker.rollouts(untouched)
+    prepared: list[int] = []
+    rows: Any = (prepared.append(number) or {} for number in range(3))  # type: ignore[func-returns-value]
+    tracker.rollouts(rows)
+    assert prepared == []
 
 
 def test_the_first_evaluation_is_found_by_a_run_that_did_not_make_it(tmp_path):
