@@ -460,11 +460,11 @@ def _ray_starts(area: str) -> Finding:
     from deploy.processes import start_local_ray
 
     started = time.monotonic()
+    ray = None
     try:
         ray = start_local_ray(num_cpus=1)
-        answer = ray.get(ray.remote(os.getpid).remote(), timeout=PROBE_TIMEOUT_S)
-        ray.shutdown()
-    except Exception as error:  # noqa: BLE001 - whatever Ray raises is what was asked for
+        answer = ray.get(ray.remote(_process_id).remote(), timeout=PROBE_TIMEOUT_S)
+    except _failures_of_a_start() as error:
         return Finding(
             area=area,
             name="start",
@@ -473,8 +473,22 @@ def _ray_starts(area: str) -> Finding:
             remedy="read the newest logs under /tmp/ray/session_latest/logs; a full disk, a small "
             "/dev/shm or a proxy are the usual causes",
         )
+    finally:
+        if ray is not None:
+            ray.shutdown()
     took = time.monotonic() - started
     return Finding(area=area, name="start", found=f"works: process {answer} ran after {took:.1f} s")
+
+
+def _process_id() -> int:
+    return os.getpid()
+
+
+def _failures_of_a_start() -> tuple[type[BaseException], ...]:
+    """What a start of Ray raises; Ray's own errors are known only once it is imported."""
+    plain = (ImportError, OSError, RuntimeError, ValueError)
+    ray = sys.modules.get("ray")
+    return plain if ray is None else (*plain, ray.exceptions.RayError)
 
 
 def _services() -> Iterator[Finding]:
