@@ -442,7 +442,7 @@ def _answers(port: int) -> bool:
 def _ray(start: bool) -> Iterator[Finding]:
     area = "ray"
     if not start:
-        text = "not started; `oapl doctor --ray` tries it (about 5 s)"
+        text = "not started; `oapl doctor --ray` tries it (about 10 s)"
         yield Finding(area=area, name="start", found=text)
     else:
         yield _ray_starts(area)

@@ -12,9 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oapl.config import RunConfig
 from oapl.errors import InputError, OaplError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 PACKAGES = ("oapl", "actors", "learner", "reward_server", "deploy")
 EXIT_FAILED, EXIT_INPUT, EXIT_SIGNAL = 1, 2, 128
@@ -59,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Asynchronous off-policy RL post-training of reasoning language models.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_runs(commands)
+    _add_submit(commands)
+    _add_views(commands)
+    _add_first_steps(commands)
+    return parser
+
+
+def _add_runs(commands: Commands) -> None:
     for name, run, text in (
         ("train", _train, "train by reinforcement learning"),
         ("sft", _sft, "train by imitation of given responses"),
@@ -87,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
                 help="a dry run for a machine that is not here, like cuda:8x80GiB",
             )
         command.set_defaults(run=run)
+
+
+def _add_submit(commands: Commands) -> None:
     submit = commands.add_parser(
         "submit",
         help="train on a Ray cluster, as a job: ships the code, streams the logs",
@@ -115,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         help="time for the last checkpoint when the job is stopped (default 600)",
     )
     submit.set_defaults(run=_submit)
+
+
+def _add_views(commands: Commands) -> None:
     show = commands.add_parser("show", help="read stored rollouts, best and worst first")
     show.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     show.add_argument("--limit", type=int, default=5, help="rollouts of each end (default 5)")
@@ -122,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     watch = commands.add_parser("watch", help="the live view of a run, from another terminal")
     watch.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
     watch.set_defaults(run=_watch)
+
+
+def _add_first_steps(commands: Commands) -> None:
     doctor = commands.add_parser("doctor", help="what this machine lacks for a run, with remedies")
     doctor.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="check it too")
     doctor.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
@@ -137,7 +158,6 @@ def _parser() -> argparse.ArgumentParser:
     quick = commands.add_parser("quickstart", help="the first look: a tiny model learns sums")
     quick.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
     quick.set_defaults(run=_quickstart)
-    return parser
 
 
 class _LazySettings(str):
