@@ -13,15 +13,15 @@ into an engine's workers are not here.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
-import pickle
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +181,7 @@ class Sender:
                 chunks = self._kept.get(number)
                 for rank, (ticket, _) in enumerate(members, start=1):
                     seat = Seat(turn, rank, size, first) if chunks is not None else None
-                    store.set(f"seat/{ticket}", pickle.dumps(seat))
+                    store.set(f"seat/{ticket}", _packed(seat))
                 if chunks is not None:
                     arguments = (turn, size, chunks[first:])
                     threading.Thread(target=self._broadcast, args=arguments, daemon=True).start()
@@ -257,13 +257,13 @@ def _one_round(
     store = _connect(location.host, location.port, left)
     ticket = _ask(store, Request(location.publication, first))
     store.wait([f"seat/{ticket}"], left)
-    seat: Seat | None = pickle.loads(store.get(f"seat/{ticket}"))
-    if seat is None:
+    answer = json.loads(store.get(f"seat/{ticket}"))
+    if answer is None:
         raise WeightsError(
             f"version {weights.version} is older than the {KEPT_VERSIONS} versions kept by the "
             f"sender at {location.host}:{location.port}"
         )
-    deadline = timedelta(seconds=min(left_s, stall_s))
+    seat, deadline = Seat(**answer), timedelta(seconds=min(left_s, stall_s))
     group = _group(store, seat.round, seat.rank, seat.size, deadline)
     for number in range(seat.first, len(location.chunk_bytes)):
         buffer = np.empty(location.chunk_bytes[number], dtype=np.uint8)
@@ -274,7 +274,7 @@ def _one_round(
 
 def _ask(store: Store, request: Request) -> int:
     ticket: int = store.add("tickets", 1)
-    store.set(f"ask/{ticket}", pickle.dumps(request))
+    store.set(f"ask/{ticket}", _packed(request))
     return ticket
 
 
@@ -282,10 +282,15 @@ def _request(store: Store, ticket: int, patience: timedelta) -> Request:
     """What the holder of `ticket` asks for; nothing that is kept when it died while asking."""
     try:
         store.wait([f"ask/{ticket}"], patience)
-    except RuntimeError:
+        return Request(**json.loads(store.get(f"ask/{ticket}")))
+    except (RuntimeError, ValueError, TypeError) as error:
+        log.warning("nothing to serve for ticket %d: %s", ticket, str(error).splitlines()[0])
         return Request(publication=-1, first=0)
-    found: Request = pickle.loads(store.get(f"ask/{ticket}"))
-    return found
+
+
+def _packed(record: Request | Seat | None) -> bytes:
+    """JSON: whoever reaches the port may write there, and a pickle would run."""
+    return json.dumps(None if record is None else asdict(record)).encode()
 
 
 def _connect(host: str, port: int, timeout: timedelta) -> Store:

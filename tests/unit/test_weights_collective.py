@@ -84,3 +84,14 @@ def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(s
     after = sender.send(4, named(1.0), PROBE)
     assert len(dict(collective.Receiver(timeout_s=20.0).receive(after))) == TENSORS
     sender.close()
+
+
+def test_nonsense_at_the_port_does_not_end_the_service():
+    sender = collective.Sender(stall_s=3.0)
+    weights = sender.send(3, iter([("a", torch.ones(3))]), PROBE)
+    place = weights.location
+    stranger = collective._connect(place.host, place.port, collective.PROMPT)
+    for words in (b"not json", b'{"other": 1}', b"[1, 2]"):
+        stranger.set(f"ask/{stranger.add('tickets', 1)}", words)
+    assert dict(collective.Receiver(timeout_s=20.0).receive(weights))["a"].tolist() == [1, 1, 1]
+    sender.close()
