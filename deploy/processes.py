@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from deploy import ray_cluster
+from actors.tokenizer import load_model_config
+from deploy import ray_cluster, sizing
 from deploy.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
 from deploy.nodes import Demand, has, unmet, words
 from deploy.ray_cluster import start_local_ray
@@ -176,7 +177,13 @@ class RayProcesses:
         elif where:
             self._ray = ray_cluster.join(where)
         else:
-            self._ray = start_local_ray(num_cpus=max(os.cpu_count() or 1, 2))
+            shape = sizing.shape_of(
+                load_model_config(config.model.path, config.model.trust_remote_code)
+            )
+            self._ray = start_local_ray(
+                num_cpus=max(os.cpu_count() or 1, 2),
+                object_store_bytes=sizing.store_bytes(config, shape),
+            )
         try:
             self._check(asked, is_joined=bool(where) and self._own)
         except BaseException:

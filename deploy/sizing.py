@@ -37,6 +37,8 @@ HEAP = {"cpu": {"learner": 0.30, "engine": 0.29}}
 with models of 40 and 135 million parameters."""
 OTHERS_CPU_GIB = 1.2
 """GiB of driver, Ray's servers, replay and a reward server with two workers, on a CPU."""
+STORE_BYTES = 512 * 2**20
+"""Of Ray's object store beside publications."""
 LIVE_PARAMETERS = 1_000_000_000
 """Parameters that ZeRO-3 keeps gathered at a time (its default)."""
 BUCKET_NUMBERS = 500_000_000
@@ -311,6 +313,19 @@ def kv_token_bytes(config: RunConfig, shape: Shape) -> int:
     return 2 * shape.layers * max(shape.kv_heads // degree, 1) * shape.head_size * item
 
 
+def publication_bytes(config: RunConfig, shape: Shape) -> int:
+    """All parameters in the engines' dtype."""
+    return shape.parameters * (FP32 if config.model.dtype == "float32" else HALF)
+
+
+def store_bytes(config: RunConfig, shape: Shape) -> int:
+    """Of the object store of a Ray of our own: the publications that are kept, the one that is
+    being written, and room for rollouts."""
+    if config.is_imitation or config.sync.transport != "object_store":
+        return STORE_BYTES
+    return STORE_BYTES + (KEPT_VERSIONS + 1) * publication_bytes(config, shape)
+
+
 def size(
     config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware | None = None
 ) -> Sizing:
@@ -329,7 +344,7 @@ def size(
         engine = engine_memory(config, shape, lengths, hardware)
         facts["engine"] = str(engine)
         facts["rollouts"] = _rollouts(config, shape, lengths, engine)
-        published = shape.parameters * (FP32 if config.model.dtype == "float32" else HALF)
+        published = publication_bytes(config, shape)
         facts["publication"] = f"{published:,} bytes of {config.model.dtype}"
     problems: list[str] = []
     unchecked: list[str] = []
@@ -381,8 +396,7 @@ def _on_machines(
         if not candidate.is_imitation:
             engine = engine_memory(candidate, shape, lengths, hardware)
             total += candidate.rollout.num_engines * engine.total
-            item = FP32 if candidate.model.dtype == "float32" else HALF
-            total += KEPT_VERSIONS * shape.parameters * item
+            total += KEPT_VERSIONS * publication_bytes(candidate, shape)
         return total
 
     there = hardware.bytes * hardware.count

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from oapl.config import RunConfig
-from oapl.errors import WeightsError
 
 CHUNK_BYTES = 64 * 2**20
 """Sharded parameters gathered at a time; 16 MiB to all at once were equally fast."""
@@ -43,34 +42,31 @@ def gathered(
         is_reader: Ranks that only take part in the gathering get empty tensors.
 
     Yields:
-        Tensors that may share memory with the model: a consumer that keeps one copies it.
+        Tensors that share memory with the model or with the next one that is yielded: a consumer
+        that keeps one copies it.
     """
+    to_host = _Host(dtype)
     for chunk in _chunks(model):
         with _whole([parameter for _, parameter in chunk]):
             for name, parameter in chunk:
                 tensor = parameter.detach() if is_reader else parameter.detach().flatten()[:0]
-                yield name, tensor.to("cpu", dtype or tensor.dtype)
+                yield name, to_host(tensor)
 
 
-def check_finite(model: nn.Module, version: int) -> None:
-    """Refuse weights that would leave NaN in every log-prob. All ranks raise, or none.
+class _Host:
+    """Casts one tensor after the other into the same memory: fresh pages cost more than casting."""
 
-    Raises:
-        WeightsError: Names a parameter, on the rank that holds it.
-    """
-    broken = ""
-    for name, parameter in model.named_parameters():
-        held = getattr(parameter, "ds_tensor", parameter)  # stage 3: this rank's shard
-        if not held.isfinite().all():
-            broken = name
-            break
-    flag = torch.tensor([float(bool(broken))], device=_device(model))
-    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-    if flag.item():
-        raise WeightsError(
-            f"version {version}: {broken or 'a parameter on another rank'} holds non-finite "
-            f"numbers, so nothing is published"
-        )
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        self._dtype = dtype
+        self._memory = torch.empty(0)
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        dtype = self._dtype or tensor.dtype
+        if tensor.device.type == "cpu" and tensor.dtype == dtype:
+            return tensor
+        if self._memory.numel() < tensor.numel() or self._memory.dtype != dtype:
+            self._memory = torch.empty(tensor.numel(), dtype=dtype)
+        return self._memory[: tensor.numel()].view(tensor.shape).copy_(tensor)
 
 
 def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) -> None:
@@ -133,7 +129,3 @@ def _whole(parameters: list[Any]) -> Any:
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(parameters)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

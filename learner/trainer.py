@@ -154,10 +154,9 @@ class Trainer:
             What rank 0's sender published; None on the other ranks.
 
         Raises:
-            WeightsError: A parameter is not finite; nothing was published.
+            WeightsError: A parameter is not finite (on rank 0, which sends); nothing was published.
         """
         model = self.engine.module.lm
-        export.check_finite(model, version)
         probe = self._probe(version)
         dtype = getattr(torch, self._config.model.dtype)
         tensors = export.gathered(model, dtype, is_reader=self._rank == 0)

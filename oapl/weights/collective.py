@@ -112,7 +112,7 @@ class Sender:
         Raises:
             WeightsError: A tensor is not finite; nothing was published.
         """
-        manifest, packer = Manifest(version), Packer(self._chunk_bytes, _same)
+        manifest, packer = Manifest(version), Packer(self._chunk_bytes, _same, is_copied=False)
         for name, tensor in tensors:
             packer.add(manifest.add(name, tensor))
         chunks, places = packer.finish()

@@ -54,7 +54,7 @@ class Sender:
         """
         import ray
 
-        manifest, packer = Manifest(version), Packer(self._chunk_bytes, ray.put)
+        manifest, packer = Manifest(version), Packer(self._chunk_bytes, ray.put, is_copied=True)
         for name, tensor in tensors:
             packer.add(manifest.add(name, tensor))
         location = Location(*packer.finish())

@@ -324,10 +324,10 @@ def test_export_sends_every_parameter_once_and_a_probe_that_holds(
         n: p.shape for n, p in model.named_parameters()
     }
     assert ("lm_head.weight" in received) == (not tied_head)
-    assert [len(ids) for ids in first.probe.token_ids] == [32] * 8
+    assert [len(ids) for ids in first.probe.token_ids] == [32] * 4
     model.load_state_dict(received, strict=False)
     model.tie_weights()
-    assert len(weights.probe.token_ids) == 8
+    assert len(weights.probe.token_ids) == 4
     for ids, logprobs in zip(weights.probe.token_ids, weights.probe.logprobs, strict=True):
         assert len(logprobs) == len(ids) - 1
         with torch.no_grad():
@@ -350,9 +350,7 @@ def test_export_casts_to_the_engines_dtype_and_refuses_what_is_not_finite(tied: 
         assert {spec.dtype for spec in weights.specs} == {"bfloat16"}
         with torch.no_grad():
             trainer.engine.module.lm.model.norm.weight[3] = math.inf
-        with pytest.raises(
-            WeightsError, match=r"model\.norm\.weight holds .* nothing is published"
-        ):
+        with pytest.raises(WeightsError, match=r"model\.norm\.weight holds non-finite"):
             trainer.export(1)
 
 

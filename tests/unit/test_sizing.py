@@ -249,3 +249,14 @@ def test_a_dry_run_says_what_fits_on_this_machine_and_refuses_what_does_not(tmp_
     preflight(greedy, is_dry=True)  # no chunk is longer than a micro-batch
     with pytest.raises(InputError, match=r"set rollout.engine_options.kv_cache_bytes = \d+"):
         preflight(huge, is_dry=True)
+
+
+def test_the_object_store_holds_the_publications_that_are_kept_and_the_next(tmp_path):
+    from transformers import AutoConfig
+
+    model = folder_of(tmp_path / "m", **SMALL, model_type="llama", tie_word_embeddings=True)
+    shape = sizing.shape_of(AutoConfig.from_pretrained(model))
+    room = sizing.store_bytes(config_of(model), shape) - sizing.STORE_BYTES
+    assert room == 3 * 2 * shape.parameters
+    on_disk = config_of(model, sync={"transport": "disk"})
+    assert sizing.store_bytes(on_disk, shape) == sizing.STORE_BYTES
