@@ -2,7 +2,7 @@
 
     python -m tests.bench.publication [MODEL]
 
-A publication is all of it: finiteness, probe, gathering, digest and copy into Ray's object store
+A publication is all of it: probe, gathering, finiteness, digest and copy into Ray's object store
 on the learner's side; abort, check, map, digest, load, re-packing, emptied caches and the probe on
 the engine's. Bare is vLLM's start, update and finish on tensors that lie ready, with the packing of
 the tied head. Trainer and engine are in one process, on one thread; medians of several.
@@ -46,6 +46,7 @@ def measure(model: Path, name: str) -> list[table.Row]:
     engine = vllm_inprocess.build(config, receiver=object_store.build_receiver(config), index=0)
     seconds = _publish(learner, engine)
     seconds["bare load"] = _bare(learner, engine, config)
+    seconds["learner's probe"] = _median(lambda: learner._probe(0))
     seconds["digest"] = _median(lambda: _digest(learner, config))
     learner.close()
     engine.close()
