@@ -169,7 +169,7 @@ class RewardSection:
     retries: NonNegativeInt = 1
     """How often a call is tried again when a reward server died under it."""
     on_failure: Number = 0.0
-    """Reward of a response that hung or crashed its verifier, or got a non-finite reward."""
+    """Reward of a response that hung, crashed or broke its verifier."""
     control: Literal["none", "shuffle"] = "none"
     """shuffle: permute the rewards within each group, the control of a claim of learning."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FinishReason = Literal["stop", "length", "abort"]
+VerdictKind = Literal[
+    "accepted",
+    "wrong_answer",
+    "runtime_error",
+    "compile_error",
+    "timeout",
+    "resource_limit",
+    "sandbox_violation",
+    "malformed",
+    "error",
+]
+KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,16 +100,22 @@ class Verdict:
     """What one verifier said of one rollout.
 
     Attributes:
-        kind: `accepted`, `wrong_answer`, `no_answer`, `timeout`, `crash`, `non_finite`, `error`...
-        reward: In the verifier's own range, before its weight.
+        kind: `accepted` is full reward, `wrong_answer` any less; `runtime_error`, `compile_error`,
+            `timeout`, `resource_limit` and `sandbox_violation` are what running the answer ended
+            in; `malformed` has no answer where one was asked for, or was cut off; `error` is the
+            verifier's own (an exception, a number that is not finite).
+        reward: In the verifier's own range, before its weight. NaN, which only the pool gives:
+            the verifier gave none, `reward.on_failure` stands for it.
         detail: One line for a person.
         seconds: Time the verifier took.
+        parts: Named parts of the reward, or measures beside it.
     """
 
-    kind: str
+    kind: VerdictKind
     reward: float
     detail: str = ""
     seconds: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

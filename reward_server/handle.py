@@ -56,6 +56,7 @@ class Worker(asyncio.Protocol):
             self._answers.extend(self._parser.feed(data))
         except wire.Malformed as error:
             log.warning("a %s worker sent %s; it is replaced", self.name, error)
+            self._answers.append({})  # out of turn, whatever turn it is
             self.kill()
         self._news.set()
 

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oapl.records import Prompt, Rollout, Verdict
+from oapl.records import Prompt, Rollout, Verdict, VerdictKind
+from reward_server import wire
 from reward_server.handle import PoolError, Worker
 from reward_server.processes import Template
 
@@ -162,21 +163,21 @@ class Lane:
     def _late(self, job: Job) -> None:
         seconds = self._deadline_s
         detail = f"killed after {seconds:g} s"
-        job.finish(Verdict(kind="timeout", reward=0.0, detail=detail, seconds=seconds))
+        job.finish(wire.unpaid("timeout", detail, seconds))
 
     def _forged(self, worker: Worker, left: list[Job], *, is_first: bool) -> None:
         """An answer out of turn: an item before wrote one of its own. These go on elsewhere."""
         self._dismiss(worker)
         self.events["forged"] += 1
         if is_first:
-            left[0].finish(Verdict(kind="crash", reward=0.0, detail="an answer out of turn"))
+            left[0].finish(wire.unpaid("sandbox_violation", "an answer out of turn"))
         self._again(left[is_first:])
 
     def _take(self, job: Job, answer: dict[str, Any]) -> None:
         if "failure" in answer:
             job.fail(PoolError(str(answer["failure"])))
             return
-        job.finish(_verdict(answer))
+        job.finish(wire.verdict(answer))
 
     async def _bury(self, worker: Worker, left: list[Job]) -> None:
         """The worker died while it judged `left[0]`; find out why, and go on with the rest."""
@@ -192,7 +193,7 @@ class Lane:
         if code is None:
             job.fail(PoolError(f"the template died twice under the verifier {self._name}"))
         else:
-            job.finish(Verdict(kind="crash", reward=0.0, detail=f"worker ended by {_cause(code)}"))
+            job.finish(wire.unpaid(_blame(code), f"worker ended by {_cause(code)}"))
         self._again(left[1:])
 
     def _again(self, jobs: Sequence[Job]) -> None:
@@ -211,14 +212,14 @@ class Lane:
             job.fail(error)
 
 
-def _verdict(answer: dict[str, Any]) -> Verdict:
-    """A worker's answer, checked field by field: it may have been written by a payload."""
-    kind, reward = answer.get("kind"), answer.get("reward")
-    seconds, detail = answer.get("seconds"), answer.get("detail")
-    if not isinstance(kind, str) or not isinstance(reward, int | float):
-        return Verdict(kind="crash", reward=0.0, detail="the worker's answer was malformed")
-    took = float(seconds) if isinstance(seconds, int | float) else 0.0
-    return Verdict(kind=kind[:40], reward=float(reward), detail=str(detail or ""), seconds=took)
+def _blame(code: int) -> VerdictKind:
+    """The kind of verdict on an answer under which a process ended so."""
+    kinds: dict[int, VerdictKind] = {
+        -signal.SIGKILL: "resource_limit",  # what the kernel does when memory is out
+        -signal.SIGXCPU: "resource_limit",
+        -signal.SIGSYS: "sandbox_violation",
+    }
+    return kinds.get(code, "runtime_error")
 
 
 def _cause(code: int) -> str:

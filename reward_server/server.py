@@ -29,9 +29,10 @@ from reward_server.template import Setup
 
 __all__ = ["RewardServer", "build", "check", "prepare"]
 
-FAILED = ("timeout", "crash", "error", "non_finite")
-"""Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says."""
-ERRORS = ("crash", "error", "scorer_error", "non_finite")
+FAILED = ("timeout", "error")
+"""Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says; of the others
+only where a worker process died of the answer, or forged its verdict."""
+DEADLY = ("runtime_error", "resource_limit", "sandbox_violation")
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +44,26 @@ class Tally:
     rewards: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
+    parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    num_errors: int = 0
 
-    def add(self, verdict: Verdict, latency_s: float) -> None:
+    def add(self, verdict: Verdict, latency_s: float, *, is_failed: bool) -> None:
         self.rewards.append(verdict.reward)
         self.latencies_s.append(latency_s)
         self.kinds[verdict.kind] += 1
+        self.num_errors += is_failed and verdict.kind != "timeout"
+        for part, value in verdict.parts.items():
+            self.parts[part].append(value)
 
     def metrics(self, name: str) -> Metrics:
-        """Mean reward, shares of timeouts and errors, and 95th percentile of waiting plus work."""
+        """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
         count = len(self.rewards)
         return {
+            **{f"reward/{name}/{part}": float(np.mean(of)) for part, of in self.parts.items()},
             f"reward/{name}/mean": sum(self.rewards) / count,
+            f"reward/{name}/malformed_rate": self.kinds["malformed"] / count,
             f"reward/{name}/timeout_rate": self.kinds["timeout"] / count,
-            f"reward/{name}/error_rate": sum(self.kinds[kind] for kind in ERRORS) / count,
+            f"reward/{name}/error_rate": self.num_errors / count,
             f"reward/{name}/latency_p95_s": float(np.percentile(self.latencies_s, 95)),
         }
 
@@ -75,10 +83,10 @@ class RewardServer:
             name: Lane(
                 name,
                 self._template,
-                num_workers=config.workers,
-                deadline_s=config.deadline_s,
+                num_workers=held.workers or config.workers,
+                deadline_s=held.deadline_s or config.deadline_s,
             )
-            for name in setup.verifiers
+            for name, held in setup.limits().items()
         }
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._faults: Counter[str] = Counter()
@@ -116,7 +124,8 @@ class RewardServer:
             lane.events.clear()
         faults["template_restarts"] += self._template.num_restarts
         self._template.num_restarts = 0
-        names = (*FAILED, "failures", "lost_workers", "hires", "forged", "template_restarts")
+        pool = ("failures", "lost_workers", "hires", "forged", "template_restarts")
+        names = (*FAILED, *DEADLY, *pool)
         metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
         self._tallies.clear()
         self._faults.clear()
@@ -153,24 +162,22 @@ class RewardServer:
 
         async def settle(index: int, promise: asyncio.Future[Verdict]) -> None:
             try:
-                verdict = self._checked(name, await promise)
+                verdict = await promise
             except PoolError as error:
                 self._faults["failures"] += 1
                 failures[index] = str(error)
                 return
+            is_failed = verdict.kind in FAILED or math.isnan(verdict.reward)
+            if is_failed:
+                verdict = self._failed(name, verdict)
             verdicts[index][name] = verdict
-            self._tallies[name].add(verdict, loop.time() - started)
+            self._tallies[name].add(verdict, loop.time() - started, is_failed=is_failed)
 
         promises = lane.submit(items)
         await asyncio.gather(*map(settle, indices, promises))
 
-    def _checked(self, name: str, verdict: Verdict) -> Verdict:
-        """The verdict with the configured reward where it failed; each kind is logged once."""
-        if not math.isfinite(verdict.reward):
-            detail = f"the verifier gave {verdict.reward}"
-            verdict = replace(verdict, kind="non_finite", detail=detail)
-        if verdict.kind not in FAILED:
-            return verdict
+    def _failed(self, name: str, verdict: Verdict) -> Verdict:
+        """The verdict with the configured reward; each kind is logged once."""
         self._faults[verdict.kind] += 1
         if (name, verdict.kind) not in self._warned:
             self._warned.add((name, verdict.kind))

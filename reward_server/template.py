@@ -42,9 +42,12 @@ class Setup:
     path: list[str]
     verifiers: Mapping[str, tuple[str, Mapping[str, Any]]]
 
+    def limits(self) -> dict[str, Limits]:
+        """What the workers of each verifier are held to."""
+        return {name: _limits(*verifier) for name, verifier in self.verifiers.items()}
 
-def limits(plugin: str, options: Mapping[str, Any]) -> Limits:
-    """What workers of a verifier are held to."""
+
+def _limits(plugin: str, options: Mapping[str, Any]) -> Limits:
     module = plugins.load(PACKAGE, plugin, "reward.verifiers")
     if hasattr(module, "limits"):
         return module.limits(options)
@@ -57,9 +60,8 @@ class Template:
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
         self._verifiers: dict[str, Any] = {}
-        self._limits: dict[str, Limits] = {}
+        self._limits = setup.limits()
         for name, (plugin, options) in setup.verifiers.items():
-            self._limits[name] = limits(plugin, options)
             built = plugins.load(PACKAGE, plugin).build(options)
             if hasattr(built, "warm"):
                 built.warm()

@@ -56,13 +56,19 @@ def judge(verifier: Any, prompt: Prompt, rollout: Rollout) -> dict[str, Any]:
     started = time.perf_counter()
     try:
         verdict = verifier.verify(prompt, rollout)
-        answer = {"kind": verdict.kind, "reward": verdict.reward, "detail": verdict.detail}
+        answer = {
+            "kind": verdict.kind,
+            "reward": float(verdict.reward),
+            "detail": str(verdict.detail)[:MAX_DETAIL],
+            "parts": {name: float(part) for name, part in verdict.parts.items()},
+        }
     except InputError as error:
         return {"failure": str(error)[:MAX_DETAIL]}
+    except MemoryError as error:
+        answer = {"kind": "resource_limit", "reward": None, "detail": _line(error)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - counted: the verdict is `error`
-        answer = {"kind": "error", "reward": 0.0, "detail": _line(error)}
-    answer["detail"] = str(answer["detail"])[:MAX_DETAIL]
-    return {**answer, "reward": float(answer["reward"]), "seconds": time.perf_counter() - started}
+        answer = {"kind": "error", "reward": None, "detail": _line(error)}
+    return {**answer, "seconds": time.perf_counter() - started}
 
 
 def _environment(variables: Mapping[str, str], limits: Limits) -> None:

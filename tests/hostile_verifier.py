@@ -17,10 +17,17 @@ from reward_server.verifiers.base import GIB, Limits
 class Config:
     jailed: bool = False
     start: str = ""
+    deadline_s: float = 0.0
+    workers: int = 0
 
 
 def limits(options: Mapping[str, Any]) -> Limits:
-    return Limits(is_jailed=bool(options.get("jailed")), memory_bytes=GIB)
+    return Limits(
+        is_jailed=bool(options.get("jailed")),
+        memory_bytes=GIB,
+        deadline_s=options.get("deadline_s", 0.0),
+        workers=options.get("workers", 0),
+    )
 
 
 class Hostile:
@@ -63,6 +70,10 @@ class Hostile:
             return Verdict(kind="accepted", reward=1.0, detail=str(eval(argument)))
         elif kind == "pid":
             return Verdict(kind="accepted", reward=1.0, detail=str(os.getpid()))
+        elif kind == "parts":
+            return Verdict(kind="accepted", reward=1.0, parts=eval(argument))
+        elif kind == "kind":
+            return Verdict(kind=argument, reward=0.0)
         return Verdict(kind="accepted", reward=float(rollout.text))
 
 

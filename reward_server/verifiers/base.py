@@ -40,10 +40,14 @@ class Limits:
     Attributes:
         is_jailed: Lock it into the sandbox (`reward_server.sandbox`).
         memory_bytes: Most address space; 0 means no limit.
+        deadline_s: Hard limit for one item; 0 means `reward.deadline_s`.
+        workers: Most worker processes, each judges one item at a time; 0 means `reward.workers`.
     """
 
     is_jailed: bool = True
     memory_bytes: int = 3 * GIB
+    deadline_s: float = 0.0
+    workers: int = 0
 
 
 def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
@@ -67,7 +71,7 @@ def cut_off(rollout: Rollout, rule: Truncated, reward: float) -> Verdict | None:
     """The verdict on a response that ended without EOS, if `rule` says it needs no judging."""
     if rule == "judge" or rollout.finish_reason == "stop":
         return None
-    return Verdict(kind="truncated", reward=reward, detail="cut off before EOS")
+    return Verdict(kind="malformed", reward=reward, detail="cut off before EOS")
 
 
 def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str | None:

@@ -40,14 +40,14 @@ async def shared():
         ("loop", "timeout"),
         ("c_hang", "timeout"),
         ("no_signals", "timeout"),
-        ("segfault", "crash"),
-        ("exit", "crash"),
+        ("segfault", "runtime_error"),
+        ("exit", "runtime_error"),
         ("sys_exit", "error"),
-        ("kill", "crash"),
-        ("garbage", "crash"),
-        ("memory", "error"),
+        ("kill", "resource_limit"),
+        ("garbage", "sandbox_violation"),
+        ("memory", "resource_limit"),
         ("raise", "error"),
-        ("nan", "non_finite"),
+        ("nan", "error"),
     ],
 )
 async def test_a_misdeed_costs_its_own_reward_and_nobody_elses(shared, do, kind):
@@ -121,6 +121,7 @@ async def test_a_template_killed_under_a_running_item_does_not_cost_the_item_its
     assert [answer.failure for answer in answers] == [None] * 7
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("start", "why"), [("raise", "nonsense"), ("exit", "code 7")])
 async def test_a_worker_that_cannot_start_is_our_failure_with_its_cause(start, why):
     async with server({HOSTILE: 1.0}, {HOSTILE: {"start": start}}) as running:
@@ -207,7 +208,7 @@ def test_it_runs_on_rays_event_loop_too():
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         answers = runner.run(judged())
     kinds = [answer.verdicts[HOSTILE].kind for answer in answers]
-    assert kinds == ["accepted", "timeout", "crash", "accepted"]
+    assert kinds == ["accepted", "timeout", "runtime_error", "accepted"]
 
 
 @pytest.mark.parametrize("library", ["asyncio", "uvloop"])
@@ -226,3 +227,47 @@ def test_an_answer_that_came_while_the_server_was_busy_is_not_late(library):
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
         (answer,) = runner.run(judged())
     assert answer.verdicts[HOSTILE].kind == "accepted"
+
+
+async def test_a_verifiers_own_limits_go_before_the_runs():
+    own = {HOSTILE: {"deadline_s": 0.2, "workers": 3}}
+    async with server({HOSTILE: 1.0}, own, workers=1, deadline_s=30.0) as running:
+        (hung, *_) = await running.score([deed("loop"), *FINE])
+        await running.score([deed("eval", "__import__('time').sleep(0.1)")] * 3)
+        assert len(running.processes()) == 1 + 3
+    assert hung.verdicts[HOSTILE].kind == "timeout"
+    assert hung.verdicts[HOSTILE].seconds == 0.2
+
+
+async def test_parts_of_a_reward_come_with_the_verdict_and_are_reported_as_means():
+    async with hostile() as running:
+        (one, _) = await running.score([deed("parts", "{'kept': 1}"), deed("parts", "{'kept': 0}")])
+        metrics = await running.stats()
+    assert one.verdicts[HOSTILE].parts == {"kept": 1.0}
+    assert metrics[f"reward/{HOSTILE}/kept"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "parts",
+    ["{'a/b': 1}", "{'x' * 99: 1}", "{'nan': float('nan')}", "{str(i): 1 for i in range(33)}"],
+)
+async def test_parts_that_are_no_plain_numbers_under_plain_names_are_an_error(shared, parts):
+    (answer,) = await shared.score([deed("parts", parts)])
+    assert answer.verdicts[HOSTILE].kind == "error"
+    assert "unusable parts" in answer.verdicts[HOSTILE].detail
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_kind_that_nobody_knows_is_an_error(shared):
+    (answer,) = await shared.score([deed("kind", "splendid")])
+    assert answer.verdicts[HOSTILE].kind == "error"
+    assert "splendid" in answer.verdicts[HOSTILE].detail
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_answers_that_are_malformed_are_counted_apart(shared):
+    await shared.stats()
+    await shared.score([deed("kind", "malformed"), *FINE[:3]])
+    metrics = await shared.stats()
+    assert metrics[f"reward/{HOSTILE}/malformed_rate"] == 0.25
+    assert metrics[f"reward/{HOSTILE}/error_rate"] == 0

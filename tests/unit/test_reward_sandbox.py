@@ -93,7 +93,7 @@ def forger(answer: bytes):
 async def test_a_malformed_answer_of_a_worker_is_its_items_crash(answer):
     async with server({HOSTILE: 1.0}, OPTIONS, workers=1) as running:
         (got,) = await running.score([forger(answer)])
-    assert got.verdicts[HOSTILE].kind == "crash"
+    assert got.verdicts[HOSTILE].kind == "sandbox_violation"
 
 
 async def test_a_forged_answer_does_not_shift_the_answers_of_others():
