@@ -20,7 +20,6 @@ import numpy as np
 from oapl.config import RewardSection, RunConfig
 from oapl.records import Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
-from reward_server.handle import PoolError
 from reward_server.pool import Lane
 from reward_server.processes import Template
 from reward_server.sandbox import jail
@@ -45,12 +44,17 @@ class Tally:
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    sources: Counter[str] = field(default_factory=Counter)
+    malformed: Counter[str] = field(default_factory=Counter)
     num_errors: int = 0
+    num_failures: int = 0
 
-    def add(self, verdict: Verdict, latency_s: float, *, is_failed: bool) -> None:
+    def add(self, verdict: Verdict, latency_s: float, source: str, *, is_failed: bool) -> None:
         self.rewards.append(verdict.reward)
         self.latencies_s.append(latency_s)
         self.kinds[verdict.kind] += 1
+        self.sources[source] += 1
+        self.malformed[source] += verdict.kind == "malformed"
         self.num_errors += is_failed and verdict.kind != "timeout"
         for part, value in verdict.parts.items():
             self.parts[part].append(value)
@@ -58,21 +62,33 @@ class Tally:
     def metrics(self, name: str) -> Metrics:
         """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
         count = len(self.rewards)
-        return {
-            **{f"reward/{name}/{part}": float(np.mean(of)) for part, of in self.parts.items()},
-            f"reward/{name}/mean": sum(self.rewards) / count,
-            f"reward/{name}/malformed_rate": self.kinds["malformed"] / count,
-            f"reward/{name}/timeout_rate": self.kinds["timeout"] / count,
-            f"reward/{name}/error_rate": self.num_errors / count,
-            f"reward/{name}/latency_p95_s": float(np.percentile(self.latencies_s, 95)),
+        if not count:
+            return {f"reward/{name}/failures": float(self.num_failures)}
+        rates = {
+            "malformed_rate": self.kinds["malformed"] / count,
+            "timeout_rate": self.kinds["timeout"] / count,
+            "error_rate": self.num_errors / count,
         }
+        for source, judged in self.sources.items():
+            rates[f"malformed_rate/{source.replace('/', '_')}"] = self.malformed[source] / judged
+        p50, p95 = np.percentile(self.latencies_s, (50, 95))
+        measures = {
+            **{part: float(np.mean(values)) for part, values in self.parts.items()},
+            "mean": sum(self.rewards) / count,
+            "judged": count,
+            "failures": self.num_failures,
+            **rates,
+            "latency_p50_s": p50,
+            "latency_p95_s": p95,
+        }
+        return {f"reward/{name}/{measure}": float(value) for measure, value in measures.items()}
 
 
 class RewardServer:
     """Scores rollouts; implements `oapl.interfaces.Scorer`.
 
     Args:
-        config: Workers per verifier, deadline, reward of a failure.
+        config: Workers per verifier, deadline, bounds of the queues, reward of a failure.
         setup: The verifiers and the module search path of the worker processes.
     """
 
@@ -83,10 +99,13 @@ class RewardServer:
             name: Lane(
                 name,
                 self._template,
-                num_workers=held.workers or config.workers,
-                deadline_s=held.deadline_s or config.deadline_s,
+                num_workers=limits.workers or config.workers,
+                deadline_s=limits.deadline_s or config.deadline_s,
+                capacity=config.max_waiting,
+                wait_s=config.max_wait_s,
+                retries=config.retries,
             )
-            for name, held in setup.limits().items()
+            for name, limits in setup.limits().items()
         }
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._faults: Counter[str] = Counter()
@@ -114,17 +133,18 @@ class RewardServer:
     async def stats(self) -> Metrics:
         """What happened since the last call."""
         metrics: Metrics = {"reward/sandbox_level": jail.LEVELS.index(self._template.level)}
-        for name, tally in self._tallies.items():
-            metrics |= tally.metrics(name)
         faults = Counter(self._faults)
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
+            metrics |= self._tallies[name].metrics(name)
+            metrics[f"reward/{name}/queue_length"] = float(lane.take_peak())
             faults["lost_workers"] += lane.events["lost"]
-            faults["hires"] += lane.events["hire"]
+            faults["hires"] += lane.events["hires"]
             faults["forged"] += lane.events["forged"]
+            faults["leaks"] += lane.events["spent"]
             lane.events.clear()
         faults["template_restarts"] += self._template.num_restarts
         self._template.num_restarts = 0
-        pool = ("failures", "lost_workers", "hires", "forged", "template_restarts")
+        pool = ("failures", "lost_workers", "hires", "forged", "leaks", "template_restarts")
         names = (*FAILED, *DEADLY, *pool)
         metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
         self._tallies.clear()
@@ -156,25 +176,21 @@ class RewardServer:
                 failures[index] = f"no verifier {name!r} is configured (there are {known})"
             self._faults["failures"] += len(indices)
             return
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        items = [(tasks[i][0], _slim(tasks[i][1])) for i in indices]
-
-        async def settle(index: int, promise: asyncio.Future[Verdict]) -> None:
-            try:
-                verdict = await promise
-            except PoolError as error:
+        batch = await lane.judge([tasks[index] for index in indices])
+        tally = self._tallies[name]
+        for index, verdict, latency_s in zip(
+            indices, batch.outcomes, batch.latencies_s, strict=True
+        ):
+            if not isinstance(verdict, Verdict):
+                tally.num_failures += 1
                 self._faults["failures"] += 1
-                failures[index] = str(error)
-                return
+                failures[index] = str(verdict)
+                continue
             is_failed = verdict.kind in FAILED or math.isnan(verdict.reward)
             if is_failed:
                 verdict = self._failed(name, verdict)
             verdicts[index][name] = verdict
-            self._tallies[name].add(verdict, loop.time() - started, is_failed=is_failed)
-
-        promises = lane.submit(items)
-        await asyncio.gather(*map(settle, indices, promises))
+            tally.add(verdict, latency_s, tasks[index][0].source, is_failed=is_failed)
 
     def _failed(self, name: str, verdict: Verdict) -> Verdict:
         """The verdict with the configured reward; each kind is logged once."""
@@ -199,8 +215,3 @@ def _judgement(prompt: Prompt, verdicts: Mapping[str, Verdict], failure: str | N
         return Judgement(reward=math.nan, verdicts=verdicts, failure=failure)
     reward = sum(weight * verdicts[name].reward for name, weight in prompt.verifiers.items())
     return Judgement(reward=float(reward), verdicts=verdicts)
-
-
-def _slim(rollout: Rollout) -> Rollout:
-    """Verifiers have no use for log-probs: 128 kB for a response of 32k tokens."""
-    return replace(rollout, inference_logprobs=None)

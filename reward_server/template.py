@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oapl import plugins
-from reward_server import worker
+from reward_server import wire, worker
 from reward_server.sandbox import probe
 from reward_server.verifiers.base import Limits
 
@@ -89,29 +89,38 @@ class Template:
                         return
 
     def _request(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 2)
         if not message:
             return False
         name = json.loads(message)["fork"]
-        connection = socket.socket(fileno=descriptors[0])
+        connection, page = socket.socket(fileno=descriptors[0]), descriptors[1]
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_worker(connection, name, parent)
+            self._become_worker(connection, page, name, parent)
         connection.close()
+        os.close(page)
         pidfd = os.pidfd_open(pid)  # before the child can be reaped: it names this very process
         self._say({"pid": pid}, [pidfd])
         os.close(pidfd)
         return True
 
-    def _become_worker(self, connection: socket.socket, name: str, parent: int) -> None:
+    def _become_worker(self, connection: socket.socket, page: int, name: str, parent: int) -> None:
         """Never returns: whatever happens, a forked child must not run the template's loop."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            begun = wire.Begun(page)
             _close_others(connection.fileno())
-            worker.run(connection, self._verifiers[name], self._limits[name], self._level, parent)
+            worker.run(
+                connection,
+                begun,
+                self._verifiers[name],
+                limits=self._limits[name],
+                level=self._level,
+                parent=parent,
+            )
             status = 0
         except OSError:  # the server is gone
             status = 0

@@ -139,7 +139,7 @@ async def test_a_verifier_nobody_configured_is_a_failure_that_names_it():
 
 
 async def test_workers_are_replaced_after_their_share_of_items(monkeypatch):
-    monkeypatch.setattr("reward_server.pool.MAX_JUDGED", 10)
+    monkeypatch.setattr("reward_server.slot.MAX_JUDGED", 10)
     async with hostile(workers=1) as running:
         pids = set()
         for _ in range(5):
