@@ -346,7 +346,7 @@ class ClusterSection:
     start_timeout_s: Positive = 300.0
     """Longest wait for a process to get its place on the cluster, and to start there."""
     max_restarts: NonNegativeInt = 10
-    """How often a dead rollout worker or reward server is started again, each."""
+    """How often a dead rollout worker is started again, each; a reward server always is."""
 
 
 @section
