@@ -33,6 +33,7 @@ def limits(options: Mapping[str, Any]) -> Limits:
 class Hostile:
     def __init__(self, start: str) -> None:
         self._start = start
+        self._kept: list[bytearray] = []
 
     def start(self, level: str) -> None:
         if self._start == "raise":
@@ -70,6 +71,10 @@ class Hostile:
             return Verdict(kind="accepted", reward=1.0, detail=str(eval(argument)))
         elif kind == "pid":
             return Verdict(kind="accepted", reward=1.0, detail=str(os.getpid()))
+        elif kind == "slow":
+            time.sleep(float(argument))
+        elif kind == "leak":
+            self._kept.append(bytearray(int(argument)))
         elif kind == "parts":
             return Verdict(kind="accepted", reward=1.0, parts=eval(argument))
         elif kind == "kind":
