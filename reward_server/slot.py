@@ -23,9 +23,9 @@ from reward_server.handle import PoolError, Worker
 from reward_server.jobs import Backlog, Job
 from reward_server.processes import Template
 
-CHUNK_S = 0.01
+CHUNK_S = 0.02
 """Work to send at a time; as much again is under way, so that no worker waits for its server."""
-MAX_CHUNK = 256
+MAX_CHUNK = 512
 MAX_CHUNK_CHARACTERS = 4_000_000
 STALL_S = 0.25
 """A worker silent for so long gives up what it has not begun, if there are others."""

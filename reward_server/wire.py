@@ -24,7 +24,7 @@ from oapl.records import KINDS, Verdict, VerdictKind
 
 HEADER = struct.Struct("!I")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
-MAX_ROWS = 64  # verdicts in a frame: as many as fit at their longest
+MAX_ROWS = 128  # verdicts in a frame: as many as fit at their longest
 MAX_DETAIL = 500
 MAX_PARTS = 32
 LARGEST = 1e300  # larger numbers, and integers of any length, are nobody's reward

@@ -26,8 +26,8 @@ from reward_server.verifiers.base import Limits
 
 SET_PARENT_DEATH_SIGNAL = 1
 KEPT_IN_JAIL = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-FLUSH_S = 0.001
-"""Verdicts that came faster than this go up together: a frame costs as much as a cheap verdict."""
+FLUSH_S = 0.005
+"""Verdicts that came faster than this go up together: a frame costs more than a cheap verdict."""
 GARBAGE_THRESHOLD = 50_000
 """Objects between collections: sympy makes thousands for an answer, and hardly a cycle."""
 

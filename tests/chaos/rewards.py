@@ -26,6 +26,8 @@ from oapl.records import Judgement, Prompt, Rollout
 from tests.judging import HOSTILE, deed
 
 ITEMS, KILLS, CALLERS, CALL = 2000, 20, 8, 10
+SECONDS = 0.04
+"""What an answer takes: the kills need time to be made in."""
 DEADLINE_S, ON_FAILURE = 1.0, -3.0
 PAUSE_S = (0.2, 0.6)
 """Between two kills: an answer judged alone, after its worker's death, shall not meet the next."""
@@ -79,23 +81,33 @@ async def kill_under_load(
     async def killer() -> None:
         for kind in kills:
             await asyncio.sleep(random.uniform(*PAUSE_S))
-            while not (pids := (await victims()).get(kind)):
+            while not _kill_one((await victims()).get(kind, ())):
                 await asyncio.sleep(0.05)
-            os.kill(random.choice(pids), signal.SIGKILL)
             made[kind] += 1
 
     made: Counter[str] = Counter()
     killing = asyncio.create_task(killer())
     async with asyncio.timeout(LIMIT_S):
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    if not killing.done():
+    if killing.done():
+        killing.result()
+    else:
         wrong.append(f"only {made.total()} of {len(kills)} kills were made before all was judged")
-    killing.cancel()
-    await asyncio.gather(killing, return_exceptions=True)
+        killing.cancel()
     wrong += [f"response {index} was answered {n} times" for index, n in answered.items() if n != 1]
     if len(answered) != items:
         wrong.append(f"{len(answered)} of {items} responses were answered")
     return wrong, made
+
+
+def _kill_one(pids: Sequence[int]) -> bool:
+    if not pids:
+        return False
+    try:
+        os.kill(random.choice(pids), signal.SIGKILL)
+    except ProcessLookupError:  # it died with its template
+        return False
+    return True
 
 
 async def through_ray(address: str) -> list[str]:
@@ -124,9 +136,9 @@ async def through_ray(address: str) -> list[str]:
         for server in servers:
             try:
                 template, *workers = await asyncio.wait_for(server.handle.processes(), 5)
+                found["server"].append(_parent(template))
             except Exception:  # noqa: BLE001 - it was killed, and is being restarted
                 continue
-            found["server"].append(_parent(template))
             found["template"].append(template)
             found["worker"] += workers
         return found
@@ -137,7 +149,7 @@ async def through_ray(address: str) -> list[str]:
     await scorer.score([task(0, 0.0)])
     started = time.monotonic()
     wrong, made = await kill_under_load(
-        scorer.score, victims, items=ITEMS, kills=kills, seconds=0.02
+        scorer.score, victims, items=ITEMS, kills=kills, seconds=SECONDS
     )
     print(f"{ITEMS} responses in {time.monotonic() - started:.1f} s; killed: {dict(made)}")
     if len(set(places)) != 2:

@@ -324,7 +324,8 @@ async def test_a_full_queue_makes_callers_wait_and_loses_nothing():
 
 async def test_a_response_that_found_no_worker_in_time_is_our_failure_and_says_what_to_raise():
     async with hostile(workers=1, max_waiting=2, max_wait_s=0.2, deadline_s=0.6) as running:
-        await warm(running)
+        await warm(running)  # the template's start takes longer than they would wait
+        await running.stats()
         answers = await running.score([deed("loop"), *FINE])
         metrics = await running.stats()
     assert answers[0].verdicts[HOSTILE].kind == "timeout"
