@@ -116,7 +116,9 @@ def _config(
     for option in options:
         if "=" not in option:
             raise InputError(f"--option {option!r} is not key=value; write it as in mode=prorl")
+    lowest = ["reward.on_failure=-1"] if "range=minus_one_one" in options else []
     lines = [
+        *lowest,  # a hang must not pay more than a wrong answer
         *overrides,
         f"reward.verifiers={{{name} = 1.0}}",
         *(f"reward.options.{name}.{option}" for option in options),

@@ -17,7 +17,7 @@ from oapl.records import Prompt, Rollout
 from reward_server import wire
 
 GRACE_S = 0.05
-FORGED: dict[str, Any] = {"first": -1, "rows": ()}
+FORGED: dict[str, Any] = {"first": -1}
 """Stands for what was no answer: out of turn, whatever turn it is."""
 
 log = logging.getLogger(__name__)

@@ -37,11 +37,11 @@ class Batch:
         if not count:
             self.done.set_result(None)
 
-    def settle(self, index: int, outcome: Outcome) -> None:
+    def settle(self, index: int, outcome: Outcome, now: float) -> None:
         if self.outcomes[index] is not None:
             return
         self.outcomes[index] = outcome
-        self.latencies_s[index] = self._loop.time() - self.started
+        self.latencies_s[index] = now - self.started
         self._left -= 1
         if not self._left and not self.done.done():
             self.done.set_result(None)
@@ -62,17 +62,11 @@ class Job:
     num_deaths: int = 0
     num_losses: int = 0
 
-    @property
-    def is_abandoned(self) -> bool:
-        """Whoever asked has left."""
-        return self.batch.done.done()
-
-    @property
-    def num_characters(self) -> int:
-        return len(self.item[1].text)
-
-    def settle(self, outcome: Outcome) -> None:
-        self.batch.settle(self.index, outcome)
+    def settle(self, outcome: Outcome, now: float | None = None) -> None:
+        """`now`: the event loop's time, where it is known."""
+        if now is None:
+            now = asyncio.get_running_loop().time()
+        self.batch.settle(self.index, outcome, now)
 
 
 @dataclass(eq=False)
@@ -128,13 +122,14 @@ class Backlog:
         oldest = asyncio.get_running_loop().time() - self.wait_s
         while self._jobs and len(taken) < count and characters > 0:
             job = self._jobs.popleft()
-            if job.is_abandoned:
+            batch = job.batch
+            if batch.done.done():  # whoever asked has left
                 continue
-            if job.batch.started < oldest:
+            if batch.started < oldest:
                 self._expire([job])
                 continue
             taken.append(job)
-            characters -= job.num_characters
+            characters -= len(job.item[1].text)
         if len(self._jobs) <= self.capacity // 2:
             self._room.set()
         return taken

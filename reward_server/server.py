@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from oapl.config import RewardSection, RunConfig
-from oapl.records import Judgement, Metrics, Prompt, Rollout, Verdict
+from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
 from reward_server.pool import Lane
 from reward_server.processes import Template
@@ -44,20 +44,20 @@ class Tally:
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    sources: Counter[str] = field(default_factory=Counter)
-    malformed: Counter[str] = field(default_factory=Counter)
+    of_sources: Counter[tuple[str, str]] = field(default_factory=Counter)
     num_errors: int = 0
     num_failures: int = 0
 
-    def add(self, verdict: Verdict, latency_s: float, source: str, *, is_failed: bool) -> None:
-        self.rewards.append(verdict.reward)
-        self.latencies_s.append(latency_s)
-        self.kinds[verdict.kind] += 1
-        self.sources[source] += 1
-        self.malformed[source] += verdict.kind == "malformed"
-        self.num_errors += is_failed and verdict.kind != "timeout"
-        for part, value in verdict.parts.items():
-            self.parts[part].append(value)
+    def add(self, verdicts: Sequence[Verdict], sources: Sequence[str]) -> None:
+        """Verdicts with their rewards as they stand, and their prompts' sources."""
+        kinds = [verdict.kind for verdict in verdicts]
+        self.rewards += [verdict.reward for verdict in verdicts]
+        self.kinds.update(kinds)
+        self.of_sources.update(zip(sources, kinds, strict=True))
+        for verdict in verdicts:
+            if verdict.parts:
+                for part, value in verdict.parts.items():
+                    self.parts[part].append(value)
 
     def metrics(self, name: str) -> Metrics:
         """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
@@ -69,8 +69,10 @@ class Tally:
             "timeout_rate": self.kinds["timeout"] / count,
             "error_rate": self.num_errors / count,
         }
-        for source, judged in self.sources.items():
-            rates[f"malformed_rate/{source.replace('/', '_')}"] = self.malformed[source] / judged
+        for source in {source for source, _ in self.of_sources}:
+            judged = sum(self.of_sources[source, kind] for kind in KINDS)
+            share = self.of_sources[source, "malformed"] / judged
+            rates[f"malformed_rate/{source.replace('/', '_')}"] = share
         p50, p95 = np.percentile(self.latencies_s, (50, 95))
         measures = {
             **{part: float(np.mean(values)) for part, values in self.parts.items()},
@@ -177,24 +179,25 @@ class RewardServer:
             self._faults["failures"] += len(indices)
             return
         batch = await lane.judge([tasks[index] for index in indices])
-        tally = self._tallies[name]
-        for index, verdict, latency_s in zip(
-            indices, batch.outcomes, batch.latencies_s, strict=True
-        ):
-            if not isinstance(verdict, Verdict):
+        tally, given, sources = self._tallies[name], [], []
+        for index, outcome in zip(indices, batch.outcomes, strict=True):
+            if not isinstance(outcome, Verdict):
                 tally.num_failures += 1
                 self._faults["failures"] += 1
-                failures[index] = str(verdict)
+                failures[index] = str(outcome)
                 continue
-            is_failed = verdict.kind in FAILED or math.isnan(verdict.reward)
-            if is_failed:
-                verdict = self._failed(name, verdict)
-            verdicts[index][name] = verdict
-            tally.add(verdict, latency_s, tasks[index][0].source, is_failed=is_failed)
+            if outcome.kind in FAILED or outcome.reward != outcome.reward:
+                outcome = self._failed(name, outcome)
+            verdicts[index][name] = outcome
+            given.append(outcome)
+            sources.append(tasks[index][0].source)
+        tally.add(given, sources)
+        tally.latencies_s += batch.latencies_s
 
     def _failed(self, name: str, verdict: Verdict) -> Verdict:
         """The verdict with the configured reward; each kind is logged once."""
         self._faults[verdict.kind] += 1
+        self._tallies[name].num_errors += verdict.kind != "timeout"
         if (name, verdict.kind) not in self._warned:
             self._warned.add((name, verdict.kind))
             log.warning("verifier %s, first %s: %s", name, verdict.kind, verdict.detail)

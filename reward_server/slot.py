@@ -200,27 +200,28 @@ class Slot:
 
     def _take(self, frame: dict[str, Any]) -> bool:
         """Settle what was answered; False if it was not its turn, or no answer."""
-        rows = frame.get("rows")
-        if frame.get("first") != self._first or not isinstance(rows, list):
+        if frame.get("first") != self._first:
             return False
-        seconds = 0.0
-        for row in rows:
-            if not self._held:
-                return self._is_spent  # it had been given back, and was judged all the same
-            try:
-                verdict = wire.verdict(row)
-            except wire.Unjudged as error:
-                self._held.popleft().settle(PoolError(str(error)))
-            except wire.Malformed:
-                return False
-            else:
-                seconds += verdict.seconds
-                self._held.popleft().settle(verdict)
-            self._first += 1
-        if rows:
-            mean = min(max(seconds / len(rows), 1e-6), self._deadline_s)
+        now = asyncio.get_running_loop().time()
+        count, seconds = 0, 0.0
+        try:
+            for outcome in wire.outcomes(frame):
+                if not self._held:
+                    return self._is_spent  # it had been given back, and was judged all the same
+                job = self._held.popleft()
+                self._first += 1
+                if isinstance(outcome, str):
+                    job.settle(PoolError(outcome), now)
+                else:
+                    job.settle(outcome, now)
+                    count += 1
+                    seconds += outcome.seconds
+        except wire.Malformed:
+            return False
+        if count:
+            mean = min(max(seconds / count, 1e-6), self._deadline_s)
             self._seconds += 0.2 * (mean - self._seconds)
-        self._since = asyncio.get_running_loop().time()
+        self._since = now
         return True
 
     def _late(self, worker: Worker) -> None:

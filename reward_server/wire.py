@@ -17,7 +17,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from oapl.records import KINDS, Verdict, VerdictKind
@@ -34,10 +34,6 @@ _PART = re.compile(r"[A-Za-z0-9_.:-]{1,60}")  # a part of a metric's name
 
 class Malformed(ValueError):
     """A worker sent something that is no answer."""
-
-
-class Unjudged(ValueError):
-    """The prompt cannot be judged: it lacks what its verifier needs."""
 
 
 def pack(body: bytes) -> bytes:
@@ -123,40 +119,80 @@ def _decoded(body: bytes) -> dict[str, Any]:
     return frame
 
 
-Row = Sequence[Any]
-"""A verdict on its way up: kind, reward (None: it has none), detail, seconds, parts."""
+class Rows:
+    """Verdicts on their way up, by column: JSON takes a fifth of the time of a list per verdict."""
+
+    def __init__(self) -> None:
+        self._kinds: list[str] = []
+        self._rewards: list[float | None] = []
+        self._details: list[str] = []
+        self._ns: list[int] = []
+        self._parts: dict[int, dict[str, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def add(self, verdict: Verdict, nanoseconds: int) -> None:
+        reward = float(verdict.reward)  # what is no number fails here, before a column is touched
+        if verdict.parts:
+            parts = {name: float(part) for name, part in verdict.parts.items()}
+            self._parts[len(self)] = parts
+        self._add(verdict.kind, reward, str(verdict.detail), nanoseconds)
+
+    def add_unpaid(self, kind: str, detail: str, nanoseconds: int) -> None:
+        """Without a reward: the verifier broke, or the prompt cannot be judged (`FAILURE`)."""
+        self._parts.pop(len(self), None)
+        self._add(kind, None, detail, nanoseconds)
+
+    def _add(self, kind: str, reward: float | None, detail: str, nanoseconds: int) -> None:
+        self._kinds.append(kind)
+        self._rewards.append(reward)
+        self._details.append(detail[:MAX_DETAIL])
+        self._ns.append(nanoseconds)
+
+    def frame(self, first: int) -> dict[str, Any]:
+        """All of them, `first` being the number of the first."""
+        columns = {"kinds": self._kinds, "rewards": self._rewards, "details": self._details}
+        return {"first": first, **columns, "ns": self._ns, "parts": self._parts}
 
 
-def row(verdict: Verdict, seconds: float) -> Row:
-    parts = {name: float(part) for name, part in verdict.parts.items()} if verdict.parts else {}
-    detail = str(verdict.detail)[:MAX_DETAIL]
-    return verdict.kind, float(verdict.reward), detail, seconds, parts
+Outcome = Verdict | str
+"""What a worker made of an item: a verdict, or why the prompt cannot be judged."""
 
 
-def verdict(row: Row) -> Verdict:
-    """A row as a verdict, checked field by field: a payload may have written it.
+def outcomes(frame: Mapping[str, Any]) -> Iterator[Outcome]:
+    """The outcomes of a frame, checked field by field: a payload may have written it.
 
     Raises:
-        Malformed: It has not the form of a row.
-        Unjudged: The worker says so.
+        Malformed: It has another form.
     """
-    try:
-        kind, reward, detail, seconds, parts = row
-    except (TypeError, ValueError) as error:
-        raise Malformed("a verdict of another form") from error
-    if not isinstance(detail, str) or not _is_finite(seconds):
+    columns = [frame.get(name) for name in ("kinds", "rewards", "details", "ns")]
+    parts = frame.get("parts")
+    lengths = {len(column) if isinstance(column, list) else -1 for column in columns}
+    if len(lengths) > 1 or -1 in lengths or not isinstance(parts, dict):
+        raise Malformed("verdicts of another form")
+    kinds, rewards, details, times = columns
+    rows = zip(kinds, rewards, details, times, strict=True)  # type: ignore[arg-type]
+    for index, (kind, reward, detail, nanoseconds) in enumerate(rows):
+        part = parts.get(str(index)) if parts else None
+        yield _outcome(kind, reward, detail, nanoseconds, part)
+
+
+def _outcome(kind: Any, reward: Any, detail: Any, nanoseconds: Any, parts: Any) -> Outcome:
+    if not isinstance(detail, str) or not _is_finite(nanoseconds):
         raise Malformed("a verdict of another form")
     if kind == FAILURE:
-        raise Unjudged(detail)
+        return detail
+    seconds = nanoseconds / 1e9
     if kind not in KINDS:
         return unpaid("error", f"{kind!r:.60} is no kind of verdict", seconds)
     if reward is None:
         return unpaid(kind, detail, seconds)
     if not _is_finite(reward):
         return unpaid("error", f"the verifier gave the reward {reward!r:.60}", seconds)
-    if parts and not _are_parts(parts):
+    if parts is not None and not _are_parts(parts):
         return unpaid("error", f"the verifier gave unusable parts: {parts!r:.200}", seconds)
-    return Verdict(kind=kind, reward=reward, detail=detail, seconds=seconds, parts=parts)
+    return Verdict(kind=kind, reward=reward, detail=detail, seconds=seconds, parts=parts or {})
 
 
 def unpaid(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verdict:

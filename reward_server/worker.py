@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from oapl.errors import InputError
@@ -26,7 +26,7 @@ from reward_server.verifiers.base import Limits
 
 SET_PARENT_DEATH_SIGNAL = 1
 KEPT_IN_JAIL = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-FLUSH_S = 0.005
+FLUSH_NS = 5_000_000
 """Verdicts that came faster than this go up together: a frame costs more than a cheap verdict."""
 GARBAGE_THRESHOLD = 50_000
 """Objects between collections: sympy makes thousands for an answer, and hardly a cycle."""
@@ -63,39 +63,36 @@ def run(
 def _serve(connection: socket.socket, begun: wire.Begun, verifier: Any) -> None:
     """Judge items in the order in which they come; say of each that it is begun."""
     number = 0
-    rows: list[wire.Row] = []
-    flushed = time.perf_counter()
-
-    def flush() -> None:
-        _send(connection, {"first": number - len(rows), "rows": rows})
-        rows.clear()
-
+    rows = wire.Rows()
+    flushed = time.perf_counter_ns()
     while (body := wire.receive(connection)) is not None:
-        started = time.perf_counter()
+        started = time.perf_counter_ns()
         for prompt, rollout in pickle.loads(body):
             number += 1
             begun.count = number
-            rows.append(judge(verifier, prompt, rollout, started))
-            started = time.perf_counter()
-            if started - flushed > FLUSH_S or len(rows) == wire.MAX_ROWS:
-                flush()
-                flushed = started
+            judge(verifier, prompt, rollout, started, rows)
+            started = time.perf_counter_ns()
+            if started - flushed > FLUSH_NS or len(rows) == wire.MAX_ROWS:
+                _send(connection, rows.frame(number - len(rows)))
+                rows, flushed = wire.Rows(), started
         if rows:
-            flush()
+            _send(connection, rows.frame(number - len(rows)))
+            rows, flushed = wire.Rows(), started
 
 
-def judge(verifier: Any, prompt: Prompt, rollout: Rollout, started: float) -> wire.Row:
-    """One verdict as a row; kind `failure` where the prompt itself cannot be judged."""
+def judge(verifier: Any, prompt: Prompt, rollout: Rollout, started: int, rows: wire.Rows) -> None:
+    """Add one verdict; kind `failure` where the prompt itself cannot be judged."""
     try:
         verdict = verifier.verify(prompt, rollout)
-        return wire.row(verdict, time.perf_counter() - started)
+        rows.add(verdict, time.perf_counter_ns() - started)
+        return
     except InputError as error:
-        kind, detail = wire.FAILURE, str(error)[: wire.MAX_DETAIL]
+        kind, detail = wire.FAILURE, str(error)
     except MemoryError as error:
         kind, detail = "resource_limit", _line(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - counted: the verdict is `error`
         kind, detail = "error", _line(error)
-    return kind, None, detail, time.perf_counter() - started, {}
+    rows.add_unpaid(kind, detail, time.perf_counter_ns() - started)
 
 
 def _environment(variables: Mapping[str, str], limits: Limits) -> None:
@@ -119,5 +116,5 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[: wire.MAX_DETAIL - len(place)] + place
 
 
-def _send(connection: socket.socket, frame: Mapping[str, bool | int | str | Sequence[Any]]) -> None:
+def _send(connection: socket.socket, frame: Mapping[str, Any]) -> None:
     connection.sendall(wire.pack(json.dumps(frame).encode()))

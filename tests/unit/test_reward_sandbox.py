@@ -89,7 +89,7 @@ def forger(answer: bytes):
     return deed("eval", f"exec({FORGER.format(answer=answer)!r})")
 
 
-@pytest.mark.parametrize("answer", [b"[]", b"nonsense", b"\xff" * 9, b'{"first": 0, "rows": [3]}'])
+@pytest.mark.parametrize("answer", [b"[]", b"nonsense", b"\xff" * 9, b'{"first": 0, "kinds": 3}'])
 async def test_a_malformed_answer_of_a_worker_is_its_items_crash(answer):
     async with server({HOSTILE: 1.0}, OPTIONS, workers=1) as running:
         (got,) = await running.score([forger(answer)])
@@ -97,7 +97,8 @@ async def test_a_malformed_answer_of_a_worker_is_its_items_crash(answer):
 
 
 async def test_a_forged_answer_does_not_shift_the_answers_of_others():
-    forged = forger(b'{"first": 0, "rows": [["accepted", 9.0, "", 0.1, {}]]}')
+    columns = b'"kinds": ["accepted"], "rewards": [9.0], "details": [""], "ns": [1], "parts": {}'
+    forged = forger(b'{"first": 0, ' + columns + b"}")
     others = [deed("nothing", text=str(i)) for i in range(5)]
     async with server({HOSTILE: 1.0}, OPTIONS, workers=1) as running:
         answers = await running.score([forged, *others])
