@@ -39,7 +39,7 @@ def multiple_sections(text: str, *, section_spliter: Phrase, num_sections: Count
 
 
 def json_format(text: str) -> bool:
-    """The whole is JSON, fenced or not; nested too deeply to be read is not (the original fails)."""
+    """The whole is JSON, fenced or not; too deep to be read is not (the original fails)."""
     text = text.strip()
     for fence in _FENCES:
         text = text.removeprefix(fence)

@@ -1,7 +1,9 @@
 r"""What a verifier file offers, and how an answer is found in a response.
 
 A file `verifiers/x.py` has a frozen `Config` (`oapl.config.section`) and `build(options)`, which
-returns an object with `verify(prompt, rollout) -> Verdict`. It may also offer
+returns an object with `verify(prompt, rollout) -> Verdict`. `verify` gives a verdict on whatever a
+response may be; it raises `InputError` for a prompt without its reference and `Unavailable` where
+something outside does not answer. A file may also offer
 
 * `LIMITS`, or `limits(options)`: what its worker process is held to;
 * `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
@@ -21,7 +23,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from oapl.errors import InputError
+from oapl.errors import InputError, OaplError
 from oapl.records import Prompt, Rollout, Verdict
 
 C = TypeVar("C")
@@ -30,6 +32,7 @@ MAX_NESTED_BOXES = 8  # unwrapping costs a pass each
 
 Truncated = Literal["wrong", "judge"]
 AnswerIn = Literal["any", "boxed", "tag"]
+Range = Literal["zero_one", "minus_one_one"]
 _BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
 _TAG = re.compile(r"<answer>|</answer>")
 
@@ -49,6 +52,15 @@ class Limits:
     memory_bytes: int = 3 * GIB
     deadline_s: float = 0.0
     workers: int = 0
+
+
+class Unavailable(OaplError, RuntimeError):
+    """What a verifier depends on did not answer: our fault, so the group fails with this cause."""
+
+
+def wrong_reward(span: Range) -> float:
+    """The reward of a wrong answer; a right one gives 1."""
+    return -1.0 if span == "minus_one_one" else 0.0
 
 
 def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
