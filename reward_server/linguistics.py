@@ -36,16 +36,20 @@ def sentences(text: str) -> Iterator[str]:
         yield text[start:end]
 
 
-def words(sentence: str) -> list[str]:
-    """The words and punctuation marks of one sentence (Penn Treebank's rules)."""
-    return _word_splitter().tokenize(sentence)
+def capitals(text: str) -> Iterator[str]:
+    """The words (Penn Treebank's rules) that are all in capitals, one by one as they are found.
+
+    Most sentences have none, and a pattern tells that thirty times faster than splitting them.
+    """
+    for sentence in sentences(text):
+        if _may_have_capitals().search(sentence):
+            yield from (word for word in _word_splitter().tokenize(sentence) if word.isupper())
 
 
 def warm() -> None:
     """Load every model."""
     language("Once upon a time there was a king.")
-    for sentence in sentences("Mr. Fox ran. He was late."):
-        words(sentence)
+    list(capitals("Mr. Fox ran HOME. He was LATE."))
 
 
 @functools.cache
@@ -78,3 +82,12 @@ def _word_splitter() -> Any:
     from nltk.tokenize.destructive import NLTKWordTokenizer
 
     return NLTKWordTokenizer()
+
+
+@functools.cache
+def _may_have_capitals() -> Any:
+    """A capital before anything but a small letter, or a word that is split within its letters."""
+    import regex
+
+    split = "'t|cannot|gimme|gonna|gotta|lemme|wanna"
+    return regex.compile(rf"\p{{Uppercase}}(?!\p{{Lowercase}})|(?i:{split})")

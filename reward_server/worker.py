@@ -22,7 +22,7 @@ from oapl.errors import InputError
 from oapl.records import Prompt, Rollout
 from reward_server import wire
 from reward_server.sandbox import jail
-from reward_server.verifiers.base import Limits
+from reward_server.verifiers.base import Limits, Unavailable
 
 SET_PARENT_DEATH_SIGNAL = 1
 KEPT_IN_JAIL = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -86,7 +86,7 @@ def judge(verifier: Any, prompt: Prompt, rollout: Rollout, started: int, rows: w
         verdict = verifier.verify(prompt, rollout)
         rows.add(verdict, time.perf_counter_ns() - started)
         return
-    except InputError as error:
+    except (InputError, Unavailable) as error:
         kind, detail = wire.FAILURE, str(error)
     except MemoryError as error:
         kind, detail = "resource_limit", _line(error)

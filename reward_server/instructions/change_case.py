@@ -13,12 +13,7 @@ def capital_word_frequency(
     text: str, *, capital_frequency: Count, capital_relation: Relation
 ) -> bool:
     """Words all in capitals, counted no further than the bound."""
-    words = itertools.chain.from_iterable(
-        linguistics.words(sentence)
-        for sentence in linguistics.sentences(text)
-        if sentence != sentence.lower()
-    )
-    capitals = itertools.islice((word for word in words if word.isupper()), capital_frequency)
+    capitals = itertools.islice(linguistics.capitals(text), capital_frequency)
     return stands(sum(1 for _ in capitals), capital_relation, capital_frequency)
 
 

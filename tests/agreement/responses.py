@@ -15,6 +15,7 @@ PROSE = (
     "it rained for days and the small boats stayed in the harbour while we waited for the sun",
     "THE SHOP IS OPEN FROM NINE TO FIVE AND THE STREET IS QUIET ON MOST DAYS OF THE WEEK",
     "NASA and the EU signed A NEW treaty; IBM (a company) did not. I said: OK!",
+    "'Tis CANnot GIMme GoNNA; 'TWAS I'M ÉCLAIR Éa O'NEIL's A.B.C. ABC中 iPHONE X-RAY DON'T",
     "My answer is yes.",
     '"All of this stands in quotation marks, every single word of it."',
     "<<A Title of Some Kind>>\n\nAnd then the text that goes with it follows here.",
