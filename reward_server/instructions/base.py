@@ -35,6 +35,8 @@ def bind(kind: str, options: Mapping[str, Any]) -> Check:
     """
     function = _find(kind)
     wanted = _options(function)
+    if not isinstance(options, Mapping):
+        raise InputError(f"{kind}: {options!r:.80} is no table of options")
     given = {key: value for key, value in options.items() if value is not None}
     unknown = [key for key in given if key not in wanted]
     missing = [key for key in wanted if key not in given]

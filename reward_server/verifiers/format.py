@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from oapl.config import section
@@ -47,15 +48,15 @@ class FormatVerifier:
         self._wanted = config.require.split("_and_")
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
-        cut = base.cut_off(rollout, self._config.truncated, 0.0)
-        if cut:
-            return cut
         text = ("<think>" if base.opens_thinking(prompt) else "") + rollout.text
         tags = list(_TAGS[self._config.require].finditer(text))
         found = blocks(text, tags)
         loose = {name: float(name in found) for name in self._wanted}
         is_strict = found == self._wanted and len(tags) == 2 * len(found)
         parts = {**loose, "loose": float(all(loose.values())), "strict": float(is_strict)}
+        cut = base.cut_off(rollout, self._config.truncated, 0.0)
+        if cut:
+            return replace(cut, parts=parts)
         is_right = bool(parts[self._config.rule])
         return Verdict(
             kind="accepted" if is_right else "malformed",

@@ -9,6 +9,7 @@ For a second reading beside it, name the verifier twice and give one the weight 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from oapl.config import section
@@ -19,6 +20,7 @@ from reward_server.instructions.base import Check, bind, kinds
 from reward_server.verifiers import base
 
 SETTING = "reward.options.ifeval"
+NONE_KEPT = {"instruction_level": 0.0, "prompt_level": 0.0}
 
 
 @section
@@ -47,10 +49,10 @@ class IfevalVerifier:
         asked = checks(prompt)
         cut = base.cut_off(rollout, self._config.truncated, 0.0)
         if cut:
-            return cut
+            return replace(cut, parts=NONE_KEPT)
         text = base.final_text(prompt, rollout)
         if text is None or not text.strip():
-            return Verdict(kind="malformed", reward=0.0, detail="no text after thinking")
+            return Verdict(kind="malformed", reward=0.0, detail="no text", parts=NONE_KEPT)
         texts = loosened(text) if self._config.mode == "loose" else [text]
         missed = [kind for kind, check in asked if not any(map(check, texts))]
         return self._verdict(len(asked), missed)
