@@ -50,7 +50,7 @@ def fake_judge(answer: Callable[[str], str | int]) -> Iterator[FakeJudge]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     judge.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield judge

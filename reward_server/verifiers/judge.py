@@ -10,10 +10,11 @@ A response may argue with its judge: what it says is shown between marks, and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,7 +101,7 @@ class Config:
     @property
     def budget_s(self) -> float:
         """Longest time for one answer, attempts and pauses together."""
-        return (self.retries + 1) * self.timeout_s + self.retries * BACK_OFF_S
+        return (self.retries + 1) * self.timeout_s + self.retries * BACK_OFF_S + GRACE_S
 
 
 class JudgeVerifier:
@@ -126,7 +127,8 @@ class JudgeVerifier:
             max_retries=self._config.retries,
         )
         if self._config.cache:
-            self._cache = Replies(Path(self._config.cache))
+            with self._cache_errors():
+                self._cache = Replies(Path(self._config.cache))
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         reference = _reference(prompt) if "{reference}" in self._config.template else ""
@@ -177,16 +179,22 @@ class JudgeVerifier:
         if self._client is None:
             self.start("none")
         name = replies.key({"base_url": self._config.base_url, **request})
-        try:
+        with self._cache_errors():
             kept = self._cache.get(name) if self._cache else None
-            if kept:
-                return kept, True
-            reply = self._runner.run(self._ask(request))
-            if self._cache and verdict_in(reply.text) is not None:
+        if kept:
+            return kept, True
+        reply = self._runner.run(self._ask(request))
+        if self._cache and verdict_in(reply.text) is not None:
+            with self._cache_errors():
                 self._cache.put(name, reply)
-        except sqlite3.Error as error:
-            raise base.Unavailable(f"{SETTING}.cache = {self._config.cache!r}: {error}") from error
         return reply, False
+
+    @contextlib.contextmanager
+    def _cache_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise base.Unavailable(f"{SETTING}.cache = {self._config.cache!r}: {error}") from error
 
     async def _ask(self, request: dict[str, Any]) -> Reply:
         import openai
