@@ -195,3 +195,27 @@ def _whole_box(content: str) -> str | None:
         elif token.endswith("{") and token != r"\{":
             depth += 1
     return None
+
+
+def golds(prompt: Prompt) -> list[str]:
+    """The reference answers of a prompt, any of which will do.
+
+    Raises:
+        InputError: It has none.
+    """
+    answer = prompt.reference.get("answer")
+    several = answer if isinstance(answer, list | tuple) else [answer]
+    texts = [str(gold) for gold in several if gold is not None and str(gold).strip()]
+    if not texts:
+        raise InputError(
+            f"prompt {prompt.id} has no reference answer, but its verifier "
+            f"({', '.join(prompt.verifiers)}) needs one; "
+            f"its reference has {', '.join(map(str, prompt.reference)) or 'nothing'}"
+        )
+    return [_gold(text) for text in texts]
+
+
+def _gold(text: str) -> str:
+    text = text.rpartition("####")[2]
+    box = boxed(text)
+    return box[1] if box else text

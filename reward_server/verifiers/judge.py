@@ -131,7 +131,8 @@ class JudgeVerifier:
                 self._cache = Replies(Path(self._config.cache))
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
-        reference = _reference(prompt) if "{reference}" in self._config.template else ""
+        has_reference = "{reference}" in self._config.template
+        reference = " or ".join(base.golds(prompt)) if has_reference else ""
         cut = base.cut_off(rollout, self._config.truncated, self._wrong)
         if cut:
             return cut
@@ -281,15 +282,3 @@ def _key(config: Config) -> str:
             "set it on every node, or empty the setting where the endpoint asks for no key"
         )
     return os.environ[name] if name else ""
-
-
-def _reference(prompt: Prompt) -> str:
-    answer = prompt.reference.get("answer")
-    several = answer if isinstance(answer, list | tuple) else [answer]
-    texts = [str(each) for each in several if each is not None and str(each).strip()]
-    if not texts:
-        raise InputError(
-            f"prompt {prompt.id} has no reference answer, but the judge's template shows one; "
-            f"its reference has {', '.join(map(str, prompt.reference)) or 'nothing'}"
-        )
-    return " or ".join(texts)

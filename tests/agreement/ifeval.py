@@ -1,15 +1,13 @@
 """Our IFEval instructions against the published verifier (lm-eval's), on every row of the set.
 
 Per row: responses that try to follow it, and odd ones; strict and loose verdicts per instruction
-must be equal. `python -m tests.agreement.ifeval [RESPONSES PER ROW]`. The published verifier is
-`pip install --no-deps -r deploy/requirements/agreement.txt`; the rows lie in $OAPL_DATA.
+must be equal. The published verifier is installed by `pip install --no-deps -r
+deploy/requirements/agreement.txt` (80 MB); without it nothing is compared, and that is said.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
-import json
 import logging
 import os
 import random
@@ -24,19 +22,11 @@ from typing import Any
 from reward_server import linguistics
 from reward_server.instructions.base import bind
 from reward_server.verifiers.ifeval import loosened
-from tests.agreement.responses import responses
+from tests import real_data
+from tests.instruction_responses import responses
 
 Row = Mapping[str, Any]
-DATA = Path(os.environ.get("OAPL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-
-def rows() -> list[Row]:
-    """The published set's rows; empty where it is not."""
-    path = DATA / "ifeval.jsonl.gz"
-    if not path.exists():
-        return []
-    with gzip.open(path, "rt") as lines:
-        return [json.loads(line) for line in lines]
+PER_ROW = 24
 
 
 def published() -> types.ModuleType | None:
@@ -78,19 +68,23 @@ def is_drawn(row: Row) -> bool:
     return any(not said.get("letter", "a").isalpha() for said in row["kwargs"])
 
 
-def main() -> None:
-    verifier, every = published(), rows()
-    if verifier is None or not every:
-        what = "lm_eval is not installed" if every else f"{DATA}/ifeval.jsonl.gz is not here"
-        print(f"ifeval: not compared: {what}")
-        return
-    per_row = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 24
+def main() -> int:
+    """1 where the two differ."""
+    verifier = published()
+    try:
+        every = real_data.rows("ifeval")
+    except real_data.Absent as error:
+        print(f"ifeval: not compared: {error}")
+        return 0
+    if verifier is None:
+        print("ifeval: not compared: lm_eval is not installed")
+        return 0
     count, kept, judged, found = 0, Counter[str](), Counter[str](), []
     for row in every:
         if is_drawn(row):
             print(f"ifeval: {row['id']}: the published verifier draws its letter at random")
             continue
-        for response in responses(row, random.Random(row["id"]), per_row):
+        for response in responses(row, random.Random(row["id"]), PER_ROW):
             count += 1
             found += [f"{row['id']} {line}" for line in differences(verifier, row, response)]
             for kind, said in zip(row["instruction_id_list"], row["kwargs"], strict=True):
@@ -98,10 +92,10 @@ def main() -> None:
                 kept[kind] += bool(response.strip()) and bind(kind, said)(response)
     for kind in sorted(judged):
         print(f"ifeval: {kind:<48} {judged[kind]:>6} verdicts, {kept[kind]:>6} kept")
-    print("\n".join(found[:20]))
+    for line in found[:20]:
+        print(f"ifeval: {line}")
     print(f"ifeval: {count} responses to {len(every)} rows, {len(found)} differences")
-    if found:
-        raise SystemExit(1)
+    return int(bool(found))
 
 
 def _lay_out_model() -> None:
@@ -120,4 +114,4 @@ def _lay_out_model() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

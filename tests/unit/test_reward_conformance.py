@@ -18,7 +18,7 @@ from tests.fake_judge import fake_judge
 from tests.judging import prompt, rollout, server
 
 PACKAGE = "reward_server.verifiers"
-LEVEL = "landlock+seccomp"
+JAIL = "landlock+seccomp"
 MIB = 2**20
 
 
@@ -34,6 +34,10 @@ class Sample:
 
 
 SAMPLES = {
+    "code": Sample(
+        good="```python\nprint(int(input()) ** 2)\n```",
+        reference={"tests": {"inputs": ["2", "3"], "outputs": ["4", "9"]}},
+    ),
     "format": Sample(good="<think>a</think><answer>b</answer>", needs_reference=False),
     "function": Sample(
         good="good",
@@ -81,6 +85,7 @@ SAMPLES = {
             }
         },
     ),
+    "stem": Sample(good=r"\boxed{B}", reference={"answer": "B"}),
     "shaping": Sample(
         good="anything",
         options={"length_penalty": 0.5, "length_limit": 8},
@@ -129,12 +134,21 @@ def build(endpoint):
     def get(name):
         if name not in built:
             verifier = plugins.load(PACKAGE, name).build(options(name, endpoint))
-            for step, arguments in (("warm", ()), ("start", (LEVEL,))):
-                getattr(verifier, step, lambda *_: None)(*arguments)
-            built[name] = verifier
+            getattr(verifier, "warm", lambda: None)()
+            built[name] = started(name, verifier)
         return built[name]
 
-    return get
+    yield get
+    for verifier in built.values():
+        getattr(verifier, "close", lambda: None)()
+
+
+def started(name, verifier):
+    level = JAIL
+    if getattr(plugins.load(PACKAGE, name), "RUNS_PROGRAMS", False):
+        level = plugins.load("reward_server.sandbox", "measure").strongest().level
+    getattr(verifier, "start", lambda _: None)(level)
+    return verifier
 
 
 def options(name, endpoint):
@@ -209,9 +223,9 @@ def test_the_rule_for_a_response_that_was_cut_off_is_a_setting(name, build, endp
         assert build(name).verify(*cut).parts["termination"] < 0
         return
     for rule, kind in (("wrong", "malformed"), ("judge", "accepted")):
-        verifier = module.build({**options(name, endpoint), "truncated": rule})
-        getattr(verifier, "start", lambda _: None)(LEVEL)
+        verifier = started(name, module.build({**options(name, endpoint), "truncated": rule}))
         assert verifier.verify(*cut).kind == kind
+        getattr(verifier, "close", lambda: None)()
 
 
 @names

@@ -1,5 +1,6 @@
 """Instruction following: every kind kept and broken, what counts of a response, what is refused."""
 
+import random
 import time
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from oapl.errors import InputError
 from reward_server.instructions.base import bind, kinds
 from reward_server.verifiers import ifeval
+from tests import real_data
 from tests.agreement import ifeval as agreement
-from tests.agreement.responses import responses
+from tests.instruction_responses import responses
 from tests.judging import prompt, rollout
 
 KEPT = {"relation": "at least"}
@@ -191,11 +193,13 @@ def test_no_kind_takes_quadratic_time():
 
 
 def test_the_published_verifier_agrees_where_it_is_installed():
-    import random
-
-    verifier, rows = agreement.published(), agreement.rows()
-    if verifier is None or not rows:
-        pytest.skip("lm_eval is not installed or its set is not here; see make agreement")
+    verifier = agreement.published()
+    if verifier is None:
+        pytest.skip("lm_eval is not installed; see tests/agreement/ifeval.py")
+    try:
+        rows = real_data.rows("ifeval")
+    except real_data.Absent as error:
+        pytest.skip(str(error))
     for row in rows[::10]:
         if not agreement.is_drawn(row):
             for response in responses(row, random.Random(row["id"]), 3):
