@@ -118,6 +118,7 @@ METRICS: dict[str, Metric] = {
     "eval/{SET}/greedy": Metric("mean reward at temperature 0", "reward"),
     "eval/{SET}/length_mean": Metric("mean response length", "tokens"),
     "eval/{SET}/truncated_rate": Metric("share of responses cut off at the limit"),
+    "eval/{SET}/malformed_rate": Metric("of those that ended, share without the form asked for"),
     "eval/{SET}/unjudged": Metric("samples left out because no verdict could be had", "rollouts"),
     "eval/{SET}/{MEASURE}_se": Metric("standard error of a measure over problems"),
     "faults/{KIND}": Metric("events that should not happen: rebuilt engines, skipped steps..."),
