@@ -17,7 +17,7 @@ from pydantic import Field
 
 from oapl.config import section
 from oapl.errors import InputError
-from oapl.records import Prompt, Rollout, Verdict
+from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.verifiers import base
 
 SETTING = "reward.options.shaping"
@@ -55,7 +55,7 @@ class ShapingVerifier:
         reward = parts["termination"] + parts["length"]
         if not has_ended:
             return Verdict(kind="malformed", reward=reward, detail="no EOS", parts=parts)
-        kind = "wrong_answer" if reward < 0 else "accepted"
+        kind: VerdictKind = "wrong_answer" if reward < 0 else "accepted"
         return Verdict(kind=kind, reward=reward, detail=f"length {parts['length']:g}", parts=parts)
 
     def _excess(self, length: int) -> float:
