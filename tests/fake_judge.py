@@ -38,7 +38,7 @@ def fake_judge(answer: Callable[[str], str | int]) -> Iterator[FakeJudge]:
             judge.keys.append(self.headers.get("Authorization", ""))
             time.sleep(judge.delay_s)
             said = judge.answer(body["messages"][-1]["content"])
-            reply = _failure(said) if isinstance(said, int) else _completion(said)
+            reply = _failure(said) if isinstance(said, int) else _body(said)
             self.send_response(said if isinstance(said, int) else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(reply)))
@@ -58,6 +58,11 @@ def fake_judge(answer: Callable[[str], str | int]) -> Iterator[FakeJudge]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)
+
+
+def _body(said: str) -> bytes:
+    """What begins with `RAW ` is sent as it is."""
+    return said[4:].encode() if said.startswith("RAW ") else _completion(said)
 
 
 def _completion(text: str) -> bytes:

@@ -51,6 +51,7 @@ Think briefly, then end with one line: VERDICT: CORRECT or VERDICT: INCORRECT
 """
 
 _FIELD = re.compile(r"\{(question|reference|response)\}")
+_MARKS = re.compile(r"\[/?(?:QUESTION|REFERENCE|CANDIDATE)\]")
 _VERDICT = re.compile(
     r"VERDICT[\s*]*:[\s*]*(correct|incorrect)\b"
     r"|\\boxed\s*\{\s*(?:\\text\s*\{)?\s*(correct|yes|true|incorrect|no|false)\s*\}",
@@ -144,12 +145,12 @@ class JudgeVerifier:
         parts = self._parts(reply, is_cached)
         is_right = verdict_in(reply.text)
         if is_right is None:
-            detail = f"no verdict in the judge's reply: {reply.text[-200:]!r}"
+            detail = f"no verdict in the judge's reply: {_end(reply.text)!r}"
             return Verdict(kind="error", reward=self._wrong, detail=detail, parts=parts)
         return Verdict(
             kind="accepted" if is_right else "wrong_answer",
             reward=1.0 if is_right else self._wrong,
-            detail=reply.text[-200:],
+            detail=_end(reply.text),
             parts=parts,
         )
 
@@ -161,7 +162,8 @@ class JudgeVerifier:
         return found and found[-self._config.max_characters :]
 
     def _request(self, question: str, reference: str, response: str) -> dict[str, Any]:
-        fields = {"question": question, "reference": reference, "response": response}
+        shown = _MARKS.sub("", response)  # it must not close its own marks
+        fields = {"question": question, "reference": reference, "response": shown}
         text = _FIELD.sub(lambda match: fields[match[1]], self._config.template)
         return {
             "model": self._config.model,
@@ -199,6 +201,7 @@ class JudgeVerifier:
 
     async def _ask(self, request: dict[str, Any]) -> Reply:
         import openai
+        from openai.types.chat import ChatCompletion
 
         place = f"the judge {self._config.model!r} at {self._config.base_url}"
         try:
@@ -208,15 +211,17 @@ class JudgeVerifier:
             raise base.Unavailable(
                 f"{place} gave no answer in {self._config.budget_s:g} s"
             ) from error
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: no JSON
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             raise base.Unavailable(
                 f"{place}: {type(error).__name__}: {str(error)[:200]}{cause}, after "
                 f"{self._config.retries} retries"
             ) from error
+        if not isinstance(answer, ChatCompletion) or not answer.choices:
+            raise base.Unavailable(f"{place} sent no chat completion: {str(answer)[:200]!r}")
         usage = answer.usage
         return Reply(
-            text=(answer.choices[0].message.content or "") if answer.choices else "",
+            text=answer.choices[0].message.content or "",
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
         )
@@ -272,6 +277,11 @@ def verdict_in(reply: str) -> bool | None:
     """What a reply says after its own thinking; None when it says neither."""
     found = _VERDICT.findall(reply.rpartition("</think>")[2])
     return "".join(found[-1]).lower() in _RIGHT if found else None
+
+
+def _end(reply: str) -> str:
+    """The end of a reply in one line."""
+    return " ".join(reply[-200:].split())
 
 
 def _key(config: Config) -> str:
