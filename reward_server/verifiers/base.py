@@ -6,6 +6,7 @@ response may be; it raises `InputError` for a prompt without its reference and `
 something outside does not answer. A file may also offer
 
 * `LIMITS`, or `limits(options)`: what its worker process is held to;
+* `notes(options)`: what a user should know before a run with them starts;
 * `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
 * `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
 

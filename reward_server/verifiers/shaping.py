@@ -8,8 +8,6 @@ that was cut off gets from another verifier is that verifier's `truncated`.
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -21,8 +19,6 @@ from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.verifiers import base
 
 SETTING = "reward.options.shaping"
-
-log = logging.getLogger(__name__)
 
 
 @section
@@ -71,13 +67,22 @@ def build(options: Mapping[str, Any]) -> ShapingVerifier:
 
 
 def check(options: Mapping[str, Any]) -> None:
-    """Warn where length control is on.
+    """Refuse length control without a range.
 
     Raises:
-        InputError: Its bounds are no range.
+        InputError: Its bounds are none.
     """
-    if _parsed(options).length_penalty:
-        _warn()
+    _parsed(options)
+
+
+def notes(options: Mapping[str, Any]) -> list[str]:
+    """The warning that goes with length control."""
+    if not _parsed(options).length_penalty:
+        return []
+    return [
+        f"warning: {SETTING}.length_penalty is on; length control has been seen to hold responses "
+        "short and accuracy low (collapse of length in the Perplexity report): watch both"
+    ]
 
 
 def _parsed(options: Mapping[str, Any]) -> Config:
@@ -89,12 +94,3 @@ def _parsed(options: Mapping[str, Any]) -> Config:
             "the whole penalty is due"
         )
     return config
-
-
-@functools.cache
-def _warn() -> None:
-    log.warning(
-        "%s.length_penalty is on: length control has been seen to hold responses short and "
-        "accuracy low (collapse of length in the Perplexity report); watch both",
-        SETTING,
-    )

@@ -191,7 +191,7 @@ def test_a_response_cannot_step_out_of_its_marks(endpoint):
 
 def test_an_endpoint_that_does_not_answer_in_time_is_our_fault(endpoint):
     endpoint.delay_s = 1.0
-    with pytest.raises(base.Unavailable, match="APITimeoutError|gave no answer"):
+    with pytest.raises(base.Unavailable, match=r"APITimeoutError|gave no answer"):
         judged(endpoint, timeout_s=0.1)
 
 

@@ -1,7 +1,5 @@
 """Penalties for the end and the length of a response."""
 
-import logging
-
 import numpy as np
 import pytest
 
@@ -51,14 +49,12 @@ def test_length_control_without_a_range_is_refused():
         shaping.build({"length_penalty": 0.5})
 
 
-def test_switching_length_control_on_warns_once(caplog):
-    shaping._warn.cache_clear()
-    for options in ({}, LENGTH, LENGTH):
+def test_switching_length_control_on_warns_before_the_run_starts_and_once():
+    for options, count in (({}, 0), (LENGTH, 1)):
         run = {"verifiers": {"shaping": 1.0}, "options": {"shaping": options}}
-        with caplog.at_level(logging.WARNING):
-            settings.check(RunConfig(reward=run))
-    assert len(caplog.records) == 1
-    assert "accuracy low" in caplog.text
+        notes = settings.notes(RunConfig(reward=run))
+        assert len(notes) == count
+        assert all("accuracy low" in note for note in notes)
 
 
 async def test_accuracy_format_and_shaping_add_up_by_weight_and_are_logged_apart():
