@@ -6,6 +6,7 @@ import time
 import pytest
 
 from oapl.errors import InputError
+from reward_server import linguistics
 from reward_server.instructions.base import bind, kinds
 from reward_server.verifiers import ifeval
 from tests import real_data
@@ -204,3 +205,7 @@ def test_the_published_verifier_agrees_where_it_is_installed():
         if not agreement.is_drawn(row):
             for response in responses(row, random.Random(row["id"]), 3):
                 assert list(agreement.differences(verifier, row, response)) == []
+
+
+def test_the_language_of_a_short_text_is_the_same_each_time():
+    assert len({linguistics.language("la see ok") for _ in range(40)}) == 1
