@@ -120,6 +120,13 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     return max(ends)[1].strip() if ends else None
 
 
+def no_answer(prompt: Prompt, rollout: Rollout, where: AnswerIn) -> str:
+    """What to say of a response without an answer in the form asked for."""
+    missing = {"any": "no box and no answer tag", "boxed": "no box", "tag": "no answer tag"}[where]
+    is_elsewhere = where != "any" and answer_of(prompt, rollout) is not None
+    return missing + (", but an answer in the other form" if is_elsewhere else "")
+
+
 def final_text(prompt: Prompt, rollout: Rollout) -> str | None:
     """What a response says after thinking, without the space around it; None when thinking never
     ended, all of it when there was none."""

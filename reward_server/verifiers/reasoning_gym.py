@@ -111,7 +111,8 @@ class ReasoningGymVerifier:
             return cut
         answer = base.answer_of(prompt, rollout, self._config.answer_in)
         if answer is None or not answer:
-            return Verdict(kind="malformed", reward=0.0, detail="no box and no answer tag")
+            detail = base.no_answer(prompt, rollout, self._config.answer_in)
+            return Verdict(kind="malformed", reward=0.0, detail=detail)
         if len(answer.encode(errors="replace")) > MAX_ANSWER_BYTES:
             return Verdict(kind="wrong_answer", reward=0.0, detail="longer than 4 kB")
         if not is_inert(task, answer):
