@@ -39,9 +39,10 @@ bench: $(VENV)/.dev
 overlap: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.overlap
 
-# A rollout node is killed under a run and started again.
+# A rollout node is killed under a run and started again; processes of the reward pool are killed.
 chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.nodes
+	$(VENV)/bin/python -m tests.chaos.rewards
 
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev

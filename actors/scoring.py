@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.engines.base import Counters
 from oapl.config import RunConfig
@@ -22,10 +22,10 @@ JOIN_S = 0.003
 """How long the first rollout of a call waits for others."""
 MAX_JOINED = 64
 """Tasks in one call; more wait for one another's slowest."""
-RESTART_S = 5.0
+RESTART_S = 3.0
 """Pause before the same server is asked again: it is being restarted."""
-GRACE_S = 30.0
-"""What a call may take beyond its tasks' own deadlines."""
+GRACE_S = 300.0
+"""What a call may take beyond waiting and one deadline: a verifier may have a longer one."""
 
 Task = tuple[Prompt, Rollout]
 
@@ -33,8 +33,7 @@ Task = tuple[Prompt, Rollout]
 def build(config: RunConfig, servers: Sequence[Scorer]) -> BatchedScorer:
     return BatchedScorer(
         servers,
-        deadline_s=config.reward.deadline_s,
-        workers=config.reward.workers,
+        limit_s=config.reward.max_wait_s + config.reward.deadline_s + GRACE_S,
         retries=config.reward.retries,
     )
 
@@ -57,26 +56,24 @@ class BatchedScorer:
 
     Args:
         servers: Handles; a call goes to the one with the fewest tasks outstanding.
-        deadline_s: A server's limit for one task.
-        workers: Tasks a server judges at a time.
+        limit_s: Longest a call may take: a server that needs longer hangs.
         retries: Further tries after a server failed under a call.
-        restart_s: Pause before a server that failed is asked again, when there is no other.
+        restart_s: Pause before a server that failed is asked again, when there is no other; twice
+            as long before the second time, and so on.
     """
 
     def __init__(
         self,
         servers: Sequence[Scorer],
         *,
-        deadline_s: float,
-        workers: int = 1,
+        limit_s: float,
         retries: int = 1,
         restart_s: float = RESTART_S,
     ) -> None:
         if not servers:
             raise ValueError("a worker needs at least one reward server")
         self._servers = [_Server(handle) for handle in servers]
-        self._deadline_s = deadline_s
-        self._workers = workers
+        self._limit_s = limit_s
         self._retries = retries
         self._restart_s = restart_s
         self._waiting: list[_Waiting] = []
@@ -85,7 +82,7 @@ class BatchedScorer:
     async def score(self, tasks: Sequence[Task]) -> list[Judgement]:
         """One judgement per task, in order; `failure` is set where no server could give one."""
         loop = asyncio.get_running_loop()
-        mine = [_Waiting(task, loop.create_future()) for task in tasks]
+        mine = [_Waiting(_slim(task), loop.create_future()) for task in tasks]
         if mine and not self._waiting:
             loop.call_later(JOIN_S, self._flush)
         self._waiting += mine
@@ -112,7 +109,7 @@ class BatchedScorer:
         failed = server
         for attempt in range(self._retries + 1):
             if attempt:
-                server = await self._another(failed)
+                server = await self._another(failed, attempt)
                 server.outstanding += len(tasks)
             try:
                 judgements = await self._ask(server, tasks)
@@ -131,19 +128,23 @@ class BatchedScorer:
                 one.answer.set_result(judgement)
 
     async def _ask(self, server: _Server, tasks: list[Task]) -> Sequence[Judgement]:
-        rounds = -(-len(tasks) // self._workers)
-        limit_s = self._deadline_s * rounds + GRACE_S
         what = f"a reward server to judge {len(tasks)} rollouts"
-        judgements = await within(limit_s, server.handle.score(tasks), what)
+        judgements = await within(self._limit_s, server.handle.score(tasks), what)
         if len(judgements) != len(tasks):
             raise RuntimeError(f"{len(judgements)} judgements came for {len(tasks)} rollouts")
         self._counters.add({"reward/calls": 1, "reward/tasks": len(tasks)})
         return judgements
 
-    async def _another(self, failed: _Server) -> _Server:
+    async def _another(self, failed: _Server, attempt: int) -> _Server:
         """The least busy other server, or the same one after a pause in which it may restart."""
         others = [server for server in self._servers if server is not failed]
         if others:
             return min(others, key=lambda server: server.outstanding)
-        await asyncio.sleep(self._restart_s)
+        await asyncio.sleep(self._restart_s * attempt)
         return failed
+
+
+def _slim(task: Task) -> Task:
+    """Verifiers have no use for log-probs: 128 kB for a response of 32k tokens."""
+    prompt, rollout = task
+    return prompt, replace(rollout, inference_logprobs=None)

@@ -116,7 +116,7 @@ class _Findings:
         self._shape: sizing.Shape | None = None
         self._longest_prompt: int | None = None
         self.facts: dict[str, str] = {}
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if config.is_imitation else rewards.notes(config)
         self.unchecked: list[str] = []
 
     def report(self) -> Report:

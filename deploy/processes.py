@@ -80,7 +80,7 @@ def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
         "trainer": (ranks, "learner rank", "learner.num_ranks"),
         "worker": (engines, "rollout worker", "rollout.num_engines"),
         "replay": (judged if training else 0, "replay buffer", "rollout.num_engines"),
-        "reward": (judged, "reward server", "rollout.num_engines"),
+        "reward": (judged * config.reward.servers, "reward server", "reward.servers"),
     }
     return [
         Demand(what=what, count=count, each=_amounts(config, role), settings=settings)
@@ -200,8 +200,8 @@ class RayProcesses:
 
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
         options = _options(self._config, role)
-        if role == "reward":  # its state is nothing but counters: Ray restarts it where it was
-            options["max_restarts"] = self._config.cluster.max_restarts
+        if role == "reward":  # its state is nothing but counters, and what it holds is asked again
+            options |= {"max_restarts": -1, "scheduling_strategy": "SPREAD"}
         actor = self._create(role, name, options, kwargs)
         return await self._begin(role, name, actor, {})
 

@@ -36,7 +36,7 @@ from oapl.records import Metrics
 from oapl.replay import ReplayBuffer
 from oapl.status import DONE, RESTART, STOPPED
 from oapl.waiting import within
-from reward_server import settings as rewards
+from reward_server import settings as reward_settings
 
 CLOSE_TIMEOUT_S = 60.0
 
@@ -90,7 +90,7 @@ def train(config: RunConfig) -> Outcome:
     notes = preflight(config).notes
     with folders.locked(config.folder):
         folders.prepare(config)
-        return asyncio.run(_train(rewards.prepare(config), notes))
+        return asyncio.run(_train(reward_settings.prepare(config), notes))
 
 
 def evaluate(config: RunConfig) -> Outcome:
@@ -100,7 +100,7 @@ def evaluate(config: RunConfig) -> Outcome:
     preflight(config, training=False)
     with folders.locked(config.folder):
         folders.prepare_evaluation(config)
-        return asyncio.run(_evaluate(rewards.prepare(config)))
+        return asyncio.run(_evaluate(reward_settings.prepare(config)))
 
 
 async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
@@ -176,14 +176,14 @@ async def _reinforcement(
     config: RunConfig, processes: Processes, tracker: tracking.Tracker
 ) -> _Run:
     tracker.message("starting replay, reward server, learner and rollout workers")
-    replay, reward = await asyncio.gather(
-        processes.start("replay", "replay"), processes.start("reward", "reward-0")
+    replay, rewards = await asyncio.gather(
+        processes.start("replay", "replay"), _reward_servers(config, processes)
     )
     fleet = Fleet(
         config,
         processes=processes,
         replay=replay.handle,
-        scorers=(reward.handle,),
+        scorers=rewards,
         note=tracker.message,
     )
     fleet.start()
@@ -196,10 +196,17 @@ async def _reinforcement(
         tracker=tracker,
         store=tracking.RolloutStore(config, config.folder, tracker.rollouts),
         engines=fleet,
-        rewards=Judges((reward.handle,), tracker.message),
+        rewards=Judges(rewards, tracker.message),
         evaluate=examiner,
     )
     return _Run(learner, replay.handle, fleet, examiner)
+
+
+async def _reward_servers(config: RunConfig, processes: Processes) -> list[Any]:
+    """Their handles."""
+    names = [f"reward-{index}" for index in range(config.reward.servers)]
+    started = await asyncio.gather(*(processes.start("reward", name) for name in names))
+    return [process.handle for process in started]
 
 
 async def _imitation(config: RunConfig, processes: Processes, tracker: tracking.Tracker) -> _Run:
@@ -274,12 +281,11 @@ async def _evaluate(config: RunConfig) -> Outcome:
     try:
         async with _processes(config, training=False) as processes:
             with phases("start"):
-                reward = await processes.start("reward", "reward-0")
                 fleet = Fleet(
                     config,
                     processes=processes,
                     replay=None,
-                    scorers=(reward.handle,),
+                    scorers=await _reward_servers(config, processes),
                     note=tracker.message,
                 )
                 await fleet.start_idle()

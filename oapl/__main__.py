@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_runs(commands)
     _add_submit(commands)
+    _add_score(commands)
     _add_views(commands)
     _add_first_steps(commands)
     return parser
@@ -130,6 +131,31 @@ def _add_submit(commands: Commands) -> None:
         help="time for the last checkpoint when the job is stopped (default 600)",
     )
     submit.set_defaults(run=_submit)
+
+
+def _add_score(commands: Commands) -> None:
+    score = commands.add_parser(
+        "score",
+        help="judge stored responses by one verifier",
+        description="Judges records {id, response, prompt, answer, ...} (.jsonl, .jsonl.gz, "
+        ".parquet; a run's stored rollouts too) and writes {id, verdict, reward, detail, parts, "
+        "seconds}, one line each, in the same order. Needs no Ray.",
+    )
+    score.add_argument("source", metavar="IN", type=Path, help="the records")
+    score.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+    score.add_argument("--verifier", required=True, metavar="NAME", help="math, code, ifeval...")
+    score.add_argument("--out", required=True, type=Path, metavar="OUT", help="the verdicts")
+    score.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option of the verifier's own; may be given again",
+    )
+    score.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    score.add_argument("--deadline", type=float, metavar="SECONDS", help="limit for one record")
+    score.add_argument("--overwrite", action="store_true", help="replace OUT")
+    score.set_defaults(run=_score)
 
 
 def _add_views(commands: Commands) -> None:
@@ -223,6 +249,21 @@ def _config(options: argparse.Namespace) -> RunConfig:
     from oapl.cli import load_config
 
     return load_config(options.recipe, options.overrides)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from deploy.score import score
+
+    return score(
+        options.source,
+        options.verifier,
+        options.out,
+        options=options.option,
+        overrides=options.overrides,
+        workers=options.workers,
+        deadline_s=options.deadline,
+        overwrite=options.overwrite,
+    )
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -163,13 +163,19 @@ class RewardSection:
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Per verifier, its own options."""
     workers: Count = 2
-    """Killable processes in which verifiers run."""
+    """Killable processes per verifier and reward server; each judges one response at a time."""
+    servers: Count = 1
+    """Reward servers, spread over the nodes of a cluster."""
     deadline_s: Positive = 5.0
     """Hard limit for one response; the process is killed beyond it."""
-    retries: NonNegativeInt = 1
-    """How often a call is tried again when a reward server died under it."""
+    retries: NonNegativeInt = 3
+    """How often what the pool itself broke (a server, a process) is tried before a group fails."""
+    max_waiting: Count = 4096
+    """Responses that wait per verifier and server; who brings more waits for room."""
+    max_wait_s: Positive = 600.0
+    """Longest wait of a response for a process; beyond it its group fails."""
     on_failure: Number = 0.0
-    """Reward of a response that hung or crashed its verifier, or got a non-finite reward."""
+    """Reward of a response that hung, crashed or broke its verifier."""
     control: Literal["none", "shuffle"] = "none"
     """shuffle: permute the rewards within each group, the control of a claim of learning."""
 
@@ -340,7 +346,7 @@ class ClusterSection:
     start_timeout_s: Positive = 300.0
     """Longest wait for a process to get its place on the cluster, and to start there."""
     max_restarts: NonNegativeInt = 10
-    """How often a dead rollout worker or reward server is started again, each."""
+    """How often a dead rollout worker is started again, each; a reward server always is."""
 
 
 @section

@@ -110,7 +110,8 @@ def summarise(
     Returns:
         `eval/SET/mean@n` (mean reward), `pass@k`, `maj@n`, `greedy` (reward at temperature 0),
         each with its standard error over problems under the name + `_se`; `length_mean` (response
-        tokens), `truncated_rate`, and `unjudged` when there was any such sample.
+        tokens), `truncated_rate`, `malformed_rate` (of those that ended, the share without an
+        answer in the form asked for), and `unjudged` when there was any such sample.
     """
     problems = [_judged(answer) for answer in answers]
     n = max((len(answer.rollouts) for answer in answers), default=0)
@@ -130,7 +131,7 @@ def summarise(
         if values:
             mean, error = mean_and_error(values)
             metrics |= {measure: mean} | ({} if math.isnan(error) else {measure + SE: error})
-    metrics |= _lengths(problems) | _unjudged(answers, problems)
+    metrics |= _endings(problems) | _unjudged(answers, problems)
     return {f"eval/{name}/{measure}": value for measure, value in metrics.items()}
 
 
@@ -157,13 +158,16 @@ def _greedy_rewards(answers: Sequence[EvalAnswers]) -> list[float]:
     return [j.reward for j in judged if j is not None and j.failure is None]
 
 
-def _lengths(problems: Sequence[Samples]) -> Metrics:
-    rollouts = [rollout for samples in problems for rollout, _ in samples]
-    if not rollouts:
+def _endings(problems: Sequence[Samples]) -> Metrics:
+    judged = [sample for samples in problems for sample in samples]
+    if not judged:
         return {}
+    ended = [judgement for rollout, judgement in judged if not rollout.is_truncated]
+    malformed = [any(v.kind == "malformed" for v in j.verdicts.values()) for j in ended]
     return {
-        "length_mean": float(np.mean([len(rollout.token_ids) for rollout in rollouts])),
-        "truncated_rate": float(np.mean([rollout.is_truncated for rollout in rollouts])),
+        "length_mean": float(np.mean([len(rollout.token_ids) for rollout, _ in judged])),
+        "truncated_rate": 1 - len(ended) / len(judged),
+        "malformed_rate": sum(malformed) / max(len(ended), 1),
     }
 
 

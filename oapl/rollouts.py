@@ -99,7 +99,13 @@ def _rows(group: CreditedGroup, step: int, is_whole: bool = False) -> list[Row]:
 
 def _verdicts(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     return {
-        name: {"kind": v.kind, "reward": v.reward, "detail": v.detail, "seconds": v.seconds}
+        name: {
+            "kind": v.kind,
+            "reward": v.reward,
+            "detail": v.detail,
+            "seconds": v.seconds,
+            "parts": dict(v.parts),
+        }
         for name, v in verdicts.items()
     }
 

@@ -17,12 +17,22 @@ from oapl.records import Prompt, Rollout
 from reward_server import wire
 
 GRACE_S = 0.05
+FORGED: dict[str, Any] = {"first": -1}
+"""Stands for what was no answer: out of turn, whatever turn it is."""
 
 log = logging.getLogger(__name__)
 
 
 class PoolError(OaplError, RuntimeError):
-    """No worker process could judge: our fault, not the answer's."""
+    """No worker process could judge: our fault, not the answer's.
+
+    Attributes:
+        is_killed: A process was killed before it said what is wrong: another may do better.
+    """
+
+    def __init__(self, message: str, *, is_killed: bool = False) -> None:
+        super().__init__(message)
+        self.is_killed = is_killed
 
 
 class Worker(asyncio.Protocol):
@@ -37,10 +47,12 @@ class Worker(asyncio.Protocol):
         self.name = name
         self.pid = 0
         self.num_sent = 0
+        self.page = wire.Begun.descriptor()
+        self._begun = wire.Begun(self.page)
         self._pidfd = -1
         self._transport: asyncio.Transport | None = None
-        self._parser = wire.Answers()
-        self._answers: deque[dict[str, Any]] = deque()
+        self._parser = wire.Frames()
+        self._frames: deque[dict[str, Any]] = deque()
         self._is_gone = False
         self._news = asyncio.Event()
 
@@ -48,14 +60,20 @@ class Worker(asyncio.Protocol):
     def is_gone(self) -> bool:
         return self._is_gone
 
+    @property
+    def num_begun(self) -> int:
+        """Items it has begun so far, by its own account."""
+        return self._begun.count
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._answers.extend(self._parser.feed(data))
+            self._frames.extend(self._parser.feed(data))
         except wire.Malformed as error:
             log.warning("a %s worker sent %s; it is replaced", self.name, error)
+            self._frames.append(FORGED)
             self.kill()
         self._news.set()
 
@@ -72,28 +90,43 @@ class Worker(asyncio.Protocol):
 
     def submit(self, items: Sequence[tuple[Prompt, Rollout]]) -> None:
         self.num_sent += len(items)
-        self.send(list(items))
+        self.send(items)
 
-    async def answer(self, timeout_s: float) -> dict[str, Any] | None:
-        """The next answer; None when the process is gone.
+    async def frame(self, timeout_s: float) -> dict[str, Any] | None:
+        """The next frame; None when the process is gone.
 
         Raises:
             TimeoutError: None came in time. What had arrived while this event loop was busy
                 elsewhere is not late: timers may fire before sockets are read, so there is a
                 moment of grace to read them.
         """
-        for seconds in (timeout_s, GRACE_S):
+        for seconds in (max(timeout_s, 0.0), GRACE_S):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    while not self._answers and not self._is_gone:
+                    while not self._frames and not self._is_gone:
                         self._news.clear()
                         await self._news.wait()
-                return self._answers.popleft() if self._answers else None
+                return self._frames.popleft() if self._frames else None
         raise TimeoutError(f"worker {self.pid} of {self.name} did not answer in {timeout_s:g} s")
+
+    def resident_bytes(self) -> int:
+        """Memory it has in use, pages shared with the template included; 0 when it is gone."""
+        try:
+            with open(f"/proc/{self.pid}/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return 0
+
+    def close_page(self) -> None:
+        """The descriptor is needed for the fork alone; the mapping stays."""
+        if self.page >= 0:
+            os.close(self.page)
+            self.page = -1
 
     def kill(self) -> None:
         """SIGKILL, and forget it. The template reaps."""
         self._is_gone = True
+        self.close_page()
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

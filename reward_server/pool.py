@@ -1,50 +1,19 @@
 """A lane: the queue of one verifier and the worker processes that empty it.
 
-Invariants: every item ends in exactly one verdict or one `PoolError`; each has a deadline of its
-own, beyond which its process is killed; what an answer did to a process is blamed on that answer
-alone, the items sent with it go on elsewhere; what happened to a process from outside (SIGKILL,
-a dead template) is tried once more before anybody is blamed.
+Invariants: every item of a call ends in exactly one outcome, in order: a verdict, or a `PoolError`
+where the fault is ours. See `jobs` for the queue, `slot` for what becomes of workers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import math
-import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from oapl.records import Prompt, Rollout, Verdict
-from reward_server.handle import PoolError, Worker
+from reward_server.handle import PoolError
+from reward_server.jobs import Backlog, Batch, Item
 from reward_server.processes import Template
-
-MAX_CHUNK = 16  # items per send: half the cost of one by one; the rest of a killed chunk waits
-MAX_JUDGED = 2000  # a worker is replaced after so many: sympy's caches grow
-MAX_ATTEMPTS = 2
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """An item on its way: how often it was tried, and where its verdict goes."""
-
-    prompt: Prompt
-    rollout: Rollout
-    verdict: asyncio.Future[Verdict]
-    num_attempts: int = 0
-
-    def finish(self, verdict: Verdict) -> None:
-        if not self.verdict.done():
-            self.verdict.set_result(verdict)
-
-    def fail(self, error: PoolError) -> None:
-        if not self.verdict.done():
-            self.verdict.set_exception(error)
+from reward_server.slot import Slot
 
 
 class Lane:
@@ -55,175 +24,67 @@ class Lane:
         template: Where workers come from.
         num_workers: Most processes.
         deadline_s: Hard limit for one item.
+        capacity: Most items that wait; callers beyond wait for room.
+        wait_s: Longest time an item may wait.
+        retries: How often what we broke is tried again.
     """
 
     def __init__(
-        self, name: str, template: Template, *, num_workers: int, deadline_s: float
+        self,
+        name: str,
+        template: Template,
+        *,
+        num_workers: int,
+        deadline_s: float,
+        capacity: int,
+        wait_s: float,
+        retries: int,
     ) -> None:
-        self._name = name
-        self._template = template
-        self._num_workers = num_workers
-        self._deadline_s = deadline_s
-        self._queue: deque[Job] = deque()
-        self._work = asyncio.Event()
-        self._slots: list[asyncio.Task[None]] = []
-        self._workers: set[Worker] = set()
         self.events: Counter[str] = Counter()
+        self._backlog = Backlog(name, capacity, wait_s)
+        self._slots = [
+            Slot(
+                template,
+                self._backlog,
+                share=num_workers,
+                deadline_s=deadline_s,
+                retries=retries,
+                events=self.events,
+            )
+            for _ in range(num_workers)
+        ]
+        self._running: list[asyncio.Task[None]] = []
+        self._is_closed = False
 
     @property
     def pids(self) -> list[int]:
         """Process ids of the present workers."""
-        return [worker.pid for worker in self._workers]
+        return [slot.worker.pid for slot in self._slots if slot.worker is not None]
 
-    def submit(self, items: Sequence[tuple[Prompt, Rollout]]) -> list[asyncio.Future[Verdict]]:
-        """One future verdict per item; it raises PoolError where the fault is ours."""
-        loop = asyncio.get_running_loop()
-        if not self._slots:
-            self._slots = [loop.create_task(self._slot()) for _ in range(self._num_workers)]
-        jobs = [Job(prompt, rollout, loop.create_future()) for prompt, rollout in items]
-        self._queue.extend(jobs)
-        self._work.set()
-        return [job.verdict for job in jobs]
+    def take_peak(self) -> int:
+        """Most items that waited at a time since the last call."""
+        peak, self._backlog.peak = self._backlog.peak, len(self._backlog)
+        return peak
+
+    async def judge(self, items: Sequence[Item]) -> Batch:
+        """The items with all their outcomes."""
+        if not self._running:
+            loop = asyncio.get_running_loop()
+            self._running = [loop.create_task(slot.run()) for slot in self._slots]
+        batch = await self._backlog.put(items)
+        if self._is_closed:
+            self._backlog.fail(_closed())
+        await batch.done
+        return batch
 
     async def close(self) -> None:
         """Kill the workers; what was not judged fails."""
-        for slot in self._slots:
-            slot.cancel()
-        await asyncio.gather(*self._slots, return_exceptions=True)
-        self._fail(self._queue, PoolError("the reward server was closed"))
-
-    async def _slot(self) -> None:
-        """One worker's life, and its successors'."""
-        worker: Worker | None = None
-        chunk: list[Job] = []
-        try:
-            while True:
-                chunk = await self._chunk()
-                try:
-                    if worker is None or worker.is_gone or worker.num_sent >= MAX_JUDGED:
-                        worker = await self._replace(worker, chunk)
-                    if worker is not None:
-                        await self._judge(worker, chunk)
-                except Exception as error:  # nobody else would ever answer these items
-                    log.exception("the reward pool of %s failed", self._name)
-                    self._dismiss(worker)
-                    self._fail(chunk, PoolError(f"the reward pool of {self._name}: {error!r}"))
-        finally:
-            self._dismiss(worker)
-            self._fail(chunk, PoolError("the reward server was closed"))
-
-    async def _chunk(self) -> list[Job]:
-        """The next items: this slot's share of the queue, so that all slots end together."""
-        while not self._queue:
-            self._work.clear()
-            await self._work.wait()
-        share = math.ceil(len(self._queue) / self._num_workers)
-        chunk = [self._queue.popleft() for _ in range(min(share, MAX_CHUNK))]
-        return [job for job in chunk if not job.verdict.done()]
-
-    async def _replace(self, old: Worker | None, chunk: list[Job]) -> Worker | None:
-        """A fresh worker; None when two tries failed, and then all that waits has failed."""
-        self._dismiss(old)
-        for attempt in range(MAX_ATTEMPTS):
-            try:
-                worker = await self._template.fork(self._name)
-            except PoolError as error:
-                self.events["hire"] += 1
-                if attempt + 1 == MAX_ATTEMPTS:
-                    self._fail([*chunk, *self._queue], error)
-                    self._queue.clear()
-                continue
-            self._workers.add(worker)
-            return worker
-        return None
-
-    async def _judge(self, worker: Worker, chunk: list[Job]) -> None:
-        """Send the chunk; take answers one by one, each under its own deadline."""
-        if not chunk:
-            return
-        first = worker.num_sent
-        worker.submit([(job.prompt, job.rollout) for job in chunk])
-        for index, job in enumerate(chunk):
-            try:
-                answer = await worker.answer(self._deadline_s)
-            except TimeoutError:
-                self._dismiss(worker)
-                self._late(job)
-                self._again(chunk[index + 1 :])
-                return
-            if answer is not None and answer.get("number") != first + index:
-                self._forged(worker, chunk[index:], is_first=index == 0)
-                return
-            if answer is None:
-                await self._bury(worker, chunk[index:])
-                return
-            self._take(job, answer)
-
-    def _late(self, job: Job) -> None:
-        seconds = self._deadline_s
-        detail = f"killed after {seconds:g} s"
-        job.finish(Verdict(kind="timeout", reward=0.0, detail=detail, seconds=seconds))
-
-    def _forged(self, worker: Worker, left: list[Job], *, is_first: bool) -> None:
-        """An answer out of turn: an item before wrote one of its own. These go on elsewhere."""
-        self._dismiss(worker)
-        self.events["forged"] += 1
-        if is_first:
-            left[0].finish(Verdict(kind="crash", reward=0.0, detail="an answer out of turn"))
-        self._again(left[is_first:])
-
-    def _take(self, job: Job, answer: dict[str, Any]) -> None:
-        if "failure" in answer:
-            job.fail(PoolError(str(answer["failure"])))
-            return
-        job.finish(_verdict(answer))
-
-    async def _bury(self, worker: Worker, left: list[Job]) -> None:
-        """The worker died while it judged `left[0]`; find out why, and go on with the rest."""
-        code = await self._template.exit_code(worker.pid)
-        self._dismiss(worker)
-        job = left[0]
-        job.num_attempts += 1
-        is_from_outside = code is None or code == -signal.SIGKILL
-        if is_from_outside and job.num_attempts < MAX_ATTEMPTS:
-            self.events["lost"] += 1
-            self._again(left)
-            return
-        if code is None:
-            job.fail(PoolError(f"the template died twice under the verifier {self._name}"))
-        else:
-            job.finish(Verdict(kind="crash", reward=0.0, detail=f"worker ended by {_cause(code)}"))
-        self._again(left[1:])
-
-    def _again(self, jobs: Sequence[Job]) -> None:
-        self._queue.extendleft(reversed(jobs))
-        if self._queue:
-            self._work.set()
-
-    def _dismiss(self, worker: Worker | None) -> None:
-        if worker is not None:
-            worker.kill()
-            self._workers.discard(worker)
-
-    @staticmethod
-    def _fail(jobs: Sequence[Job] | deque[Job], error: PoolError) -> None:
-        for job in jobs:
-            job.fail(error)
+        self._is_closed = True
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._backlog.fail(_closed())
 
 
-def _verdict(answer: dict[str, Any]) -> Verdict:
-    """A worker's answer, checked field by field: it may have been written by a payload."""
-    kind, reward = answer.get("kind"), answer.get("reward")
-    seconds, detail = answer.get("seconds"), answer.get("detail")
-    if not isinstance(kind, str) or not isinstance(reward, int | float):
-        return Verdict(kind="crash", reward=0.0, detail="the worker's answer was malformed")
-    took = float(seconds) if isinstance(seconds, int | float) else 0.0
-    return Verdict(kind=kind[:40], reward=float(reward), detail=str(detail or ""), seconds=took)
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
+def _closed() -> PoolError:
+    return PoolError("the reward server was closed")

@@ -67,11 +67,14 @@ class Template:
         try:
             await self._fork(worker, name)
             worker.send(dict(os.environ))
-            hello = await worker.answer(START_TIMEOUT_S)
+            hello = await worker.frame(START_TIMEOUT_S)
             if hello is None or "ready" not in hello:
                 code = None if hello else await self.exit_code(worker.pid)
                 why = hello.get("failed", "") if hello else f"its process ended with code {code}"
-                raise PoolError(f"a worker for the verifier {name} could not start: {why}")
+                raise PoolError(
+                    f"a worker for the verifier {name} could not start: {why}",
+                    is_killed=not hello and code in (None, -signal.SIGKILL),
+                )
         except BaseException as error:
             worker.kill()
             if isinstance(error, TimeoutError | OSError):
@@ -140,7 +143,10 @@ class Template:
                 f"the reward template process was not ready in {START_TIMEOUT_S:.0f} s"
             ) from error
         if "error" in hello:
-            raise PoolError(f"the reward template process could not start: {hello['error']}")
+            raise PoolError(
+                f"the reward template process could not start: {hello['error']}",
+                is_killed=hello.get("killed", False),
+            )
 
     async def _fork(self, worker: Worker, name: str) -> None:
         loop = asyncio.get_running_loop()
@@ -150,10 +156,11 @@ class Template:
         await loop.create_unix_connection(lambda: worker, sock=ours)
         promise: asyncio.Future[tuple[int, int]] = loop.create_future()
         with theirs:
-            descriptor = array.array("i", [theirs.fileno()])
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)]
+            descriptors = array.array("i", [theirs.fileno(), worker.page])
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
             self._control.sendmsg([json.dumps({"fork": name}).encode()], ancillary)
         self._pids.append(promise)
+        worker.close_page()
         worker.adopt(*await asyncio.wait_for(promise, FORK_TIMEOUT_S))
 
     def _read(self) -> None:
@@ -198,13 +205,14 @@ class Template:
             self._loop.remove_reader(self._control)
         self._control.close()
         self._process.kill()
-        gone = PoolError("the reward template process died")
+        gone = PoolError("the reward template process died", is_killed=True)
         for promise in self._pids:
             if not promise.done():
                 promise.set_exception(gone)
         self._pids.clear()
         if self._hello is not None and not self._hello.done():
-            self._hello.set_result({"error": "it ended before it was ready; see the log"})
+            why = "it ended before it was ready; see the log"
+            self._hello.set_result({"error": why, "killed": True})
         self._hello = None
         for code in self._codes.values():
             if not code.done():

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from oapl.config import RewardSection, RunConfig
-from oapl.records import Judgement, Metrics, Prompt, Rollout, Verdict
+from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
-from reward_server.handle import PoolError
 from reward_server.pool import Lane
 from reward_server.processes import Template
 from reward_server.sandbox import jail
@@ -29,9 +28,10 @@ from reward_server.template import Setup
 
 __all__ = ["RewardServer", "build", "check", "prepare"]
 
-FAILED = ("timeout", "crash", "error", "non_finite")
-"""Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says."""
-ERRORS = ("crash", "error", "scorer_error", "non_finite")
+FAILED = ("timeout", "error")
+"""Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says; of the others
+only where a worker process died of the answer, or forged its verdict."""
+DEADLY = ("runtime_error", "resource_limit", "sandbox_violation")
 
 log = logging.getLogger(__name__)
 
@@ -43,28 +43,54 @@ class Tally:
     rewards: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
+    parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    of_sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    num_errors: int = 0
+    num_failures: int = 0
 
-    def add(self, verdict: Verdict, latency_s: float) -> None:
-        self.rewards.append(verdict.reward)
-        self.latencies_s.append(latency_s)
-        self.kinds[verdict.kind] += 1
+    def add(self, verdicts: Sequence[Verdict], sources: Sequence[str]) -> None:
+        """Verdicts with their rewards as they stand, and their prompts' sources."""
+        kinds = [verdict.kind for verdict in verdicts]
+        self.rewards += [verdict.reward for verdict in verdicts]
+        self.kinds.update(kinds)
+        self.of_sources.update(zip(sources, kinds, strict=True))
+        for verdict in verdicts:
+            if verdict.parts:
+                for part, value in verdict.parts.items():
+                    self.parts[part].append(value)
 
     def metrics(self, name: str) -> Metrics:
-        """Mean reward, shares of timeouts and errors, and 95th percentile of waiting plus work."""
+        """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
         count = len(self.rewards)
-        return {
-            f"reward/{name}/mean": sum(self.rewards) / count,
-            f"reward/{name}/timeout_rate": self.kinds["timeout"] / count,
-            f"reward/{name}/error_rate": sum(self.kinds[kind] for kind in ERRORS) / count,
-            f"reward/{name}/latency_p95_s": float(np.percentile(self.latencies_s, 95)),
+        if not count:
+            return {f"reward/{name}/failures": float(self.num_failures)}
+        rates = {
+            "malformed_rate": self.kinds["malformed"] / count,
+            "timeout_rate": self.kinds["timeout"] / count,
+            "error_rate": self.num_errors / count,
         }
+        for source in {source for source, _ in self.of_sources}:
+            judged = sum(self.of_sources[source, kind] for kind in KINDS)
+            share = self.of_sources[source, "malformed"] / judged
+            rates[f"malformed_rate/{source.replace('/', '_')}"] = share
+        p50, p95 = np.percentile(self.latencies_s, (50, 95))
+        measures = {
+            **{part: float(np.mean(values)) for part, values in self.parts.items()},
+            "mean": sum(self.rewards) / count,
+            "judged": count,
+            "failures": self.num_failures,
+            **rates,
+            "latency_p50_s": p50,
+            "latency_p95_s": p95,
+        }
+        return {f"reward/{name}/{measure}": float(value) for measure, value in measures.items()}
 
 
 class RewardServer:
     """Scores rollouts; implements `oapl.interfaces.Scorer`.
 
     Args:
-        config: Workers per verifier, deadline, reward of a failure.
+        config: Workers per verifier, deadline, bounds of the queues, reward of a failure.
         setup: The verifiers and the module search path of the worker processes.
     """
 
@@ -75,10 +101,13 @@ class RewardServer:
             name: Lane(
                 name,
                 self._template,
-                num_workers=config.workers,
-                deadline_s=config.deadline_s,
+                num_workers=limits.workers or config.workers,
+                deadline_s=limits.deadline_s or config.deadline_s,
+                capacity=config.max_waiting,
+                wait_s=config.max_wait_s,
+                retries=config.retries,
             )
-            for name in setup.verifiers
+            for name, limits in setup.limits().items()
         }
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._faults: Counter[str] = Counter()
@@ -106,17 +135,19 @@ class RewardServer:
     async def stats(self) -> Metrics:
         """What happened since the last call."""
         metrics: Metrics = {"reward/sandbox_level": jail.LEVELS.index(self._template.level)}
-        for name, tally in self._tallies.items():
-            metrics |= tally.metrics(name)
         faults = Counter(self._faults)
-        for lane in self._lanes.values():
+        for name, lane in self._lanes.items():
+            metrics |= self._tallies[name].metrics(name)
+            metrics[f"reward/{name}/queue_length"] = float(lane.take_peak())
             faults["lost_workers"] += lane.events["lost"]
-            faults["hires"] += lane.events["hire"]
+            faults["hires"] += lane.events["hires"]
             faults["forged"] += lane.events["forged"]
+            faults["leaks"] += lane.events["spent"]
             lane.events.clear()
         faults["template_restarts"] += self._template.num_restarts
         self._template.num_restarts = 0
-        names = (*FAILED, "failures", "lost_workers", "hires", "forged", "template_restarts")
+        pool = ("failures", "lost_workers", "hires", "forged", "leaks", "template_restarts")
+        names = (*FAILED, *DEADLY, *pool)
         metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
         self._tallies.clear()
         self._faults.clear()
@@ -147,31 +178,26 @@ class RewardServer:
                 failures[index] = f"no verifier {name!r} is configured (there are {known})"
             self._faults["failures"] += len(indices)
             return
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        items = [(tasks[i][0], _slim(tasks[i][1])) for i in indices]
-
-        async def settle(index: int, promise: asyncio.Future[Verdict]) -> None:
-            try:
-                verdict = self._checked(name, await promise)
-            except PoolError as error:
+        batch = await lane.judge([tasks[index] for index in indices])
+        tally, given, sources = self._tallies[name], [], []
+        for index, outcome in zip(indices, batch.outcomes, strict=True):
+            if not isinstance(outcome, Verdict):
+                tally.num_failures += 1
                 self._faults["failures"] += 1
-                failures[index] = str(error)
-                return
-            verdicts[index][name] = verdict
-            self._tallies[name].add(verdict, loop.time() - started)
+                failures[index] = str(outcome)
+                continue
+            if outcome.kind in FAILED or outcome.reward != outcome.reward:
+                outcome = self._failed(name, outcome)
+            verdicts[index][name] = outcome
+            given.append(outcome)
+            sources.append(tasks[index][0].source)
+        tally.add(given, sources)
+        tally.latencies_s += batch.latencies_s
 
-        promises = lane.submit(items)
-        await asyncio.gather(*map(settle, indices, promises))
-
-    def _checked(self, name: str, verdict: Verdict) -> Verdict:
-        """The verdict with the configured reward where it failed; each kind is logged once."""
-        if not math.isfinite(verdict.reward):
-            detail = f"the verifier gave {verdict.reward}"
-            verdict = replace(verdict, kind="non_finite", detail=detail)
-        if verdict.kind not in FAILED:
-            return verdict
+    def _failed(self, name: str, verdict: Verdict) -> Verdict:
+        """The verdict with the configured reward; each kind is logged once."""
         self._faults[verdict.kind] += 1
+        self._tallies[name].num_errors += verdict.kind != "timeout"
         if (name, verdict.kind) not in self._warned:
             self._warned.add((name, verdict.kind))
             log.warning("verifier %s, first %s: %s", name, verdict.kind, verdict.detail)
@@ -192,8 +218,3 @@ def _judgement(prompt: Prompt, verdicts: Mapping[str, Verdict], failure: str | N
         return Judgement(reward=math.nan, verdicts=verdicts, failure=failure)
     reward = sum(weight * verdicts[name].reward for name, weight in prompt.verifiers.items())
     return Judgement(reward=float(reward), verdicts=verdicts)
-
-
-def _slim(rollout: Rollout) -> Rollout:
-    """Verifiers have no use for log-probs: 128 kB for a response of 32k tokens."""
-    return replace(rollout, inference_logprobs=None)

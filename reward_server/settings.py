@@ -61,6 +61,16 @@ def check(config: RunConfig) -> None:
             )
 
 
+def notes(config: RunConfig) -> list[str]:
+    """What the run's verifiers want to be known before it starts."""
+    found: list[str] = []
+    for name, (plugin, options) in named(config).items():
+        module = _module(name, plugin)
+        if hasattr(module, "notes"):
+            found += module.notes(options)
+    return found
+
+
 def prepare(config: RunConfig) -> RunConfig:
     """The configuration as other nodes need it: files named in options are replaced by their text.
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oapl import plugins
-from reward_server import worker
+from reward_server import wire, worker
 from reward_server.sandbox import probe
 from reward_server.verifiers.base import Limits
 
@@ -42,9 +42,12 @@ class Setup:
     path: list[str]
     verifiers: Mapping[str, tuple[str, Mapping[str, Any]]]
 
+    def limits(self) -> dict[str, Limits]:
+        """What the workers of each verifier are held to."""
+        return {name: _limits(*verifier) for name, verifier in self.verifiers.items()}
 
-def limits(plugin: str, options: Mapping[str, Any]) -> Limits:
-    """What workers of a verifier are held to."""
+
+def _limits(plugin: str, options: Mapping[str, Any]) -> Limits:
     module = plugins.load(PACKAGE, plugin, "reward.verifiers")
     if hasattr(module, "limits"):
         return module.limits(options)
@@ -57,9 +60,8 @@ class Template:
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
         self._verifiers: dict[str, Any] = {}
-        self._limits: dict[str, Limits] = {}
+        self._limits = setup.limits()
         for name, (plugin, options) in setup.verifiers.items():
-            self._limits[name] = limits(plugin, options)
             built = plugins.load(PACKAGE, plugin).build(options)
             if hasattr(built, "warm"):
                 built.warm()
@@ -87,29 +89,38 @@ class Template:
                         return
 
     def _request(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 2)
         if not message:
             return False
         name = json.loads(message)["fork"]
-        connection = socket.socket(fileno=descriptors[0])
+        connection, page = socket.socket(fileno=descriptors[0]), descriptors[1]
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_worker(connection, name, parent)
+            self._become_worker(connection, page, name, parent)
         connection.close()
+        os.close(page)
         pidfd = os.pidfd_open(pid)  # before the child can be reaped: it names this very process
         self._say({"pid": pid}, [pidfd])
         os.close(pidfd)
         return True
 
-    def _become_worker(self, connection: socket.socket, name: str, parent: int) -> None:
+    def _become_worker(self, connection: socket.socket, page: int, name: str, parent: int) -> None:
         """Never returns: whatever happens, a forked child must not run the template's loop."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            begun = wire.Begun(page)
             _close_others(connection.fileno())
-            worker.run(connection, self._verifiers[name], self._limits[name], self._level, parent)
+            worker.run(
+                connection,
+                begun,
+                self._verifiers[name],
+                limits=self._limits[name],
+                level=self._level,
+                parent=parent,
+            )
             status = 0
         except OSError:  # the server is gone
             status = 0

@@ -7,6 +7,7 @@ SIGKILL), its server may die (it reads end of file); it never outlives either.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import pickle
@@ -21,14 +22,25 @@ from oapl.errors import InputError
 from oapl.records import Prompt, Rollout
 from reward_server import wire
 from reward_server.sandbox import jail
-from reward_server.verifiers.base import Limits
+from reward_server.verifiers.base import Limits, Unavailable
 
 SET_PARENT_DEATH_SIGNAL = 1
-MAX_DETAIL = 500
 KEPT_IN_JAIL = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+FLUSH_NS = 5_000_000
+"""Verdicts that came faster than this go up together: a frame costs more than a cheap verdict."""
+GARBAGE_THRESHOLD = 50_000
+"""Objects between collections: sympy makes thousands for an answer, and hardly a cycle."""
 
 
-def run(connection: socket.socket, verifier: Any, limits: Limits, level: str, parent: int) -> None:
+def run(
+    connection: socket.socket,
+    begun: wire.Begun,
+    verifier: Any,
+    *,
+    limits: Limits,
+    level: str,
+    parent: int,
+) -> None:
     """Take in the set-up frame, start, lock up, and judge until end of file."""
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     setup = wire.receive(connection)
@@ -43,26 +55,44 @@ def run(connection: socket.socket, verifier: Any, limits: Limits, level: str, pa
         traceback.print_exc()
         _send(connection, {"failed": _line(error)})
         return
+    gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
     _send(connection, {"ready": True})
+    _serve(connection, begun, verifier)
+
+
+def _serve(connection: socket.socket, begun: wire.Begun, verifier: Any) -> None:
+    """Judge items in the order in which they come; say of each that it is begun."""
     number = 0
+    rows = wire.Rows()
+    flushed = time.perf_counter_ns()
     while (body := wire.receive(connection)) is not None:
+        started = time.perf_counter_ns()
         for prompt, rollout in pickle.loads(body):
-            _send(connection, {**judge(verifier, prompt, rollout), "number": number})
             number += 1
+            begun.count = number
+            judge(verifier, prompt, rollout, started, rows)
+            started = time.perf_counter_ns()
+            if started - flushed > FLUSH_NS or len(rows) == wire.MAX_ROWS:
+                _send(connection, rows.frame(number - len(rows)))
+                rows, flushed = wire.Rows(), started
+        if rows:
+            _send(connection, rows.frame(number - len(rows)))
+            rows, flushed = wire.Rows(), started
 
 
-def judge(verifier: Any, prompt: Prompt, rollout: Rollout) -> dict[str, Any]:
-    """One verdict as a table; `failure` instead where the prompt itself cannot be judged."""
-    started = time.perf_counter()
+def judge(verifier: Any, prompt: Prompt, rollout: Rollout, started: int, rows: wire.Rows) -> None:
+    """Add one verdict; kind `failure` where the prompt itself cannot be judged."""
     try:
         verdict = verifier.verify(prompt, rollout)
-        answer = {"kind": verdict.kind, "reward": verdict.reward, "detail": verdict.detail}
-    except InputError as error:
-        return {"failure": str(error)[:MAX_DETAIL]}
+        rows.add(verdict, time.perf_counter_ns() - started)
+        return
+    except (InputError, Unavailable) as error:
+        kind, detail = wire.FAILURE, str(error)
+    except MemoryError as error:
+        kind, detail = "resource_limit", _line(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - counted: the verdict is `error`
-        answer = {"kind": "error", "reward": 0.0, "detail": _line(error)}
-    answer["detail"] = str(answer["detail"])[:MAX_DETAIL]
-    return {**answer, "reward": float(answer["reward"]), "seconds": time.perf_counter() - started}
+        kind, detail = "error", _line(error)
+    rows.add_unpaid(kind, detail, time.perf_counter_ns() - started)
 
 
 def _environment(variables: Mapping[str, str], limits: Limits) -> None:
@@ -83,8 +113,8 @@ def _line(error: BaseException) -> str:
     """Type, message and place of an error, in one line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}"[: MAX_DETAIL - len(place)] + place
+    return f"{type(error).__name__}: {error}"[: wire.MAX_DETAIL - len(place)] + place
 
 
-def _send(connection: socket.socket, answer: Mapping[str, Any]) -> None:
-    connection.sendall(wire.pack(json.dumps(answer).encode()))
+def _send(connection: socket.socket, frame: Mapping[str, Any]) -> None:
+    connection.sendall(wire.pack(json.dumps(frame).encode()))

@@ -17,15 +17,23 @@ from reward_server.verifiers.base import GIB, Limits
 class Config:
     jailed: bool = False
     start: str = ""
+    deadline_s: float = 0.0
+    workers: int = 0
 
 
 def limits(options: Mapping[str, Any]) -> Limits:
-    return Limits(is_jailed=bool(options.get("jailed")), memory_bytes=GIB)
+    return Limits(
+        is_jailed=bool(options.get("jailed")),
+        memory_bytes=GIB,
+        deadline_s=options.get("deadline_s", 0.0),
+        workers=options.get("workers", 0),
+    )
 
 
 class Hostile:
     def __init__(self, start: str) -> None:
         self._start = start
+        self._kept: list[bytearray] = []
 
     def start(self, level: str) -> None:
         if self._start == "raise":
@@ -63,6 +71,14 @@ class Hostile:
             return Verdict(kind="accepted", reward=1.0, detail=str(eval(argument)))
         elif kind == "pid":
             return Verdict(kind="accepted", reward=1.0, detail=str(os.getpid()))
+        elif kind == "slow":
+            time.sleep(float(argument))
+        elif kind == "leak":
+            self._kept.append(bytearray(int(argument)))
+        elif kind == "parts":
+            return Verdict(kind="accepted", reward=1.0, parts=eval(argument))
+        elif kind == "kind":
+            return Verdict(kind=argument, reward=0.0)
         return Verdict(kind="accepted", reward=float(rollout.text))
 
 

@@ -1,9 +1,12 @@
 r"""What a verifier file offers, and how an answer is found in a response.
 
 A file `verifiers/x.py` has a frozen `Config` (`oapl.config.section`) and `build(options)`, which
-returns an object with `verify(prompt, rollout) -> Verdict`. It may also offer
+returns an object with `verify(prompt, rollout) -> Verdict`. `verify` gives a verdict on whatever a
+response may be; it raises `InputError` for a prompt without its reference and `Unavailable` where
+something outside does not answer. A file may also offer
 
 * `LIMITS`, or `limits(options)`: what its worker process is held to;
+* `notes(options)`: what a user should know before a run with them starts;
 * `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
 * `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
 
@@ -13,6 +16,7 @@ and `start(level)`, called in each worker process before it is locked up.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from oapl.errors import InputError
+from oapl.errors import InputError, OaplError
 from oapl.records import Prompt, Rollout, Verdict
 
 C = TypeVar("C")
@@ -29,6 +33,7 @@ MAX_NESTED_BOXES = 8  # unwrapping costs a pass each
 
 Truncated = Literal["wrong", "judge"]
 AnswerIn = Literal["any", "boxed", "tag"]
+Range = Literal["zero_one", "minus_one_one"]
 _BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
 _TAG = re.compile(r"<answer>|</answer>")
 
@@ -40,10 +45,23 @@ class Limits:
     Attributes:
         is_jailed: Lock it into the sandbox (`reward_server.sandbox`).
         memory_bytes: Most address space; 0 means no limit.
+        deadline_s: Hard limit for one item; 0 means `reward.deadline_s`.
+        workers: Most worker processes, each judges one item at a time; 0 means `reward.workers`.
     """
 
     is_jailed: bool = True
     memory_bytes: int = 3 * GIB
+    deadline_s: float = 0.0
+    workers: int = 0
+
+
+class Unavailable(OaplError, RuntimeError):
+    """What a verifier depends on did not answer: our fault, so the group fails with this cause."""
+
+
+def wrong_reward(span: Range) -> float:
+    """The reward of a wrong answer; a right one gives 1."""
+    return -1.0 if span == "minus_one_one" else 0.0
 
 
 def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
@@ -63,11 +81,26 @@ def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
         raise InputError("; ".join(lines) + f"; the options are {known}") from error
 
 
+def need(setting: str, **packages: str) -> None:
+    """Refuse where a module that a verifier imports is not installed.
+
+    Args:
+        setting: The verifier's table in the configuration.
+        packages: Module to the name under which pip knows it.
+
+    Raises:
+        InputError: The package to install.
+    """
+    for module, package in packages.items():
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"{setting} needs the package {package}: pip install {package}")
+
+
 def cut_off(rollout: Rollout, rule: Truncated, reward: float) -> Verdict | None:
     """The verdict on a response that ended without EOS, if `rule` says it needs no judging."""
     if rule == "judge" or rollout.finish_reason == "stop":
         return None
-    return Verdict(kind="truncated", reward=reward, detail="cut off before EOS")
+    return Verdict(kind="malformed", reward=reward, detail="cut off before EOS")
 
 
 def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str | None:
@@ -76,7 +109,7 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     Only the text after the last `</think>` counts, so that an answer tried out while thinking does
     not. Of several answers the last one is taken, and of a box and a tag the one that ends later.
     """
-    text = after_thinking(rollout.text, is_open=prompt.text.rstrip().endswith("<think>"))
+    text = final_text(prompt, rollout)
     if text is None:
         return None
     found = [
@@ -85,6 +118,25 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     ]
     ends = [match for match in found if match is not None]
     return max(ends)[1].strip() if ends else None
+
+
+def no_answer(prompt: Prompt, rollout: Rollout, where: AnswerIn) -> str:
+    """What to say of a response without an answer in the form asked for."""
+    missing = {"any": "no box and no answer tag", "boxed": "no box", "tag": "no answer tag"}[where]
+    is_elsewhere = where != "any" and answer_of(prompt, rollout) is not None
+    return missing + (", but an answer in the other form" if is_elsewhere else "")
+
+
+def final_text(prompt: Prompt, rollout: Rollout) -> str | None:
+    """What a response says after thinking, without the space around it; None when thinking never
+    ended, all of it when there was none."""
+    text = after_thinking(rollout.text, is_open=opens_thinking(prompt))
+    return text.strip() if text is not None and "</think>" in rollout.text else text
+
+
+def opens_thinking(prompt: Prompt) -> bool:
+    """Whether the prompt itself ended with `<think>`."""
+    return prompt.text.rstrip().endswith("<think>")
 
 
 def after_thinking(text: str, *, is_open: bool = False) -> str | None:
@@ -151,3 +203,27 @@ def _whole_box(content: str) -> str | None:
         elif token.endswith("{") and token != r"\{":
             depth += 1
     return None
+
+
+def golds(prompt: Prompt) -> list[str]:
+    """The reference answers of a prompt, any of which will do.
+
+    Raises:
+        InputError: It has none.
+    """
+    answer = prompt.reference.get("answer")
+    several = answer if isinstance(answer, list | tuple) else [answer]
+    texts = [str(gold) for gold in several if gold is not None and str(gold).strip()]
+    if not texts:
+        raise InputError(
+            f"prompt {prompt.id} has no reference answer, but its verifier "
+            f"({', '.join(prompt.verifiers)}) needs one; "
+            f"its reference has {', '.join(map(str, prompt.reference)) or 'nothing'}"
+        )
+    return [_gold(text) for text in texts]
+
+
+def _gold(text: str) -> str:
+    text = text.rpartition("####")[2]
+    box = boxed(text)
+    return box[1] if box else text

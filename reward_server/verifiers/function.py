@@ -2,10 +2,11 @@
 
 `[reward.options.function] function = "path/to/file.py:reward"`, or `"package.module:reward"`, or
 `"package.module.reward"`. It receives the prompt's question (or the whole prompt, by `context`),
-the response's text, and the reference: the answer itself where `answer` is the only column, else
-the table of all columns. A file is read where the run is launched and travels as text, so that
-every node has it; its own folder is importable where it exists. The code is loaded in the worker
-process and nowhere else; an exception in it gives the configured reward and is counted `error`.
+the response's text (or prompt and response in one, by `response`), and the reference: the answer
+itself where `answer` is the only column, else the table of all columns. A file is read where the
+run is launched and travels as text, so that every node has it; its own folder is importable where
+it exists. The code is loaded in the worker process and nowhere else; an exception in it gives the
+configured reward and is counted `error`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class Config:
     """Text of the file; filled in where the run is launched."""
     context: Literal["question", "text"] = "question"
     """What the function sees of the prompt: the user's question, or the text after templating."""
+    response: Literal["response", "context"] = "response"
+    """What it sees as the response: itself, or the whole context, prompt text and response."""
+    truncated: base.Truncated = "judge"
+    """A response cut off before EOS: 0 without a look, or let the function judge it."""
     sandbox: bool = False
     """Jail the process: no network, no files but Python's own."""
     memory_gib: Annotated[float, Field(ge=0)] = 0.0
@@ -57,11 +62,16 @@ class FunctionVerifier:
         self._function = load(self._config)
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        cut = base.cut_off(rollout, self._config.truncated, 0.0)
+        if cut:
+            return cut
         if self._function is None:
             self.start("none")
         assert self._function is not None
         question = prompt.text if self._config.context == "text" else prompt.question or prompt.text
-        reward = float(self._function(question, rollout.text, _reference(prompt)))
+        is_whole = self._config.response == "context"
+        response = prompt.text + rollout.text if is_whole else rollout.text
+        reward = float(self._function(question, response, _reference(prompt)))
         return Verdict(kind="accepted" if reward > 0 else "wrong_answer", reward=reward)
 
 

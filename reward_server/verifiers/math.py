@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from oapl.config import section
 from oapl.errors import InputError
-from oapl.records import Prompt, Rollout, Verdict
+from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server import notation
 from reward_server.verifiers import base
 
@@ -81,12 +81,12 @@ class MathVerifier:
             return cut
         answer = base.answer_of(prompt, rollout, self._config.answer_in)
         if answer is None or not answer:
-            return Verdict(kind="no_answer", reward=self._wrong, detail="no box and no answer tag")
+            return Verdict(kind="malformed", reward=self._wrong, detail="no box and no answer tag")
         for gold in golds(prompt):
             is_right, why = self._judge(answer, gold)
             if is_right:
                 return Verdict(kind="accepted", reward=1.0, detail=why)
-        kind = "timeout" if why == TIMED_OUT else "wrong_answer"
+        kind: VerdictKind = "timeout" if why == TIMED_OUT else "wrong_answer"
         return Verdict(kind=kind, reward=self._wrong, detail=f"{answer[:80]!r}: {why}")
 
     def _judge(self, answer: str, gold: str) -> tuple[bool, str]:

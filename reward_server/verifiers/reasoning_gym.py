@@ -3,7 +3,7 @@
 Nine of its scorers hand the model's text to `eval` or to sympy's `parse_expr`, which is `eval`
 too. Their answers must be a plain expression or a literal before the scorer sees them, and the
 worker process is jailed; where there is no jail they are refused unless `allow_unsafe` is set.
-Scorers that raise on a bad answer (boxnet, prime_factorization) give 0, counted `scorer_error`.
+Scorers that raise on a bad answer (boxnet, prime_factorization) give 0, counted `error`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from oapl.config import section
 from oapl.errors import InputError
-from oapl.records import Prompt, Rollout, Verdict
+from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.verifiers import base
 
 MAX_ANSWER_BYTES = 4096  # propositional_logic takes seconds on 300 kB
@@ -111,11 +111,12 @@ class ReasoningGymVerifier:
             return cut
         answer = base.answer_of(prompt, rollout, self._config.answer_in)
         if answer is None or not answer:
-            return Verdict(kind="no_answer", reward=0.0, detail="no box and no answer tag")
+            detail = base.no_answer(prompt, rollout, self._config.answer_in)
+            return Verdict(kind="malformed", reward=0.0, detail=detail)
         if len(answer.encode(errors="replace")) > MAX_ANSWER_BYTES:
             return Verdict(kind="wrong_answer", reward=0.0, detail="longer than 4 kB")
         if not is_inert(task, answer):
-            return Verdict(kind="refused", reward=0.0, detail=f"not plain: {answer[:80]!r}")
+            return Verdict(kind="malformed", reward=0.0, detail=f"not plain: {answer[:80]!r}")
         return self._verdict(score, answer, entry)
 
     def _verdict(
@@ -125,10 +126,10 @@ class ReasoningGymVerifier:
             reward = float(score(answer, entry))
         except Exception as error:  # noqa: BLE001 - counted: a bad answer may break its scorer
             detail = f"{type(error).__name__}: {error}"[:200]
-            return Verdict(kind="scorer_error", reward=0.0, detail=detail)
+            return Verdict(kind="error", reward=0.0, detail=detail)
         reward = min(reward, 1.0) if reward > self._config.floor else 0.0
-        kind = "accepted" if reward == 1.0 else "partial" if reward > 0 else "wrong_answer"
-        return Verdict(kind=kind, reward=reward, detail=f"{answer[:80]!r}")
+        kind: VerdictKind = "accepted" if reward == 1.0 else "wrong_answer"
+        return Verdict(kind=kind, reward=reward, detail=f"{reward:.3g} for {answer[:80]!r}")
 
     def _puzzle(self, prompt: Prompt) -> tuple[Mapping[str, Any], str, Callable[..., float]]:
         entry = prompt.reference.get("entry")

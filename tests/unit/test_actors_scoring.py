@@ -32,7 +32,7 @@ def task(length=1):
 
 
 def scorer(*servers, **options):
-    return BatchedScorer(servers, **{"deadline_s": 1, "restart_s": 0.01, **options})
+    return BatchedScorer(servers, **{"limit_s": 5.0, "restart_s": 0.01, **options})
 
 
 async def score_apart(batched, count, gap_s=0.0):
@@ -111,20 +111,12 @@ async def test_after_the_retries_the_failure_is_said_not_a_reward(retries):
     assert (await batched.stats())["faults/reward_tasks"] == 1
 
 
-async def test_a_server_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr("actors.scoring.GRACE_S", 0.05)
-    batched = scorer(FakeServer(seconds=60), deadline_s=0.05, retries=0)
+async def test_a_server_that_hangs_is_given_up():
+    batched = scorer(FakeServer(seconds=60), limit_s=0.1, retries=0)
     (judgement,) = await asyncio.wait_for(batched.score([task()]), 5)
     assert (
         "DeadlineError: waited 0.1 s for a reward server to judge 1 rollouts" in judgement.failure
     )
-
-
-async def test_the_limit_grows_with_the_tasks_each_worker_has(monkeypatch):
-    monkeypatch.setattr("actors.scoring.GRACE_S", 0.0)
-    batched = scorer(FakeServer(seconds=0.15), deadline_s=0.05, workers=2, retries=0)
-    judgements = await batched.score([task() for _ in range(8)])  # four rounds of 0.05 s
-    assert {judgement.failure for judgement in judgements} == {None}
 
 
 async def test_a_wrong_number_of_judgements_is_a_failure():

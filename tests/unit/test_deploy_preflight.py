@@ -72,3 +72,14 @@ def test_an_evaluation_needs_no_training_data(files):
     assert "steps" not in made.facts
     with pytest.raises(InputError, match=r"data.sources is empty"):
         report(files, *data(files, "eval"))
+
+
+def test_what_a_verifier_warns_of_is_noted(files):
+    made = report(
+        files,
+        *data(files),
+        "reward.verifiers.shaping=1.0",
+        "reward.options.shaping.length_penalty=0.5",
+        "reward.options.shaping.length_limit=40",
+    )
+    assert "accuracy low" in made.notes[0]

@@ -18,7 +18,7 @@ from oapl.evaluation import (
     pass_at_k,
     summarise,
 )
-from oapl.records import EvalAnswers, Judgement, Prompt, Rollout
+from oapl.records import EvalAnswers, Judgement, Prompt, Rollout, Verdict
 
 
 def rollout(text: str = "", length: int = 1, finish_reason: str = "stop") -> Rollout:
@@ -130,6 +130,7 @@ def test_summary_by_hand():
             "eval/toy/greedy_se": 0.5,
             "eval/toy/length_mean": 4.0,
             "eval/toy/truncated_rate": 0.0,
+            "eval/toy/malformed_rate": 0.0,
         }
     )
 
@@ -177,6 +178,17 @@ def test_truncation_rate_counts_responses_cut_off():
         judgements=(judged(0), judged(1)),
     )
     assert summarise("s", [cut], ks=(), threshold=1)["eval/s/truncated_rate"] == 0.5
+
+
+def test_an_answer_in_the_wrong_form_is_counted_and_one_cut_off_is_not_blamed_for_its_form():
+    malformed = Judgement(reward=0, verdicts={"math": Verdict(kind="malformed", reward=0)})
+    fine = Judgement(reward=0, verdicts={"math": Verdict(kind="wrong_answer", reward=0)})
+    mixed = EvalAnswers(
+        prompt=answers([1]).prompt,
+        rollouts=(rollout(), rollout(), rollout(), rollout(finish_reason="length")),
+        judgements=(malformed, fine, fine, malformed),
+    )
+    assert summarise("s", [mixed], ks=(), threshold=1)["eval/s/malformed_rate"] == 1 / 3
 
 
 def test_accuracy_by_length_has_half_open_bins_and_leaves_empty_ones_out():

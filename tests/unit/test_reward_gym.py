@@ -47,12 +47,21 @@ def test_the_librarys_own_answer_is_accepted_and_another_is_not(task):
 def test_a_box_will_do_and_no_answer_will_not():
     item = entry("chain_sum")
     assert judged(item, item["answer"], wrap="\\boxed{{{}}}").kind == "accepted"
-    assert judged(item, item["answer"], wrap="it is {}").kind == "no_answer"
+    assert judged(item, item["answer"], wrap="it is {}").kind == "malformed"
+
+
+def test_an_answer_in_the_other_form_is_malformed_and_said_to_be_that():
+    item = entry("chain_sum")
+    boxed = judged(item, item["answer"], wrap="\\boxed{{{}}}", answer_in="tag")
+    assert (boxed.kind, boxed.reward) == ("malformed", 0.0)
+    assert boxed.detail == "no answer tag, but an answer in the other form"
+    tagged = judged(item, item["answer"], answer_in="boxed")
+    assert tagged.detail == "no box, but an answer in the other form"
 
 
 def test_an_answer_needs_its_eos_unless_told_otherwise():
     item = entry("chain_sum")
-    assert judged(item, item["answer"], reason="length").kind == "truncated"
+    assert judged(item, item["answer"], reason="length").kind == "malformed"
     assert judged(item, item["answer"], reason="length", truncated="judge").kind == "accepted"
 
 
@@ -86,7 +95,7 @@ def test_answers_that_could_do_more_than_compute_never_reach_an_evaluating_score
 def test_a_payload_is_refused_and_does_nothing(task, tmp_path):
     target = tmp_path / "written"
     verdict = judged(entry(task), f"[open({str(target)!r}, 'w')]")
-    assert (verdict.kind, verdict.reward) == ("refused", 0.0)
+    assert (verdict.kind, verdict.reward) == ("malformed", 0.0)
     assert not target.exists()
 
 
@@ -104,7 +113,7 @@ def test_the_risk_can_be_accepted():
 
 def test_a_scorer_that_raises_on_a_bad_answer_gives_0_and_is_counted_as_that():
     verdict = judged(entry("prime_factorization"), "two times three")
-    assert (verdict.kind, verdict.reward) == ("scorer_error", 0.0)
+    assert (verdict.kind, verdict.reward) == ("error", 0.0)
 
 
 def test_long_answers_are_wrong_without_a_look():

@@ -97,13 +97,13 @@ def judged(text, reference="4", reason="stop", prompt_text="q", **options):
         ("<answer>4</answer>", "accepted"),
         (r"<answer>\boxed{4}</answer>", "accepted"),
         (r"<think>\boxed{3}</think> \boxed{4}", "accepted"),
-        (r"<think>\boxed{4}</think> so 4", "no_answer"),
-        (r"<think>\boxed{4}", "no_answer"),
-        (r"\boxed{4}</think> it is", "no_answer"),
-        (r"\boxed{4</think>", "no_answer"),
-        ("the answer is 4", "no_answer"),
-        (r"\boxed{}", "no_answer"),
-        ("", "no_answer"),
+        (r"<think>\boxed{4}</think> so 4", "malformed"),
+        (r"<think>\boxed{4}", "malformed"),
+        (r"\boxed{4}</think> it is", "malformed"),
+        (r"\boxed{4</think>", "malformed"),
+        ("the answer is 4", "malformed"),
+        (r"\boxed{}", "malformed"),
+        ("", "malformed"),
     ],
 )
 def test_only_the_last_answer_outside_of_thinking_counts(text, kind):
@@ -111,7 +111,7 @@ def test_only_the_last_answer_outside_of_thinking_counts(text, kind):
 
 
 def test_a_prompt_that_opens_the_thinking_wants_it_closed():
-    assert judged(r"\boxed{4}", prompt_text="q<think>\n").kind == "no_answer"
+    assert judged(r"\boxed{4}", prompt_text="q<think>\n").kind == "malformed"
     assert judged(r"hm</think>\boxed{4}", prompt_text="q<think>\n").kind == "accepted"
 
 
@@ -123,7 +123,7 @@ def test_the_range_of_the_reward_is_selectable():
 
 
 def test_a_truncated_response_is_wrong_unless_it_is_to_be_judged():
-    assert judged(r"\boxed{4} and", reason="length").kind == "truncated"
+    assert judged(r"\boxed{4} and", reason="length").kind == "malformed"
     assert judged(r"\boxed{4} and", reason="length", truncated="judge").kind == "accepted"
 
 

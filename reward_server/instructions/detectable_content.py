@@ -1,0 +1,26 @@
+"""Placeholders and postscripts."""
+
+from __future__ import annotations
+
+import re
+
+from reward_server.instructions.base import Count, Phrase
+
+_POSTSCRIPTS = {"P.S.": r"p\.\s?s\.", "P.P.S": r"p\.\s?p\.\s?s"}
+
+
+def number_placeholders(text: str, *, num_placeholders: Count) -> bool:
+    """At least so many `[...]`, each in one line; the first `]` closes. Linear in the text."""
+    return sum(map(_placeholders, text.split("\n"))) >= num_placeholders
+
+
+def postscript(text: str, *, postscript_marker: Phrase) -> bool:
+    pattern = _POSTSCRIPTS.get(postscript_marker, re.escape(postscript_marker.lower()))
+    return bool(re.search(pattern, text.lower()))
+
+
+def _placeholders(line: str) -> int:
+    count, end = 0, -1
+    while (start := line.find("[", end + 1)) >= 0 and (end := line.find("]", start)) >= 0:
+        count += 1
+    return count
