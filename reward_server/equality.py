@@ -1,0 +1,292 @@
+r"""Whether two mathematical answers are the same: exact rules first, then math-verify on what is left.
+
+The rules answer what is a matter of spelling or of exact arithmetic (integers cost 0.03 ms), take
+lists, tuples, sets, intervals and matrices apart and compare them item by item, and refuse what
+pays a guesser (a list against one reference, towers, factorials, work left undone). They close the
+known holes of math-verify 0.9: rounding at six digits, anagrams, number bases, letter case.
+Single expressions that are left are compared symbolically, under math-verify's own alarms.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from reward_server import notation, structures
+from reward_server.notation import Spelled
+
+MAX_LENGTH = 1000
+MAX_DEPTH = 25
+ALARM_S = 2  # math-verify's alarms count whole seconds, per parse and per comparison
+TIMED_OUT = "math-verify ran out of time"
+ROUNDING = 12  # digits; its default of 6 takes 0.0000003 for 0.0000004
+
+Answer = tuple[bool, str]
+"""Whether it is right, and by which rule."""
+
+# What costs the symbolic comparison much and a guesser nothing, unless the reference has its like.
+_COSTLY = {
+    "a factorial, binomial or product": r"!(?!=)|\\prod(?![a-zA-Z])|\\[dt]?binom(?![a-zA-Z])|\\choose",
+    "an integral": r"\\i{1,3}nt(?![a-zA-Z])|\\oint",
+    "a sum": r"\\sum(?![a-zA-Z])",
+    "a limit": r"\\lim(?![a-zA-Z])",
+    "a large exponent": r"\^ ?[{(]? ?-?\d{4,}",
+    "a plus-minus": r"\\[pm]{2}(?![a-zA-Z])",
+    "a tower": r"\^ ?(?:\{[^{}]*\}|\([^()]*\)|\\?\w+) ?\^|\^ ?\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\^",
+}
+_REFUSED = {name: re.compile(pattern) for name, pattern in _COSTLY.items()}
+_BASED = re.compile(r"([0-9a-zA-Z]+) ?_ ?\{? ?(\d+|[a-z]+) ?\}?")
+_WORDS = re.compile(r"[(\[]?[A-Za-z][A-Za-z' \-]*[)\].:]?")
+_NAME = (
+    r"(?:\\?[a-zA-Z]+(?:_(?:\{[^{}]*\}|\w))?(?: ?\([a-zA-Z0-9, ]*\))?|\|[A-Z]+\||\[[A-Z]+\]"
+    r"|\([a-zA-Z](?: ?, ?[a-zA-Z])+\)|(?:m ?)?\\angle ?[A-Z]+)"
+)
+_LEFT_SIDE = re.compile(_NAME)
+_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
+_ARITHMETIC = re.compile(r"(?:[\d\s.,+\-*/^(){}]|\\(?:cdot|times|div|frac|sqrt)(?![a-zA-Z]))+")
+_OPERATION = re.compile(r"[+*]|\\(?:cdot|times|div)|(?<=[\d)}]) ?-")
+
+
+def same(answer: str, gold: str) -> Answer:
+    """Whether an answer is the reference, both as they were written."""
+    if len(answer) > max(MAX_LENGTH, 4 * len(gold)):
+        return False, f"{len(answer)} characters long"
+    if structures.depth(answer) > max(MAX_DEPTH, structures.depth(gold)):
+        return False, "nested too deeply"
+    return _same(notation.read(answer), notation.read(gold))
+
+
+def by_number(answer: Spelled, gold: Spelled) -> bool | None:
+    """Exact values, where both are numerals; units are brought to each other if both have one."""
+    left, right = notation.number(answer.text), notation.number(gold.text)
+    if answer.unit and gold.unit and answer.unit != gold.unit:
+        if not answer.unit.fits(gold.unit) or not left or not right:
+            return False
+        return left.value * answer.unit.factor == right.value * gold.unit.factor
+    return left.equals(right) if left and right else None
+
+
+def by_text(answer: Spelled, gold: Spelled) -> bool | None:
+    """The same spelling; words and choice letters are compared as text and by nothing else."""
+    if notation.compact(answer.text) == notation.compact(gold.text):
+        return True
+    wanted = notation.choice(gold.text)
+    if wanted and gold.text.strip("().:").isupper() and (said := notation.choice(answer.text)):
+        return said == wanted
+    if any(spelled.is_quoted or _is_words(spelled.text) for spelled in (answer, gold)):
+        return _folded(answer.text) == _folded(gold.text)
+    return None
+
+
+def _same(answer: Spelled, gold: Spelled) -> Answer:
+    if not answer.text:
+        return False, "empty"
+    for rule in (by_number, by_text, _by_base, _by_ratio):
+        verdict = rule(answer, gold)
+        if verdict is not None:
+            return verdict, rule.__name__.strip("_")
+    left, right = _bare(answer.text, gold.text), _bare(gold.text, answer.text)
+    if left is None or right is None:
+        return False, "an equation of unequal numbers"
+    if (left, right) != (answer.text, gold.text):
+        return _same(notation.read(left), notation.read(right))
+    return _by_structure(left, right) or _symbolic(left, right)
+
+
+def _by_base(answer: Spelled, gold: Spelled) -> bool | None:
+    """Numerals with a base written under them: same digits, and same base if both name one."""
+    left, right = _BASED.fullmatch(answer.text), _BASED.fullmatch(gold.text)
+    if right and right[1].isalnum() and right[1][0].isdigit():
+        if left:
+            return left.groups() == right.groups()
+        return answer.text == right[1]
+    return None
+
+
+def _by_ratio(answer: Spelled, gold: Spelled) -> bool | None:
+    """`a:b:c` term by term."""
+    left, right = answer.text.split(":"), gold.text.split(":")
+    if len(left) == 1 or len(right) == 1 or "{" in answer.text + gold.text:
+        return None
+    return _in_order(left, right)[0]
+
+
+def _by_structure(answer: str, gold: str) -> Answer | None:
+    """Item by item; None where neither has items, or a symbolic comparison may still see more."""
+    left, right = structures.read(answer), structures.read(gold)
+    if left.kind == right.kind == "single":
+        return None
+    if left.kind == "list" and structures.is_grouped(gold):
+        right = structures.ungrouped(gold)
+    elif right.kind == "list" and structures.is_grouped(answer):
+        left = structures.ungrouped(answer)
+    kinds = {left.kind, right.kind}
+    if kinds == {"set"} or kinds == {"list"} or kinds == {"set", "list"}:
+        return _in_any_order(left.items, right.items)
+    if kinds == {"matrix"} or kinds == {"bracketed"}:
+        if left.shape != right.shape:
+            return False, "other brackets or another shape"
+        return _in_order(left.items, right.items)
+    if kinds == {"bracketed", "list"}:
+        held = left if left.kind == "bracketed" else right
+        return _in_order(left.items, right.items) if held.shape == ("(", ")") else (False, "a list")
+    if kinds == {"single", "list"} or kinds == {"single", "set"}:
+        if len(left.items) == len(right.items) and "\\" not in left.items[0] + right.items[0]:
+            return _in_order(left.items, right.items)
+        several = left if left.kind != "single" else right
+        return (False, "a list against a single answer") if len(several.items) > 1 else None
+    if kinds == {"union"}:
+        verdict = _in_any_order(left.items, right.items)
+        return verdict if verdict[0] else None  # [0,1] and [1,2] together are [0,2]
+    return None
+
+
+def _in_order(answers: Sequence[str], golds: Sequence[str]) -> Answer:
+    if len(answers) != len(golds):
+        return False, f"{len(answers)} items for {len(golds)}"
+    for answer, gold in zip(answers, golds, strict=True):
+        verdict = _same(notation.read(answer), notation.read(gold))
+        if not verdict[0]:
+            return verdict
+    return True, "item by item"
+
+
+def _in_any_order(answers: Sequence[str], golds: Sequence[str]) -> Answer:
+    """Each reference has an answer of its own; those spelled alike are paired first."""
+    if len(answers) != len(golds):
+        return False, f"{len(answers)} items for {len(golds)}"
+    left = {index: notation.read(answer) for index, answer in enumerate(answers)}
+    right = [notation.read(gold) for gold in golds]
+    for rule in (_alike, _same):
+        unpaired = []
+        for gold in right:
+            why = ""
+            for index, answer in left.items():
+                is_same, why = rule(answer, gold)
+                if is_same:
+                    del left[index]
+                    break
+                if why == TIMED_OUT:
+                    return False, why
+            else:
+                unpaired.append(gold)
+        right = unpaired
+    return (False, f"no item for {right[0].text[:40]}") if right else (True, "items in any order")
+
+
+def _alike(answer: Spelled, gold: Spelled) -> Answer:
+    return answer == gold or bool(by_number(answer, gold)), "alike"
+
+
+def _is_words(text: str) -> bool:
+    return bool(_WORDS.fullmatch(text)) and any(len(w) > 3 for w in re.split(r"[^A-Za-z]", text))
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", text.casefold()).strip()
+
+
+def _bare(text: str, other: str) -> str | None:
+    """`x = 5` as 5 where the other side has no equals sign, `x > 5` as interval; None for `4 = 5`."""
+    text = structures.solution(text)
+    sides = [side.strip() for side in _EQUALS.split(text)]
+    if len(sides) == 1 or _EQUALS.search(other) or not sides[-1]:
+        return text.split(r"\approx")[0].strip() if r"\approx" not in other else text
+    if len(structures.parts(text)) > 1:
+        return text
+    value = notation.number(sides[-1])
+    for side in sides[:-1]:
+        if _LEFT_SIDE.fullmatch(side):
+            continue
+        said = notation.number(side)
+        if said and value and not said.equals(value):
+            return None
+    return sides[-1]
+
+
+def _symbolic(answer: str, gold: str) -> Answer:
+    refusal = _refusal(answer, gold)
+    return (False, refusal) if refusal else math_verify_says(answer, gold)
+
+
+def _refusal(answer: str, gold: str) -> str:
+    """Why an answer is not worth evaluating; empty if it is."""
+    for name, pattern in _REFUSED.items():
+        if pattern.search(answer) and not pattern.search(gold):
+            return f"{name}, which the reference has not"
+    if (
+        notation.number(gold)
+        and _ARITHMETIC.fullmatch(answer)
+        and _OPERATION.search(answer.lstrip("-"))
+    ):
+        return "arithmetic left undone"
+    letters, wanted = _letters(answer), _letters(gold)
+    if any(x not in wanted and x.swapcase() in wanted for x in letters):
+        return "other letter case"
+    return ""
+
+
+def _letters(text: str) -> set[str]:
+    return set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", text)))
+
+
+def math_verify_says(answer: str, gold: str) -> Answer:
+    """math-verify, gold first, on two cleaned answers.
+
+    It swallows its own alarms, so that a comparison that took so long is known by its time.
+    """
+    import math_verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it repeats the whole answer
+    started = time.monotonic()
+    is_right = math_verify.verify(
+        _parsed(gold),
+        _parsed(answer),
+        float_rounding=ROUNDING,
+        allow_set_relation_comp=True,
+        timeout_seconds=ALARM_S,
+    )
+    if not is_right and time.monotonic() - started >= ALARM_S:
+        return False, TIMED_OUT
+    return is_right, "math-verify"
+
+
+class _Unparsed(Exception):
+    """Keeps what could not be parsed, perhaps for lack of time, out of the cache."""
+
+
+def _parsed(text: str) -> list[Any]:
+    try:
+        return _parse(text)
+    except _Unparsed:
+        return []
+
+
+@functools.lru_cache(maxsize=64)  # the rollouts of a group have one reference, and often one answer
+def _parse(text: str) -> list[Any]:
+    import math_verify
+
+    # As in lists that its own reader takes apart.
+    text = "; ".join(items) if len(items := structures.parts(text)) > 1 else text
+    found = math_verify.parse(
+        rf"\boxed{{{text}}}",
+        extraction_config=[math_verify.LatexExtractionConfig()],
+        parsing_timeout=ALARM_S,
+    )
+    if not found:
+        raise _Unparsed
+    return [_with_imaginary_unit(one) for one in found]
+
+
+def _with_imaginary_unit(found: Any) -> Any:
+    """`i` as the root of -1: math-verify reads it as one more real variable."""
+    import sympy
+
+    symbols = getattr(found, "free_symbols", ())
+    return found.xreplace({s: sympy.I for s in symbols if s.name == "i"}) if symbols else found
+
+
