@@ -1,29 +1,22 @@
-r"""Whether two mathematical answers are the same: exact rules first, then math-verify on what is left.
+r"""Whether two mathematical answers are the same: exact rules first, then symbolic ones.
 
 The rules answer what is a matter of spelling or of exact arithmetic (integers cost 0.03 ms), take
 lists, tuples, sets, intervals and matrices apart and compare them item by item, and refuse what
-pays a guesser (a list against one reference, towers, factorials, work left undone). They close the
-known holes of math-verify 0.9: rounding at six digits, anagrams, number bases, letter case.
-Single expressions that are left are compared symbolically, under math-verify's own alarms.
+pays a guesser (a list against one reference, towers, factorials, work left undone). Single
+expressions that are left are compared by what they mean (`reward_server.symbolic`). math-verify
+never sees words, number bases or other letter case, which it takes for the same.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
-import time
 from collections.abc import Sequence
-from typing import Any
 
-from reward_server import notation, structures
+from reward_server import notation, structures, symbolic
 from reward_server.notation import Spelled
 
 MAX_LENGTH = 1000
 MAX_DEPTH = 25
-ALARM_S = 2  # math-verify's alarms count whole seconds, per parse and per comparison
-TIMED_OUT = "math-verify ran out of time"
-ROUNDING = 12  # digits; its default of 6 takes 0.0000003 for 0.0000004
 
 Answer = tuple[bool, str]
 """Whether it is right, and by which rule."""
@@ -139,6 +132,9 @@ def _by_structure(answer: str, gold: str) -> Answer | None:
             return _in_order(left.items, right.items)
         several = left if left.kind != "single" else right
         return (False, "a list against a single answer") if len(several.items) > 1 else None
+    if kinds == {"single", "bracketed"}:
+        alone = left if left.kind == "single" else right
+        return (False, "one has brackets") if "," in alone.items[0] else None
     if kinds == {"union"}:
         verdict = _in_any_order(left.items, right.items)
         return verdict if verdict[0] else None  # [0,1] and [1,2] together are [0,2]
@@ -170,7 +166,7 @@ def _in_any_order(answers: Sequence[str], golds: Sequence[str]) -> Answer:
                 if is_same:
                     del left[index]
                     break
-                if why == TIMED_OUT:
+                if why == symbolic.TIMED_OUT:
                     return False, why
             else:
                 unpaired.append(gold)
@@ -210,7 +206,7 @@ def _bare(text: str, other: str) -> str | None:
 
 def _symbolic(answer: str, gold: str) -> Answer:
     refusal = _refusal(answer, gold)
-    return (False, refusal) if refusal else math_verify_says(answer, gold)
+    return (False, refusal) if refusal else symbolic.same(answer, gold)
 
 
 def _refusal(answer: str, gold: str) -> str:
@@ -232,61 +228,3 @@ def _refusal(answer: str, gold: str) -> str:
 
 def _letters(text: str) -> set[str]:
     return set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", text)))
-
-
-def math_verify_says(answer: str, gold: str) -> Answer:
-    """math-verify, gold first, on two cleaned answers.
-
-    It swallows its own alarms, so that a comparison that took so long is known by its time.
-    """
-    import math_verify
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it repeats the whole answer
-    started = time.monotonic()
-    is_right = math_verify.verify(
-        _parsed(gold),
-        _parsed(answer),
-        float_rounding=ROUNDING,
-        allow_set_relation_comp=True,
-        timeout_seconds=ALARM_S,
-    )
-    if not is_right and time.monotonic() - started >= ALARM_S:
-        return False, TIMED_OUT
-    return is_right, "math-verify"
-
-
-class _Unparsed(Exception):
-    """Keeps what could not be parsed, perhaps for lack of time, out of the cache."""
-
-
-def _parsed(text: str) -> list[Any]:
-    try:
-        return _parse(text)
-    except _Unparsed:
-        return []
-
-
-@functools.lru_cache(maxsize=64)  # the rollouts of a group have one reference, and often one answer
-def _parse(text: str) -> list[Any]:
-    import math_verify
-
-    # As in lists that its own reader takes apart.
-    text = "; ".join(items) if len(items := structures.parts(text)) > 1 else text
-    found = math_verify.parse(
-        rf"\boxed{{{text}}}",
-        extraction_config=[math_verify.LatexExtractionConfig()],
-        parsing_timeout=ALARM_S,
-    )
-    if not found:
-        raise _Unparsed
-    return [_with_imaginary_unit(one) for one in found]
-
-
-def _with_imaginary_unit(found: Any) -> Any:
-    """`i` as the root of -1: math-verify reads it as one more real variable."""
-    import sympy
-
-    symbols = getattr(found, "free_symbols", ())
-    return found.xreplace({s: sympy.I for s in symbols if s.name == "i"}) if symbols else found
-
-

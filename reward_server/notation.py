@@ -68,6 +68,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty"),
         (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi"),
         (r"\*\*", "^"),
+        (r"\^ ?\{? ?((?:\\prime ?)+)\}?", lambda match: "'" * match[1].count("prime")),
         (r"\\[lr]brace(?![a-zA-Z])", _brace),
         (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
         (r"\(([0-9A-F]+)\)\s*_", r"\1_"),
@@ -102,7 +103,7 @@ _NO_NOUN = re.compile(
 _BARE_UNITS = {"cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "Hz", "eV", "kJ", "kW"}
 HEDGE = re.compile(r"(?<![a-zA-Z])(?:or|and|to|mod|if|for|when|where)(?![a-zA-Z])")
 _TIGHT = re.compile(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])")
-_ONE_CHARACTER_GROUP = re.compile(r"([\^_])\{(\w)\}")
+_BARE_POWER = re.compile(r"([\^_]) ?(\w)")
 
 _PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _NUMERAL = re.compile(rf"({_PLAIN})")
@@ -152,13 +153,11 @@ class Number:
 
 def read(text: str) -> Spelled:
     """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees."""
-    for sign, latex in _SYMBOLS.items():
-        if sign in text:
-            text = text.replace(sign, latex)
-    text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
-    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m.group()) + " ", text)
-    text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
-    text = _ROOT.sub(lambda m: r"\sqrt{" + next(g for g in m.groups() if g is not None) + "}", text)
+    text = text.strip()
+    if _NUMERAL.fullmatch(text) and text.isascii():
+        return Spelled(text.rstrip("."), None, False)
+    if not text.isascii():
+        text = _in_latex(text)
     text = _DELIMITERS.sub("", text).strip()
     is_quoted = _QUOTED.fullmatch(text) is not None
     text, unit = _without_unit(text)
@@ -174,7 +173,7 @@ def clean(text: str) -> str:
 
 def compact(text: str) -> str:
     """A cleaned text without the spaces that carry no meaning, for comparison as a string."""
-    return _ONE_CHARACTER_GROUP.sub(r"\1\2", _TIGHT.sub("", text))
+    return _TIGHT.sub("", _BARE_POWER.sub(r"\1{\2}", text))
 
 
 def number(text: str) -> Number | None:
@@ -194,6 +193,16 @@ def number(text: str) -> Number | None:
         text = _unwrap(text[1:].strip())
     value = _value(text)
     return None if value is None else Number(sign * value, is_percent)
+
+
+def _in_latex(text: str) -> str:
+    """Unicode signs as LaTeX commands, raised digits as powers."""
+    for sign, latex in _SYMBOLS.items():
+        text = text.replace(sign, latex)
+    text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
+    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m.group()) + " ", text)
+    text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
+    return _ROOT.sub(lambda m: r"\sqrt{" + next(g for g in m.groups() if g is not None) + "}", text)
 
 
 def choice(text: str) -> str | None:

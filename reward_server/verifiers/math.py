@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from oapl.config import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server import equality, notation
+from reward_server import equality, notation, symbolic
 from reward_server.verifiers import base
 
 
@@ -54,7 +54,7 @@ class MathVerifier:
             is_right, why = compare(answer, gold)
             if is_right:
                 return Verdict(kind="accepted", reward=1.0, detail=why)
-        kind = "timeout" if why == equality.TIMED_OUT else "wrong_answer"
+        kind = "timeout" if why == symbolic.TIMED_OUT else "wrong_answer"
         return Verdict(kind=kind, reward=self._wrong, detail=f"{answer[:80]!r}: {why}")
 
 
@@ -73,4 +73,4 @@ def prorl(answer: str, gold: str) -> equality.Answer:
     said, wanted = notation.read(answer), notation.read(gold)
     if said.text and (equality.by_number(said, wanted) or equality.by_text(said, wanted)):
         return True, "rule"
-    return equality.math_verify_says(said.text, wanted.text)
+    return symbolic.math_verify_says(said.text, wanted.text)
