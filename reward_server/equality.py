@@ -23,7 +23,9 @@ Answer = tuple[bool, str]
 
 # What costs the symbolic comparison much and a guesser nothing, unless the reference has its like.
 _COSTLY = {
-    "a factorial, binomial or product": r"!(?!=)|\\prod(?![a-zA-Z])|\\[dt]?binom(?![a-zA-Z])|\\choose",
+    "a factorial, binomial or product": (
+        r"!(?!=)|\\prod(?![a-zA-Z])|\\[dt]?binom(?![a-zA-Z])|\\choose"
+    ),
     "an integral": r"\\i{1,3}nt(?![a-zA-Z])|\\oint",
     "a sum": r"\\sum(?![a-zA-Z])",
     "a limit": r"\\lim(?![a-zA-Z])",
@@ -187,7 +189,7 @@ def _folded(text: str) -> str:
 
 
 def _bare(text: str, other: str) -> str | None:
-    """`x = 5` as 5 where the other side has no equals sign, `x > 5` as interval; None for `4 = 5`."""
+    """`x = 5` as 5 where the other has no equals sign, `x > 5` as interval; None for `4 = 5`."""
     text = structures.solution(text)
     sides = [side.strip() for side in _EQUALS.split(text)]
     if len(sides) == 1 or _EQUALS.search(other) or not sides[-1]:

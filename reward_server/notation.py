@@ -41,9 +41,7 @@ _SYMBOLS = {
     "°": r"^\circ ", "⁄": "/", "≈": r"\approx ", "’": "'", "→": r"\to ",
 }  # fmt: skip
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))")
-_DELIMITERS = re.compile(
-    r"^\s*(?:\$\$?|\\\(|\\\[)|(?<!\\)(?:\$\$?|\\\)|\\\])\s*[.,]?\s*$|[€£¥]"
-)
+_DELIMITERS = re.compile(r"^\s*(?:\$\$?|\\\(|\\\[)|(?<!\\)(?:\$\$?|\\\)|\\\])\s*[.,]?\s*$|[€£¥]")
 _Replacement = str | Callable[[re.Match[str]], str]
 _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -88,16 +86,18 @@ _QUOTED = re.compile(_QUOTE + r"\{\s*([^{}]*[a-zA-Z]{2}[^{}]*)\}[\s.]*")
 # What may stand behind a number: words, written as text or bare, powers, slashes.
 _BEHIND = re.compile(
     r"(?:(?<=[\d})\]%.])|(?<=\\pi)|(?<=π))"
-    rf"((?:\s|\\[,;:! ]|~|\\cdot(?![a-zA-Z])|/|\((?=[a-zA-Z])|(?<=[a-zA-Z])\)|{_QUOTE}\{{[^{{}}]*\}}"
-    r"|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|(?<=[a-zA-Z}\s])\^\s*\{?\s*[+-]?\d\s*\}?|[a-zA-Z.])++)$"
+    r"((?:\s|\\[,;:! ]|~|\\cdot(?![a-zA-Z])|/|\((?=[a-zA-Z])|(?<=[a-zA-Z])\)"
+    rf"|{_QUOTE}\{{[^{{}}]*\}}"
+    r"|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|(?<=[a-zA-Z}\s])\^\s*\{?\s*[+-]?\d\s*\}?"
+    r"|\\(?:mu|Omega|AA)(?![a-zA-Z])|[a-zA-ZµμΩÅ.])++)$"
 )
 _HEAD = re.compile(r"\d|\\pi|π")
 _NOUN = re.compile(r"[a-zA-Z'\-]{2,}(?:[ .]+[a-zA-Z'\-]{2,}){0,3}[ .]*(?:\^ ?\{? ?[23] ?\}?)?")
 _BARE_NOUN = re.compile(r"\s+[a-z]{4,}(?:\s+[a-z\-]{2,}){0,3}\.?")
 _NO_NOUN = re.compile(
     r"\b(?:or|and|to|mod|if|for|when|where|else|maybe|plus|minus|times|over|squared|cubed|factorial"
-    r"|dozen|hundred|thousand|million|billion|trillion|[ap]m|percent|per cent|alpha|beta|gamma|delta"
-    r"|theta|lambda|sigma|omega)\b",
+    r"|dozen|hundred|thousand|million|billion|trillion|[ap]m|percent|per cent|alpha|beta|gamma"
+    r"|delta|theta|lambda|sigma|omega)\b",
     re.IGNORECASE,
 )
 _BARE_UNITS = {"cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "Hz", "eV", "kJ", "kW"}
@@ -119,7 +119,7 @@ _POWER = re.compile(r"(\d{1,9}) ?\^ ?\{? ?(-?\d{1,4}) ?\}?")
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer) ?)?(?:\(([A-Ja-j])\)|([A-Ja-j])[).:]|([A-Ja-j]))", re.IGNORECASE
 )
-_LABEL = re.compile(r"\(([A-J])\)[.:]?\s*(?=\S)|([A-J])[).:]\s*(?=\S)")
+_LABEL = re.compile(r"(?:\([A-J]\)[.:]?|[A-J][).:])\s*(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,13 @@ class Number:
         return plain.value in (percent.value, percent.value / 100)
 
 
-def read(text: str) -> Spelled:
-    """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees."""
+def read(text: str, *, is_quantity: bool = False) -> Spelled:
+    """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees.
+
+    Args:
+        text: An answer as it was written.
+        is_quantity: A single bare letter behind a number is a unit (`5 m`), and no variable.
+    """
     text = text.strip()
     if _NUMERAL.fullmatch(text) and text.isascii():
         return Spelled(text.rstrip("."), None, False)
@@ -160,7 +165,7 @@ def read(text: str) -> Spelled:
         text = _in_latex(text)
     text = _DELIMITERS.sub("", text).strip()
     is_quoted = _QUOTED.fullmatch(text) is not None
-    text, unit = _without_unit(text)
+    text, unit = _without_unit(text, is_quantity)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return Spelled(text.strip().rstrip(".,;: "), unit, is_quoted)
@@ -209,13 +214,19 @@ def choice(text: str) -> str | None:
     """The letter of a cleaned text that names one choice: `(C)`, `c`, `C. text`, `option C`."""
     if match := _CHOICE.fullmatch(text):
         return (match[1] or match[2] or match[3]).upper()
-    label = _LABEL.match(text)
-    if not label or HEDGE.search(text[label.end() :]) or _LABEL.search(text, label.end()):
+    beside = after_label(text)
+    if not beside or HEDGE.search(beside) or _LABEL.search(beside):
         return None
-    return label[1] or label[2]
+    return text.lstrip("(")[0]
 
 
-def _without_unit(text: str) -> tuple[str, Unit | None]:
+def after_label(text: str) -> str:
+    """What stands behind the letter of a choice (`C. text`, `(C) text`); empty if there is none."""
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else ""
+
+
+def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
     """What stands behind a number, if it is a unit of measure or a plain noun, is cut off."""
     behind = _BEHIND.search(text)
     if not behind or not _HEAD.search(text, 0, behind.start()):
@@ -227,7 +238,8 @@ def _without_unit(text: str) -> tuple[str, Unit | None]:
     is_written_as_text = words != tail
     # A bare `m` may be a variable, a bare `cm` or `meters` hardly.
     names = re.findall(r"[a-zA-Z]+", words)
-    if is_written_as_text or "\\" in tail or any(n in _BARE_UNITS or len(n) > 2 for n in names):
+    is_told = is_written_as_text or is_quantity or "circ" in tail or "degree" in tail
+    if is_told or any(name in _BARE_UNITS or len(name) > 2 for name in names):
         unit = units.parse(tail)
         if unit is not None:
             return head, unit

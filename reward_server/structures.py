@@ -1,7 +1,7 @@
 r"""How a cleaned answer is put together: lists, tuples, sets, intervals, unions, matrices.
 
 Only brackets and separators are read; the items are left to whoever compares them. Solutions that
-are written as relations or with a set-builder become intervals (`x > 2`, `{x | x > 2}`: `(2,\infty)`).
+are written as relations or with a set-builder become intervals (`x > 2`: `(2,\infty)`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _EITHER = re.compile(r"(?<![a-zA-Z\\])or(?![a-zA-Z])|\\(?:cup|lor|vee)(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 _MATRIX = re.compile(
-    r"[(\[]? ?\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?(.*?)\\end ?\{\1\} ?[)\]]?"
+    r"[(\[]? ?\\begin ?\{((?:[pbB]|small)?matrix|array)\}(?: ?\{[lcr| ]*\})?"
+    r"(.*?)\\end ?\{\1\} ?[)\]]?"
 )
 _VARIABLE = r"(?:[a-zA-Z]|\\[a-zA-Z]+)"
 _BUILDER = re.compile(
@@ -177,9 +178,8 @@ def _interval(text: str) -> tuple[str, str] | None:
         shown = f"{'(' if signs[0] == '<' else '['}{low},{high}{')' if signs[1] == '<' else ']'}"
     else:
         return None
-    if not re.fullmatch(_VARIABLE, variable) or any(_LETTERS.search(end) or not end for end in ends):
-        return None
-    return variable, shown
+    is_constant = all(end and not _LETTERS.search(end) for end in ends)
+    return (variable, shown) if is_constant and re.fullmatch(_VARIABLE, variable) else None
 
 
 def _flipped(sign: str) -> str:

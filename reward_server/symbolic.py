@@ -79,7 +79,7 @@ def _same_equation(left: Any, right: Any) -> bool:
     tops = [sympy.fraction(sympy.together(one.lhs - one.rhs))[0] for one in (left, right)]
     ratios = []
     for point in _POINTS:
-        values = _values(*tops, point)
+        values = _values(tops[0], tops[1], point)
         if values and values[1]:
             ratios.append(values[0] / values[1])
     if len(ratios) == len(_POINTS) and abs(ratios[0] - ratios[1]) > abs(ratios[0]) * 1e-9:

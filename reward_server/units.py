@@ -59,17 +59,18 @@ _PLAIN = {
     "erg": "1/10000000 kg m2 s-2", "ergs": "1/10000000 kg m2 s-2", "dyn": "1/100000 kg m s-2",
     "dyne": "1/100000 kg m s-2", "AU": "149597870700 m", "ly": "9460730472580800 m", "pc": "1 pc",
     "u": "1 u", "amu": "1 u", "Da": "1 u", "rad": "1 rad", "radian": "1 rad", "deg": "1 deg",
-    "degree": "1 deg", "°": "1 deg", "°C": "1 celsius", "°F": "1 fahrenheit", "celsius": "1 celsius",
-    "fahrenheit": "1 fahrenheit", "$": "1 dollar", "dollar": "1 dollar", "USD": "1 dollar",
-    "cent": "1/100 dollar", "EUR": "1 euro", "euro": "1 euro", "rpm": "1 rpm", "bit": "1/8 byte",
+    "degree": "1 deg", "°": "1 deg", "°C": "1 celsius", "celsius": "1 celsius",
+    "°F": "1 fahrenheit", "fahrenheit": "1 fahrenheit", "$": "1 dollar", "dollar": "1 dollar",
+    "USD": "1 dollar", "cent": "1/100 dollar", "EUR": "1 euro", "euro": "1 euro", "rpm": "1 rpm", "bit": "1/8 byte",
 }  # fmt: skip
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mbox|operatorname|rm)\s*\{([^{}]*)\}", r"\1"),
         (r"\\(?:mu|micro)(?![a-zA-Z])\s*|μ", "µ"),
         (r"\\(?:Omega|ohm)(?![a-zA-Z])|Ω", "Ω"),
         (r"\\(?:AA|angstrom)(?![a-zA-Z])|Å", "Å"),
+        (r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mbox|operatorname|rm)\s*"
+         r"\{([^{}]*)\}", r"\1"),
         (r"(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|°)\s*", "°"),
         (r"(?i)\b(?:degrees?|deg)\s+(?=celsius|fahrenheit|[CF]\b)", "°"),
         (r"°(?i:celsius)", "°C"),
@@ -171,7 +172,8 @@ def _named(name: str) -> Unit | None:
     word = name.lower()
     if len(word) < 3:  # symbols are not words: `KM` is none
         return None
-    return table.get(word) or table.get(word.removesuffix("s")) or table.get(word.removesuffix("es"))
+    singular = word.removesuffix("s"), word.removesuffix("es")
+    return table.get(word) or table.get(singular[0]) or table.get(singular[1])
 
 
 def _scaled(unit: Unit, exponent: int) -> Unit:

@@ -122,10 +122,8 @@ def judge_all(work: Iterable[tuple[str, str, str | list[str], bool]]) -> list[Ju
         question, answer = prompt({"answer": gold}), rollout(response)
         started = time.perf_counter()
         kind = verifier.verify(question, answer).kind
-        seconds = time.perf_counter() - started
-        found.append(
-            Judged(of=of, answer=response, gold=str(gold), is_right=is_right, kind=kind, seconds=seconds)
-        )
+        said = {"answer": response, "gold": str(gold), "is_right": is_right, "kind": kind}
+        found.append(Judged(of=of, seconds=time.perf_counter() - started, **said))
     return found
 
 
