@@ -15,6 +15,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Answer = tuple[bool | None, str]
+"""Whether two answers are the same, None where time ran out, and by which rule."""
+
 ALARM_S = 2  # alarms count whole seconds
 TIMED_OUT = "math-verify ran out of time"
 ROUNDING = 12  # digits; its default of 6 takes 0.0000003 for 0.0000004
@@ -22,7 +25,7 @@ DIGITS, CLEAR_DIGITS = 15, 9  # of a value at a point; those that make a differe
 _POINTS = ((3, 5, 7, 11, 13, 17, 19, 23), (13, 3, 17, 5, 7, 23, 11, 19))
 
 
-def same(answer: str, gold: str) -> tuple[bool, str]:
+def same(answer: str, gold: str) -> Answer:
     """Whether two cleaned texts mean the same, and who says so."""
     left, right = _parsed(answer), _parsed(gold)
     if left and right:
@@ -35,11 +38,11 @@ def same(answer: str, gold: str) -> tuple[bool, str]:
             if all(isinstance(one, sympy.Eq) for one in pair):
                 return _within_alarm(lambda: _same_equation(*pair)), "ratio of equations"
         except _OutOfTime:
-            return False, TIMED_OUT
+            return None, TIMED_OUT
     return math_verify_says(answer, gold)
 
 
-def math_verify_says(answer: str, gold: str) -> tuple[bool, str]:
+def math_verify_says(answer: str, gold: str) -> Answer:
     """math-verify's own verdict, gold first.
 
     It swallows its own alarms, so that a comparison that took so long is known by its time.
@@ -55,7 +58,7 @@ def math_verify_says(answer: str, gold: str) -> tuple[bool, str]:
         timeout_seconds=ALARM_S,
     )
     if not is_right and time.monotonic() - started >= ALARM_S:
-        return False, TIMED_OUT
+        return None, TIMED_OUT
     return is_right, "math-verify"
 
 

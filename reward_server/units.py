@@ -61,7 +61,8 @@ _PLAIN = {
     "u": "1 u", "amu": "1 u", "Da": "1 u", "rad": "1 rad", "radian": "1 rad", "deg": "1 deg",
     "degree": "1 deg", "°": "1 deg", "°C": "1 celsius", "celsius": "1 celsius",
     "°F": "1 fahrenheit", "fahrenheit": "1 fahrenheit", "$": "1 dollar", "dollar": "1 dollar",
-    "USD": "1 dollar", "cent": "1/100 dollar", "EUR": "1 euro", "euro": "1 euro", "rpm": "1 rpm", "bit": "1/8 byte",
+    "USD": "1 dollar", "cent": "1/100 dollar", "EUR": "1 euro", "euro": "1 euro", "rpm": "1 rpm",
+    "bit": "1/8 byte",
 }  # fmt: skip
 _REWRITES = tuple(
     (re.compile(pattern), replacement)

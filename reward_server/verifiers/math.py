@@ -23,7 +23,7 @@ class Config:
 
     mode: Literal["layered", "prorl"] = "layered"
     """layered: exact rules, refusals, math-verify; prorl: a rule or math-verify, either accepts."""
-    range: Literal["zero_one", "minus_one_one"] = "zero_one"
+    range: base.Range = "zero_one"
     """Reward of a wrong answer: 0 or -1; a right one gives 1."""
     answer_in: base.AnswerIn = "any"
     r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one."""
@@ -36,26 +36,14 @@ class MathVerifier:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._wrong = -1.0 if config.range == "minus_one_one" else 0.0
 
     def warm(self) -> None:
-        """Fill the parsers' caches, so that the first answer is not the slow one."""
-        equality.same(r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}")
+        """Pay for imports and caches before the workers are forked."""
+        equality.warm()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
-        cut = base.cut_off(rollout, self._config.truncated, self._wrong)
-        if cut:
-            return cut
-        answer = base.answer_of(prompt, rollout, self._config.answer_in)
-        if answer is None or not answer:
-            return Verdict(kind="no_answer", reward=self._wrong, detail="no box and no answer tag")
-        compare = prorl if self._config.mode == "prorl" else equality.same
-        for gold in base.golds(prompt):
-            is_right, why = compare(answer, gold)
-            if is_right:
-                return Verdict(kind="accepted", reward=1.0, detail=why)
-        kind = "timeout" if why == symbolic.TIMED_OUT else "wrong_answer"
-        return Verdict(kind=kind, reward=self._wrong, detail=f"{answer[:80]!r}: {why}")
+        same = prorl if self._config.mode == "prorl" else equality.same
+        return base.compared(prompt, rollout, self._config, same)
 
 
 def build(options: Mapping[str, Any]) -> MathVerifier:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from oapl.config import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server import equality, notation, symbolic
+from reward_server import equality, notation
 from reward_server.notation import Spelled
 from reward_server.verifiers import base
 
@@ -33,7 +33,7 @@ class Config:
 
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Largest relative error of a number; whole numbers against whole numbers must be exact."""
-    range: Literal["zero_one", "minus_one_one"] = "zero_one"
+    range: base.Range = "zero_one"
     """Reward of a wrong answer: 0 or -1; a right one gives 1."""
     answer_in: base.AnswerIn = "any"
     r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one."""
@@ -50,27 +50,19 @@ class StemVerifier:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._wrong = -1.0 if config.range == "minus_one_one" else 0.0
 
     def warm(self) -> None:
-        """Fill the parsers' caches, so that the first answer is not the slow one."""
-        equality.same(r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}")
+        """Pay for imports and caches before the workers are forked."""
+        equality.warm()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
-        cut = base.cut_off(rollout, self._config.truncated, self._wrong)
-        if cut:
-            return cut
-        answer = base.answer_of(prompt, rollout, self._config.answer_in)
-        if not answer:
-            return Verdict(kind="malformed", reward=self._wrong, detail="no box and no answer tag")
-        choices = choices_of(prompt)
-        why = ""
-        for gold in base.golds(prompt):
-            is_right, why = same(answer, gold, choices, self._config.tolerance)
-            if is_right:
-                return Verdict(kind="accepted", reward=1.0, detail=why)
-        kind = "timeout" if why == symbolic.TIMED_OUT else "wrong_answer"
-        return Verdict(kind=kind, reward=self._wrong, detail=f"{answer[:80]!r}: {why}")
+        choices, tolerance = choices_of(prompt), self._config.tolerance
+        return base.compared(
+            prompt,
+            rollout,
+            self._config,
+            lambda answer, gold: same(answer, gold, choices, tolerance),
+        )
 
 
 def build(options: Mapping[str, Any]) -> StemVerifier:
