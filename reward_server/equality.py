@@ -57,7 +57,12 @@ def same(answer: str, gold: str) -> Answer:
         return False, f"{len(answer)} characters long"
     if structures.depth(answer) > max(MAX_DEPTH, structures.depth(gold)):
         return False, "nested too deeply"
-    return _same(notation.read(answer), notation.read(gold))
+    said, wanted = notation.read(answer), notation.read(gold)
+    if said.unit and not wanted.unit:  # 100 kg is not 100 g
+        wanted = notation.read(gold, is_quantity=True)
+    elif wanted.unit and not said.unit:
+        said = notation.read(answer, is_quantity=True)
+    return _same(said, wanted)
 
 
 def by_number(answer: Spelled, gold: Spelled) -> bool | None:
@@ -139,6 +144,8 @@ def _by_structure(answer: str, gold: str) -> Answer | None:
             return _in_order(left.items, right.items)
         several = left if left.kind != "single" else right
         return (False, "a list against a single answer") if len(several.items) > 1 else None
+    if kinds == {"set", "bracketed"}:
+        return False, "other brackets"
     if kinds == {"single", "bracketed"}:
         alone = left if left.kind == "single" else right
         return (False, "one has brackets") if "," in alone.items[0] else None
@@ -198,9 +205,12 @@ def _bare(text: str, other: str) -> str | None:
     text = structures.solution(text)
     sides = [side.strip() for side in _EQUALS.split(text)]
     if len(sides) == 1 or _EQUALS.search(other) or not sides[-1]:
-        return text.split(r"\approx")[0].strip() if r"\approx" not in other else text
+        exact = [side.strip() for side in text.split(r"\approx") if side.strip()]
+        return exact[0] if exact and r"\approx" not in other else text
     if len(structures.parts(text)) > 1:
         return text
+    if notation.number(sides[0]) and _LEFT_SIDE.fullmatch(sides[-1]):
+        return sides[0]  # 5 = x
     value = notation.number(sides[-1])
     for side in sides[:-1]:
         if _LEFT_SIDE.fullmatch(side):

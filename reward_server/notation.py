@@ -68,6 +68,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"\*\*", "^"),
         (r"\^ ?\{? ?((?:\\prime ?)+)\}?", lambda match: "'" * match[1].count("prime")),
         (r"\\[lr]brace(?![a-zA-Z])", _brace),
+        (r"(?<=\}) ?- ?(?=\\\{)", r"\\setminus "),
         (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
         (r"\(([0-9A-F]+)\)\s*_", r"\1_"),
         (r"(?<=\d) ?(thousand|million|billion|trillion)(?![a-zA-Z])", _multiplier),
@@ -85,7 +86,8 @@ _QUOTE = r"\\(?:text|textrm|textbf|textit|textup|mathrm|mathbf|mbox|operatorname
 _QUOTED = re.compile(_QUOTE + r"\{\s*([^{}]*[a-zA-Z]{2}[^{}]*)\}[\s.]*")
 # What may stand behind a number: words, written as text or bare, powers, slashes.
 _BEHIND = re.compile(
-    r"(?:(?<=[\d})\]%.])|(?<=\\pi)|(?<=π))"
+    r"(?:(?<=[\d})\]%.])|(?<=\\pi)|(?<=π)"
+    rf"|(?<=[a-zA-Z])(?=[\s~]*{_QUOTE}))"
     r"((?:\s|\\[,;:! ]|~|\\cdot(?![a-zA-Z])|/|\((?=[a-zA-Z])|(?<=[a-zA-Z])\)"
     rf"|{_QUOTE}\{{[^{{}}]*\}}"
     r"|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|(?<=[a-zA-Z}\s])\^\s*\{?\s*[+-]?\d\s*\}?"
@@ -229,7 +231,7 @@ def after_label(text: str) -> str:
 def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
     """What stands behind a number, if it is a unit of measure or a plain noun, is cut off."""
     behind = _BEHIND.search(text)
-    if not behind or not _HEAD.search(text, 0, behind.start()):
+    if not behind:
         return text, None
     head, tail = text[: behind.start()], behind[1]
     if re.search(_QUOTE, head):
@@ -238,14 +240,17 @@ def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
     is_written_as_text = words != tail
     # A bare `m` may be a variable, a bare `cm` or `meters` hardly.
     names = re.findall(r"[a-zA-Z]+", words)
+    is_number = _HEAD.search(head) is not None
     is_told = is_written_as_text or is_quantity or "circ" in tail or "degree" in tail
-    if is_told or any(name in _BARE_UNITS or len(name) > 2 for name in names):
+    if (is_number or is_written_as_text) and (
+        is_told or any(name in _BARE_UNITS or len(name) > 2 for name in names)
+    ):
         unit = units.parse(tail)
         if unit is not None:
             return head, unit
     noun = re.sub(r"\\[,;:! ]|~", " ", words).strip()
     is_noun = _NOUN.fullmatch(noun) if is_written_as_text else _BARE_NOUN.fullmatch(tail)
-    return (head, None) if is_noun and not _NO_NOUN.search(noun) else (text, None)
+    return (head, None) if is_number and is_noun and not _NO_NOUN.search(noun) else (text, None)
 
 
 def _unwrap(text: str) -> str:

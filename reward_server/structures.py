@@ -14,7 +14,7 @@ Kind = Literal["single", "list", "set", "union", "bracketed", "matrix"]
 
 _OPENING, _CLOSING = "([{", ")]}"
 _WORD = re.compile(r"(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])")
-_GROUPED = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_GROUPED = re.compile(r"(?<![\d.])(?<!\d,)[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _CUP = re.compile(r"\\cup(?![a-zA-Z])")
 _EITHER = re.compile(r"(?<![a-zA-Z\\])or(?![a-zA-Z])|\\(?:cup|lor|vee)(?![a-zA-Z])")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")

@@ -103,7 +103,7 @@ async def test_a_tower_ends_at_the_pools_deadline_as_a_counted_timeout():
 def test_firm_verdicts_are_given_on_written_answers_of_every_kind():
     written = cases()
     assert len(written) >= 250
-    assert 0.15 < sum(case.is_held_out for case in written) / len(written) < 0.25
+    assert 0.15 < sum(case.is_held_out for case in written) / len(written) < 0.3
     said = judge_cases(written)
     misses = [one for one in said if not one.is_agreed]
     told = "\n".join(f"{one.of}: {one.answer!r} for {one.gold!r}: {one.kind}" for one in misses)
