@@ -241,7 +241,8 @@ def compared(
         return cut
     answer = answer_of(prompt, rollout, options.answer_in)
     if not answer:
-        return Verdict(kind="malformed", reward=wrong, detail="no box and no answer tag")
+        detail = no_answer(prompt, rollout, options.answer_in)
+        return Verdict(kind="malformed", reward=wrong, detail=detail)
     is_out_of_time, why = False, ""
     for gold in references:
         is_right, why = same(answer, gold)
