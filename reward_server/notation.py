@@ -9,11 +9,26 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from reward_server import units
+from reward_server.units import Unit
+
 MAX_DIGITS = 4000  # Python refuses to convert longer integers
 MAX_POWER_BITS = 4096
+
+_MULTIPLIERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+
+
+def _brace(match: re.Match[str]) -> str:
+    return r"\{" if match.group() == r"\lbrace" else r"\}"
+
+
+def _multiplier(match: re.Match[str]) -> str:
+    return rf"\times 10^{_MULTIPLIERS[match[1]]}"
+
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
@@ -26,10 +41,11 @@ _SYMBOLS = {
     "°": r"^\circ ", "⁄": "/", "≈": r"\approx ", "’": "'", "→": r"\to ",
 }  # fmt: skip
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))")
-_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+_DELIMITERS = re.compile(r"^\s*(?:\$\$?|\\\(|\\\[)|(?<!\\)(?:\$\$?|\\\)|\\\])\s*[.,]?\s*$|[€£¥]")
+_Replacement = str | Callable[[re.Match[str]], str]
+_REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"^\s*(?:\$\$?|\\\(|\\\[)|(?<!\\)(?:\$\$?|\\\)|\\\])\s*\.?\s*$", ""),
         (r"\\\$|(?<!\\)\$", ""),
         (r"\\%", "%"),
         (r"\{,\}", ","),
@@ -50,6 +66,14 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty"),
         (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi"),
         (r"\*\*", "^"),
+        (r"\^ ?\{? ?((?:\\prime ?)+)\}?", lambda match: "'" * match[1].count("prime")),
+        (r"\\[lr]brace(?![a-zA-Z])", _brace),
+        (r"(?<=\}) ?- ?(?=\\\{)", r"\\setminus "),
+        (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        (r"\(([0-9A-F]+)\)\s*_", r"\1_"),
+        (r"(?<=\d) ?(thousand|million|billion|trillion)(?![a-zA-Z])", _multiplier),
+        (r"(?<=[\d.])\\dot ?\{? ?(\d) ?\}?(?:(\d*)\\dot ?\{? ?(\d) ?\}?)?", r"\\overline{\1\2\3}"),
+        (r"(\.\d{0,9}?)(\d{1,9}?)\2+ ?(?:\\[lc]?dots(?![a-zA-Z])|\.\.\.+|…)", r"\1\\overline{\2}"),
         (r"\s*(?:percent|per cent)\s*\.?$", "%"),
         (r"\\frac\s*(\d)\s*(\d)(?!\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
@@ -58,21 +82,30 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\s+", " "),
     )
 )  # fmt: skip
-_UNIT = re.compile(
-    r"(?<=[\d}%)\]])\s*(?:(?:square|cubic|sq|cu)\.?\s+)?(?:per\s+|/\s*)?"
-    r"(?:cm|mm|km|kg|mg|ml|mL|ft|mph|kph|lbs?|oz|dollars?|cents?|degrees?|radians?|feet|foot"
-    r"|inch(?:es)?|miles?|yards?|hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?"
-    r"|years?|met(?:er|re)s?|centimet(?:er|re)s?|kilomet(?:er|re)s?|grams?|kilograms?|lit(?:er|re)s?"
-    r"|gallons?|pounds?|ounces?|units?|points?|people|students?|ways?|square|cubic)"
-    r"(?:\s*\^\s*\{?[23]\}?)?\s*\.?$"
+_QUOTE = r"\\(?:text|textrm|textbf|textit|textup|mathrm|mathbf|mbox|operatorname|rm)\s*"
+_QUOTED = re.compile(_QUOTE + r"\{\s*([^{}]*[a-zA-Z]{2}[^{}]*)\}[\s.]*")
+# What may stand behind a number: words, written as text or bare, powers, slashes.
+_BEHIND = re.compile(
+    r"(?:(?<=[\d})\]%.])|(?<=\\pi)|(?<=π)"
+    rf"|(?<=[a-zA-Z])(?=[\s~]*{_QUOTE}))"
+    r"((?:\s|\\[,;:! ]|~|\\cdot(?![a-zA-Z])|/|\((?=[a-zA-Z])|(?<=[a-zA-Z])\)"
+    rf"|{_QUOTE}\{{[^{{}}]*\}}"
+    r"|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|(?<=[a-zA-Z}\s])\^\s*\{?\s*[+-]?\d\s*\}?"
+    r"|\\(?:mu|Omega|AA)(?![a-zA-Z])|[a-zA-ZµμΩÅ.])++)$"
 )
-_TEXT_UNIT = re.compile(
-    r"(?<=[\d}%)\]])[\s\\,;:!~]*\\(?:text|textrm|textbf|mathrm|mbox)\s*"
-    r"\{\s*([a-zA-Z][a-zA-Z/ .]{0,30})\}(?:\s*\^\s*\{?\s*[23]\s*\}?)?[\s.$]*$"
+_HEAD = re.compile(r"\d|\\pi|π")
+_NOUN = re.compile(r"[a-zA-Z'\-]{2,}(?:[ .]+[a-zA-Z'\-]{2,}){0,3}[ .]*(?:\^ ?\{? ?[23] ?\}?)?")
+_BARE_NOUN = re.compile(r"\s+[a-z]{4,}(?:\s+[a-z\-]{2,}){0,3}\.?")
+_NO_NOUN = re.compile(
+    r"\b(?:or|and|to|mod|if|for|when|where|else|maybe|plus|minus|times|over|squared|cubed|factorial"
+    r"|dozen|hundred|thousand|million|billion|trillion|[ap]m|percent|per cent|alpha|beta|gamma"
+    r"|delta|theta|lambda|sigma|omega)\b",
+    re.IGNORECASE,
 )
-_HEDGE = re.compile(r"(?<![a-zA-Z])(?:or|and|to|mod|if|for|when|where)(?![a-zA-Z])")
+_BARE_UNITS = {"cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "Hz", "eV", "kJ", "kW"}
+HEDGE = re.compile(r"(?<![a-zA-Z])(?:or|and|to|mod|if|for|when|where)(?![a-zA-Z])")
 _TIGHT = re.compile(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])")
-_ONE_CHARACTER_GROUP = re.compile(r"([\^_])\{(\w)\}")
+_BARE_POWER = re.compile(r"([\^_]) ?(\w)")
 
 _PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _NUMERAL = re.compile(rf"({_PLAIN})")
@@ -81,8 +114,29 @@ _RATIO = re.compile(
 )
 _MIXED = re.compile(r"(\d+) ?(?:\+ ?)?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}|(\d+) (\d+) ?/ ?(\d+)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
-_SCIENTIFIC = re.compile(rf"({_PLAIN}) ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?(-?\d{{1,3}}) ?\}}?")
-_POWER = re.compile(r"(\d{1,9}) ?\^ ?\{? ?(\d{1,4}) ?\}?")
+_SCIENTIFIC = re.compile(
+    rf"({_PLAIN})(?: ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?|[eE])([+-]?\d{{1,3}}) ?\}}?"
+)
+_POWER = re.compile(r"(\d{1,9}) ?\^ ?\{? ?(-?\d{1,4}) ?\}?")
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer) ?)?(?:\(([A-Ja-j])\)|([A-Ja-j])[).:]|([A-Ja-j]))", re.IGNORECASE
+)
+_LABEL = re.compile(r"(?:\([A-J]\)[.:]?|[A-J][).:])\s*(?=\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """An answer in one spelling, without the unit behind it.
+
+    Attributes:
+        text: What `clean` makes of it.
+        unit: The unit of measure that stood behind a number; None if there was none, or a noun.
+        is_quoted: It was written as text (`\\text{...}`), so that its letters are no variables.
+    """
+
+    text: str
+    unit: Unit | None
+    is_quoted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +153,34 @@ class Number:
         return plain.value in (percent.value, percent.value / 100)
 
 
-def clean(text: str) -> str:
-    """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees."""
-    for sign, latex in _SYMBOLS.items():
-        text = text.replace(sign, latex)
-    text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
-    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m.group()) + " ", text)
-    text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
-    text = _ROOT.sub(lambda m: r"\sqrt{" + next(g for g in m.groups() if g is not None) + "}", text)
-    unit = _TEXT_UNIT.search(text)
-    if unit and not _HEDGE.search(unit[1]) and unit[1].strip() not in ("percent", "per cent"):
-        text = text[: unit.start()]
+def read(text: str, *, is_quantity: bool = False) -> Spelled:
+    """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees.
+
+    Args:
+        text: An answer as it was written.
+        is_quantity: A single bare letter behind a number is a unit (`5 m`), and no variable.
+    """
+    text = text.strip()
+    if _NUMERAL.fullmatch(text) and text.isascii():
+        return Spelled(text.rstrip("."), None, False)
+    if not text.isascii():
+        text = _in_latex(text)
+    text = _DELIMITERS.sub("", text).strip()
+    is_quoted = _QUOTED.fullmatch(text) is not None
+    text, unit = _without_unit(text, is_quantity)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = text.strip().rstrip(".,;: ")
-    return _UNIT.sub("", text).strip()
+    return Spelled(text.strip().rstrip(".,;: "), unit, is_quoted)
+
+
+def clean(text: str) -> str:
+    """The text of `read`."""
+    return read(text).text
 
 
 def compact(text: str) -> str:
     """A cleaned text without the spaces that carry no meaning, for comparison as a string."""
-    return _ONE_CHARACTER_GROUP.sub(r"\1\2", _TIGHT.sub("", text))
+    return _TIGHT.sub("", _BARE_POWER.sub(r"\1{\2}", text))
 
 
 def number(text: str) -> Number | None:
@@ -140,33 +202,55 @@ def number(text: str) -> Number | None:
     return None if value is None else Number(sign * value, is_percent)
 
 
-def depth(text: str) -> int:
-    """Deepest nesting of brackets."""
-    level = deepest = 0
-    for character in text:
-        if character in "([{":
-            level += 1
-            deepest = max(deepest, level)
-        elif character in ")]}":
-            level -= 1
-    return deepest
+def _in_latex(text: str) -> str:
+    """Unicode signs as LaTeX commands, raised digits as powers."""
+    for sign, latex in _SYMBOLS.items():
+        text = text.replace(sign, latex)
+    text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
+    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m.group()) + " ", text)
+    text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
+    return _ROOT.sub(lambda m: r"\sqrt{" + next(g for g in m.groups() if g is not None) + "}", text)
 
 
-def parts(text: str) -> list[str]:
-    """Top-level items of a list written with commas, semicolons, `or` and `and`."""
-    text = re.sub(r"(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z])", ";", text)
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "\0", text)
-    items, level, start = [], 0, 0
-    for index, character in enumerate(text):
-        if character in "([{":
-            level += 1
-        elif character in ")]}":
-            level -= 1
-        elif character in ",;" and level == 0:
-            items.append(text[start:index])
-            start = index + 1
-    items.append(text[start:])
-    return [item.replace("\0", ",").strip() for item in items if item.strip()]
+def choice(text: str) -> str | None:
+    """The letter of a cleaned text that names one choice: `(C)`, `c`, `C. text`, `option C`."""
+    if match := _CHOICE.fullmatch(text):
+        return (match[1] or match[2] or match[3]).upper()
+    beside = after_label(text)
+    if not beside or HEDGE.search(beside) or _LABEL.search(beside):
+        return None
+    return text.lstrip("(")[0]
+
+
+def after_label(text: str) -> str:
+    """What stands behind the letter of a choice (`C. text`, `(C) text`); empty if there is none."""
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else ""
+
+
+def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
+    """What stands behind a number, if it is a unit of measure or a plain noun, is cut off."""
+    behind = _BEHIND.search(text)
+    if not behind:
+        return text, None
+    head, tail = text[: behind.start()], behind[1]
+    if re.search(_QUOTE, head):
+        return text, None
+    words = re.sub(_QUOTE + r"\{([^{}]*)\}", r" \1 ", tail)
+    is_written_as_text = words != tail
+    # A bare `m` may be a variable, a bare `cm` or `meters` hardly.
+    names = re.findall(r"[a-zA-Z]+", words)
+    is_number = _HEAD.search(head) is not None
+    is_told = is_written_as_text or is_quantity or "circ" in tail or "degree" in tail
+    if (is_number or is_written_as_text) and (
+        is_told or any(name in _BARE_UNITS or len(name) > 2 for name in names)
+    ):
+        unit = units.parse(tail)
+        if unit is not None:
+            return head, unit
+    noun = re.sub(r"\\[,;:! ]|~", " ", words).strip()
+    is_noun = _NOUN.fullmatch(noun) if is_written_as_text else _BARE_NOUN.fullmatch(tail)
+    return (head, None) if is_number and is_noun and not _NO_NOUN.search(noun) else (text, None)
 
 
 def _unwrap(text: str) -> str:
@@ -198,5 +282,7 @@ def _value(text: str) -> Fraction | None:
         return _plain(match[1]) * Fraction(10) ** int(match[2])
     if match := _POWER.fullmatch(text):
         base, exponent = int(match[1]), int(match[2])
-        return Fraction(base**exponent) if base.bit_length() * exponent < MAX_POWER_BITS else None
+        if base.bit_length() * abs(exponent) >= MAX_POWER_BITS or (exponent < 0 and not base):
+            return None
+        return Fraction(base) ** exponent
     return None

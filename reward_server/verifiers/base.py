@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -36,6 +36,17 @@ AnswerIn = Literal["any", "boxed", "tag"]
 Range = Literal["zero_one", "minus_one_one"]
 _BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
 _TAG = re.compile(r"<answer>|</answer>")
+
+
+class Answers(Protocol):
+    """The options of a verifier that compares an answer with a reference."""
+
+    @property
+    def range(self) -> Range: ...
+    @property
+    def answer_in(self) -> AnswerIn: ...
+    @property
+    def truncated(self) -> Truncated: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +214,46 @@ def _whole_box(content: str) -> str | None:
         elif token.endswith("{") and token != r"\{":
             depth += 1
     return None
+
+
+def compared(
+    prompt: Prompt,
+    rollout: Rollout,
+    options: Answers,
+    same: Callable[[str, str], tuple[bool | None, str]],
+) -> Verdict:
+    """The verdict on the last answer of a response: whether it is one of the references.
+
+    Args:
+        prompt: Its reference has an `answer`, or a list of them.
+        rollout: The response.
+        options: Of the verifier.
+        same: Of an answer and a reference, as they were written: whether they are the same (None:
+            time ran out), and why.
+
+    Raises:
+        InputError: The prompt has no reference.
+    """
+    wrong = wrong_reward(options.range)
+    references = golds(prompt)
+    cut = cut_off(rollout, options.truncated, wrong)
+    if cut:
+        return cut
+    answer = answer_of(prompt, rollout, options.answer_in)
+    if not answer:
+        detail = no_answer(prompt, rollout, options.answer_in)
+        return Verdict(kind="malformed", reward=wrong, detail=detail)
+    is_out_of_time, why = False, ""
+    for gold in references:
+        is_right, why = same(answer, gold)
+        if is_right:
+            return Verdict(kind="accepted", reward=1.0, detail=why)
+        is_out_of_time |= is_right is None
+    return Verdict(
+        kind="timeout" if is_out_of_time else "wrong_answer",
+        reward=wrong,
+        detail=f"{answer[:80]!r}: {why}",
+    )
 
 
 def golds(prompt: Prompt) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_server import notation
+from reward_server import notation, structures
 from reward_server.verifiers import base
 
 PIECES = ["\\boxed{", "{", "}", "\\{", "\\}", "3", " ", "<answer>", "</answer>", "\\", "x", "\n"]
@@ -60,7 +60,7 @@ def test_hostile_texts_take_linear_time():
 def test_cleaning_any_text_keeps_it_stable(text):
     once = notation.clean(text)
     notation.number(once)
-    assert len(notation.parts(once)) <= len(once) + 1
+    assert len(structures.parts(once)) <= len(once) + 1
 
 
 @given(st.integers(-(10**12), 10**12))

@@ -1,16 +1,16 @@
 """What the math verifier takes for right. The tables hold the known errors of other verifiers."""
 
-import gzip
-import json
-import os
 import time
-from pathlib import Path
 
 import pytest
 
 from oapl.errors import InputError
+from reward_server import equality
 from reward_server.verifiers import math
-from tests.judging import prompt, rollout
+from tests import real_data
+from tests.agreement.math import judge_all, judge_cases, model_solutions
+from tests.judging import prompt, rollout, server
+from tests.math_cases import cases
 
 # answer, reference
 RIGHT = [
@@ -59,27 +59,55 @@ SLOW = [
 
 @pytest.mark.parametrize(("answer", "gold"), RIGHT)
 def test_equal_answers_are_accepted(answer, gold):
-    assert math.layered(answer, gold)[0]
+    assert equality.same(answer, gold)[0]
 
 
 @pytest.mark.parametrize(("answer", "gold"), WRONG)
 def test_unequal_unfinished_or_hedged_answers_are_refused(answer, gold):
-    assert not math.layered(answer, gold)[0]
+    assert not equality.same(answer, gold)[0]
 
 
 @pytest.mark.parametrize("answer", SLOW, ids=range(len(SLOW)))
 def test_answers_that_only_cost_time_are_refused_at_once(answer):
     started = time.monotonic()
-    assert not math.layered(answer, "7")[0]
+    assert not equality.same(answer, "7")[0]
     assert time.monotonic() - started < 0.5
 
 
 def test_the_papers_rule_accepts_what_either_part_accepts():
-    assert math.rule_or_math_verify("10,000", "10000")[0]
-    assert math.rule_or_math_verify("x^2+2x+1", "(x+1)^2")[0]
-    assert math.rule_or_math_verify(r"2\cdot 3", "6")[0]  # the default refuses this one
-    assert not math.rule_or_math_verify("6", "5")[0]
-    assert not math.rule_or_math_verify("0.0000003", "0.0000004")[0]
+    assert math.prorl("10,000", "10000")[0]
+    assert math.prorl("x^2+2x+1", "(x+1)^2")[0]
+    assert math.prorl(r"2\cdot 3", "6")[0]  # the default refuses this one
+    assert not math.prorl("6", "5")[0]
+    assert not math.prorl("0.0000003", "0.0000004")[0]
+
+
+def test_the_papers_rule_ends_what_costs_too_much_and_counts_it():
+    verdict = judged(r"\boxed{(10^(10^6))!}", "7", mode="prorl")
+    assert (verdict.kind, verdict.reward) == ("timeout", 0.0)
+
+
+async def test_a_tower_ends_at_the_pools_deadline_as_a_counted_timeout():
+    async with server({"math": 1.0}, {"math": {"mode": "prorl"}}, deadline_s=1.0) as running:
+        await running.score([(prompt({"answer": "7"}), rollout(r"\boxed{7}"))])
+        started = time.monotonic()
+        work = [(prompt({"answer": "7"}), rollout(text)) for text in (r"\boxed{9^{9^{9}}}", "7")]
+        slow, none = await running.score(work)
+        seconds = time.monotonic() - started
+        metrics = await running.stats()
+    assert [said.verdicts["math"].kind for said in (slow, none)] == ["timeout", "malformed"]
+    assert metrics["faults/reward_timeout"] == 1
+    assert seconds < 3.0
+
+
+def test_firm_verdicts_are_given_on_written_answers_of_every_kind():
+    written = cases()
+    assert len(written) >= 250
+    assert 0.15 < sum(case.is_held_out for case in written) / len(written) < 0.3
+    said = judge_cases(written)
+    misses = [one for one in said if not one.is_agreed]
+    told = "\n".join(f"{one.of}: {one.answer!r} for {one.gold!r}: {one.kind}" for one in misses)
+    assert 1 - len(misses) / len(said) >= 0.985, told
 
 
 def judged(text, reference="4", reason="stop", prompt_text="q", **options):
@@ -146,20 +174,10 @@ def test_a_prompt_without_a_reference_is_refused_by_name():
 
 
 def test_real_model_solutions_are_judged_as_their_makers_judged_them():
-    folder = Path(os.environ.get("OAPL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = folder / "gsm8k_model_solutions.jsonl.gz"
-    if not path.exists():
-        pytest.skip("gsm8k_model_solutions.jsonl.gz is not here; set OAPL_DATA to its folder")
-    verifier, agreed, count = math.build({}), 0, 0
-    with gzip.open(path, "rt") as file:
-        for line in file:
-            row = json.loads(line)
-            gold = row["ground_truth"].rpartition("A:")[2].strip()
-            for solution in row["model_solutions"].values():
-                said = solution["solution"].rpartition("A:")[2].strip()
-                text = rf"{solution['solution']} \boxed{{{said}}}"
-                verdict = verifier.verify(prompt({"answer": gold}), rollout(text))
-                agreed += (verdict.kind == "accepted") == solution["is_correct"]
-                count += 1
-    assert count > 4000
-    assert agreed / count > 0.998
+    try:
+        work = list(model_solutions())
+    except real_data.Absent as absent:
+        pytest.skip(str(absent))
+    said = judge_all(work)
+    assert len(said) > 4000
+    assert sum(one.is_agreed for one in said) / len(said) > 0.999
