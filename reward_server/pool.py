@@ -68,9 +68,11 @@ class Lane:
 
     async def judge(self, items: Sequence[Item]) -> Batch:
         """The items with all their outcomes."""
+        loop = asyncio.get_running_loop()
         if not self._running:
-            loop = asyncio.get_running_loop()
             self._running = [loop.create_task(slot.run()) for slot in self._slots]
+        if self._running[0].get_loop() is not loop:
+            raise RuntimeError("a reward server belongs to the event loop that first called it")
         batch = await self._backlog.put(items)
         if self._is_closed:
             self._backlog.fail(_closed())

@@ -35,7 +35,7 @@ def make_worker(engine, replay=None, server=None, **config):
         RunConfig(rollout={"group_size": 2, "max_tokens": 4, "max_groups_in_flight": 3}, **config),
         worker=WorkerId(index=0),
         engine=engine,
-        scorer=BatchedScorer([server or FakeServer()], deadline_s=1, restart_s=0.01),
+        scorer=BatchedScorer([server or FakeServer()], limit_s=5.0, restart_s=0.01),
         replay=replay or make_replay(),
     )
 

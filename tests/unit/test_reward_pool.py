@@ -254,6 +254,7 @@ async def test_parts_of_a_reward_come_with_the_verdict_and_are_reported_as_means
     assert metrics[f"reward/{HOSTILE}/kept"] == 0.5
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "parts",
     ["{'a/b': 1}", "{'x' * 99: 1}", "{'nan': float('nan')}", "{str(i): 1 for i in range(33)}"],
