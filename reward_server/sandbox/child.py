@@ -229,12 +229,12 @@ def _entry(namespace: dict[str, Any], objects: dict[str, Any], path: str) -> Cal
 class Remote:
     """A name of the program under test, called beyond the channel."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, tolerance: float) -> None:
+        self._path, self._tolerance = path, tolerance
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._path[0].isupper() and not args and not kwargs and "." not in self._path:
-            return Remote(self._path + "()")
+            return Remote(self._path + "()", self._tolerance)
         call = {
             "path": self._path,
             "args": [values.encode(item) for item in args],
@@ -247,12 +247,36 @@ class Remote:
         answer = json.loads(line)
         if "value" not in answer:
             raise RuntimeError(str(answer.get("error"))[:MAX_ERROR])
-        return values.decode(answer["value"])
+        value = values.decode(answer["value"])
+        return _near(value, self._tolerance) if self._tolerance else value
 
     def __getattr__(self, name: str) -> Remote:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Remote(f"{self._path}.{name}")
+        return Remote(f"{self._path}.{name}", self._tolerance)
+
+
+class Near(float):
+    """A number equal to all that the problem's tolerance allows."""
+
+    tolerance = 0.0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, int | float):
+            return NotImplemented
+        return abs(float(self) - other) <= self.tolerance * max(1.0, abs(other))
+
+    __hash__ = float.__hash__
+
+
+def _near(value: Any, tolerance: float) -> Any:
+    if isinstance(value, float):
+        near = Near(value)
+        near.tolerance = tolerance
+        return near
+    if isinstance(value, list | tuple):
+        return type(value)(_near(item, tolerance) for item in value)
+    return value
 
 
 class _Counting(ast.NodeTransformer):
@@ -299,7 +323,7 @@ def harness(program: Mapping[str, Any]) -> NoReturn:
         tree = ast.parse(program["source"])
         _call_check(tree, program["entry"])
         remote = [program["entry"], *_unknown(tree, namespace)]
-        namespace |= {name: Remote(name) for name in remote if name}
+        namespace |= {name: Remote(name, program["tolerance"]) for name in remote if name}
         tree = ast.fix_missing_locations(counting.visit(tree))
         exec(compile(tree, "<tests>", "exec"), namespace)
     except BaseException as error:  # noqa: BLE001

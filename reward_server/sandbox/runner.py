@@ -197,9 +197,15 @@ class Sandbox:
         return ending
 
     def harness(
-        self, source: str, prelude: str, tests: str, entry: str, *, deadline: float
+        self, source: str, prelude: str, tests: str, entry: str, *, tolerance: float, deadline: float
     ) -> tuple[Ending, Ending]:
         """Run tests in one process against a program in another, which sees only its arguments.
+
+        Args:
+            prelude: Stands before both.
+            entry: The function that the tests check.
+            tolerance: Error allowed in the numbers that it returns.
+            deadline: By the monotonic clock.
 
         Returns:
             How the tests ended (their report has `passed` and `total`), and how the program did.
@@ -208,6 +214,7 @@ class Sandbox:
         with ours, theirs:
             program = {"mode": "serve", "source": source, "prelude": prelude}
             judge = {"mode": "harness", "source": tests, "prelude": prelude, "entry": entry}
+            judge["tolerance"] = tolerance
             served, judged = self._run(
                 [(program, b"", 0), (judge, b"", 0)], deadline, [theirs, ours]
             )
