@@ -112,8 +112,10 @@ _ANY_CASE = re.compile(
 
 
 _POWER = re.compile(
-    r"(?:10\s*(?:\^|<sup>|\*\*)?\s*\{?\s*(?:\\text)?[-\u2212\u2013]\s*|\b1e-0?|\b0\.(?=0{2,8}1\b))"
-    r"(\d{1,9})"
+    r"10\s*(?:\^|<sup>|\*\*)\s*\{?\s*[-\u2212\u2013]\s*(\d{1,2})(?!\d)"  # 10^{-6}
+    r"|\b10[-\u2212\u2013]([3-9])\b"  # 10-5, which has lost its superscript
+    r"|\b1e-0?(\d{1,2})\b"
+    r"|\b0\.(0{2,8}1)\b"
 )
 _PRECISION = re.compile(r"error|precision|differ|accepted|toleran|accura|correct", re.IGNORECASE)
 MAX_TOLERANCE_EXPONENT = 15
@@ -129,8 +131,8 @@ def tolerance_of(question: str) -> float:
         around = question[start : match.end() + 80]
         if not _PRECISION.search(around):
             continue
-        digits = match[1]
-        exponent = len(digits) if match[0].startswith("0.") else int(digits)
+        digits = match[1] or match[2] or match[3]
+        exponent = int(digits) if digits else len(match[4])
         if 0 < exponent <= MAX_TOLERANCE_EXPONENT:
             return 10.0**-exponent
     return 0.0

@@ -432,6 +432,7 @@ def _header() -> dict[str, Any]:
     """Names that solutions to function problems take for granted, as the sites give them."""
     import bisect
     import collections
+    import datetime
     import functools
     import heapq
     import itertools
@@ -450,8 +451,8 @@ def _header() -> dict[str, Any]:
     del names["pow"]  # of math: the built-in one takes a modulus
     for name in ("itemgetter", "attrgetter", "xor", "or_", "and_", "add", "mul", "sub"):
         names[name] = getattr(operator, name)
-    modules = {"operator": operator, "random": random, "re": re, "sys": sys, "json": json}
-    return names | modules
+    modules = (datetime, json, operator, random, re, sys)
+    return names | {module.__name__: module for module in modules}
 
 
 HEADER = _header()

@@ -36,7 +36,7 @@ COMMON = (
     "enum contextlib io struct traceback"
 ).split()
 REST = (  # imported beforehand only where a program can open no file
-    "abc argparse ast asyncio base64 binascii calendar cmath codecs colorsys concurrent.futures "
+    "abc argparse ast asyncio base64 binascii calendar cmath codecs colorsys concurrent.futures.thread "
     "contextvars copyreg difflib dis getpass glob graphlib hashlib hmac inspect keyword locale "
     "logging numbers os.path pathlib pickle platform pprint reprlib secrets selectors shlex signal "
     "ssl stat stringprep tempfile timeit token tokenize unicodedata unittest uuid warnings weakref "
