@@ -51,6 +51,10 @@ class Report:
     level: str
     passed: Mapping[str, str] = field(default_factory=dict)
 
+    def why_not(self, level: str) -> str:
+        """Why the level is not it."""
+        return self.passed.get(level, "it was not tried")
+
     def __str__(self) -> str:
         text = f"program sandbox: level {self.level}, {len(ATTEMPTS)} attempts stopped"
         if self.level == "none":

@@ -197,7 +197,14 @@ class Sandbox:
         return ending
 
     def harness(
-        self, source: str, prelude: str, tests: str, entry: str, *, tolerance: float, deadline: float
+        self,
+        source: str,
+        prelude: str,
+        tests: str,
+        entry: str,
+        *,
+        tolerance: float,
+        deadline: float,
     ) -> tuple[Ending, Ending]:
         """Run tests in one process against a program in another, which sees only its arguments.
 

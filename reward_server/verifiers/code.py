@@ -23,7 +23,7 @@ from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.programs import compare, extract, problem
 from reward_server.programs.problem import Problem
-from reward_server.sandbox import values
+from reward_server.sandbox import measure, values
 from reward_server.sandbox.levels import OF_LEVEL
 from reward_server.sandbox.runner import Bounds, Ending, Sandbox, SandboxError
 from reward_server.verifiers import base
@@ -173,7 +173,7 @@ class CodeVerifier:
     def _again(self, act: Any, *args: Any) -> Any:
         """Once more where the sandbox died: whose fault it was shows only then."""
         if self._sandbox is None:
-            self.start("namespaces")
+            self.start(measure.strongest().level)
         try:
             return act(*args)
         except SandboxError:

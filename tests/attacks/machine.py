@@ -1,6 +1,7 @@
 """Attacks on the machine: each prints THROUGH, or leaves a trace outside, if it gets through.
 
-Capitals stand for what the attacked side has prepared: SECRET (a readable file with TOKEN in it),
+None does harm where it succeeds (layers are switched off to see what each is for): a module of Python
+is only opened for writing, processes are only asked for, with signal 0. Capitals stand for what the attacked side has prepared: SECRET (a readable file with TOKEN in it),
 FOLDER (writable by all) with VICTIM in it, PORT and UDP (listening), UNIX and ABSTRACT (sockets),
 PARENT (a process of the trusted side).
 """
@@ -102,7 +103,7 @@ WRITES = (
     _plain("writes", "leaves a file in /tmp", "open('/tmp/oapl-attack', 'w').write('x')"),
     _plain("writes", "leaves a file in shared memory", "open('/dev/shm/oapl-attack', 'w').write('x')"),
     _plain("writes", "poisons a module of Python",
-           "import bisect; open(bisect.__file__, 'a').write('#')"),
+           "import bisect; open(bisect.__file__, 'a')"),
     _plain("writes", "leaves a note for the next program",
            "import sys, builtins\nassert hasattr(builtins, 'note') or setattr(builtins, 'note', 1)"),
     _plain("writes", "changes the program that the next test runs",
@@ -167,8 +168,7 @@ KERNEL = (
     _plain("kernel", "starts a shell", "import subprocess; subprocess.run(['/bin/sh', '-c', 'true'])"),
     _plain("kernel", "forks", "import os\nif os.fork() == 0: os._exit(0)"),
     _plain("kernel", "signals the zygote", "import os; os.kill(os.getppid(), 0)"),
-    _plain("kernel", "signals everybody", "import os, signal\nsignal.signal(18, lambda *_: 0)\n"
-           "os.kill(-1, signal.SIGCONT)"),
+    _plain("kernel", "signals everybody", "import os; os.kill(-1, 0)"),
     _plain("kernel", "kills the server", "import os; os.kill(PARENT, 0)"),
 )  # fmt: skip
 
