@@ -73,7 +73,7 @@ class Template:
         self._levels = {
             True: report.level,
             False: setup.programs or "none",
-        }  # by whether it is jailed
+        }  # by `is_jailed`
         gc.collect()
         gc.freeze()  # collections in workers must not touch, and so copy, shared pages
         self._say({"ready": True, "level": report.level, "report": str(report)})

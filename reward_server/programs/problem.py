@@ -106,7 +106,8 @@ def read(reference: Mapping[str, Any], question: str) -> Problem:
 
 
 _ANY_CASE = re.compile(
-    r"(?:any|either|arbitrary) (?:letter )?case\b|(?:upper|lower)(?: ?case)? or (?:upper|lower) ?case",
+    r"(?:any|either|arbitrary) (?:letter )?case\b"
+    r"|(?:upper|lower)(?: ?case)? or (?:upper|lower) ?case",
     re.IGNORECASE,
 )
 

@@ -1,4 +1,4 @@
-"""The trusted side of the sandbox: hands programs to a warm zygote, and takes what they say as data.
+"""The trusted side of the sandbox: hands programs to a warm zygote, takes what they say as data.
 
 Invariants: the deadline is kept here, by a kill through the zygote, and if the zygote is silent for
 a second after that, by killing the jail whole; what is read is capped; nothing that comes out is

@@ -94,7 +94,7 @@ def decode(data: Any, nodes: dict[str, Callable[..., Any]] = NODES, depth: int =
     items = [decode(item, nodes, depth + 1) for item in content]
     try:
         if kind == "dict":
-            return {key: value for key, value in items}
+            return dict(items)
         if kind == "ListNode":
             return list_node(items, nodes["ListNode"])
         if kind == "TreeNode":

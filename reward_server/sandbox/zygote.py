@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,17 +32,19 @@ SET_DUMPABLE, NEW_USER_NAMESPACE = 4, 0x10000000
 CAPABILITY_VERSION_3 = 0x20080522
 
 COMMON = (
-    "array bisect collections copy datetime decimal fractions functools heapq itertools json math "
-    "operator queue random re statistics string textwrap threading time types typing dataclasses "
-    "enum contextlib io struct traceback"
-).split()
+    "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal",
+    "enum", "fractions", "functools", "heapq", "io", "itertools", "json", "math", "operator",
+    "queue", "random", "re", "statistics", "string", "struct", "textwrap", "threading", "time",
+    "types", "typing",
+)  # fmt: skip
 REST = (  # imported beforehand only where a program can open no file
-    "abc argparse ast asyncio base64 binascii calendar cmath codecs colorsys concurrent.futures.thread "
-    "contextvars copyreg difflib dis getpass glob graphlib hashlib hmac inspect keyword locale "
-    "logging numbers os.path pathlib pickle platform pprint reprlib secrets selectors shlex signal "
-    "ssl stat stringprep tempfile timeit token tokenize unicodedata unittest uuid warnings weakref "
-    "zlib"
-).split()
+    "abc", "argparse", "ast", "asyncio", "base64", "binascii", "calendar", "cmath", "codecs",
+    "concurrent.futures.thread", "contextvars", "difflib", "getpass", "glob", "graphlib", "hashlib",
+    "hmac", "inspect", "locale", "logging", "numbers", "os.path", "pathlib", "pickle", "platform",
+    "pprint", "reprlib", "secrets", "selectors", "shlex", "signal", "socket", "stat", "subprocess",
+    "tempfile", "timeit", "tokenize", "traceback", "unicodedata", "unittest", "uuid", "warnings",
+    "weakref", "zlib",
+)  # fmt: skip
 
 
 class Zygote:
@@ -156,7 +159,7 @@ def _is_open_to_others(path: str) -> bool:
     return True
 
 
-def _prepare(modules: list[str]) -> None:
+def _prepare(modules: Sequence[str]) -> None:
     """Import what programs use, and put back what `-S` leaves out."""
     for name in modules:
         with suppress(ImportError):
@@ -176,7 +179,7 @@ def main() -> None:
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
     try:
-        _prepare(COMMON + (REST if settings["seccomp"] == "closed" else []))
+        _prepare(COMMON + (REST if settings["seccomp"] == "closed" else ()))
         sys.path[:] = [path for path in sys.path if path != settings["root"]]
         lock = lock_up(settings)
     except (OSError, ImportError) as error:

@@ -2,9 +2,9 @@
 
     python -m tests.agreement.code
 
-Sets are read from `OAPL_DATA` (one NAME.jsonl.gz each); a set that is not there is skipped. Per set:
-how many solutions are accepted, each miss with its verdict, and how many of as many stubs (the same
-functions, returning None) are.
+Sets are read from `OAPL_DATA` (one NAME.jsonl.gz each); a set that is not there is skipped. Per
+set: how many solutions are accepted, each miss with its verdict, and how many of as many stubs (the
+same functions, returning None) are.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
     python -m tests.attacks [--layers]
 
-With `--layers` only the second table. The first table must be empty of successes: the exit code is 1 when an attack gets through a level
-that claims to stop it, when a forgery is rewarded, or when an odd but correct program is refused.
-The second says what each layer is for.
+The exit code is 1 when an attack gets through a level that claims to stop it, when a forgery is
+rewarded, or when an odd but correct program is refused. The second table says what each layer is
+for; with `--layers` it is the only one.
 """
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,10 +20,9 @@ from rich.table import Table
 from reward_server.sandbox import measure
 from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
 from reward_server.sandbox.runner import SandboxError
-from tests.attacks import forged, machine, odd, trial
+from tests.attacks import catalogue, trial
 
 LAYERS = ("namespaces", "landlock", "seccomp", "user", "limits")
-GROUPS = ("secrets", "writes", "network", "kernel", "resources")
 
 
 def main() -> int:
@@ -38,14 +38,15 @@ def _levels(console: Console) -> bool:
     lines = []
     for level in reversed(LEVELS[1:]):
         try:
-            tried = [attack for attack in machine.ALL if trial.applies(attack, level)]
+            tried = [attack for attack in catalogue.attacks() if trial.applies(attack, level)]
             through = attack_all(OF_LEVEL[level], tried)
         except SandboxError as error:
             lines.append(f"{level}: not here: {error}")
             continue
-        correct = [program for program in odd.CORRECT if trial.applies(program, level)]
+        forgeries = catalogue.forgeries()
+        correct = [program for program in catalogue.correct() if trial.applies(program, level)]
         with trial.verifier(level) as judge:
-            paid = [f.what for f in forged.FORGERIES if trial.reward_of(f, judge)]
+            paid = [f.what for f in forgeries if trial.reward_of(f, judge)]
             refused = [
                 f"{program.what}: {verdict.kind}: {verdict.detail}"
                 for program in correct
@@ -54,7 +55,7 @@ def _levels(console: Console) -> bool:
         table.add_row(
             level,
             f"{len(tried) - len(through)} of {len(tried)}",
-            f"{len(forged.FORGERIES) - len(paid)} of {len(forged.FORGERIES)}",
+            f"{len(forgeries) - len(paid)} of {len(forgeries)}",
             f"{len(correct) - len(refused)} of {len(correct)}",
         )
         lines += [f"{level}, got through: {a.what}: {how}" for a, how in through]
@@ -67,20 +68,22 @@ def _levels(console: Console) -> bool:
 
 
 def _layers(console: Console) -> None:
-    table = Table("layers", *GROUPS, "got through")
+    table = Table("layers", *catalogue.GROUPS, "got through")
+    machine, attacks = platform.machine(), catalogue.attacks()
+    attacks = [attack for attack in attacks if attack.architecture in ("", machine)]
     rows = [(f"all but {layer}", trial.without(layer)) for layer in LAYERS]
     rows += [(f"{layer} alone", trial.only(layer)) for layer in LAYERS]
     for name, layers in [("all", OF_LEVEL["namespaces"]), *rows]:
-        through = attack_all(layers, machine.ALL)
+        through = attack_all(layers, attacks)
         counts = Counter(attack.group for attack, _ in through)
         whats = "; ".join(attack.what for attack, _ in through)
-        table.add_row(name, *(str(counts[group]) for group in GROUPS), whats)
+        table.add_row(name, *(str(counts[group]) for group in catalogue.GROUPS), whats)
     console.print(table)
 
 
 def attack_all(
-    layers: Layers, attacks: Sequence[machine.Attack]
-) -> list[tuple[machine.Attack, str]]:
+    layers: Layers, attacks: Sequence[catalogue.Attack]
+) -> list[tuple[catalogue.Attack, str]]:
     """The attacks that got through, and how."""
     with trial.world() as world, trial.sandbox(layers) as sandbox:
         tried = [(attack, trial.succeeds(attack, sandbox, world)) for attack in attacks]

@@ -15,9 +15,7 @@ from pathlib import Path
 from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
 from reward_server.sandbox.runner import ROOT, Sandbox, SandboxError
 from reward_server.verifiers import code
-from tests.attacks.forged import Forgery
-from tests.attacks.machine import Attack
-from tests.attacks.odd import Odd
+from tests.attacks.catalogue import SQUARES, Attack, Forgery, Odd
 from tests.judging import prompt, rollout
 
 TOKEN = "correct horse battery staple"
@@ -193,7 +191,7 @@ def verifier(level: str) -> Iterator[code.CodeVerifier]:
 
 
 def reward_of(forgery: Forgery, judge: code.CodeVerifier) -> float:
-    asked = prompt(forgery.reference, {"code": 1.0})
+    asked = prompt(SQUARES[forgery.tests], {"code": 1.0})
     return judge.verify(asked, rollout(f"```python\n{forgery.source}\n```")).reward
 
 
