@@ -79,6 +79,6 @@ def _close(left: Decimal, right: Decimal, tolerance: float) -> bool:
     if not tolerance or not left.is_finite() or not right.is_finite():
         return False
     try:
-        return abs(left - right) <= Decimal(tolerance) * max(Decimal(1), abs(right))
+        return abs(left - right) <= Decimal(str(tolerance)) * max(Decimal(1), abs(right))
     except DecimalException:  # out of range
         return False

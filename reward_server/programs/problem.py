@@ -128,7 +128,7 @@ def tolerance_of(question: str) -> float:
     A small power of ten counts where its sentence speaks of errors or of what is accepted.
     """
     for match in _POWER.finditer(question):
-        start = max(question.rfind("\n", 0, match.start()), match.start() - 160)
+        start = max(0, question.rfind("\n", 0, match.start()), match.start() - 160)
         around = question[start : match.end() + 80]
         if not _PRECISION.search(around):
             continue

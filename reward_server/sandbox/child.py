@@ -229,6 +229,8 @@ def _entry(namespace: dict[str, Any], objects: dict[str, Any], path: str) -> Cal
 class Remote:
     """A name of the program under test, called beyond the channel."""
 
+    num_calls = 0
+
     def __init__(self, path: str, tolerance: float) -> None:
         self._path, self._tolerance = path, tolerance
 
@@ -240,6 +242,7 @@ class Remote:
             "args": [values.encode(item) for item in args],
             "kwargs": {key: values.encode(item) for key, item in kwargs.items()},
         }
+        Remote.num_calls += 1
         _write(CHANNEL, call)
         line = _ANSWERS.readline(MAX_LINE)
         if not line.endswith(b"\n"):
@@ -328,6 +331,9 @@ def harness(program: Mapping[str, Any]) -> NoReturn:
         exec(compile(tree, "<tests>", "exec"), namespace)
     except BaseException as error:  # noqa: BLE001
         ending = _ending(error)
+        if not Remote.num_calls:  # before the program had any part in it: the tests are broken
+            _report(ending)
+            os._exit(1)
         tally.num_failed += 1
         tally.error = tally.error or ending["error"]
     total = max(tally.num_passed + tally.num_failed, counting.count)

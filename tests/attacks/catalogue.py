@@ -65,6 +65,11 @@ class Attack:
     at_least: str = "seccomp"
     architecture: str = ""
 
+    @property
+    def is_endless(self) -> bool:
+        """It says nothing, but does not end: the trusted side's deadline and caps stop it."""
+        return "THROUGH" not in self.source
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgery:
