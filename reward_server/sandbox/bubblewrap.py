@@ -3,7 +3,7 @@
 The root is a read-only tmpfs in which Python, its libraries and this package are bound read-only,
 with /dev/null, /dev/zero and /dev/urandom; there is no /proc and nothing that can be written.
 Started by root, bubblewrap makes no user namespace (root inside would be root outside to the
-kernel's limits): the zygote becomes another user and then makes its own.
+kernel's limits): the zygote becomes another user and then makes its own. Needs bubblewrap 0.5.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def wrapped(program: str, command: Sequence[str], readable: Sequence[str]) -> li
     line += ["--unshare-net", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
     if os.geteuid() != 0:
         line.append("--unshare-user")
+    paths = [Path(path) for path in (*readable, *DEVICES)]
+    for folder in dict.fromkeys(f for path in paths for f in reversed(path.parents[:-1])):
+        line += ["--perms", "0755", "--dir", str(folder)]  # by itself it makes them for root alone
     for path in readable:
         line += _seen(path)
     for device in DEVICES:

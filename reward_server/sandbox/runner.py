@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import select
@@ -33,6 +34,8 @@ MAX_REPORT = 4 * MIB
 FIRST_USER, NUM_USERS = 40_000, 20_000  # one per slot: the kernel counts a user's tasks together
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MAIN = "import sys; sys.path.insert(0, {!r}); from reward_server.sandbox.zygote import main; main()"
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""Of the jail's first moments; a zygote has one thread, and programs have no environment."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -119,13 +122,18 @@ class Sandbox:
     Args:
         layers: Those of a level (`levels.OF_LEVEL`), or any others.
         bounds: What each program may use.
+        packages: What programs may import besides the standard library; imported beforehand.
     """
 
     def __init__(
-        self, layers: Layers = OF_LEVEL["namespaces"], bounds: Bounds | None = None
+        self,
+        layers: Layers = OF_LEVEL["namespaces"],
+        bounds: Bounds | None = None,
+        packages: Sequence[str] = (),
     ) -> None:
         self._layers = layers
         self._bounds = bounds or Bounds()
+        self._packages = packages
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._number = 0
@@ -150,7 +158,7 @@ class Sandbox:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
-                    env={"PYTHONHASHSEED": "0"},
+                    env=ENVIRONMENT,
                     pass_fds=[theirs.fileno()],
                     cwd="/",
                 )
@@ -345,10 +353,13 @@ class Sandbox:
     def _command(self, control: int) -> list[str]:
         layers, bounds = self._layers, self._bounds
         python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-        readable = _readable(python)
+        found = [path for name in self._packages for path in locate(name)]
+        readable = [*_readable(python), *found]
         settings = {
             "root": ROOT,
             "control": control,
+            "packages": list(self._packages),
+            "path": sorted({os.path.dirname(path) for path in found}),
             "landlock": layers.landlock,
             "readable": [*readable, *bubblewrap.DEVICES],
             "seccomp": layers.seccomp,
@@ -366,6 +377,21 @@ class Sandbox:
         if program is None:
             raise SandboxError("the sandbox does not start: there is no bwrap")
         return bubblewrap.wrapped(program, command, readable)
+
+
+def locate(package: str) -> list[str]:
+    """Files and folders that make up a package; empty where it is not installed."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return []
+    folders = spec.submodule_search_locations
+    if not folders:
+        return [spec.origin] if spec.origin and os.path.isfile(spec.origin) else []
+    libraries = f"{folders[0]}.libs"  # where wheels keep shared libraries
+    return [folders[0], libraries] if os.path.isdir(libraries) else [folders[0]]
 
 
 def _readable(python: str) -> list[str]:

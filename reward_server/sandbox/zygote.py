@@ -139,9 +139,10 @@ def _drop_user(libc: ctypes.CDLL, user: int) -> bool:
         Whether the kernel now counts this user's tasks apart from everybody else's.
     """
     if user and os.geteuid() == 0 and _is_open_to_others(os.path.dirname(os.__file__)):
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        with suppress(PermissionError):  # a root without its capabilities
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
         libc.prctl(SET_DUMPABLE, 0, 0, 0, 0)
     is_alone = bool(user) and libc.unshare(NEW_USER_NAMESPACE) == 0
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
@@ -179,8 +180,10 @@ def main() -> None:
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
     try:
+        sys.path[:] = [path for path in sys.path if path != settings["root"]] + settings["path"]
         _prepare(COMMON + (REST if settings["seccomp"] == "closed" else ()))
-        sys.path[:] = [path for path in sys.path if path != settings["root"]]
+        for name in settings["packages"]:
+            importlib.import_module(name)
         lock = lock_up(settings)
     except (OSError, ImportError) as error:
         say(control, {"failed": f"{type(error).__name__}: {error}"})

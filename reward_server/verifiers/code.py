@@ -25,7 +25,7 @@ from reward_server.programs import compare, extract, problem
 from reward_server.programs.problem import Problem
 from reward_server.sandbox import measure, values
 from reward_server.sandbox.levels import OF_LEVEL
-from reward_server.sandbox.runner import Bounds, Ending, Sandbox, SandboxError
+from reward_server.sandbox.runner import Bounds, Ending, Sandbox, SandboxError, locate
 from reward_server.verifiers import base
 
 MIB = 2**20
@@ -44,6 +44,8 @@ class Config:
     """Time for all tests of a program together; beyond it the reward is 0."""
     memory_mib: Annotated[int, Field(ge=128)] = 1024
     """Address space of a program."""
+    packages: tuple[str, ...] = ()
+    """What programs may import besides the standard library, such as sortedcontainers or numpy."""
     truncated: base.Truncated = "wrong"
     """A response cut off before EOS: 0 without a look, or judge it by what it says."""
 
@@ -71,7 +73,7 @@ class CodeVerifier:
         bounds = Bounds(
             memory_bytes=self._config.memory_mib * MIB, cpu_s=int(self._config.total_s) + 2
         )
-        self._sandbox = Sandbox(OF_LEVEL[level], bounds)
+        self._sandbox = Sandbox(OF_LEVEL[level], bounds, self._config.packages)
         self._sandbox.start()
 
     def close(self) -> None:
@@ -225,6 +227,20 @@ def _said(ending: Ending) -> str:
 
 def build(options: Mapping[str, Any]) -> CodeVerifier:
     return CodeVerifier(base.parse(Config, options, "reward.options.code"))
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse a package that is not here.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    for name in base.parse(Config, options, "reward.options.code").packages:
+        if not locate(name):
+            raise InputError(
+                f"reward.options.code.packages: there is no {name!r} here; install it where the "
+                "reward server runs, or leave it out"
+            )
 
 
 def limits(options: Mapping[str, Any]) -> base.Limits:

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from oapl.records import Verdict
 from reward_server.sandbox import measure
+from reward_server.sandbox.runner import locate
 from reward_server.verifiers import code
 from tests.judging import prompt, rollout
 
@@ -56,7 +57,8 @@ def main() -> int:
 
 def judge(problems: list[Mapping[str, Any]]) -> tuple[Counter[str], list[tuple[str, Verdict]], int]:
     """Kinds of verdict on the solutions, those not accepted, and how many stubs were."""
-    verifier = code.build({"total_s": 20.0, "reward": "all_or_nothing"})
+    packages = [name for name in ("sortedcontainers", "numpy") if locate(name)]
+    verifier = code.build({"total_s": 20.0, "reward": "all_or_nothing", "packages": packages})
     verifier.start(measure.strongest().level)
     kinds: Counter[str] = Counter()
     missed, num_stubs = [], 0

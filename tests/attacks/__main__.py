@@ -68,8 +68,6 @@ def _levels(console: Console) -> bool:
 
 
 def _layers(console: Console) -> None:
-    console.print(f"{len(attacks)} attacks; with some layers only, these get through:")
-    table = Table("layers", *catalogue.GROUPS, "got through")
     """Attacks that do not end are left out: what stops them is the deadline, which is no layer."""
     machine = platform.machine()
     attacks = [
@@ -77,6 +75,8 @@ def _layers(console: Console) -> None:
         for attack in catalogue.attacks()
         if attack.architecture in ("", machine) and not attack.is_endless
     ]
+    console.print(f"{len(attacks)} attacks; with only some of the layers, these get through:")
+    table = Table("layers", *catalogue.GROUPS, "got through")
     rows = [(f"all but {layer}", trial.without(layer)) for layer in LAYERS]
     rows += [(f"{layer} alone", trial.only(layer)) for layer in LAYERS]
     for name, layers in [("all", OF_LEVEL["namespaces"]), *rows]:

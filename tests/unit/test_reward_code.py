@@ -112,6 +112,17 @@ def test_a_problem_of_the_prompts_own_is_our_fault(judge):
         judge.verify(prompt({"tests": "import nonsense", "entry_point": "f"}), rollout(answer("")))
 
 
+def test_a_package_that_is_asked_for_can_be_imported():
+    source = "import sortedcontainers, numpy\nn = int(input())\nprint(numpy.int64(n) ** 2)"
+    with_them = code.build({"packages": ["sortedcontainers", "numpy"]})
+    with_them.start(measure.strongest().level)
+    verdict = with_them.verify(prompt(SQUARES), rollout(answer(source)))
+    with_them.close()
+    assert verdict.kind == "accepted", verdict.detail
+    with pytest.raises(InputError, match="no_such_package"):
+        code.check({"packages": ["no_such_package"]})
+
+
 async def test_the_pool_judges_programs_and_reports_the_level():
     tasks = [(prompt(SQUARES, {"code": 1.0}), rollout(answer(s))) for s in (SQUARE, "print(4)")]
     async with server({"code": 1.0}, workers=1) as running:

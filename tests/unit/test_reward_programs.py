@@ -122,11 +122,17 @@ def test_case_is_ignored_only_where_the_statement_says_so():
 
 def test_values_are_compared_as_plain_data():
     same = compare.same_value
-    assert same([1, [2.0]], [1.0, [2]]) and not same([1, 2], [2, 1])
-    assert not same("1", 1) and not same(None, 0) and not same([1], 1)
-    assert same(0.1 + 0.2, 0.3, 1e-6) and not same(0.1 + 0.2, 0.3)
-    assert not same(float("nan"), float("nan"), 1.0) and not same(float("inf"), 1, 1.0)
-    assert same({"a": [1]}, {"a": [1]}) and not same({"a": 1}, {"b": 1})
+    assert same([1, [2.0]], [1.0, [2]])
+    assert not same([1, 2], [2, 1])
+    assert not same("1", 1)
+    assert not same(None, 0)
+    assert not same([1], 1)
+    assert same(0.1 + 0.2, 0.3, 1e-6)
+    assert not same(0.1 + 0.2, 0.3)
+    assert not same(float("nan"), float("nan"), 1.0)
+    assert not same(float("inf"), 1, 1.0)
+    assert same({"a": [1]}, {"a": [1]})
+    assert not same({"a": 1}, {"b": 1})
 
 
 class Equal(int):
@@ -165,5 +171,6 @@ def test_a_filter_lets_a_process_signal_itself_only():
         pytest.skip("no table of system calls for this machine")
     template = allowed.program()
     first, second = allowed.of_process(template, 77), allowed.of_process(template, 78)
-    assert len(first) == len(second) == len(template) and first != second
+    assert len(first) == len(second) == len(template)
+    assert first != second
     assert len(template) // 8 < 4096  # the kernel's limit
