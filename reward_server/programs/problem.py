@@ -106,7 +106,7 @@ def read(reference: Mapping[str, Any], question: str) -> Problem:
 
 
 _ANY_CASE = re.compile(
-    r"(?:any|either|arbitrary) (?:letter )?case\b"
+    r"(?:any|either|arbitrary) (?:letter )?case\b(?!,)"
     r"|(?:upper|lower)(?: ?case)? or (?:upper|lower) ?case",
     re.IGNORECASE,
 )

@@ -117,7 +117,7 @@ def test_case_is_ignored_only_where_the_statement_says_so():
     assert compare.same_output("Yes", "YES", ignores_case=True)
     tests = {"inputs": ["1"], "outputs": ["YES"]}
     assert problem.read({"tests": tests}, "You can print letters in any case.").ignores_case
-    assert not problem.read({"tests": tests}, "In any case, print YES.\n".lower()[:0]).ignores_case
+    assert not problem.read({"tests": tests}, "In any case, print YES.").ignores_case
 
 
 def test_values_are_compared_as_plain_data():
