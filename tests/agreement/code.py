@@ -1,22 +1,17 @@
 """Programs: published solutions must pass their problem's tests, and what is no solution must not.
 
-    python -m tests.agreement.code
+    python -m tests.agreement code
 
-Sets are read from `OAPL_DATA` (one NAME.jsonl.gz each); a set that is not there is skipped. Per
-set: how many solutions are accepted, each miss with its verdict, and how many of as many stubs (the
-same functions, returning None) are.
+A set that is not on this machine is skipped. Per set: how many solutions are accepted, each miss
+with its verdict, and how many of as many stubs (the same functions, returning None) are.
 """
 
 from __future__ import annotations
 
 import ast
-import gzip
-import json
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -26,9 +21,9 @@ from oapl.records import Verdict
 from reward_server.sandbox import measure
 from reward_server.sandbox.runner import locate
 from reward_server.verifiers import code
+from tests import real_data
 from tests.judging import prompt, rollout
 
-DATA = Path(os.environ.get("OAPL_DATA", "shared/data"))
 SETS = ("humaneval", "leetcode_test", "leetcode_train")
 
 
@@ -38,12 +33,13 @@ def main() -> int:
     misses: list[tuple[str, Verdict]] = []
     is_whole = True
     for name in SETS:
-        path = DATA / f"{name}.jsonl.gz"
-        if not path.is_file():
-            console.print(f"{name}: skipped, {path} is not there (set OAPL_DATA)")
+        try:
+            problems = real_data.rows(name)
+        except real_data.Absent as absent:
+            console.print(f"skipped: {absent}")
             continue
         started = time.monotonic()
-        kinds, missed, num_stubs = judge(list(rows(path)))
+        kinds, missed, num_stubs = judge(problems)
         misses += missed
         is_whole &= name != "humaneval" or not missed
         total = sum(kinds.values())
@@ -55,7 +51,9 @@ def main() -> int:
     return int(not is_whole)
 
 
-def judge(problems: list[Mapping[str, Any]]) -> tuple[Counter[str], list[tuple[str, Verdict]], int]:
+def judge(
+    problems: Sequence[Mapping[str, Any]],
+) -> tuple[Counter[str], list[tuple[str, Verdict]], int]:
     """Kinds of verdict on the solutions, those not accepted, and how many stubs were."""
     packages = [name for name in ("sortedcontainers", "numpy") if locate(name)]
     verifier = code.build({"total_s": 20.0, "reward": "all_or_nothing", "packages": packages})
@@ -74,12 +72,6 @@ def judge(problems: list[Mapping[str, Any]]) -> tuple[Counter[str], list[tuple[s
     return kinds, missed, num_stubs
 
 
-def rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with gzip.open(path, "rt") as lines:
-        for line in lines:
-            yield json.loads(line)
-
-
 def fenced(source: str) -> str:
     return f"Thus:\n```python\n{source}\n```\n"
 
@@ -91,7 +83,3 @@ def stub(source: str) -> str:
         if isinstance(node, ast.FunctionDef):
             node.body = [ast.Return(ast.Constant(None))]
     return ast.unparse(ast.fix_missing_locations(tree))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
