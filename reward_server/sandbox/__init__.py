@@ -5,8 +5,9 @@ Landlock (reads Python's own files, writes nothing, no TCP), a seccomp deny-list
 opens no socket, signals nobody), limits. A payload can still read that worker's memory, the
 reference answer included. `probe.probe()` says what really held.
 
-`runner.Sandbox` runs programs: a warm zygote (`zygote`) inside bubblewrap's namespaces (`bubblewrap`)
-forks one locked-up process per test (`child`), under a seccomp allow-list (`allowed`). What comes out
-is bytes and JSON (`values`). `levels` names what remains where a machine lacks a layer, `measure`
-finds the level by attacking. The threat model is in `reward_server/README.md`.
+`runner.Sandbox` runs programs: a warm zygote (`zygote`) inside bubblewrap's namespaces
+(`bubblewrap`) forks one locked-up process per test (`child`, which then does what `running` or
+`harness` says), under a seccomp allow-list (`allowed`). What comes out is bytes and JSON (`values`,
+`report`). `levels` names what remains where a machine lacks a layer, `measure` finds the level by
+attacking. The threat model is in `reward_server/README.md`.
 """

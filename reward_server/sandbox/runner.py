@@ -9,53 +9,29 @@ the jail when that thread ends).
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import importlib.util
 import json
 import os
 import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reward_server.sandbox import bubblewrap
+from reward_server.sandbox.command import ENVIRONMENT, Bounds, command
+from reward_server.sandbox.descriptors import MIB, Pipe, make_pipe, null, sealed
 from reward_server.sandbox.levels import OF_LEVEL, Layers
 
 START_TIMEOUT_S = 20.0
 SILENCE_S = 1.0
-MIB = 2**20
 MAX_REPORT = 4 * MIB
-FIRST_USER, NUM_USERS = 40_000, 20_000  # one per slot: the kernel counts a user's tasks together
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MAIN = "import sys; sys.path.insert(0, {!r}); from reward_server.sandbox.zygote import main; main()"
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""Of the jail's first moments; a zygote has one thread, and programs have no environment."""
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class SandboxError(RuntimeError):
     """The sandbox itself failed: our fault, not the program's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What each program may use.
-
-    Attributes:
-        memory_bytes: Address space. Threads with stacks of 128 MiB are usual in contests.
-        num_tasks: Threads, where the kernel can count them apart.
-        cpu_s: Processor time; only a second line behind the deadline.
-    """
-
-    memory_bytes: int = 1024 * MIB
-    num_tasks: int = 64
-    cpu_s: int = 60
 
 
 @dataclass(slots=True)
@@ -81,27 +57,6 @@ class Ending:
     seconds: float = 0.0
     rss_kib: int = 0
     cpu_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Pipe:
-    """The reading end of a pipe, and what came out of it."""
-
-    reader: int
-    cap: int
-    data: bytearray = field(default_factory=bytearray)
-
-    def take(self) -> bool:
-        """Read what is there; False at the end of it."""
-        while len(self.data) <= self.cap:
-            try:
-                piece = os.read(self.reader, MIB)
-            except BlockingIOError:
-                return True
-            if not piece:
-                return False
-            self.data += piece
-        return False
 
 
 @dataclass(slots=True)
@@ -154,7 +109,7 @@ class Sandbox:
         with theirs, tempfile.TemporaryFile() as errors:
             try:
                 self._process = subprocess.Popen(
-                    self._command(theirs.fileno()),
+                    command(self._layers, self._bounds, self._packages, theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -199,8 +154,13 @@ class Sandbox:
         self, source: str, prelude: str, path: str, args: Sequence[Any], *, deadline: float
     ) -> Ending:
         """Call `path` ("name", or "Class().name") once; the report has its `value`, encoded."""
-        program = {"mode": "function", "source": source, "prelude": prelude}
-        program |= {"entry": path, "args": list(args)}
+        program = {
+            "mode": "function",
+            "source": source,
+            "prelude": prelude,
+            "entry": path,
+            "args": list(args),
+        }
         (ending,) = self._run([(program, b"", 0)], deadline)
         return ending
 
@@ -228,8 +188,13 @@ class Sandbox:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             program = {"mode": "serve", "source": source, "prelude": prelude}
-            judge = {"mode": "harness", "source": tests, "prelude": prelude, "entry": entry}
-            judge["tolerance"] = tolerance
+            judge = {
+                "mode": "harness",
+                "source": tests,
+                "prelude": prelude,
+                "entry": entry,
+                "tolerance": tolerance,
+            }
             served, judged = self._run(
                 [(program, b"", 0), (judge, b"", 0)], deadline, [theirs, ours]
             )
@@ -272,10 +237,10 @@ class Sandbox:
         assert self._control is not None
         self._number += 1
         with contextlib.ExitStack() as opened:
-            output, output_end = _pipe(opened, cap)
-            report, report_end = _pipe(opened, MAX_REPORT)
-            source = _sealed(opened, json.dumps(program).encode())
-            given = _sealed(opened, stdin) if stdin else _null(opened)
+            output, output_end = make_pipe(opened, cap)
+            report, report_end = make_pipe(opened, MAX_REPORT)
+            source = sealed(opened, json.dumps(program).encode())
+            given = sealed(opened, stdin) if stdin else null(opened)
             descriptors = [given, output_end, source, report_end]
             descriptors += [c.fileno() for c in channel]
             try:
@@ -349,83 +314,6 @@ class Sandbox:
         except (TimeoutError, ConnectionError):
             return None
         return json.loads(text) if text else None
-
-    def _command(self, control: int) -> list[str]:
-        layers, bounds = self._layers, self._bounds
-        python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-        found = [path for name in self._packages for path in locate(name)]
-        readable = [*_readable(python), *found]
-        settings = {
-            "root": ROOT,
-            "control": control,
-            "packages": list(self._packages),
-            "path": sorted({os.path.dirname(path) for path in found}),
-            "landlock": layers.landlock,
-            "readable": [*readable, *bubblewrap.DEVICES],
-            "seccomp": layers.seccomp,
-            "user": FIRST_USER + os.getpid() % NUM_USERS if layers.user else 0,
-            "memory_bytes": bounds.memory_bytes if layers.limits else 0,
-            "num_tasks": bounds.num_tasks,
-            "cpu_s": bounds.cpu_s,
-        }
-        # As -I, but for the hash seed: a verdict must not depend on the order of a set.
-        command = [python, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", MAIN.format(ROOT)]
-        command.append(json.dumps(settings))
-        if not layers.namespaces:
-            return command
-        program = bubblewrap.find()
-        if program is None:
-            raise SandboxError("the sandbox does not start: there is no bwrap")
-        return bubblewrap.wrapped(program, command, readable)
-
-
-def locate(package: str) -> list[str]:
-    """Files and folders that make up a package; empty where it is not installed."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        return []
-    folders = spec.submodule_search_locations
-    if not folders:
-        return [spec.origin] if spec.origin and os.path.isfile(spec.origin) else []
-    libraries = f"{folders[0]}.libs"  # where wheels keep shared libraries
-    return [folders[0], libraries] if os.path.isdir(libraries) else [folders[0]]
-
-
-def _readable(python: str) -> list[str]:
-    """What a jail must see to run Python."""
-    prefix = sys.base_prefix
-    own = [os.path.join(ROOT, "reward_server", name) for name in ("__init__.py", "sandbox")]
-    if prefix == "/usr":
-        return [*bubblewrap.SYSTEM, python, *own]
-    return [*bubblewrap.SYSTEM, prefix, python, *own]
-
-
-def _pipe(opened: contextlib.ExitStack, cap: int) -> tuple[Pipe, int]:
-    reader, writer = os.pipe()
-    opened.callback(os.close, writer)
-    os.set_blocking(reader, False)
-    return Pipe(reader, cap), writer
-
-
-def _sealed(opened: contextlib.ExitStack, content: bytes) -> int:
-    """A file in memory that nobody can change: runs that share it cannot leave each other notes."""
-    descriptor = os.memfd_create("program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    opened.callback(os.close, descriptor)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-    return descriptor
-
-
-def _null(opened: contextlib.ExitStack) -> int:
-    descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    opened.callback(os.close, descriptor)
-    return descriptor
 
 
 def _ending(run: Run, seconds: float, *, is_late: bool) -> Ending:

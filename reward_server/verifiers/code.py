@@ -20,12 +20,13 @@ from pydantic import Field
 
 from oapl.config import section
 from oapl.errors import InputError
-from oapl.records import Prompt, Rollout, Verdict
+from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.programs import compare, extract, problem
 from reward_server.programs.problem import Problem
 from reward_server.sandbox import measure, values
+from reward_server.sandbox.command import Bounds, locate
 from reward_server.sandbox.levels import OF_LEVEL
-from reward_server.sandbox.runner import Bounds, Ending, Sandbox, SandboxError, locate
+from reward_server.sandbox.runner import Ending, Sandbox, SandboxError
 from reward_server.verifiers import base
 
 MIB = 2**20
@@ -54,7 +55,7 @@ class Config:
 class Outcome:
     """How a test went: a kind of verdict, and one line for a person."""
 
-    kind: str
+    kind: VerdictKind
     detail: str = ""
 
 
@@ -131,7 +132,8 @@ class CodeVerifier:
             return self._verdict(passed, total, None)
         broken = _broken(served) if told or served.status > 0 or served.status == -_SIGSYS else None
         failure = str(ending.report.get("failure", ""))
-        kind = "wrong_answer" if failure.startswith("AssertionError") else "runtime_error"
+        is_answer = failure.startswith("AssertionError")
+        kind: VerdictKind = "wrong_answer" if is_answer else "runtime_error"
         return self._verdict(passed, total, broken or Outcome(kind, failure))
 
     def _verdict(self, num_passed: int, num_tests: int, first: Outcome | None) -> Verdict:
@@ -183,7 +185,7 @@ class CodeVerifier:
 
 
 _SIGSYS = int(signal.SIGSYS)
-_DENIED = {"denied": "sandbox_violation", "memory": "resource_limit"}
+_DENIED: Mapping[str, VerdictKind] = {"denied": "sandbox_violation", "memory": "resource_limit"}
 
 
 def _returned(ending: Ending, expected: Any, tolerance: float) -> Outcome | None:

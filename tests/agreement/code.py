@@ -19,7 +19,7 @@ from rich.table import Table
 
 from oapl.records import Verdict
 from reward_server.sandbox import measure
-from reward_server.sandbox.runner import locate
+from reward_server.sandbox.command import locate
 from reward_server.verifiers import code
 from tests import real_data
 from tests.judging import prompt, rollout

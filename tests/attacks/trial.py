@@ -12,15 +12,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from reward_server.sandbox.command import ROOT
 from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
-from reward_server.sandbox.runner import ROOT, Sandbox, SandboxError
+from reward_server.sandbox.runner import Sandbox, SandboxError
 from reward_server.verifiers import code
 from tests.attacks.catalogue import SQUARES, Attack, Forgery, Odd
 from tests.judging import prompt, rollout
 
 TOKEN = "correct horse battery staple"
-TIME_S = 1.0
-LATE_S = TIME_S + 1.5  # the kill, a second of patience, a new jail
+ENDLESS_S, TIME_S = 1.0, 3.0
+LATE_S = ENDLESS_S + 1.5  # the kill, a second of patience, a new jail
 MAX_OUTPUT = 1 << 20
 
 
@@ -143,7 +144,10 @@ def succeeds(attack: Attack, sandbox: Sandbox, surroundings: World) -> str:
     output = b""
     try:
         output = sandbox.script(
-            surroundings.source(attack), b"", deadline=started + TIME_S, max_output=MAX_OUTPUT
+            surroundings.source(attack),
+            b"",
+            deadline=started + (ENDLESS_S if attack.is_endless else TIME_S),
+            max_output=MAX_OUTPUT,
         ).output
     except SandboxError as error:
         return f"the jail: {error}"
@@ -153,7 +157,7 @@ def succeeds(attack: Attack, sandbox: Sandbox, surroundings: World) -> str:
         found.append("it said so")
     if TOKEN.encode() in output:
         found.append("it has the secret")
-    if late > LATE_S:
+    if attack.is_endless and late > LATE_S:
         found.append(f"it took {late:.1f} s")
     if not _still_works(sandbox):
         found.append("the next program failed")
