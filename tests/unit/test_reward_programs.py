@@ -1,5 +1,7 @@
 """Programming problems on paper: the block in a response, the tests in a row, the comparison."""
 
+import time
+
 import pytest
 
 from reward_server.programs import compare, extract, problem
@@ -30,6 +32,13 @@ def block(source: str, mark: str = "python") -> str:
 )
 def test_the_last_block_of_python_is_the_program(text, program):
     assert extract.program(text) == program
+
+
+@pytest.mark.parametrize("text", ["```" + "a" * 10**6 + "`", "`" * 10**6, "```a\n" * 10**5])
+def test_a_megabyte_of_fences_is_read_once(text):
+    started = time.process_time()
+    assert extract.program(text) is None
+    assert time.process_time() - started < 1.0
 
 
 def test_the_forms_of_tests_become_one():

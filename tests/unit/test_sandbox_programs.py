@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -126,8 +128,31 @@ def test_closing_the_sandbox_ends_all_that_is_in_it(level):
     assert is_gone(inner, 2.0)
 
 
+HOLDER = """
+import sys, threading, time
+from reward_server.sandbox.levels import OF_LEVEL
+from reward_server.sandbox.runner import Sandbox
+box = Sandbox(OF_LEVEL[sys.argv[1]])
+box.start()
+print(box.pid, flush=True)
+box.script("while True: pass", b"", deadline=time.monotonic() + 60, max_output=100)
+"""
+
+
+def test_killing_whoever_holds_the_sandbox_ends_its_programs(level):
+    command = [sys.executable, "-c", HOLDER, level]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        jail = int(holder.stdout.readline())
+        time.sleep(0.3)  # until the program runs
+        program = _innermost(jail)
+        assert program != jail
+        holder.kill()
+        assert is_gone(program, 2.0)
+        assert is_gone(jail, 2.0)
+
+
 def _innermost(pid: int) -> int:
-    """The zygote: the last in the line of first children."""
+    """The last in the line of first children: the zygote, or the program that it runs."""
     while True:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             children = file.read().split()
