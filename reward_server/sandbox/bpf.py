@@ -6,8 +6,6 @@ import ctypes
 import platform
 import struct
 
-from reward_server.sandbox import landlock
-
 SET_SECCOMP, MODE_FILTER = 22, 2
 ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, AND = 0x20, 0x54
@@ -15,6 +13,7 @@ JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCHITECTURE, ARGUMENT_0, ARGUMENT_1 = 0, 4, 16, 24  # offsets into struct seccomp_data
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_BIT = 0x40000000
+_LIBC = ctypes.CDLL(None)
 
 
 def machine() -> str | None:
@@ -29,9 +28,10 @@ def step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
 
 
 def install(program: bytes) -> bool:
-    """Hold this process, and all it starts, to a program; False where the kernel refuses."""
-    landlock.no_new_privileges()
+    """Hold this process, and all it starts, to a program; False where the kernel refuses.
+
+    It must have given up new privileges (`landlock.no_new_privileges`).
+    """
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    return libc.prctl(SET_SECCOMP, MODE_FILTER, header, 0, 0) == 0
+    return _LIBC.prctl(SET_SECCOMP, MODE_FILTER, header, 0, 0) == 0

@@ -15,11 +15,12 @@ why something failed, or carries a value that is compared elsewhere.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from reward_server.sandbox import allowed, bpf, harness, report, running
 PROGRAM = 3
 SET_PARENT_DEATH_SIGNAL = 1
 STACK_BYTES = 120 * 2**20  # the room that the kernel left below the stack when Python started
+_LIBC = ctypes.CDLL(None)
 MODES: Mapping[str, Callable[[Mapping[str, Any]], NoReturn]] = {
     "script": running.script,
     "function": running.function,
@@ -42,27 +44,22 @@ class Lock:
 
     Attributes:
         filter: The seccomp program; empty for none.
-        memory_bytes: Most address space; 0 lifts all limits.
-        num_tasks: Most threads of this user; 0 where the kernel would count others' too.
-        cpu_s: Processor time, behind the deadline.
+        limits: Resource to its soft and hard limit.
     """
 
     filter: bytes
-    memory_bytes: int
-    num_tasks: int
-    cpu_s: int
+    limits: Sequence[tuple[int, tuple[int, int]]]
 
 
 def become(descriptors: list[int], parent: int, lock: Lock) -> NoReturn:
     """Turn this fork into the program. Never returns."""
     try:
         _rearrange(descriptors)
-        libc = ctypes.CDLL(None)
-        libc.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
-        if lock.memory_bytes:
-            _limit(lock)
+        for name, limit in lock.limits:
+            resource.setrlimit(name, limit)
         if lock.filter and not bpf.install(allowed.of_process(lock.filter, os.getpid())):
             os._exit(1)
         size = os.fstat(PROGRAM).st_size
@@ -74,8 +71,6 @@ def become(descriptors: list[int], parent: int, lock: Lock) -> NoReturn:
 
 
 def _rearrange(descriptors: list[int]) -> None:
-    import fcntl
-
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in descriptors]
     for target, descriptor in zip(
         (0, 1, PROGRAM, report.REPORT, report.CHANNEL), high, strict=False
@@ -84,22 +79,32 @@ def _rearrange(descriptors: list[int]) -> None:
     os.closerange(3 + len(descriptors) - 2, 1024)
 
 
-def _limit(lock: Lock) -> None:
-    limits = {
-        resource.RLIMIT_AS: lock.memory_bytes,
-        resource.RLIMIT_CPU: lock.cpu_s,
+def limits(memory_bytes: int, num_tasks: int, cpu_s: int) -> list[tuple[int, tuple[int, int]]]:
+    """The limits of a program, none above what this process has itself.
+
+    Args:
+        memory_bytes: Most address space.
+        num_tasks: Most threads of this user; 0 where the kernel would count others' too.
+        cpu_s: Processor time, behind the deadline.
+    """
+    wanted = {
+        resource.RLIMIT_AS: memory_bytes,
+        resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 32,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_MEMLOCK: 0,
     }
-    if lock.num_tasks:
-        limits[resource.RLIMIT_NPROC] = lock.num_tasks
-    for name, value in limits.items():
-        _, hard = resource.getrlimit(name)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(name, (value, value))
-    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    if hard == resource.RLIM_INFINITY or hard > STACK_BYTES:
-        resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, hard))
+    if num_tasks:
+        wanted[resource.RLIMIT_NPROC] = num_tasks
+    found = [
+        (name, (most, most)) for name, value in wanted.items() for most in [_most(name, value)]
+    ]
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)  # programs raise it themselves
+    return [*found, (resource.RLIMIT_STACK, (_most(resource.RLIMIT_STACK, STACK_BYTES), hard))]
+
+
+def _most(name: int, value: int) -> int:
+    _, hard = resource.getrlimit(name)
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -19,10 +19,24 @@ MAX_LINE = 8 * 2**20
 RECURSION = 50_000  # of functions; a script says it itself
 
 
-def script(program: Mapping[str, Any]) -> NoReturn:
-    """Run as `__main__`, and end as Python ends: threads, then atexit, then a flush."""
+def prepare() -> None:
+    """Standard streams for the programs to come, made once; what is behind them changes.
+
+    Output is made over a pipe, as programs will have it: streams remember whether they can seek.
+    """
+    reader, writer = os.pipe()
+    null = os.dup(1)
+    os.dup2(writer, 1)
     sys.stdin = sys.__stdin__ = _text(0, "r")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _text(1, "w")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text(2, "w")  # type: ignore[misc]
+    os.dup2(null, 1)
+    for descriptor in (reader, writer, null):
+        os.close(descriptor)
+
+
+def script(program: Mapping[str, Any]) -> NoReturn:
+    """Run as `__main__`, and end as Python ends: threads, then atexit, then a flush."""
     module = main_module()
     code = 1
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from reward_server.sandbox import bpf
+from reward_server.sandbox import bpf, landlock
 from reward_server.sandbox.bpf import (
     ALLOW,
     ARCHITECTURE,
@@ -51,6 +51,7 @@ def restrict() -> bool:
         False where the machine has no table or the kernel no seccomp.
     """
     machine = bpf.machine()
+    landlock.no_new_privileges()
     return machine is not None and bpf.install(b"".join(_program(machine)))
 
 

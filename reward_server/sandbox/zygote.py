@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from reward_server.sandbox import allowed, child, landlock
+from reward_server.sandbox import allowed, child, landlock, running
 
 MAX_DESCRIPTORS = 5
 SET_DUMPABLE, NEW_USER_NAMESPACE = 4, 0x10000000
@@ -124,12 +124,11 @@ def lock_up(settings: dict[str, Any]) -> child.Lock:
     if settings["landlock"]:
         landlock.restrict(settings["readable"], ["/dev/null"])
     opens = settings["seccomp"] != "closed"
-    return child.Lock(
-        filter=allowed.program(opens=opens) if settings["seccomp"] else b"",
-        memory_bytes=settings["memory_bytes"],
-        num_tasks=settings["num_tasks"] if is_counted else 0,
-        cpu_s=settings["cpu_s"],
-    )
+    filter = allowed.program(opens=opens) if settings["seccomp"] else b""
+    if not settings["memory_bytes"]:
+        return child.Lock(filter, [])
+    num_tasks = settings["num_tasks"] if is_counted else 0
+    return child.Lock(filter, child.limits(settings["memory_bytes"], num_tasks, settings["cpu_s"]))
 
 
 def _drop_user(libc: ctypes.CDLL, user: int) -> bool:
@@ -168,7 +167,7 @@ def _prepare(modules: Sequence[str]) -> None:
     quitter = importlib.import_module("_sitebuiltins").Quitter
     builtins.exit, builtins.quit = quitter("exit", "EOF"), quitter("quit", "EOF")
     sys.set_int_max_str_digits(0)
-    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    running.prepare()
     os.environ.clear()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.default_int_handler)
