@@ -6,7 +6,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test lint types ci control learning bench overlap chaos gradients jobs agreement clean
+.PHONY: install quickstart smollm2 test lint types ci control learning bench overlap chaos attacks gradients jobs agreement clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -43,6 +43,10 @@ overlap: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.nodes
 	$(VENV)/bin/python -m tests.chaos.rewards
+
+# Programs that attack the sandbox, at every level, and with each of its layers switched off.
+attacks: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.attacks
 
 # Each verifier beside the right verdicts: on written answers, and on real data where it is at hand.
 agreement: $(VENV)/.dev

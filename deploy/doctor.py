@@ -1,6 +1,6 @@
 """`oapl doctor`: what this machine has, and what is wrong with it for a run, each with its remedy.
 
-Looks and starts nothing (but a jailed child that tries the sandbox out, and Ray where asked to).
+Looks and starts nothing (but the sandboxes, to try them out, and Ray where asked to).
 `wrong` is what keeps a run from starting, `note` what makes it slow, unsafe or unlike the pins.
 """
 
@@ -35,6 +35,7 @@ from oapl import tracking
 from oapl.cli import load_config
 from oapl.config import RunConfig
 from oapl.errors import InputError, OaplError
+from reward_server.sandbox import measure
 
 PINS = Path(__file__).parent / "requirements"
 CORE = (
@@ -503,6 +504,7 @@ def _services() -> Iterator[Finding]:
     hint = "" if mode == "online" else "; `wandb login` changes that" if mode == "offline" else ""
     yield Finding(area="services", name="W&B", found=where + hint)
     yield _sandbox()
+    yield _program_sandbox()
 
 
 def _sandbox() -> Finding:
@@ -526,6 +528,22 @@ def _sandbox() -> Finding:
         else "verifiers that evaluate text are refused here: use Linux 5.13 or newer with Landlock "
         "and seccomp (in a container: let the syscalls through)",
     )
+
+
+def _program_sandbox() -> Finding:
+    """The level that holds against attack; `reward.min_level` refuses runs by it."""
+    report = measure.strongest()
+    better = "apt-get install bubblewrap, and allow user namespaces where this is a container"
+    remedy = {
+        "namespaces": "",
+        "landlock": f"good enough for most; for namespaces around programs as well: {better}",
+        "seccomp": f"{better}, or use Linux 5.13 or newer; until then the code verifier runs only "
+        'with reward.min_level = "seccomp", and programs import only common modules',
+        "none": f"the code verifier is refused here: {better}, or use Linux 5.13 or newer",
+    }[report.level]
+    found = str(report).removeprefix("program sandbox: ")
+    level: Level = "note" if remedy else "ok"
+    return Finding(area="services", name="program sandbox", found=found, level=level, remedy=remedy)
 
 
 def _pitfalls(environment: Mapping[str, str], installed: Mapping[str, str]) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """What can be known to fail is found before anything starts: settings, model, data, size.
 
-Reads files and nothing else: no process, no GPU, no inference or training library, and it makes no
-folder. What it learns on the way is what `--dry-run` prints, and so is what it could not look at.
+Reads files and nothing else: no GPU, no inference or training library, no process but a sandbox
+that is tried out where programs are to be run; it makes no folder. What it learns on the way is
+what `--dry-run` prints, and so is what it could not look at.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def preflight(
     if not config.is_imitation:
         rewards.check(config)
     found = _Findings(config, is_elsewhere=hardware is not None)
+    if hardware is None and not config.ray_address and not config.is_imitation:
+        found.sandbox()
     if hardware is None:
         found.facts["run folder"] = _folder(config)
     if is_dry and not _is_readable(config):
@@ -126,6 +129,11 @@ class _Findings:
             notes=tuple(self.notes),
             unchecked=tuple(self.unchecked),
         )
+
+    def sandbox(self) -> None:
+        """Attack the sandbox for programs, where the run needs one."""
+        if report := rewards.sandbox(self._config):
+            self.facts["sandbox"] = report.level
 
     def model(self) -> None:
         path = self._config.model.path

@@ -174,6 +174,8 @@ class RewardSection:
     """Responses that wait per verifier and server; who brings more waits for room."""
     max_wait_s: Positive = 600.0
     """Longest wait of a response for a process; beyond it its group fails."""
+    min_level: Literal["none", "seccomp", "landlock", "namespaces"] = "landlock"
+    """Least sandbox for programs that models write; a machine that gives less refuses the run."""
     on_failure: Number = 0.0
     """Reward of a response that hung, crashed or broke its verifier."""
     control: Literal["none", "shuffle"] = "none"

@@ -39,7 +39,8 @@ METRICS: dict[str, Metric] = {
     "oapl/log_ratio_*": Metric("ln pi - ln pi_vllm per token", "nats"),
     "oapl/sequence_log_ratio_*": Metric("ln pi - ln pi_vllm summed over a rollout", "nats"),
     "reward/sandbox_level": Metric(
-        "jail of the judging processes: 0 none, 1 Landlock, 2 + seccomp"
+        "isolation of programs that models write, or of the judging processes where none are run: "
+        "0 none, 1 Landlock or seccomp, 2 both, 3 both in namespaces"
     ),
     "reward/mean": Metric("reward of the rollouts accepted since the last step", "reward"),
     "reward/std": Metric("standard deviation of the same rewards", "reward"),

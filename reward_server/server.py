@@ -22,7 +22,7 @@ from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
 from reward_server.pool import Lane
 from reward_server.processes import Template
-from reward_server.sandbox import jail
+from reward_server.sandbox import jail, levels
 from reward_server.settings import check, prepare
 from reward_server.template import Setup
 
@@ -96,6 +96,7 @@ class RewardServer:
 
     def __init__(self, config: RewardSection, *, setup: Setup) -> None:
         self._config = config
+        self._programs = setup.programs
         self._template = Template(setup)
         self._lanes = {
             name: Lane(
@@ -134,7 +135,7 @@ class RewardServer:
 
     async def stats(self) -> Metrics:
         """What happened since the last call."""
-        metrics: Metrics = {"reward/sandbox_level": jail.LEVELS.index(self._template.level)}
+        metrics: Metrics = {"reward/sandbox_level": self._level()}
         faults = Counter(self._faults)
         for name, lane in self._lanes.items():
             metrics |= self._tallies[name].metrics(name)
@@ -156,6 +157,12 @@ class RewardServer:
     def processes(self) -> list[int]:
         """Process ids of the template and of the present workers."""
         return [self._template.pid, *(pid for lane in self._lanes.values() for pid in lane.pids)]
+
+    def _level(self) -> int:
+        """The level of the sandbox for programs, or of the workers' jail where none are run."""
+        if self._programs is not None:
+            return levels.LEVELS.index(self._programs)
+        return jail.LEVELS.index(self._template.level)
 
     async def close(self) -> None:
         """Kill every process; calls in progress end with a failure."""
@@ -205,10 +212,20 @@ class RewardServer:
 
 
 def build(config: RunConfig) -> RewardServer:
-    """A reward server for every verifier that the run names; its processes start at once."""
-    return RewardServer(
-        config.reward, setup=Setup(path=list(sys.path), verifiers=settings.named(config))
+    """A reward server for every verifier that the run names; its processes start at once.
+
+    Raises:
+        InputError: This machine's sandbox is weaker than `reward.min_level`.
+    """
+    measured = settings.sandbox(config)
+    setup = Setup(
+        path=list(sys.path),
+        verifiers=settings.named(config),
+        programs=measured.level if measured else None,
     )
+    if measured:
+        log.info("%s", measured)
+    return RewardServer(config.reward, setup=setup)
 
 
 def _judgement(prompt: Prompt, verdicts: Mapping[str, Verdict], failure: str | None) -> Judgement:

@@ -15,6 +15,7 @@ from typing import Any
 from oapl import plugins
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from reward_server.sandbox import levels, measure
 
 PACKAGE = "reward_server.verifiers"
 
@@ -84,6 +85,26 @@ def prepare(config: RunConfig) -> RunConfig:
             kept = {"verifier": plugin} if plugin != name else {}
             options[name] = {**module.prepare(table), **kept}
     return dataclasses.replace(config, reward=dataclasses.replace(config.reward, options=options))
+
+
+def sandbox(config: RunConfig) -> measure.Report | None:
+    """The sandbox for programs on this machine, attacked; None where no verifier runs any.
+
+    Raises:
+        InputError: It holds less than `reward.min_level` asks for.
+    """
+    modules = [_module(name, plugin) for name, (plugin, _) in named(config).items()]
+    if not any(getattr(module, "RUNS_PROGRAMS", False) for module in modules):
+        return None
+    report = measure.strongest()
+    asked = config.reward.min_level
+    if levels.LEVELS.index(report.level) < levels.LEVELS.index(asked):
+        raise InputError(
+            f'reward.min_level = "{asked}", but the sandbox for programs on this machine holds '
+            f'"{report.level}" ({report.why_not(asked)}); mend that (`oapl doctor` shows it), or '
+            f'accept less with reward.min_level = "{report.level}"'
+        )
+    return report
 
 
 def _module(name: str, plugin: str) -> ModuleType:

@@ -37,10 +37,13 @@ class Setup:
     Attributes:
         path: The server's module search path.
         verifiers: Name to plugin file and options.
+        programs: Level of the sandbox for programs, with which unjailed verifiers are started; None
+            where no verifier runs any.
     """
 
     path: list[str]
     verifiers: Mapping[str, tuple[str, Mapping[str, Any]]]
+    programs: str | None = None
 
     def limits(self) -> dict[str, Limits]:
         """What the workers of each verifier are held to."""
@@ -67,7 +70,10 @@ class Template:
                 built.warm()
             self._verifiers[name] = built
         report = probe.probe()
-        self._level = report.level
+        self._levels = {
+            True: report.level,
+            False: setup.programs or "none",
+        }  # by `is_jailed`
         gc.collect()
         gc.freeze()  # collections in workers must not touch, and so copy, shared pages
         self._say({"ready": True, "level": report.level, "report": str(report)})
@@ -113,12 +119,13 @@ class Template:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             begun = wire.Begun(page)
             _close_others(connection.fileno())
+            limits = self._limits[name]
             worker.run(
                 connection,
                 begun,
                 self._verifiers[name],
-                limits=self._limits[name],
-                level=self._level,
+                limits=limits,
+                level=self._levels[limits.is_jailed],
                 parent=parent,
             )
             status = 0

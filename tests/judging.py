@@ -18,7 +18,10 @@ HOSTILE = "tests.hostile_verifier"
 
 
 def prompt(
-    reference: Mapping[str, Any], verifiers: Mapping[str, float] | None = None, text: str = "q"
+    reference: Mapping[str, Any],
+    verifiers: Mapping[str, float] | None = None,
+    text: str = "q",
+    question: str = "What?",
 ) -> Prompt:
     return Prompt(
         id="p:0@0",
@@ -27,7 +30,7 @@ def prompt(
         verifiers=verifiers or {"math": 1.0},
         reference=reference,
         source="s",
-        question="What?",
+        question=question,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on x86_64 and aarch64
 VERSION_FLAG, RULE_PATH_BENEATH, SET_NO_NEW_PRIVS = 1, 1, 38
-READ_FILE, READ_DIR = 1 << 2, 1 << 3
+WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
 TCP_BIND_AND_CONNECT, SCOPE_SOCKETS_AND_SIGNALS = 0b11, 0b11
 _FS_BITS = {1: 13, 2: 14, 3: 15, 4: 15}  # access rights known to each ABI; 16 from ABI 5 on
 
@@ -32,8 +32,12 @@ def no_new_privileges() -> None:
     _done(_libc().prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def restrict(readable: Iterable[str]) -> bool:
+def restrict(readable: Iterable[str], writable: Iterable[str] = ()) -> bool:
     """Deny this process all file access but reading beneath `readable`, and TCP from ABI 4 on.
+
+    Args:
+        readable: Files and folders.
+        writable: Files that may be written too.
 
     Returns:
         False where the kernel has no Landlock; nothing is restricted then.
@@ -54,19 +58,21 @@ def restrict(readable: Iterable[str]) -> bool:
     ruleset = _libc().syscall(CREATE_RULESET, attributes, len(attributes), 0)
     _done(ruleset, "landlock_create_ruleset")
     for path in readable:
-        _allow(ruleset, path)
+        _allow(ruleset, path, READ_FILE)
+    for path in writable:
+        _allow(ruleset, path, (READ_FILE | WRITE_FILE | TRUNCATE) & rights)
     _done(_libc().syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
     return True
 
 
-def _allow(ruleset: int, path: str) -> None:
+def _allow(ruleset: int, path: str, rights: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-    rule = struct.pack("=Qi", READ_FILE | (READ_DIR if is_folder else 0), descriptor)
+    rule = struct.pack("=Qi", rights | (READ_DIR if is_folder else 0), descriptor)
     _done(_libc().syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, rule, 0), "landlock_add_rule")
     os.close(descriptor)
 

@@ -6,22 +6,28 @@ threads can be told from processes. The table of aarch64 has not been run.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import platform
-import struct
 
-from reward_server.sandbox import landlock
+from reward_server.sandbox import bpf, landlock
+from reward_server.sandbox.bpf import (
+    ALLOW,
+    ARCHITECTURE,
+    ARCHITECTURES,
+    ARGUMENT_0,
+    ERRNO,
+    JUMP_ANY_BIT,
+    JUMP_EQUAL,
+    JUMP_GREATER_EQUAL,
+    LOAD,
+    NUMBER,
+    RETURN,
+    X32_BIT,
+    step,
+)
 
-SET_SECCOMP, MODE_FILTER = 22, 2
-ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCHITECTURE, ARGUMENT_0 = 0, 4, 16  # offsets into struct seccomp_data
 CLONE_THREAD = 0x10000
-X32_BIT = 0x40000000
 
-_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _COMMON = (424, 425, 426, 427, 434, 438)  # pidfd_send_signal, io_uring_*, pidfd_open, pidfd_getfd
 _DENIED = {
     # socket, ptrace, fork, vfork, execve, execveat, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo,
@@ -44,49 +50,39 @@ def restrict() -> bool:
     Returns:
         False where the machine has no table or the kernel no seccomp.
     """
-    machine = platform.machine()
-    if machine not in _ARCHITECTURES:
-        return False
+    machine = bpf.machine()
     landlock.no_new_privileges()
-    program = b"".join(_program(machine))
-    buffer = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    return libc.prctl(SET_SECCOMP, MODE_FILTER, header, 0, 0) == 0
+    return machine is not None and bpf.install(b"".join(_program(machine)))
 
 
 def _program(machine: str) -> list[bytes]:
     """The filter: each test is followed by the return it guards, so that all jumps are short."""
-    deny = _step(RETURN, ERRNO | errno.EPERM)
+    deny = step(RETURN, ERRNO | errno.EPERM)
     lines = [
-        _step(LOAD, ARCHITECTURE),
-        _step(JUMP_EQUAL, _ARCHITECTURES[machine], yes=1),
+        step(LOAD, ARCHITECTURE),
+        step(JUMP_EQUAL, ARCHITECTURES[machine], yes=1),
         deny,
-        _step(LOAD, NUMBER),
-        _step(JUMP_GREATER_EQUAL, X32_BIT, no=1),
+        step(LOAD, NUMBER),
+        step(JUMP_GREATER_EQUAL, X32_BIT, no=1),
         deny,
-        _step(JUMP_EQUAL, _CLONE3, no=1),
-        _step(RETURN, ERRNO | errno.ENOSYS),
+        step(JUMP_EQUAL, _CLONE3, no=1),
+        step(RETURN, ERRNO | errno.ENOSYS),
     ]
     for number in (*_DENIED[machine], *_COMMON):
-        lines += [_step(JUMP_EQUAL, number, no=1), deny]
+        lines += [step(JUMP_EQUAL, number, no=1), deny]
     lines += [
-        _step(JUMP_EQUAL, _CLONE[machine], no=4),
-        _step(LOAD, ARGUMENT_0),
-        _step(JUMP_ANY_BIT, CLONE_THREAD, yes=1),
+        step(JUMP_EQUAL, _CLONE[machine], no=4),
+        step(LOAD, ARGUMENT_0),
+        step(JUMP_ANY_BIT, CLONE_THREAD, yes=1),
         deny,
-        _step(RETURN, ALLOW),
+        step(RETURN, ALLOW),
     ]
     for number in _SIGNALS[machine]:
         lines += [
-            _step(JUMP_EQUAL, number, no=4),
-            _step(LOAD, ARGUMENT_0),
-            _step(JUMP_EQUAL, os.getpid(), yes=1),
+            step(JUMP_EQUAL, number, no=4),
+            step(LOAD, ARGUMENT_0),
+            step(JUMP_EQUAL, os.getpid(), yes=1),
             deny,
-            _step(RETURN, ALLOW),
+            step(RETURN, ALLOW),
         ]
-    return [*lines, _step(RETURN, ALLOW)]
-
-
-def _step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, yes, no, value)
+    return [*lines, step(RETURN, ALLOW)]

@@ -11,7 +11,9 @@ something outside does not answer. A file may also offer
 * `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
 
 and the object itself `warm()`, called once in the template process from which workers are forked,
-and `start(level)`, called in each worker process before it is locked up.
+and `start(level)`, called in each worker process before it is locked up, with the level of its jail
+or, where it is not jailed, of the sandbox for programs (`reward_server.sandbox`).
+A file that runs programs written by models says `RUNS_PROGRAMS = True`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tests.bench import table
 
 OF_A_MODEL = ("pipeline", "learner_step", "publication", "engine_throughput")
 SMOLLM2 = Path("build/smollm2")
-OF_ONE = ("overlap", "rewards", "logprob_memory", "replay_rate", "trl_step")
+OF_ONE = ("overlap", "rewards", "sandbox", "logprob_memory", "replay_rate", "trl_step")
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from reward_server.sandbox import landlock, seccomp
+from reward_server.sandbox import bpf, landlock
 from tests.judging import HOSTILE, deed, server
 
 pytestmark = pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")
@@ -55,7 +55,7 @@ async def test_a_payload_reaches_no_server():
 
 
 @pytest.mark.skipif(
-    os.uname().machine not in seccomp._ARCHITECTURES, reason="no seccomp table for this machine"
+    os.uname().machine not in bpf.ARCHITECTURES, reason="no seccomp table for this machine"
 )
 @pytest.mark.parametrize(
     "payload",

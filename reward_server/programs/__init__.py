@@ -1,0 +1,1 @@
+"""Programming problems: the answer in a response, the tests of a problem, the comparison."""

@@ -1,0 +1,37 @@
+"""Pieces of a seccomp program: instructions of classic BPF, and how a process takes one on."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import struct
+
+SET_SECCOMP, MODE_FILTER = 22, 2
+ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+LOAD, AND = 0x20, 0x54
+JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x15, 0x35, 0x45, 0x06
+NUMBER, ARCHITECTURE, ARGUMENT_0, ARGUMENT_1 = 0, 4, 16, 24  # offsets into struct seccomp_data
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+X32_BIT = 0x40000000
+_LIBC = ctypes.CDLL(None)
+
+
+def machine() -> str | None:
+    """This machine's name if there is a table of system calls for it."""
+    name = platform.machine()
+    return name if name in ARCHITECTURES else None
+
+
+def step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
+    """One instruction; `yes` and `no` are how many instructions a jump skips."""
+    return struct.pack("=HBBI", code, yes, no, value)
+
+
+def install(program: bytes) -> bool:
+    """Hold this process, and all it starts, to a program; False where the kernel refuses.
+
+    It must have given up new privileges (`landlock.no_new_privileges`).
+    """
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    return _LIBC.prctl(SET_SECCOMP, MODE_FILTER, header, 0, 0) == 0

@@ -1,0 +1,1 @@
+"""Programs that attack the sandbox, one property each, and odd programs that are correct."""
