@@ -1,7 +1,9 @@
 """The server's side of its processes: one template, which forks workers, each killable at will.
 
 Workers are named by pidfd, so that a kill can hit no other process. When the template dies its
-workers die with it, and the next hire starts another.
+workers die with it, and the next hire starts another. Waits use `asyncio.timeout`: `wait_for` of
+Python 3.11 loses a cancellation that comes together with the result, and closing would wait for
+ever.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ class Template:
         if code is None:
             return None
         try:
-            return await asyncio.wait_for(asyncio.shield(code), REPORT_TIMEOUT_S)
+            async with asyncio.timeout(REPORT_TIMEOUT_S):
+                return await asyncio.shield(code)
         except TimeoutError:
             return None
         finally:
@@ -136,7 +139,8 @@ class Template:
                 self._loop, self._hello = loop, loop.create_future()
                 loop.add_reader(self._control, self._read)
         try:
-            hello = await asyncio.wait_for(asyncio.shield(self._hello), START_TIMEOUT_S)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                hello = await asyncio.shield(self._hello)
         except TimeoutError as error:
             self._lost()
             raise PoolError(
@@ -161,7 +165,8 @@ class Template:
             self._control.sendmsg([json.dumps({"fork": name}).encode()], ancillary)
         self._pids.append(promise)
         worker.close_page()
-        worker.adopt(*await asyncio.wait_for(promise, FORK_TIMEOUT_S))
+        async with asyncio.timeout(FORK_TIMEOUT_S):
+            worker.adopt(*await promise)
 
     def _read(self) -> None:
         """Everything the template has said; called by the event loop."""

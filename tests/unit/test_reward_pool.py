@@ -17,6 +17,7 @@ import pytest_asyncio
 from deploy.judges import merged
 from oapl.metrics import describe
 from oapl.records import Judgement, Verdict
+from reward_server.processes import Template
 from reward_server.server import RewardServer
 from tests.chaos import rewards as chaos
 from tests.judging import HOSTILE, deed, is_gone, server
@@ -414,3 +415,20 @@ def test_a_pickled_record_is_the_same():
     for record, copy in zip((prompt, rollout), again, strict=False):
         for name in record.__slots__:
             np.testing.assert_array_equal(getattr(copy, name), getattr(record, name), strict=True)
+
+
+async def test_closing_ends_when_it_comes_together_with_a_new_worker(monkeypatch):
+    hear = Template._hear
+    closings = []
+
+    def hear_and_close(template, message, descriptors):
+        hear(template, message, descriptors)
+        if "pid" in message and not closings:
+            closings.append(asyncio.ensure_future(running._lanes[HOSTILE].close()))
+
+    monkeypatch.setattr(Template, "_hear", hear_and_close)
+    async with hostile() as running:
+        async with asyncio.timeout(10):
+            answers = await running.score(FINE)
+            await closings[0]
+    assert all("closed" in (answer.failure or "") for answer in answers)
