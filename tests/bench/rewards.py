@@ -4,12 +4,12 @@
 
 The pool is a reward server in a Ray actor, fed by 16 callers with as many responses a call as a
 rollout worker joins. Plain is Python's own `multiprocessing.Pool`, warm, which is given the same
-responses, as many at a time; and, with no bar, the same processes when each holds its part already:
-no way of giving a process its work can be as fast as that. `short` are model solutions of GSM8K
+responses, as many at a time; and the same processes when each holds its part already: no way of
+giving a process its work can be as fast as that. `short` are model solutions of GSM8K
 where they are at hand (OAPL_DATA, or ../shared/data), else solutions made here: the exact layer
 judges one in 0.02 to 0.05 ms, less than most calls between processes take. `hard` are such as
-math-verify compares in 4 ms. The bar is for one worker fewer than cores, since whoever gives out
-the work needs one, too; with as many as cores, ratios say what that costs beside judging.
+math-verify compares in 4 ms. With one worker fewer than cores, whoever gives out the work has one,
+too; with as many as cores, ratios say what that costs beside judging.
 
 (f) From an item's deadline to the first answer of the worker that replaced its own.
 (g) Memory of a warm worker that has judged a thousand responses: its own, and with shared pages.
@@ -73,12 +73,9 @@ def ratios(workers: int, kind: str, work: Sequence[Item]) -> list[table.Row]:
             theirs=plain,
             unit="rewards/s",
             ratio=pool / plain,
-            bar=bar,
+            bar=BAR,
         )
-        for verb, plain, bar in (
-            ("are given their work", given, BAR if workers < CORES or kind == "hard" else None),
-            ("hold it already", held, None),
-        )
+        for verb, plain in (("are given their work", given), ("hold it already", held))
     ]
 
 

@@ -233,7 +233,7 @@ def spoil_with_nan(served, weights):
         (lambda s: s.publication(model__norm__weight=torch.ones(4)), "norm.weight has shape"),
         (lambda s: s.publication(model__extra=torch.ones(4)), "model.extra is unknown"),
         (lambda s: spoil_contents(s, s.publication()), "not those that were sent"),
-        (lambda s: spoil_with_nan(s, s.publication()), "holds non-finite"),
+        (lambda s: spoil_with_nan(s, s.publication()), "not those that were sent"),
     ],
     ids=["incomplete", "shape", "surplus", "damaged", "non-finite"],
 )
