@@ -154,7 +154,10 @@ def test_ctrl_c_leaves_whole_lines_and_no_process(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "oapl", "score", str(source), "--out", str(out)]
     child = subprocess.Popen(
-        [*command, "--verifier", "tests.hostile_verifier"], stderr=subprocess.PIPE, text=True
+        [*command, "--verifier", "tests.hostile_verifier"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heeds_interrupts,
     )
     deadline = time.monotonic() + 60
     while not (out.exists() and out.stat().st_size):  # lines come while it goes on
@@ -171,6 +174,11 @@ def test_ctrl_c_leaves_whole_lines_and_no_process(tmp_path):
     assert children
     time.sleep(0.2)
     assert not [pid for pid in children if _lives(pid)]
+
+
+def _heeds_interrupts() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _children(pid: int) -> list[int]:

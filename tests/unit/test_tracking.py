@@ -207,7 +207,7 @@ def test_stored_rollouts_come_back_with_text_rewards_and_verdicts(tmp_path: Path
     kept.flush()
     (row, other) = rollouts.read(tmp_path)
     assert json.loads(row.pop("verdicts")) == {
-        "math": {"kind": "wrong_answer", "reward": 0.0, "detail": "", "seconds": 0.0}
+        "math": {"kind": "wrong_answer", "reward": 0.0, "detail": "", "seconds": 0.0, "parts": {}}
     }
     assert row == {
         "step": 3,
