@@ -19,9 +19,17 @@ from rich.console import Console
 
 from tests.bench import table
 
-OF_A_MODEL = ("pipeline", "learner_step", "publication", "engine_throughput")
+OF_A_MODEL = ("pipeline", "learner_step", "publication")
 SMOLLM2 = Path("build/smollm2")
-OF_ONE = ("overlap", "rewards", "sandbox", "logprob_memory", "replay_rate", "trl_step")
+OF_ONE = (
+    "engine_throughput",
+    "overlap",
+    "rewards",
+    "sandbox",
+    "logprob_memory",
+    "replay_rate",
+    "trl_step",
+)
 
 
 def main() -> int:
@@ -38,9 +46,12 @@ def main() -> int:
     for name in options.only or [*OF_A_MODEL, *OF_ONE]:
         models = [None, *options.model] if name in OF_A_MODEL else [None]
         for model in models:
-            rows += _run(name, model, console)
+            found = _run(name, model, console)
+            table.show(found, console)
+            rows += found
+            table.save(rows, options.json)
+    console.rule("all of it")
     table.show(rows, console)
-    table.save(rows, options.json)
     return int(any(row.verdict == "MISSED" for row in rows))
 
 
