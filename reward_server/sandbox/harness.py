@@ -121,7 +121,7 @@ def harness(program: Mapping[str, Any]) -> NoReturn:
         namespace |= {name: Remote(name, program["tolerance"]) for name in remote if name}
         tree = ast.fix_missing_locations(counting.visit(tree))
         exec(compile(tree, "<tests>", "exec"), namespace)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - told outside: a failed test, or a broken one
         ending = report.ending(error)
         if not Remote.num_calls:  # before the program had any part in it: the tests are broken
             report.send(ending)

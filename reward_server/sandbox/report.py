@@ -38,7 +38,7 @@ def line(error: BaseException | None) -> str:
     name = type(error).__name__
     try:
         text = f"{name}: {error}"
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001 - the program wrote that method
         text = name
     return " ".join(text.split())[:MAX_ERROR]
 

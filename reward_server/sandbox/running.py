@@ -57,7 +57,7 @@ def _finish() -> int:
             act()
         except SystemExit as stop:
             failed = _code(stop)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - the program's own, told like any other
             report.send(report.ending(error))
             failed = 1
     return failed
@@ -114,7 +114,7 @@ def _defined(program: Mapping[str, Any]) -> dict[str, Any]:
     try:
         exec(report.compiled(program["prelude"]), namespace)
         exec(report.compiled(program["source"]), namespace)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - how the program ended, told outside
         report.send(report.ending(error))
         os._exit(1)
     return namespace
