@@ -7,14 +7,14 @@ them at temperature 1. Only names that vLLM 0.23 and 0.32 share are used here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from actors.tokenizer import load_model_config
 from oapl.config import RunConfig
-from oapl.records import Probe, Sampling
+from oapl.records import Sampling
 
 MAX_KV_BYTES = 2**30
 """Of a KV cache in main memory that nobody gave a size."""
@@ -113,10 +113,10 @@ def probe_params() -> Any:
     )
 
 
-def probe_prompts(probe: Probe, context: int) -> list[list[int]]:
+def probe_prompts(probe_ids: Sequence[np.ndarray], context: int) -> list[list[int]]:
     """The probe's sequences. One as long as the context loses its last token, since vLLM wants
     room for one more."""
-    return [ids[: context - 1].tolist() for ids in probe.token_ids]
+    return [ids[: context - 1].tolist() for ids in probe_ids]
 
 
 def probe_scores(outputs: Iterable[Any]) -> list[np.ndarray]:

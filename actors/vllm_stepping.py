@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from actors.engines.base import Counters, count_rollout
+from actors.engines.base import Counters, count_rollout, is_finite
 from actors.vllm_outputs import INITIAL_VERSION, NOTHING, so_far, to_rollout
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
@@ -65,6 +65,9 @@ class SteppingThread:
         decode: Token ids of several responses to their texts.
         counters: Where tokens, rollouts and seconds are counted.
         name: Of the thread.
+
+    Attributes:
+        may_hold_nan: The KV cache may: a log-prob was not finite, or a request ended unseen.
     """
 
     _owner: ClassVar[SteppingThread | None] = None
@@ -78,6 +81,7 @@ class SteppingThread:
     ) -> None:
         self.engine: Any = None
         self.version = INITIAL_VERSION
+        self.may_hold_nan = False
         self._build = build
         self._decode = decode
         self._counters = counters
@@ -218,6 +222,7 @@ class SteppingThread:
         elif isinstance(item, _Cancel):
             if self._active.pop(item.id, None) is not None:
                 self.engine.abort_request([item.id])
+                self.may_hold_nan = True
         elif item.future.set_running_or_notify_cancel():
             try:
                 item.future.set_result(item.run())
@@ -262,6 +267,8 @@ class SteppingThread:
         for (request, output, reason), text in zip(finished, texts, strict=True):
             rollout = to_rollout(output, reason, text, self.version)
             count_rollout(self._counters, rollout)
+            assert rollout.inference_logprobs is not None, "rollouts are asked for with log-probs"
+            self.may_hold_nan |= not is_finite([rollout.inference_logprobs])
             answers.append((request, rollout))
         self._answer(answers)
 

@@ -93,11 +93,12 @@ class WorkerExtension:
 
     model_runner: Any
 
-    def settle_publication(self) -> None:
-        """Pack tied heads again, and empty the KV cache: a block that once held NaN keeps
+    def settle_publication(self, may_hold_nan: bool) -> None:
+        """Pack tied heads again, and empty a KV cache that may hold NaN: such a block keeps
         answering NaN, whatever weights come later."""
         repack_tied_heads(self.model_runner.model)
-        _zero(self.model_runner.kv_caches)
+        if may_hold_nan:
+            _zero(self.model_runner.kv_caches)
 
 
 def repack_tied_heads(model: Any) -> int:

@@ -13,15 +13,16 @@ import inspect
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oapl import plugins
 from oapl.config import RunConfig
-from oapl.errors import DiedError, OaplError
+from oapl.errors import DeadlineError, DiedError, OaplError
 from oapl.waiting import within
 
 
@@ -40,9 +41,33 @@ class LocalHandle:
             return method
         return partial(self._call, method)
 
+    def promise(self, method: str, *args: Any) -> LocalPromise:
+        """Begin a synchronous call whose answer may be handed on before it is there."""
+        future = self._thread.submit(getattr(self._target, method), *args)
+        return LocalPromise(future, f"{type(self._target).__name__}.{method}")
+
     async def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, partial(method, *args, **kwargs))
+
+
+class LocalPromise:
+    """See `oapl.promises.Promise`; kept by another thread of this process."""
+
+    def __init__(self, future: Future[Any], what: str) -> None:
+        self._future = future
+        self._what = what
+
+    def get(self, timeout_s: float) -> Any:
+        try:
+            return self._future.result(timeout_s)
+        except TimeoutError as error:
+            if self._future.done():
+                raise
+            raise DeadlineError(f"waited {timeout_s:g} s for {self._what}") from error
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self._future).__await__()
 
 
 class RayHandle:
@@ -64,25 +89,68 @@ class RayHandle:
             raise AttributeError(name)
         return partial(self._call, name)
 
+    def promise(self, method: str, *args: Any) -> RayPromise:
+        """Begin a call whose answer may be handed on before it is there."""
+        return RayPromise(self._begin(method, args, {}), self._name, method, self._limit_s)
+
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return await RayPromise(
+            self._begin(method, args, kwargs), self._name, method, self._limit_s
+        )
+
+    def _begin(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._actor.call.options(name=method).remote(method, args, kwargs)
+
+    def __reduce__(self) -> tuple[type[RayHandle], tuple[Any, ...]]:
+        return RayHandle, (self._actor, self._name, self._limit_s)
+
+
+class RayPromise:
+    """See `oapl.promises.Promise`; the answer of an actor. Awaited where it was made, which bounds
+    it by the handle's own limit."""
+
+    def __init__(self, ref: Any, name: str, method: str, limit_s: float | None) -> None:
+        self._ref = ref
+        self._name = name
+        self._method = method
+        self._limit_s = limit_s
+
+    def get(self, timeout_s: float) -> Any:
+        import ray
+
+        with self._own_errors():
+            try:
+                return ray.get(self._ref, timeout=timeout_s)
+            except ray.exceptions.GetTimeoutError as error:
+                raise DeadlineError(f"waited {timeout_s:g} s for {self._what}") from error
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        with self._own_errors():
+            if self._limit_s is None:
+                return await self._ref
+            return await within(self._limit_s, self._ref, self._what)
+
+    @property
+    def _what(self) -> str:
+        return f"{self._name} to answer {self._method}"
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
         from ray.exceptions import ActorDiedError
 
-        answer = self._actor.call.options(name=method).remote(method, args, kwargs)
         try:
-            if self._limit_s is None:
-                return await answer
-            return await within(self._limit_s, answer, f"{self._name} to answer {method}")
+            yield
         except OaplError as error:  # Ray's copy, whose text is a traceback, stands for the cause
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
         except ActorDiedError as error:
             raise DiedError(
-                f"{self._name} died when it was asked for {method}; see logs/{self._name}.log in "
-                "the run folder"
+                f"{self._name} died when it was asked for {self._method}; see "
+                f"logs/{self._name}.log in the run folder"
             ) from error
-
-    def __reduce__(self) -> tuple[type[RayHandle], tuple[Any, ...]]:
-        return RayHandle, (self._actor, self._name, self._limit_s)
 
 
 class _Host:

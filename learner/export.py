@@ -8,17 +8,19 @@ sharded parameter is collective.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from oapl.config import RunConfig
+from oapl.records import TensorSpec
+from oapl.weights.base import Chunk, in_order
 
 CHUNK_BYTES = 64 * 2**20
-"""Sharded parameters gathered at a time; 16 MiB to all at once were equally fast."""
+"""Sharded parameters gathered at a time for a file; 16 MiB to all at once were equally fast."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -31,42 +33,53 @@ TOKENIZER_FILES = (
 )
 
 
-def gathered(
-    model: nn.Module, dtype: torch.dtype | None = None, *, is_reader: bool = True
-) -> Iterator[tuple[str, Tensor]]:
-    """(name, CPU tensor) of every parameter.
+def to_publish(
+    model: nn.Module, dtype: str
+) -> tuple[tuple[TensorSpec, ...], tuple[nn.Parameter, ...]]:
+    """Every parameter and what it is published as, in the order to send; a tied one comes once.
 
     Args:
         model: The Hugging Face model inside the engine.
-        dtype: To cast to; None keeps the learner's.
-        is_reader: Ranks that only take part in the gathering get empty tensors.
-
-    Yields:
-        Tensors that share memory with the model or with the next one that is yielded: a consumer
-        that keeps one copies it.
+        dtype: Torch's name of the engines' type.
     """
-    to_host = _Host(dtype)
+    named = dict(model.named_parameters())
+    specs = [
+        TensorSpec(
+            name=name, shape=tuple(getattr(parameter, "ds_shape", parameter.shape)), dtype=dtype
+        )
+        for name, parameter in named.items()
+    ]
+    order = in_order(specs)
+    return tuple(specs[i] for i in order), tuple(named[specs[i].name] for i in order)
+
+
+def read(parameters: Sequence[nn.Parameter], chunk: Chunk, content: np.ndarray | None) -> None:
+    """Gather the parameters of a chunk and cast them to where they lie in it.
+
+    Args:
+        parameters: Those of `chunk.specs`.
+        chunk: Types and places.
+        content: uint8 [chunk.num_bytes] to write; None on ranks that only take part.
+    """
+    with _whole(list(parameters)):
+        if content is None:
+            return
+        for parameter, (_, target) in zip(parameters, chunk.tensors(content), strict=True):
+            target.copy_(parameter.detach())
+
+
+def gathered(model: nn.Module, *, is_reader: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """(name, CPU tensor of its own) of every parameter, in the learner's type.
+
+    Args:
+        model: The Hugging Face model inside the engine.
+        is_reader: Ranks that only take part in the gathering get empty tensors.
+    """
     for chunk in _chunks(model):
         with _whole([parameter for _, parameter in chunk]):
             for name, parameter in chunk:
                 tensor = parameter.detach() if is_reader else parameter.detach().flatten()[:0]
-                yield name, to_host(tensor)
-
-
-class _Host:
-    """Casts one tensor after the other into the same memory: fresh pages cost more than casting."""
-
-    def __init__(self, dtype: torch.dtype | None) -> None:
-        self._dtype = dtype
-        self._memory = torch.empty(0)
-
-    def __call__(self, tensor: Tensor) -> Tensor:
-        dtype = self._dtype or tensor.dtype
-        if tensor.device.type == "cpu" and tensor.dtype == dtype:
-            return tensor
-        if self._memory.numel() < tensor.numel() or self._memory.dtype != dtype:
-            self._memory = torch.empty(tensor.numel(), dtype=dtype)
-        return self._memory[: tensor.numel()].view(tensor.shape).copy_(tensor)
+                yield name, tensor.to("cpu", copy=True)
 
 
 def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) -> None:
@@ -83,7 +96,7 @@ def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) ->
         for _ in tensors:
             pass
         return
-    state = {name: tensor.clone() for name, tensor in tensors}
+    state = dict(tensors)
     part, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -12,7 +12,9 @@ import asyncio
 import json
 import pickle
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +24,7 @@ from oapl.config import RunConfig
 from oapl.errors import CheckpointError, DiedError, DivergedError, OaplError, RankError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.records import CreditedGroup, Metrics, ProbeReport, StepMetrics, WeightsVersion
+from oapl.weights.base import layout
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ class LearnerGroup:
         self._last_save = time.monotonic()
         self._last_saved_step = -1
         self._num_publications = 0
-        self._loading: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[Any] | None = None
         self._counting: asyncio.Task[None] | None = None
         self.step = 0
         self.version = -1
@@ -124,15 +127,15 @@ class LearnerGroup:
         started = time.monotonic()
         if self._engines is not None:
             self._tracker.phase("publish")
-            self._weights = await self._export()
-            self._loading = asyncio.create_task(self._give(self._engines, self._weights, started))
+            await self._export(partial(self._give, self._engines, started))
         self.version, self.begin = self.step, begin
         if begin <= self.step:
             await self._settle()
         self._tracker.phase("train")
 
-    async def _give(self, engines: Engines, weights: WeightsVersion, started: float) -> None:
+    async def _give(self, engines: Engines, started: float, weights: WeightsVersion) -> None:
         """Wait until an engine holds `weights`; evaluate them when due."""
+        self._weights = weights
         every = self._config.eval.every_syncs
         is_due = weights.version == 0 or (every and (self._num_publications - 1) % every == 0)
         report = await engines.load(weights)
@@ -173,7 +176,8 @@ class LearnerGroup:
         """
         await self._settle()
         if self._engines is not None and self.version != self.step:
-            await self._engines.load(await self._export())
+            await self._export(self._engines.load)
+            await self._settle()
 
     async def update(self, groups: Sequence[CreditedGroup]) -> bool:
         """One learner step on all ranks.
@@ -295,11 +299,25 @@ class LearnerGroup:
         """The present policy as Hugging Face safetensors."""
         await self._all([t.save_model(path) for t in self._trainers], "the model to be saved")
 
-    async def _export(self) -> WeightsVersion:
-        answers = await self._all([t.export(self.step) for t in self._trainers], "an export")
-        weights = answers[0]
-        assert weights is not None, "rank 0 answers with the published version"
-        return weights
+    async def _export(self, load: Callable[[WeightsVersion], Coroutine[Any, Any, Any]]) -> None:
+        """Publish, and return when all has left the learner; engines load meanwhile and after."""
+        announced = await self._all([t.announce(self.step) for t in self._trainers], "an export")
+        weights = announced[0]
+        assert weights is not None, "rank 0 answers with what it will publish"
+        calls = [("send_chunk", number) for number in range(len(layout(weights.specs)))]
+        promised = [[t.promise(*call) for t in self._trainers] for call in calls]
+        scores = [t.promise("score_probe") for t in self._trainers]
+        weights = replace(
+            weights, chunks=tuple(row[0] for row in promised), probe_logprobs=scores[0]
+        )
+        self._loading = asyncio.create_task(load(weights))
+        try:
+            for row in (*promised, scores):
+                await self._all(row, "an export")
+        except BaseException:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+            raise
 
     async def _engine_stats(self) -> Metrics:
         return {} if self._engines is None else await self._engines.stats()

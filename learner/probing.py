@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from oapl.batching import Packable, pack
 from oapl.records import Batch, MicroBatch
 
-RANDOM_TOKENS = 32
-"""Length of a random probe sequence, for a version that nothing was trained for."""
+TOKENS = 12
+"""Of a probe sequence: wrong weights show in a few, and engines stand still meanwhile."""
 
 
 def sequences(
     batch: Batch | None, count: int, *, vocab_size: int, version: int
 ) -> list[np.ndarray]:
-    """`count` sequences, int32 [T]: prompt and response of the latest batch's rollouts, spread
-    over its lengths, then random valid ids."""
+    """`count` sequences, int32 [T]: the ends of the latest batch's rollouts, spread over its
+    lengths, then, for a version that nothing was trained for, random valid ids."""
     found = list(_rollouts(batch)) if batch else []
     if len(found) > count:
         found = [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]
     chance = np.random.default_rng(version)
     while len(found) < count:
-        found.append(chance.integers(vocab_size, size=RANDOM_TOKENS, dtype=np.int32))
+        found.append(chance.integers(vocab_size, size=TOKENS, dtype=np.int32))
     return found
 
 
-def packed(probe: list[np.ndarray], micro_batch_tokens: int) -> list[MicroBatch]:
+def packed(probe: Sequence[np.ndarray], micro_batch_tokens: int) -> list[MicroBatch]:
     """The probe as micro-batches: every token but a sequence's first counts as response.
 
     Which sequence of the probe a rollout is stands in its `group_index`.
@@ -45,4 +45,4 @@ def _rollouts(batch: Batch) -> Iterator[np.ndarray]:
     for micro_batch in batch.micro_batches:
         index = micro_batch.rollout_index
         for rollout in range(micro_batch.num_rollouts):
-            yield micro_batch.token_ids[index == rollout].astype(np.int32)
+            yield micro_batch.token_ids[index == rollout][-TOKENS:].astype(np.int32)

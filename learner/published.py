@@ -6,19 +6,24 @@ Engines hold version v, not the learner's present weights, so a resumed run must
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 from oapl import plugins
 from oapl.config import RunConfig
-from oapl.records import WeightsVersion
+from oapl.errors import CheckpointError
+from oapl.records import Probe, WeightsVersion
+from oapl.weights.base import send
 
 TENSORS = "published.safetensors"
 RECORD = "published.pkl"
 
 
 def save(folder: Path, weights: WeightsVersion, config: RunConfig) -> None:
-    """Fetch `weights` back through their transport and write them."""
+    """Fetch `weights` back through their transport and write them.
+
+    Raises:
+        WeightsError: They cannot be fetched any more.
+    """
     from safetensors.torch import save_file
 
     receiver = plugins.load("oapl.weights", weights.transport).build_receiver(config)
@@ -26,7 +31,13 @@ def save(folder: Path, weights: WeightsVersion, config: RunConfig) -> None:
         {name: tensor.contiguous() for name, tensor in receiver.receive(weights)},
         str(folder / TENSORS),
     )
-    (folder / RECORD).write_bytes(pickle.dumps(replace(weights, location=None)))
+    scores = weights.probe_logprobs.get(config.sync.timeout_s)
+    record = {
+        "version": weights.version,
+        "names": [spec.name for spec in weights.specs],
+        "probe": Probe(token_ids=weights.probe_ids, logprobs=scores),
+    }
+    (folder / RECORD).write_bytes(pickle.dumps(record))
 
 
 def exists(folder: Path) -> bool:
@@ -34,11 +45,21 @@ def exists(folder: Path) -> bool:
 
 
 def load(folder: Path, config: RunConfig) -> WeightsVersion:
-    """Publish the saved version again, from this process."""
+    """Publish the saved version again, from this process.
+
+    Raises:
+        CheckpointError: Another version of oapl wrote it.
+    """
     from safetensors.torch import load_file
 
-    weights: WeightsVersion = pickle.loads((folder / RECORD).read_bytes())
+    try:
+        record = pickle.loads((folder / RECORD).read_bytes())
+        version, names, probe = record["version"], record["names"], record["probe"]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / RECORD} was written by another version of oapl; resume with that one, or "
+            f"from a checkpoint taken at a synchronisation"
+        ) from error
     tensors = load_file(str(folder / TENSORS))
     sender = plugins.load("oapl.weights", config.sync.transport).build_sender(config)
-    named = ((spec.name, tensors[spec.name]) for spec in weights.specs)
-    return sender.send(weights.version, named, weights.probe)
+    return send(sender, version, ((name, tensors[name]) for name in names), probe)

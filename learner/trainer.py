@@ -12,7 +12,7 @@ import math
 import os
 import resource
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,17 @@ from oapl.config import RunConfig
 from oapl.errors import DivergedError
 from oapl.interfaces import Objective, WeightSender
 from oapl.objectives.base import build as build_objective
+from oapl.promises import Kept
 from oapl.records import (
     Batch,
     LossInputs,
     LossOutputs,
     Metrics,
     MicroBatch,
-    Probe,
+    Sent,
     WeightsVersion,
 )
+from oapl.weights.base import Chunk, layout, send_chunk
 
 
 def build(
@@ -82,6 +84,22 @@ def build(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Publication:
+    """What was announced last."""
+
+    version: int
+    chunks: tuple[Chunk, ...]
+    parameters: tuple[torch.nn.Parameter, ...]
+    probe_ids: tuple[np.ndarray, ...]
+
+    def part(self, number: int) -> tuple[int, Chunk, tuple[torch.nn.Parameter, ...]]:
+        """Version, chunk and its parameters."""
+        first = sum(len(chunk.specs) for chunk in self.chunks[:number])
+        chunk = self.chunks[number]
+        return self.version, chunk, self.parameters[first : first + len(chunk.specs)]
+
+
 class Trainer:
     """See `oapl.interfaces.Trainer`.
 
@@ -105,6 +123,8 @@ class Trainer:
         self._rank = torch.distributed.get_rank()
         self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
+        self._publication = _Publication(-1, (), (), ())
+        self._buffer = np.empty(0, dtype=np.uint8)
 
     def update(self, batch: Batch) -> Metrics:
         """One learner step.
@@ -147,27 +167,70 @@ class Trainer:
         self._count_skip(batch.step, is_applied, metrics["loss/total"])
         return metrics
 
-    def export(self, version: int) -> WeightsVersion | None:
-        """Publish the parameters as `version`, in the engines' dtype, with a probe.
+    def announce(self, version: int) -> WeightsVersion | None:
+        """Say what the parameters will be published as: nothing is read of them yet.
 
         Returns:
-            What rank 0's sender published; None on the other ranks.
+            The publication, its chunks and scores still to come; None on ranks other than 0.
 
         Raises:
-            WeightsError: A parameter is not finite (on rank 0, which sends); nothing was published.
+            WeightsError: The transport cannot begin (on rank 0).
         """
-        model = self.engine.module.lm
-        probe = self._probe(version)
-        dtype = getattr(torch, self._config.model.dtype)
-        tensors = export.gathered(model, dtype, is_reader=self._rank == 0)
-        weights = None
-        try:
-            if self.sender is not None and self._rank == 0:
-                weights = self.sender.send(version, tensors, probe)
-        finally:
-            for _ in tensors:  # the other ranks gather to the end, so a sender that failed must too
-                pass
-        return weights
+        specs, parameters = export.to_publish(self.engine.module.lm, self._config.model.dtype)
+        self._publication = _Publication(
+            version, layout(specs), parameters, self._choose_probe(version)
+        )
+        if self.sender is None or self._rank != 0:
+            return None
+        self.sender.begin(version, specs)
+        return WeightsVersion(
+            version=version,
+            specs=specs,
+            transport=self.sender.transport,
+            probe_ids=self._publication.probe_ids,
+            chunks=(),
+            probe_logprobs=Kept(()),
+        )
+
+    def send_chunk(self, number: int) -> Sent | None:
+        """Cast one chunk of what was announced to the engines' dtype, and send it.
+
+        Returns:
+            Its ticket; None on ranks other than 0, which only take part in the gathering.
+
+        Raises:
+            WeightsError: A parameter is not finite, or the transport failed (on rank 0).
+        """
+        version, chunk, parameters = self._publication.part(number)
+        if self.sender is None or self._rank != 0:
+            export.read(parameters, chunk, None)
+            return None
+        if self._buffer.nbytes < chunk.num_bytes:  # fresh pages cost more than casting
+            self._buffer = np.empty(chunk.num_bytes, dtype=np.uint8)
+        content = self._buffer[: chunk.num_bytes]
+        export.read(parameters, chunk, content)
+        return send_chunk(self.sender, version, number, chunk, content)
+
+    def score_probe(self) -> tuple[np.ndarray, ...]:
+        """ln pi of the sequences that were announced, by all ranks alike: stage 3 gathers in each
+        forward pass.
+
+        Returns:
+            Per sequence float32 [T - 1]: of tokens 1 to T - 1.
+        """
+        token_ids = self._publication.probe_ids
+        logprobs = [np.empty(0, dtype=np.float32)] * len(token_ids)
+        with self.engine.evaluating():
+            packed = probing.packed(token_ids, self._config.learner.micro_batch_tokens)
+            for micro_batch in packed:
+                scores, _ = self._forward(
+                    micro_batch, temperature=1.0, with_entropy=False, is_last=False
+                )
+                found = scores.cpu().numpy()
+                owner = micro_batch.rollout_index[micro_batch.response_mask]
+                for rollout, number in enumerate(micro_batch.group_index):
+                    logprobs[number] = found[owner == rollout]
+        return tuple(logprobs)
 
     def save(self, path: Path) -> None:
         """Everything of this process that affects the next step, into the folder `path`."""
@@ -254,28 +317,18 @@ class Trainer:
             entropy=entropy if "entropy" in self._objective.needs else None,
         )
 
-    def _probe(self, version: int) -> Probe:
-        """Rank 0's sequences, scored by all ranks alike: stage 3 gathers in each forward pass."""
-        batch, vocab_size = self._last_batch, self.engine.module.lm.config.vocab_size
+    def _choose_probe(self, version: int) -> tuple[np.ndarray, ...]:
+        """Rank 0's choice, on all ranks."""
         chosen = [
             probing.sequences(
-                batch, self._config.sync.probe_sequences, vocab_size=vocab_size, version=version
+                self._last_batch,
+                self._config.sync.probe_sequences,
+                vocab_size=self.engine.module.lm.config.vocab_size,
+                version=version,
             )
         ]
         torch.distributed.broadcast_object_list(chosen, src=0)
-        token_ids = chosen[0]
-        logprobs = [np.empty(0, dtype=np.float32)] * len(token_ids)
-        with self.engine.evaluating():
-            packed = probing.packed(token_ids, self._config.learner.micro_batch_tokens)
-            for micro_batch in packed:
-                scores, _ = self._forward(
-                    micro_batch, temperature=1.0, with_entropy=False, is_last=False
-                )
-                found = scores.cpu().numpy()
-                owner = micro_batch.rollout_index[micro_batch.response_mask]
-                for rollout, number in enumerate(micro_batch.group_index):
-                    logprobs[number] = found[owner == rollout]
-        return Probe(token_ids=tuple(token_ids), logprobs=tuple(logprobs))
+        return tuple(chosen[0])
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self.engine.device)

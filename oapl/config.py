@@ -256,7 +256,7 @@ class SyncSection:
     """How tensors travel: a file of oapl/weights."""
     timeout_s: Positive = 600.0
     """Longest wait for a publication to reach one engine, and for a batch."""
-    probe_sequences: Count = 4
+    probe_sequences: Count = 2
     """Sequences re-scored after each publication."""
     probe_bound: NonNegative = 0.0
     """Largest mean exp(|log-prob difference|); 0 means 1.001 if all is fp32, else 1.10."""

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from oapl.promises import Promise
 from oapl.records import (
     Batch,
     Credit,
@@ -20,14 +23,15 @@ from oapl.records import (
     LossInputs,
     LossOutputs,
     Metrics,
-    Probe,
     ProbeReport,
     Prompt,
     Rollout,
     Sampling,
     ScoredGroup,
+    Sent,
     State,
     StepMetrics,
+    TensorSpec,
     Verdict,
     WeightsVersion,
     WorkerId,
@@ -155,8 +159,17 @@ class Trainer(Protocol):
     async def update(self, batch: Batch) -> Metrics:
         """One learner step: forward, objective, backward, step (or skip when non-finite)."""
 
-    async def export(self, version: int) -> WeightsVersion | None:
-        """Gather the parameters and hand them to the WeightSender (rank 0 answers)."""
+    async def announce(self, version: int) -> WeightsVersion | None:
+        """What the parameters will be published as, without chunks (rank 0 answers)."""
+
+    async def send_chunk(self, number: int) -> Sent | None:
+        """Gather a chunk of what was announced and hand it to the WeightSender (rank 0 answers)."""
+
+    async def score_probe(self) -> Sequence[np.ndarray]:
+        """The policy's log-probs of the sequences that were announced."""
+
+    def promise(self, method: str, *args: Any) -> Promise[Any]:
+        """Ask now for what may be handed on before it is there. Calls are answered in order."""
 
     async def save(self, path: Path) -> None: ...
 
@@ -169,11 +182,21 @@ class Trainer(Protocol):
 
 
 class WeightSender(Protocol):
-    """The learner's end of a transport; lives in the process of trainer rank 0."""
+    """The learner's end of a transport; lives in the process of trainer rank 0.
 
-    def send(
-        self, version: int, tensors: Iterator[tuple[str, Tensor]], probe: Probe
-    ) -> WeightsVersion: ...
+    Attributes:
+        transport: Its file's name.
+    """
+
+    transport: str
+
+    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+        """A publication of these tensors begins; its chunks come in order."""
+
+    def put(self, number: int, content: np.ndarray) -> Any:
+        """Take a chunk, uint8, which is the caller's again afterwards. Returns: its ticket."""
+
+    def close(self) -> None: ...
 
 
 class WeightReceiver(Protocol):

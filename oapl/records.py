@@ -8,11 +8,14 @@ G rollouts of a group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+
+from oapl.promises import Promise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +33,8 @@ VerdictKind = Literal[
     "error",
 ]
 KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of the types that weights are published in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -346,34 +351,56 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """Name, shape and dtype (torch's name, `float32`) of one published tensor."""
+    """Name, shape and dtype (torch's name, a key of `ITEM_BYTES`) of one published tensor."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sent:
+    """A chunk of a publication that has left the learner.
+
+    Attributes:
+        ticket: What the transport's receiver fetches it with.
+        digest: XXH3 (128 bits) over version, number, names, types, shapes and contents.
+    """
+
+    ticket: Any
+    digest: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WeightsVersion:
-    """A published policy: what it is and where to fetch it.
+    """A published policy: what it is and where to fetch it, chunk by chunk.
 
     Attributes:
         version: The learner step whose weights these are.
-        specs: Every tensor, in the order sent. Tied tensors are listed once.
-        num_bytes: Bytes of the published tensors.
-        digest: XXH3 (128 bits) over names, types, shapes and contents.
+        specs: Every tensor, in the order sent. Tied tensors are listed once. They alone tell which
+            tensors lie in which chunk (`oapl.weights.base.layout`).
         transport: Name of the transport file.
-        location: What that transport's receiver needs.
-        probe: What the engine must reproduce after loading.
+        probe_ids: Sequences that the engine must score after loading, int32 [T] each.
+        chunks: In order; kept as the learner gets to them.
+        probe_logprobs: What the engine must arrive at: per sequence float32 [T - 1], the learner's
+            ln pi of tokens 1 to T - 1.
     """
 
     version: int
     specs: tuple[TensorSpec, ...]
-    num_bytes: int
-    digest: str
     transport: str
-    location: Any
-    probe: Probe
+    probe_ids: tuple[np.ndarray, ...]
+    chunks: tuple[Promise[Sent], ...]
+    probe_logprobs: Promise[tuple[np.ndarray, ...]]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all tensors."""
+        return sum(spec.num_bytes for spec in self.specs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,8 +136,8 @@ class Worker:
             self.engine.finish_weight_update()
         self.acts.append("finished")
 
-    def call(self, method: str) -> None:
-        getattr(self.extension, method)(self)
+    def call(self, method: str, *args: Any) -> None:
+        getattr(self.extension, method)(self, *args)
         self.acts.append(method)
 
 
@@ -198,8 +198,10 @@ class Llm:
     async def resume_generation(self) -> None:
         self.is_paused = False
 
-    async def collective_rpc(self, method: str, *_: Any) -> None:
-        self.worker.call(method)
+    async def collective_rpc(
+        self, method: str, timeout: float | None = None, args: tuple[Any, ...] = ()
+    ) -> None:
+        self.worker.call(method, *args)
 
     async def start_weight_update(self) -> None:
         assert self.is_paused, "an update without a pause kills the engine"

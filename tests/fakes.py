@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from oapl.errors import EngineError
+from oapl.promises import Kept
 from oapl.records import (
     Judgement,
     Metrics,
-    Probe,
     ProbeReport,
     Prompt,
     Rollout,
@@ -143,9 +143,8 @@ def publication(version: int) -> WeightsVersion:
     return WeightsVersion(
         version=version,
         specs=(),
-        num_bytes=0,
-        digest="",
         transport="local",
-        location=None,
-        probe=Probe(token_ids=(), logprobs=()),
+        probe_ids=(),
+        chunks=(),
+        probe_logprobs=Kept(()),
     )

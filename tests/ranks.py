@@ -18,6 +18,7 @@ import torch
 
 from oapl.errors import WeightsError
 from oapl.waiting import within
+from tests.publishing import export
 from tests.tables import LargestTable
 
 DEADLINE_S = 120.0
@@ -129,22 +130,22 @@ class Rank:
             trainer.update(self._share(2))
             found["differs_after_resume"] = distance(after, weights(trainer))
             if self._rank == 0:
-                trainer.sender = FailingSender(sender := trainer.sender)
+                sender, trainer.sender = trainer.sender, FailingSender()
             try:
-                trainer.export(3)
+                export(trainer, 3)
             except WeightsError as error:
                 found["failed_export"] = str(error)
             if self._rank == 0:
                 trainer.sender = sender
-            published = trainer.export(3)
+            published = export(trainer, 3)
             found["specs"] = len(published.specs) if published else 0
             trainer.save_model(out / f"model-{stage}")
             if published:
                 np.savez(
                     out / f"probe-{stage}.npz",
-                    ids=np.concatenate(published.probe.token_ids),
-                    logprobs=np.concatenate(published.probe.logprobs),
-                    lengths=[len(ids) for ids in published.probe.token_ids],
+                    ids=np.concatenate(published.probe_ids),
+                    logprobs=np.concatenate(published.probe_logprobs.get(0)),
+                    lengths=[len(ids) for ids in published.probe_ids],
                 )
         return found
 
@@ -250,14 +251,16 @@ def groups_to_train(broken: bool = False) -> list[Any]:
 
 
 class FailingSender:
-    """Takes one tensor, then fails, on rank 0 alone."""
+    """Fails on rank 0 alone."""
 
-    def __init__(self, sender: Any) -> None:
-        self.sender = sender
+    transport = "local"
 
-    def send(self, version: int, tensors: Any, probe: Any) -> Any:
-        name, _ = next(tensors)
-        raise WeightsError(f"failed after {name}")
+    def begin(self, version: int, specs: Any) -> None: ...
+
+    def put(self, number: int, content: np.ndarray) -> Any:
+        raise WeightsError(f"failed at chunk {number}")
+
+    def close(self) -> None: ...
 
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:

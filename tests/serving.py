@@ -13,6 +13,7 @@ from oapl import plugins
 from oapl.config import RunConfig
 from oapl.records import Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
 from oapl.weights import local
+from oapl.weights.base import send
 
 
 class EngineUnderTest:
@@ -67,7 +68,7 @@ class EngineUnderTest:
                 del tensors[name]
             else:
                 tensors[name] = tensor
-        return self.sender.send(self.step, iter(tensors.items()), self.probe())
+        return send(self.sender, self.step, iter(tensors.items()), self.probe())
 
     async def publish(self) -> ProbeReport:
         return await self.engine.load(self.publication())

@@ -143,8 +143,11 @@ class SleepingTrainer:
         await asyncio.sleep(self._step_s)
         return {}
 
-    async def export(self, version: int) -> WeightsVersion:
+    async def announce(self, version: int) -> WeightsVersion:
         return publication(version)
+
+    async def score_probe(self) -> tuple[np.ndarray, ...]:
+        return ()
 
 
 def build_worker(

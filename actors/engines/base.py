@@ -11,7 +11,7 @@ import numpy as np
 
 from oapl.config import RunConfig
 from oapl.errors import OaplError, WeightsError
-from oapl.records import Metrics, Probe, ProbeReport, Prompt, Rollout, Sampling
+from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling
 
 
 def engine_seed(run_seed: int, index: int, builds: int) -> int:
@@ -55,22 +55,22 @@ def check_fits(prompt: Prompt, sampling: Sampling, context: int, vocabulary: int
         )
 
 
-def compare(probe: Probe, engine: Sequence[np.ndarray], version: int, load_s: float) -> ProbeReport:
+def compare(
+    learner: Sequence[np.ndarray], engine: Sequence[np.ndarray], version: int, load_s: float
+) -> ProbeReport:
     """How far the engine's log-probs are from the learner's.
 
     Args:
-        probe: What the learner found.
-        engine: Per sequence float32 [S], the engine's ln pi of tokens 1 to S; S may be shorter
-            than the learner's where the context ends.
+        learner: Per sequence float32 [T - 1], its ln pi of tokens 1 to T - 1.
+        engine: Per sequence float32 [S], the engine's of tokens 1 to S; S may be shorter where the
+            context ends.
         version: The version compared.
         load_s: To report along.
 
     Returns:
         Means over the compared tokens; a non-finite engine gives a NaN ratio, an empty probe 1.
     """
-    parts = [
-        ours[: len(theirs)] - theirs for ours, theirs in zip(probe.logprobs, engine, strict=True)
-    ]
+    parts = [ours[: len(theirs)] - theirs for ours, theirs in zip(learner, engine, strict=True)]
     differences = np.abs(np.concatenate([np.zeros(0), *parts], dtype=np.float64))
     if not len(differences):
         return ProbeReport(
@@ -110,6 +110,11 @@ class Counters:
         with self._lock:
             sums, self._sums = self._sums, {}
         return sums
+
+
+def is_finite(logprobs: Sequence[np.ndarray]) -> bool:
+    """Whether no NaN was seen: one in the KV cache shows in the next token of its sequence."""
+    return all(np.isfinite(part).all() for part in logprobs)
 
 
 def count_rollout(counters: Counters, rollout: Rollout) -> None:

@@ -20,7 +20,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +35,6 @@ from oapl.interfaces import WeightReceiver
 from oapl.records import (
     FinishReason,
     Metrics,
-    Probe,
     ProbeReport,
     Prompt,
     Rollout,
@@ -147,6 +146,7 @@ class VllmAsync:
         self._expected = base.parameter_shapes(config)
         self._llm: Any = None
         self._version = INITIAL_VERSION
+        self._may_hold_nan = False
         self._fault: str | None = None
         self._closed = False
         self._in_flight: dict[str, asyncio.Task[Any]] = {}
@@ -247,6 +247,7 @@ class VllmAsync:
             output = answer.outputs[0]
             return self._finish(output, output.finish_reason)
         except asyncio.CancelledError:
+            self._may_hold_nan = True  # nobody has seen what it would have been answered
             if self._fault:
                 raise EngineError(self._fault) from None
             raise
@@ -275,6 +276,8 @@ class VllmAsync:
         (text,) = decode(self._tokenizer, [list(output.token_ids)])
         rollout = to_rollout(output, reason, text, self._version)
         base.count_rollout(self._counters, rollout)
+        assert rollout.inference_logprobs is not None, "rollouts are asked for with log-probs"
+        self._may_hold_nan |= not base.is_finite([rollout.inference_logprobs])
         return rollout
 
     def _ours(self, error: Exception) -> Exception:
@@ -304,7 +307,11 @@ class VllmAsync:
                     is_touched = True
                     await self._take_in(weights.version, first, tensors)
                     load_s = time.monotonic() - started
-                    scores = await self._score(weights.probe)
+                    scores = await self._score(weights.probe_ids)
+                    self._may_hold_nan = not base.is_finite(scores)
+                    expected = await asyncio.to_thread(
+                        weights.probe_logprobs.get, self._config.sync.timeout_s
+                    )
                 self._version = weights.version
             except Exception as error:  # noqa: BLE001 - the model may be half loaded
                 self._counters.add({"faults/failed_loads": 1})
@@ -313,7 +320,7 @@ class VllmAsync:
             finally:
                 self._gate.set()
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
-        return base.compare(weights.probe, scores, weights.version, load_s)
+        return base.compare(expected, scores, weights.version, load_s)
 
     async def _abort_in_flight(self) -> None:
         """Pause, and wait until everything in flight has been answered with what it has so far."""
@@ -332,7 +339,7 @@ class VllmAsync:
             with piece:
                 await self._update(piece)
         await self._llm.finish_weight_update()
-        await self._llm.collective_rpc(vllm_weights.SETTLE)
+        await self._llm.collective_rpc(vllm_weights.SETTLE, args=(self._may_hold_nan,))
         await self._open(version)
 
     async def _update(self, piece: handover.Piece) -> None:
@@ -347,10 +354,10 @@ class VllmAsync:
             await self._llm.update_weight_version(str(version))
         await self._llm.resume_generation()
 
-    async def _score(self, probe: Probe) -> list[np.ndarray]:
+    async def _score(self, probe_ids: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
         params = vllm_inputs.probe_params()
-        prompts = vllm_inputs.probe_prompts(probe, self.context)
+        prompts = vllm_inputs.probe_prompts(probe_ids, self.context)
         outputs = await asyncio.gather(
             *(self._complete(f"probe-{next(self._ids)}", ids, params) for ids in prompts)
         )

@@ -5,11 +5,11 @@ token rate with small models.
 
 A load runs on the stepping thread, so nothing is sampled while weights change: abort what is in
 flight, compare the publication's list with the model, clear the prefix cache (vLLM does not: same
-prompts would be answered from the old weights), load, zero the KV blocks (a version that produced
-NaN leaves NaN there, which survives good weights), re-score the probe. Requests that arrive
-meanwhile wait, and end as aborted, since they were meant for the version before. Whatever fails
-once tensors are taken in leaves a model half old and half new, so the engine is built anew. A
-process holds one such engine.
+prompts would be answered from the old weights), load chunk by chunk as the learner sends them, zero
+the KV blocks if the version before produced NaN (which survives good weights there), re-score the
+probe. Requests that arrive meanwhile wait, and end as aborted, since they were meant for the
+version before. Whatever fails once tensors are taken in leaves a model half old and half new, so
+the engine is built anew. A process holds one such engine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from actors.vllm_outputs import INITIAL_VERSION
 from oapl.config import Count, Flag, NonNegativeInt, RunConfig, section
 from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
-from oapl.records import Metrics, Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
+from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
 from oapl.waiting import within
 from oapl.weights.base import check_specs
 
@@ -172,7 +172,9 @@ class VllmInprocess:
             self._take_in(weights)
             self._label(weights.version)
             load_s = time.monotonic() - started
-            scores = self._score(weights.probe)
+            scores = self._score(weights.probe_ids)
+            self._thread.may_hold_nan = not base.is_finite(scores)
+            expected = weights.probe_logprobs.get(self._config.sync.timeout_s)
         except Exception as error:  # noqa: BLE001 - a half-loaded model, whatever the cause
             self._counters.add({"faults/failed_loads": 1})
             if is_touched:
@@ -181,7 +183,7 @@ class VllmInprocess:
                 self._label(INITIAL_VERSION)
             raise base.load_failed(self._index, weights.version, error) from None
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
-        return base.compare(weights.probe, scores, weights.version, load_s)
+        return base.compare(expected, scores, weights.version, load_s)
 
     def _take_in(self, weights: WeightsVersion) -> None:
         from actors import vllm_weights
@@ -193,7 +195,7 @@ class VllmInprocess:
         update = {"tensors": self._receiver.receive(weights)}
         engine.collective_rpc("update_weights", kwargs={"update_info": update})
         engine.collective_rpc("finish_weight_update")
-        engine.collective_rpc(vllm_weights.SETTLE)
+        engine.collective_rpc(vllm_weights.SETTLE, args=(self._thread.may_hold_nan,))
 
     def _label(self, version: int) -> None:
         """The version that rollouts carry from now on, in vLLM too where it knows of such."""
@@ -201,9 +203,9 @@ class VllmInprocess:
             self._thread.engine.set_weight_version(str(version))
         self._thread.version = version
 
-    def _score(self, probe: Probe) -> list[np.ndarray]:
+    def _score(self, probe_ids: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
-        prompts = vllm_inputs.probe_prompts(probe, self.context)
+        prompts = vllm_inputs.probe_prompts(probe_ids, self.context)
         return vllm_inputs.probe_scores(self._thread.complete(prompts, vllm_inputs.probe_params()))
 
     def _make_engine(self) -> Any:

@@ -1,34 +1,41 @@
-"""What every transport shares: the list of tensors, the finiteness check, the digest.
+"""What every transport shares: how tensors lie in chunks, the finiteness check, the digests.
 
-Invariants: a non-finite tensor never leaves a sender; a receiver hands on exactly the tensors of
-`WeightsVersion.specs`, in that order, or raises. The digest covers names, types, shapes and
-contents, so it can only be compared when the last tensor has passed: a consumer that was handed
-tensors before `WeightsError` came must throw them away.
+A publication leaves the learner chunk by chunk, and engines load the first ones while the others
+are still being cast: a transport moves chunks, each flat bytes. Which tensors lie in which chunk
+follows from `WeightsVersion.specs` alone, on both sides. Invariants: a chunk with a non-finite
+number never leaves a sender; a receiver hands on exactly the tensors of the specs, in that order,
+each chunk only after its digest has been compared, or raises. A consumer that was handed tensors
+before `WeightsError` came must throw them away.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import xxhash
 
-from oapl.errors import WeightsError
-from oapl.records import TensorSpec, WeightsVersion
+from oapl.errors import OaplError, WeightsError
+from oapl.interfaces import WeightSender
+from oapl.promises import Kept
+from oapl.records import ITEM_BYTES, Probe, Sent, TensorSpec, WeightsVersion
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 Tensors = Iterator[tuple[str, "Tensor"]]
 
-INFINITIES = {
-    "float32": (4, 0x7F800000),
-    "bfloat16": (2, 0x7F80),
-    "float16": (2, 0x7C00),
-}
-"""Per type that is published, its bytes and +infinity as an integer."""
+INFINITIES = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}
+"""+infinity as an integer."""
+ALIGNMENT = 64
+"""Of a tensor within its chunk: torch refuses to view a float at an odd address."""
+SMALLEST_CHUNK, LARGEST_CHUNK = 4 * 2**20, 128 * 2**20
+NUM_CHUNKS = 8
+"""Aimed at: the more, the sooner engines begin; each costs about a millisecond."""
 
 
 def spec_of(name: str, tensor: Tensor) -> TensorSpec:
@@ -38,33 +45,92 @@ def spec_of(name: str, tensor: Tensor) -> TensorSpec:
     )
 
 
-def check_finite(name: str, content: np.ndarray, dtype: str, version: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Which tensors lie in a chunk, where each begins, and the bytes of it all."""
+
+    specs: tuple[TensorSpec, ...]
+    starts: tuple[int, ...]
+    num_bytes: int
+
+    def views(self, content: np.ndarray) -> Iterator[tuple[TensorSpec, np.ndarray]]:
+        """Each tensor's part of the chunk's memory, uint8."""
+        for spec, start in zip(self.specs, self.starts, strict=True):
+            yield spec, content[start : start + spec.num_bytes]
+
+    def tensors(self, content: np.ndarray) -> Tensors:
+        """The tensors over the chunk's memory; no copies."""
+        for spec, part in self.views(content):
+            yield spec.name, from_bytes(part, spec)
+
+
+def in_order(specs: Sequence[TensorSpec]) -> list[int]:
+    """The order to send tensors in: those that fill a chunk alone come last, so that engines have
+    something to load soon."""
+    limit = _limit(specs)
+    return sorted(range(len(specs)), key=lambda index: specs[index].num_bytes > limit)
+
+
+def layout(specs: Sequence[TensorSpec]) -> tuple[Chunk, ...]:
+    """Tensors in order, as many to a chunk as fit; a larger tensor makes one of its own.
+
+    Raises:
+        WeightsError: One is of a type that weights are not published in.
+    """
+    for spec in specs:
+        if spec.dtype not in ITEM_BYTES:
+            raise WeightsError(f"{spec.name} has dtype {spec.dtype}, not one of {list(ITEM_BYTES)}")
+    limit = _limit(specs)
+    chunks: list[Chunk] = []
+    held: list[TensorSpec] = []
+    starts: list[int] = []
+    end = 0
+    for spec in specs:
+        start = -(-end // ALIGNMENT) * ALIGNMENT
+        if held and start + spec.num_bytes > limit:
+            chunks.append(Chunk(tuple(held), tuple(starts), end))
+            held, starts, start = [], [], 0
+        held.append(spec)
+        starts.append(start)
+        end = start + spec.num_bytes
+    if held:
+        chunks.append(Chunk(tuple(held), tuple(starts), end))
+    return tuple(chunks)
+
+
+def _limit(specs: Sequence[TensorSpec]) -> int:
+    whole = sum(spec.num_bytes for spec in specs)
+    return min(max(whole // NUM_CHUNKS, SMALLEST_CHUNK), LARGEST_CHUNK)
+
+
+def check_finite(version: int, chunk: Chunk, content: np.ndarray) -> None:
     """Refuse NaN and infinities: the numbers whose exponent has all bits set.
 
     Read as integers these are the largest of either sign, so two maxima find them; a mask
     of every number, or extremes of numbers of 16 bits, take two to ten times as long.
 
-    Args:
-        name: The tensor's.
-        content: Its memory, uint8.
-        dtype: Torch's name of its type.
-        version: Of the publication.
-
     Raises:
         WeightsError: Names the tensor.
     """
-    if not content.size or dtype not in INFINITIES:
-        return
-    size, infinity = INFINITIES[dtype]
-    sign = 1 << (8 * size - 1)
-    if (
-        content.view(f"i{size}").max() >= infinity
-        or content.view(f"u{size}").max() >= sign + infinity
-    ):
-        raise WeightsError(
-            f"version {version}: {name} holds non-finite numbers; they would leave NaN in "
-            f"the log-probs of every engine, so they are not published"
-        )
+    for spec, part in chunk.views(content):
+        size, infinity = ITEM_BYTES[spec.dtype], INFINITIES[spec.dtype]
+        sign = 1 << (8 * size - 1)
+        if part.size and (
+            part.view(f"i{size}").max() >= infinity
+            or part.view(f"u{size}").max() >= sign + infinity
+        ):
+            raise WeightsError(
+                f"version {version}: {spec.name} holds non-finite numbers; they would leave NaN "
+                f"in the log-probs of every engine, so they are not published"
+            )
+
+
+def digest(version: int, number: int, chunk: Chunk, content: np.ndarray) -> str:
+    """Of all that a chunk is. Against accidents, not forgers: SHA-256 took longer than loading."""
+    names = "".join(f"|{spec.name}|{spec.dtype}|{spec.shape}" for spec in chunk.specs)
+    made = xxhash.xxh3_128(f"{version}|{number}{names}|".encode())
+    made.update(content.data)
+    return made.hexdigest()
 
 
 def to_bytes(tensor: Tensor) -> np.ndarray:
@@ -78,88 +144,19 @@ def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
     """The tensor over a uint8 buffer that starts at a multiple of the item size; no copy.
 
     A buffer of a shared store is read-only: whoever takes the tensor copies, never writes.
-
-    Raises:
-        WeightsError: The buffer is of another size than the spec.
     """
-    import warnings
-
     import torch
 
+    _allow_read_only()
     dtype: torch.dtype = getattr(torch, spec.dtype)
-    if buffer.nbytes != math.prod(spec.shape) * dtype.itemsize:
-        raise WeightsError(f"{buffer.nbytes} bytes arrived for {spec}")
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        flat = torch.from_numpy(buffer)
-    return flat.view(dtype).reshape(spec.shape)
+    return torch.from_numpy(buffer).view(dtype).reshape(spec.shape)
 
 
-class Manifest:
-    """Grows with each tensor sent or received: the specs, the bytes, the digest so far.
-
-    What a receiver adds is what was sent, or else the digest differs: only a sender looks for
-    numbers that are not finite.
-    """
-
-    def __init__(self, version: int, *, is_sender: bool = True) -> None:
-        self.specs: list[TensorSpec] = []
-        self.num_bytes = 0
-        self._version = version
-        self._is_sender = is_sender
-        # Against accidents, not forgers: SHA-256 took longer than loading the weights.
-        self._hash = xxhash.xxh3_128()
-
-    def add(self, name: str, tensor: Tensor) -> np.ndarray:
-        """Check and count one tensor.
-
-        Returns:
-            Its memory, uint8.
-
-        Raises:
-            WeightsError: It is not finite, and this is the sender's.
-        """
-        spec, content = spec_of(name, tensor), to_bytes(tensor)
-        if self._is_sender:
-            check_finite(name, content, spec.dtype, self._version)
-        self.specs.append(spec)
-        self.num_bytes += content.nbytes
-        self._hash.update(f"{spec.name}|{spec.dtype}|{spec.shape}".encode())
-        self._hash.update(content.data)
-        return content
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-def verified(weights: WeightsVersion, tensors: Tensors) -> Tensors:
-    """Pass tensors on while comparing them with what the publication says it holds.
-
-    Raises:
-        WeightsError: One is missing, surplus, out of order, of another shape or type, or the
-            contents are not those that were sent.
-    """
-    seen = Manifest(weights.version, is_sender=False)
-    for name, tensor in tensors:
-        spec, position = spec_of(name, tensor), len(seen.specs)
-        if position >= len(weights.specs) or spec != weights.specs[position]:
-            expected = weights.specs[position] if position < len(weights.specs) else "nothing"
-            raise WeightsError(
-                f"version {weights.version}: tensor {position} is {spec}, expected {expected}"
-            )
-        seen.add(name, tensor)
-        yield name, tensor
-    if len(seen.specs) != len(weights.specs):
-        raise WeightsError(
-            f"version {weights.version}: {len(seen.specs)} tensors arrived of "
-            f"{len(weights.specs)}; the first missing one is {weights.specs[len(seen.specs)].name}"
-        )
-    if seen.digest() != weights.digest:
-        raise WeightsError(
-            f"version {weights.version}: the contents that arrived are not those that were sent "
-            f"(digest {seen.digest()[:12]}, announced {weights.digest[:12]})"
-        )
+@functools.cache
+def _allow_read_only() -> None:
+    """Torch warns once of a buffer that cannot be written. Once for all: a filter for each tensor
+    would cost as much as casting it."""
+    warnings.filterwarnings("ignore", message=".*not writable.*")
 
 
 def check_specs(weights: WeightsVersion, expected: dict[str, tuple[int, ...]]) -> None:
@@ -180,11 +177,6 @@ def check_specs(weights: WeightsVersion, expected: dict[str, tuple[int, ...]]) -
         for name, shape in sent.items()
         if name in expected and shape != expected[name]
     ]
-    problems += [
-        f"{spec.name} has dtype {spec.dtype}"
-        for spec in weights.specs
-        if spec.dtype not in ("float32", "bfloat16", "float16")
-    ]
     if len(sent) != len(weights.specs):
         problems.append("a name occurs twice")
     if problems:
@@ -195,73 +187,86 @@ def check_specs(weights: WeightsVersion, expected: dict[str, tuple[int, ...]]) -
         )
 
 
-Place = tuple[int, int, int]
-"""Where a tensor lies: chunk, first byte in it, bytes."""
-ALIGNMENT = 64
-"""Of a tensor within its chunk: torch refuses to view a float at an odd address."""
-
-
-class Packer:
-    """Copies tensors into chunks; holds one chunk at a time.
+def send_chunk(
+    sender: WeightSender, version: int, number: int, chunk: Chunk, content: np.ndarray
+) -> Sent:
+    """Check one chunk and give it to the transport.
 
     Args:
-        chunk_bytes: Of a chunk; a larger tensor makes one of its own.
-        put: Takes each chunk, uint8, when it is full.
-        is_copied: `put` copies the chunk, so that its memory may serve the next one.
+        sender: Of the transport.
+        version: Of the publication that `sender` has begun.
+        number, chunk: Which one this is.
+        content: uint8 [chunk.num_bytes]; the caller's again when this returns.
+
+    Raises:
+        WeightsError: A tensor is not finite, or the transport failed.
     """
-
-    def __init__(
-        self, chunk_bytes: int, put: Callable[[np.ndarray], Any], *, is_copied: bool
-    ) -> None:
-        self._is_copied = is_copied
-        self._chunk_bytes = chunk_bytes
-        self._put_chunk = put
-        self._chunks: list[Any] = []
-        self._places: list[Place] = []
-        self._buffer: np.ndarray | None = None
-        self._used = 0
-
-    def add(self, content: np.ndarray) -> None:
-        import numpy as np
-
-        start = -(-self._used // ALIGNMENT) * ALIGNMENT
-        if self._buffer is None or start + content.nbytes > self._buffer.nbytes:
-            self._put()
-            start = 0
-            if self._buffer is None or content.nbytes > self._buffer.nbytes:
-                self._buffer = np.empty(max(self._chunk_bytes, content.nbytes), dtype=np.uint8)
-        self._buffer[start : start + content.nbytes] = content
-        self._places.append((len(self._chunks), start, content.nbytes))
-        self._used = start + content.nbytes
-
-    def finish(self) -> tuple[tuple[Any, ...], tuple[Place, ...]]:
-        """What `put` answered for each chunk, and the place of each tensor."""
-        self._put()
-        return tuple(self._chunks), tuple(self._places)
-
-    def _put(self) -> None:
-        if self._buffer is not None and self._used:
-            self._chunks.append(self._put_chunk(self._buffer[: self._used]))
-        self._used = 0
-        if not self._is_copied:
-            self._buffer = None
+    check_finite(version, chunk, content)
+    found = digest(version, number, chunk, content)
+    return Sent(ticket=sender.put(number, content), digest=found)
 
 
-def unpacked(
-    weights: WeightsVersion, places: Sequence[Place], fetch: Callable[[int], np.ndarray]
+def send(
+    sender: WeightSender, version: int, tensors: Iterable[tuple[str, Tensor]], probe: Probe
+) -> WeightsVersion:
+    """Publish tensors that are at hand, in one go.
+
+    Raises:
+        WeightsError: A tensor is not finite, or the transport failed.
+    """
+    named = [(name, tensor.detach()) for name, tensor in tensors]
+    specs = tuple(spec_of(name, tensor) for name, tensor in named)
+    sender.begin(version, specs)
+    sent, rest = [], iter(named)
+    for number, chunk in enumerate(layout(specs)):
+        content = np.empty(chunk.num_bytes, dtype=np.uint8)
+        for (_, target), (_, tensor) in zip(chunk.tensors(content), rest, strict=False):
+            target.copy_(tensor)
+        sent.append(Kept(send_chunk(sender, version, number, chunk, content)))
+    return WeightsVersion(
+        version=version,
+        specs=specs,
+        transport=sender.transport,
+        probe_ids=probe.token_ids,
+        chunks=tuple(sent),
+        probe_logprobs=Kept(probe.logprobs),
+    )
+
+
+def received(
+    weights: WeightsVersion, fetch: Callable[[Sent], np.ndarray], timeout_s: float
 ) -> Tensors:
     """The tensors of `weights.specs`, views of chunks that are fetched one at a time, in order.
 
+    Args:
+        weights: The publication.
+        fetch: Brings the uint8 content of a chunk.
+        timeout_s: Longest wait until the learner has sent a chunk.
+
     Raises:
-        WeightsError: The publication has other tensors than it announces.
+        WeightsError: A chunk is missing, surplus, late, of another size, or not what was sent.
     """
-    if len(places) != len(weights.specs):
+    chunks = layout(weights.specs)
+    if len(weights.chunks) != len(chunks):
         raise WeightsError(
-            f"version {weights.version}: {len(places)} tensors were sent, but "
-            f"{len(weights.specs)} are announced"
+            f"version {weights.version}: {len(weights.chunks)} chunks were sent, but "
+            f"{len(chunks)} are announced"
         )
-    held, buffer = -1, None
-    for spec, (chunk, start, size) in zip(weights.specs, places, strict=True):
-        if buffer is None or chunk != held:
-            held, buffer = chunk, fetch(chunk)
-        yield spec.name, from_bytes(buffer[start : start + size], spec)
+    for number, (chunk, promise) in enumerate(zip(chunks, weights.chunks, strict=True)):
+        what = f"version {weights.version}: chunk {number + 1} of {len(chunks)}"
+        try:
+            sent = promise.get(timeout_s)
+        except OaplError as error:
+            raise WeightsError(f"{what} did not leave the learner: {error}") from error
+        content = fetch(sent)
+        if content.nbytes != chunk.num_bytes:
+            raise WeightsError(
+                f"{what} has {content.nbytes} bytes, {chunk.num_bytes} were announced"
+            )
+        found = digest(weights.version, number, chunk, content)
+        if found != sent.digest:
+            raise WeightsError(
+                f"{what}: the contents that arrived are not those that were sent "
+                f"(digest {found[:12]}, announced {sent.digest[:12]})"
+            )
+        yield from chunk.tensors(content)

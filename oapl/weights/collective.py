@@ -1,10 +1,11 @@
 """Weights by broadcast from the learner to every engine that asks, over gloo between the hosts.
 
-A sender keeps packed copies of two publications and a small key-value server. Engines that ask at
-about the same time form a round: a process group of its own, in which the sender broadcasts chunk
-after chunk; whoever asks later is in a later round, so that joining late needs nothing more. When a
-member dies its round breaks for all; the others ask again, from the chunk they lack, until their
-deadline. Nothing of this touches the ranks' own process group, and `send` waits for nobody.
+A sender keeps copies of the chunks of two publications and a small key-value server. Engines that
+ask at about the same time form a round: a process group of its own, in which the sender broadcasts
+chunk after chunk, waiting for each until the learner has sent it; whoever asks later is in a later
+round, so that joining late needs nothing more. When a member dies its round breaks for all; the
+others ask again, from the chunk they lack, until their deadline. Nothing of this touches the ranks'
+own process group, and a sender waits for nobody.
 
 Tensors end in the memory of the engine's host, as with every transport. NCCL and HCCL straight
 into an engine's workers are not here.
@@ -20,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,12 @@ import numpy as np
 
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
-from oapl.records import Probe, WeightsVersion
-from oapl.weights.base import Manifest, Packer, Place, Tensors, unpacked, verified
+from oapl.records import TensorSpec, WeightsVersion
+from oapl.weights.base import Tensors, layout, received
 
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-CHUNK_BYTES = 64 * 2**20
 KEPT_VERSIONS = 2
 LOOPBACK = "127.0.0.1"
 log = logging.getLogger(__name__)
@@ -50,14 +50,13 @@ STALL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Whom to ask for which publication, and where its tensors lie."""
+class Ticket:
+    """Whom to ask for which publication, and the bytes of this chunk of it."""
 
     host: str
     port: int
     publication: int
-    chunk_bytes: tuple[int, ...]
-    places: tuple[Place, ...]
+    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,52 +89,54 @@ def build_receiver(config: RunConfig) -> Receiver:
     return Receiver(timeout_s=config.sync.timeout_s, stall_s=stall_s)
 
 
+class Publication:
+    """The chunks that have been sent so far, of as many as there will be."""
+
+    def __init__(self, num_chunks: int) -> None:
+        self.num_chunks = num_chunks
+        self._chunks: list[np.ndarray] = []
+        self._grown = threading.Condition()
+
+    def add(self, chunk: np.ndarray) -> None:
+        with self._grown:
+            self._chunks.append(chunk)
+            self._grown.notify_all()
+
+    def chunk(self, number: int, timeout_s: float) -> np.ndarray:
+        """Raises: OSError when the learner has not sent it in time."""
+        with self._grown:
+            if not self._grown.wait_for(lambda: number < len(self._chunks), timeout_s):
+                raise OSError(f"the learner did not send chunk {number + 1} in {timeout_s:g} s")
+            return self._chunks[number]
+
+
 class Sender:
-    """Packs each publication and serves it; see `oapl.interfaces.WeightSender`.
+    """Keeps each publication and serves it; see `oapl.interfaces.WeightSender`.
 
     Args:
         stall_s: Longest for a chunk; a round that stalls is given up.
-        chunk_bytes: Of a chunk.
     """
 
-    def __init__(self, stall_s: float, chunk_bytes: int = CHUNK_BYTES) -> None:
+    transport = "collective"
+
+    def __init__(self, stall_s: float) -> None:
         self._stall_s = stall_s
-        self._chunk_bytes = chunk_bytes
         self._numbers = itertools.count()
-        self._kept: dict[int, tuple[np.ndarray, ...]] = {}
+        self._kept: dict[int, Publication] = {}
         self._host, self._port = LOOPBACK, 0
         self._server: threading.Thread | None = None
 
-    def send(self, version: int, tensors: Tensors, probe: Probe) -> WeightsVersion:
-        """Pack and describe the tensors; engines fetch them when they are told.
-
-        Raises:
-            WeightsError: A tensor is not finite; nothing was published.
-        """
-        manifest, packer = Manifest(version), Packer(self._chunk_bytes, _same, is_copied=False)
-        for name, tensor in tensors:
-            packer.add(manifest.add(name, tensor))
-        chunks, places = packer.finish()
+    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+        """Engines fetch the chunks when they are told."""
         if self._server is None:
             self._serve()
-        number = next(self._numbers)
-        self._kept = dict([*self._kept.items(), (number, chunks)][-KEPT_VERSIONS:])
-        location = Location(
-            host=self._host,
-            port=self._port,
-            publication=number,
-            chunk_bytes=tuple(chunk.nbytes for chunk in chunks),
-            places=places,
-        )
-        return WeightsVersion(
-            version=version,
-            specs=tuple(manifest.specs),
-            num_bytes=manifest.num_bytes,
-            digest=manifest.digest(),
-            transport="collective",
-            location=location,
-            probe=probe,
-        )
+        added = (next(self._numbers), Publication(len(layout(specs))))
+        self._kept = dict([*self._kept.items(), added][-KEPT_VERSIONS:])
+
+    def put(self, number: int, content: np.ndarray) -> Ticket:
+        newest = max(self._kept)
+        self._kept[newest].add(content.copy())
+        return Ticket(self._host, self._port, newest, content.nbytes)
 
     def close(self) -> None:
         """Forget what was published; who asks now is told so, and rounds in progress end."""
@@ -178,22 +179,23 @@ class Sender:
                 members = [(t, r) for t, r in asked if r.publication == number]
                 first = min(request.first for _, request in members)
                 turn, size = next(rounds), len(members) + 1
-                chunks = self._kept.get(number)
+                publication = self._kept.get(number)
                 for rank, (ticket, _) in enumerate(members, start=1):
-                    seat = Seat(turn, rank, size, first) if chunks is not None else None
+                    seat = Seat(turn, rank, size, first) if publication is not None else None
                     store.set(f"seat/{ticket}", _packed(seat))
-                if chunks is not None:
-                    arguments = (turn, size, chunks[first:])
+                if publication is not None:
+                    arguments = (turn, size, publication, first)
                     threading.Thread(target=self._broadcast, args=arguments, daemon=True).start()
 
-    def _broadcast(self, turn: int, size: int, chunks: tuple[np.ndarray, ...]) -> None:
+    def _broadcast(self, turn: int, size: int, publication: Publication, first: int) -> None:
         """One round. When a member dies it breaks here too; the others ask for another."""
         import torch
 
         deadline = timedelta(seconds=self._stall_s)
         try:
             group = _group(_connect(self._host, self._port, deadline), turn, 0, size, deadline)
-            for chunk in chunks:
+            for number in range(first, publication.num_chunks):
+                chunk = publication.chunk(number, self._stall_s)
                 _pass_on(group, torch.from_numpy(chunk))
         except (RuntimeError, OSError) as error:
             log.warning("round %d of %d engines broke: %s", turn, size - 1, error)
@@ -218,19 +220,16 @@ class Receiver:
             WeightsError: The sender is gone or no longer has the version, rounds broke until the
                 deadline, or the contents are not what was announced.
         """
-        return verified(weights, self._unpack(weights))
+        arriving = self._chunks(weights)
+        return received(weights, lambda sent: next(arriving), self._timeout_s)
 
-    def _unpack(self, weights: WeightsVersion) -> Tensors:
-        location: Location = weights.location
-        arriving = self._chunks(weights, location)
-        yield from unpacked(weights, location.places, lambda _: next(arriving))
-
-    def _chunks(self, weights: WeightsVersion, location: Location) -> Iterator[np.ndarray]:
+    def _chunks(self, weights: WeightsVersion) -> Iterator[np.ndarray]:
         """The chunks one after another, from as many rounds as it takes."""
+        place: Ticket = weights.chunks[0].get(0).ticket
         deadline, first, problem = time.monotonic() + self._timeout_s, 0, "nobody answered"
         while (left := deadline - time.monotonic()) > 0:
             try:
-                for chunk in _one_round(weights, location, first, left, self._stall_s):
+                for chunk in _one_round(weights, place, first, left, self._stall_s):
                     first += 1
                     yield chunk
                 return
@@ -242,31 +241,34 @@ class Receiver:
             except RuntimeError as error:  # torch's, for a peer that is gone or silent
                 problem = str(error).strip().splitlines()[0][:200]
         raise WeightsError(
-            f"version {weights.version}: chunk {first + 1} of {len(location.chunk_bytes)} did not "
-            f"come from {location.host}:{location.port} within {self._timeout_s:g} s ({problem})"
+            f"version {weights.version}: chunk {first + 1} of {len(weights.chunks)} did not "
+            f"come from {place.host}:{place.port} within {self._timeout_s:g} s ({problem})"
         )
 
 
 def _one_round(
-    weights: WeightsVersion, location: Location, first: int, left_s: float, stall_s: float
+    weights: WeightsVersion, place: Ticket, first: int, left_s: float, stall_s: float
 ) -> Iterator[np.ndarray]:
     """Chunks from `first` on, as one round brings them. Raises: RuntimeError when it breaks."""
     import torch
 
     left = timedelta(seconds=left_s)
-    store = _connect(location.host, location.port, left)
-    ticket = _ask(store, Request(location.publication, first))
-    store.wait([f"seat/{ticket}"], left)
-    answer = json.loads(store.get(f"seat/{ticket}"))
+    store = _connect(place.host, place.port, left)
+    turn = _ask(store, Request(place.publication, first))
+    store.wait([f"seat/{turn}"], left)
+    answer = json.loads(store.get(f"seat/{turn}"))
     if answer is None:
         raise WeightsError(
             f"version {weights.version} is older than the {KEPT_VERSIONS} versions kept by the "
-            f"sender at {location.host}:{location.port}"
+            f"sender at {place.host}:{place.port}"
         )
     seat, deadline = Seat(**answer), timedelta(seconds=min(left_s, stall_s))
     group = _group(store, seat.round, seat.rank, seat.size, deadline)
-    for number in range(seat.first, len(location.chunk_bytes)):
-        buffer = np.empty(location.chunk_bytes[number], dtype=np.uint8)
+    for number in range(seat.first, len(weights.chunks)):
+        # The broadcast's own deadline begins when there is something to send. What was sent counts,
+        # not what was announced: torch ends the process when two sizes differ.
+        ticket: Ticket = weights.chunks[number].get(left_s).ticket
+        buffer = np.empty(ticket.num_bytes, dtype=np.uint8)
         _pass_on(group, torch.from_numpy(buffer))
         if number >= first:
             yield buffer
@@ -322,10 +324,6 @@ def _pass_on(group: Any, tensor: Any) -> None:
     options = BroadcastOptions()
     options.rootRank = 0
     group.broadcast([tensor], options).wait()
-
-
-def _same(chunk: np.ndarray) -> np.ndarray:
-    return chunk
 
 
 def _address() -> str:

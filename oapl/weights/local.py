@@ -1,25 +1,18 @@
-"""Weights within one process: copies in a class-level store.
+"""Weights within one process: the ticket of a chunk is a copy of it.
 
-A publication is a copy, since the learner goes on to change its parameters. A sender keeps the
-current version and the one before it (an engine may still be loading that one); older ones go.
+A copy, since the learner goes on to change its parameters. It lives as long as somebody holds the
+`WeightsVersion`.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+
+import numpy as np
 
 from oapl.config import RunConfig
-from oapl.errors import WeightsError
-from oapl.records import Probe, WeightsVersion
-from oapl.weights.base import Manifest, Tensors, verified
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-KEPT_VERSIONS = 2
-
-Published = list[tuple[str, "Tensor"]]
+from oapl.records import Sent, TensorSpec, WeightsVersion
+from oapl.weights.base import Tensors, received
 
 
 def build_sender(config: RunConfig) -> Sender:
@@ -27,66 +20,37 @@ def build_sender(config: RunConfig) -> Sender:
 
 
 def build_receiver(config: RunConfig) -> Receiver:
-    return Receiver()
+    return Receiver(timeout_s=config.sync.timeout_s)
 
 
 class Sender:
-    """Copies each publication into the store; see `oapl.interfaces.WeightSender`."""
+    """Copies each chunk; see `oapl.interfaces.WeightSender`."""
 
-    _ids: ClassVar[itertools.count[int]] = itertools.count()
-    store: ClassVar[dict[tuple[int, int], Published]] = {}
+    transport = "local"
 
-    def __init__(self) -> None:
-        self._id = next(self._ids)
-        self._count = itertools.count()
-        self._kept: list[tuple[int, int]] = []
+    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None: ...
 
-    def send(self, version: int, tensors: Tensors, probe: Probe) -> WeightsVersion:
-        """Copy the tensors and describe them.
+    def put(self, number: int, content: np.ndarray) -> np.ndarray:
+        return content.copy()
 
-        Raises:
-            WeightsError: A tensor is not finite; nothing was published.
-        """
-        manifest, published = Manifest(version), []
-        for name, tensor in tensors:
-            manifest.add(name, tensor)
-            published.append((name, tensor.detach().clone()))
-        key = (self._id, next(self._count))
-        self.store[key] = published
-        self._kept.append(key)
-        while len(self._kept) > KEPT_VERSIONS:
-            self.store.pop(self._kept.pop(0), None)
-        return WeightsVersion(
-            version=version,
-            specs=tuple(manifest.specs),
-            num_bytes=manifest.num_bytes,
-            digest=manifest.digest(),
-            transport="local",
-            location=key,
-            probe=probe,
-        )
-
-    def close(self) -> None:
-        """Forget what was published."""
-        for key in self._kept:
-            self.store.pop(key, None)
-        self._kept.clear()
+    def close(self) -> None: ...
 
 
 class Receiver:
-    """Reads the store of this process."""
+    """Hands on what it is given."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
 
     def receive(self, weights: WeightsVersion) -> Tensors:
         """The tensors in the order of `weights.specs`.
 
         Raises:
-            WeightsError: The version is no longer kept, or is not what was announced.
+            WeightsError: They are not what was announced, or did not come.
         """
-        published = Sender.store.get(weights.location)
-        if published is None:
-            raise WeightsError(
-                f"version {weights.version} is not in this process: it is older than the "
-                f"{KEPT_VERSIONS} versions kept, or was published by another process "
-                f"(sync.transport = 'local' needs cluster.mode = 'local')"
-            )
-        yield from verified(weights, iter(published))
+        return received(weights, _content, self._timeout_s)
+
+
+def _content(sent: Sent) -> np.ndarray:
+    content: np.ndarray = sent.ticket
+    return content

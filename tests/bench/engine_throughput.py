@@ -22,6 +22,7 @@ from oapl.config import RunConfig
 from oapl.interfaces import Engine
 from oapl.records import Probe, Prompt, Sampling
 from oapl.weights import local
+from oapl.weights.base import send
 from tests.bench import table
 
 HOSTS = ("vllm_inprocess", "vllm_async")
@@ -80,7 +81,7 @@ async def _of_host(host: str, model: Path) -> dict[str, float]:
     start_s = time.monotonic() - started
     publications = []
     for version in range(PUBLICATIONS):
-        weights = sender.send(version, iter(tensors), Probe(token_ids=(), logprobs=()))
+        weights = send(sender, version, iter(tensors), Probe(token_ids=(), logprobs=()))
         started = time.monotonic()
         await engine.load(weights)
         publications.append(time.monotonic() - started)

@@ -24,6 +24,7 @@ from deploy.processes import connect, start_local_ray
 from oapl.config import RunConfig
 from oapl.records import Probe
 from oapl.weights import object_store
+from oapl.weights.base import send
 from tests.bench import table
 
 GROUP_SIZE, ROUNDS = 8, 2
@@ -137,7 +138,7 @@ def publish(config: RunConfig) -> Any:
     sender = object_store.build_sender(config)
     publish.sender = sender  # type: ignore[attr-defined]
     probe = Probe(token_ids=(), logprobs=())
-    return sender.send(0, iter([(n, p.detach()) for n, p in model.named_parameters()]), probe)
+    return send(sender, 0, iter([(n, p.detach()) for n, p in model.named_parameters()]), probe)
 
 
 def through_generate(config: RunConfig, prompts: Path) -> tuple[int, float]:

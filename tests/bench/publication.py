@@ -2,10 +2,12 @@
 
     python -m tests.bench.publication [MODEL]
 
-A publication is all of it: probe, gathering, finiteness, digest and copy into Ray's object store
-on the learner's side; abort, check, map, digest, load, re-packing, emptied caches and the probe on
-the engine's. Bare is vLLM's start, update and finish on tensors that lie ready, with the packing of
-the tied head. Trainer and engine are in one process, on one thread; medians of several.
+A publication is all of it: gathering, casting, finiteness, digest, copy into Ray's object store and
+the scores of the probe on the learner's side; abort, check, map, digest, load, re-packing and the
+scores on the engine's, which begins when the first chunk has come. `LearnerGroup` asks for it, as
+in a run. Bare is vLLM's start, update and finish on tensors that lie ready, with the packing of the
+tied head. Trainer and engine are a process each, as in a run, on one thread each; medians of
+several. The parts are each side alone: they do not add up, since both work at once.
 """
 
 from __future__ import annotations
@@ -14,21 +16,25 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.engines import vllm_inprocess
-from deploy.processes import start_local_ray
-from learner import trainer
+from deploy.handles import RayHandle, SyncHost
+from deploy.processes import environment, start_local_ray
+from learner.group import LearnerGroup
 from oapl.config import RunConfig
+from oapl.records import Metrics, ProbeReport, WeightsVersion
 from oapl.weights import object_store
-from oapl.weights.base import Manifest
 from tests.bench import table
 from tests.bench.pipeline import LARGE_BYTES, dtype_of
 
-ROUNDS, WARM_UP = 7, 2
+ROUNDS, WARM_UP = 7, 4
+PAUSE_S = 1.5
+"""Between two publications. Ray frees objects once a second; sooner, each publication would pay for
+fresh pages, which it does not when steps lie between."""
 LIMIT_MS = 60.0
 """For a publication of the quickstart's model, where fixed costs rule."""
 
@@ -42,15 +48,12 @@ def measure(model: Path, name: str) -> list[table.Row]:
         learner={"precision": "fp32"},
         sync={"probe_bound": 2.0},
     )
-    learner = trainer.build(config)
+    learner = _learner(config)
     engine = vllm_inprocess.build(config, receiver=object_store.build_receiver(config), index=0)
-    seconds = _publish(learner, engine)
-    seconds["bare load"] = _bare(learner, engine, config)
-    seconds["learner's probe"] = _median(lambda: learner._probe(0))
-    seconds["digest"] = _median(lambda: _digest(learner, config))
-    learner.close()
+    seconds = asyncio.run(_publish(config, learner, engine))
+    whole = seconds.pop("publication")
+    bare = seconds["bare load"] = asyncio.run(_bare(engine, config))
     engine.close()
-    whole, bare = seconds["export"] + seconds["load"], seconds["bare load"]
     is_small = sum(f.stat().st_size for f in model.glob("*.safetensors")) < LARGE_BYTES
     return [
         table.Row(
@@ -67,33 +70,93 @@ def measure(model: Path, name: str) -> list[table.Row]:
     ]
 
 
-def _publish(learner: trainer.Trainer, engine: vllm_inprocess.VllmInprocess) -> dict[str, float]:
-    """Median seconds of the two halves, and of the engine's probe within the second."""
-    export, load, within = [], [], []
-    for version in range(ROUNDS + WARM_UP):
-        started = time.perf_counter()
-        weights = learner.export(version)
-        exported = time.perf_counter()
-        assert weights is not None
-        report = asyncio.run(engine.load(weights))
-        loaded = time.perf_counter()
-        if version >= WARM_UP:
-            export.append(exported - started)
-            load.append(loaded - exported)
-            within.append(loaded - exported - report.load_s)
+class Times:
+    """The engines of a learner group that has one."""
+
+    def __init__(self, engine: vllm_inprocess.VllmInprocess) -> None:
+        self._engine = engine
+        self.weights: WeightsVersion | None = None
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        self.weights = weights
+        return await self._engine.load(weights)
+
+    async def stats(self) -> Metrics:
+        return {}
+
+
+class Nothing:
+    """Stands for the parts of a learner group that a publication does not touch."""
+
+    def phase(self, name: str) -> None: ...
+
+
+def _learner(config: RunConfig) -> Any:
+    import ray
+
+    actor = (
+        ray.remote(SyncHost)
+        .options(num_cpus=1, runtime_env={"env_vars": environment(config, "trainer")})
+        .remote("learner.trainer:build", config, str(config.folder / "trainer.log"), {})
+    )
+    ray.get(actor.start.remote(), timeout=120)
+    return RayHandle(actor, "trainer")
+
+
+async def _publish(
+    config: RunConfig, learner: Any, engine: vllm_inprocess.VllmInprocess
+) -> dict[str, float]:
+    """Median seconds from the request to publish until the engine is ready, then of the parts."""
+    times, nothing = Times(engine), Nothing()
+    group = LearnerGroup(
+        config,
+        trainers=[learner],
+        replay=nothing,
+        tracker=nothing,
+        store=nothing,
+        engines=times,
+    )
+
+    async def publish() -> None:
+        group.step += 1
+        await group.publish(group.step)
+        assert engine.version == group.step
+
+    async def send() -> None:
+        await learner.announce(0)
+        assert times.weights is not None
+        for promise in [learner.promise("send_chunk", n) for n in range(len(times.weights.chunks))]:
+            await promise
+
+    async def fetch() -> None:
+        assert times.weights is not None
+        for _ in object_store.Receiver(60.0).receive(times.weights):
+            pass
+
+    async def score() -> None:
+        assert times.weights is not None
+        ids = times.weights.probe_ids
+        engine._thread.call(lambda: engine._score(ids)).result(60)
+
     return {
-        "export": statistics.median(export),
-        "load": statistics.median(load),
-        "engine's probe": statistics.median(within),
+        "publication": await _median(publish),
+        "load": await _median(lambda: engine.load(times.weights)),
+        "of which fetching": await _median(fetch),
+        "and the engine's probe": await _median(score),
+        "sending": await _median(send),
+        "learner's probe": await _median(learner.score_probe),
     }
 
 
-def _bare(
-    learner: trainer.Trainer, engine: vllm_inprocess.VllmInprocess, config: RunConfig
-) -> float:
+async def _bare(engine: vllm_inprocess.VllmInprocess, config: RunConfig) -> float:
+    import torch
+    from transformers import AutoModelForCausalLM
+
     from actors.vllm_weights import repack_tied_heads
 
-    ready = list(_tensors(learner, config))
+    dtype = getattr(torch, config.model.dtype)
+    model = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)
+    ready = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
 
     def load() -> None:
         vllm = engine._thread.engine
@@ -106,30 +169,15 @@ def _bare(
     def _repack(worker: Any) -> None:
         repack_tied_heads(worker.model_runner.model)
 
-    return _median(lambda: engine._thread.call(load).result(600))
+    return await _median(lambda: asyncio.wrap_future(engine._thread.call(load)))
 
 
-def _digest(learner: trainer.Trainer, config: RunConfig) -> None:
-    """What names, finiteness and contents of a publication cost, on one side."""
-    manifest = Manifest(0)
-    for name, tensor in _tensors(learner, config):
-        manifest.add(name, tensor)
-    manifest.digest()
-
-
-def _tensors(learner: trainer.Trainer, config: RunConfig) -> Iterator[tuple[str, Any]]:
-    import torch
-
-    dtype = getattr(torch, config.model.dtype)
-    for name, parameter in learner.engine.module.lm.named_parameters():
-        yield name, parameter.detach().to(dtype)
-
-
-def _median(run: Callable[[], Any]) -> float:
+async def _median(run: Callable[[], Awaitable[Any]]) -> float:
     found = []
     for index in range(ROUNDS + WARM_UP):
+        await asyncio.sleep(PAUSE_S)
         started = time.perf_counter()
-        run()
+        await run()
         if index >= WARM_UP:
             found.append(time.perf_counter() - started)
     return statistics.median(found)

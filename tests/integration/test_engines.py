@@ -19,7 +19,7 @@ import torch
 from actors import handover, vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Sampling
-from oapl.weights import local
+from oapl.weights.base import send
 from tests.makers import make_model
 from tests.serving import EngineUnderTest, prompt_of
 
@@ -111,7 +111,7 @@ async def test_a_publication_in_another_dtype_is_taken_in(served):
         for name, parameter in served.learner.named_parameters():
             halves[name] = parameter.bfloat16()
             parameter.copy_(halves[name])
-    weights = served.sender.send(served.step, iter(halves.items()), served.probe())
+    weights = send(served.sender, served.step, iter(halves.items()), served.probe())
     assert (await served.engine.load(weights)).max_difference < EXACT
 
 
@@ -215,15 +215,15 @@ async def test_the_prefix_cache_does_not_outlive_a_version(served):
     assert served.error(prompt, rollout) < EXACT
 
 
-def spoil_contents(served, weights):
+def spoil_contents(served, weights, value=1.0):
     """Change what was published behind the sender's back."""
-    local.Sender.store[weights.location][3][1].view(-1)[0] += 1
+    content = weights.chunks[0].get(0).ticket
+    content[-4:].view(np.float32)[0] += value
     return weights
 
 
 def spoil_with_nan(served, weights):
-    local.Sender.store[weights.location][3][1].view(-1)[0] = torch.nan
-    return weights
+    return spoil_contents(served, weights, np.nan)
 
 
 @pytest.mark.parametrize(

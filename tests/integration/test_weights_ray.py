@@ -6,6 +6,7 @@ import torch
 
 from oapl.records import Probe
 from oapl.weights import object_store
+from oapl.weights.base import send
 
 pytestmark = pytest.mark.integration
 PROBE = Probe(token_ids=(np.arange(3, dtype=np.int32),), logprobs=(np.zeros(2, np.float32),))
@@ -16,7 +17,7 @@ def test_weights_reach_another_process_unchanged(ray_cluster):
         f"layer.{i}": torch.randn(33, 7).to(d)
         for i, d in enumerate([torch.float32, torch.bfloat16] * 4)
     }
-    weights = object_store.Sender(chunk_bytes=1000).send(1, iter(sent.items()), PROBE)
+    weights = send(object_store.Sender(), 1, iter(sent.items()), PROBE)
 
     @ray_cluster.remote
     def receive(weights):
@@ -30,8 +31,8 @@ def test_weights_reach_another_process_unchanged(ray_cluster):
 def test_old_versions_leave_the_store(ray_cluster):
     sender, size = object_store.Sender(), 32 * 2**20
     for version in range(20):  # 640 MiB in all: more than the store holds
-        weights = sender.send(
-            version, iter([("a", torch.full((size // 4,), float(version)))]), PROBE
+        weights = send(
+            sender, version, iter([("a", torch.full((size // 4,), float(version)))]), PROBE
         )
         ((_, tensor),) = object_store.Receiver(timeout_s=30).receive(weights)
         assert tensor[-1] == version

@@ -13,6 +13,7 @@ from oapl.config import RunConfig
 from oapl.errors import WeightsError
 from oapl.records import Probe, Sampling
 from oapl.weights import object_store
+from oapl.weights.base import send
 from tests.fakes import FakeServer
 from tests.serving import prompt_of
 
@@ -53,7 +54,7 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     sender = object_store.build_sender(config)
     for version in range(3):
-        weights = sender.send(version, model.named_parameters(), probe_of(model))
+        weights = send(sender, version, model.named_parameters(), probe_of(model))
         report = await asyncio.wait_for(worker.load(weights), 120)
         assert report.version == version
         assert report.ratio < 1.00001
@@ -71,7 +72,7 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
 
     part = dict(list(model.named_parameters())[:-1])
     with pytest.raises(WeightsError, match="is missing"):
-        await worker.load(sender.send(3, iter(part.items()), probe_of(model)))
+        await worker.load(send(sender, 3, iter(part.items()), probe_of(model)))
     await asyncio.wait_for(worker.load(weights), 120)
     stats = await worker.stats()
     assert stats["rollout/rollouts"] == 40

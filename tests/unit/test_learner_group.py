@@ -12,9 +12,13 @@ from learner.group import LearnerGroup
 from oapl.config import EvalSection, RunConfig
 from oapl.errors import DeadlineError, DiedError, DivergedError, RankError
 from oapl.objectives.base import build
-from oapl.records import Probe, ProbeReport, WeightsVersion
+from oapl.promises import Kept
+from oapl.records import ProbeReport, Sent, TensorSpec
 from oapl.rollouts import RolloutStore
+from tests.fakes import publication
 from tests.makers import make_groups
+
+SPECS = (TensorSpec(name="a", shape=(2,), dtype="float32"),)
 
 
 class FakeTrainer:
@@ -28,17 +32,12 @@ class FakeTrainer:
             raise DivergedError("not finite 5 times in a row")
         return {"loss/total": 1.0, "faults/skipped_steps": float(self.skips)}
 
-    async def export(self, version):
+    async def announce(self, version):
         self.exported.append(version)
-        return WeightsVersion(
-            version=version,
-            specs=(),
-            num_bytes=8,
-            digest="",
-            transport="local",
-            location=None,
-            probe=Probe(token_ids=(), logprobs=()),
-        )
+        return dataclasses.replace(publication(version), specs=SPECS)
+
+    def promise(self, method, *args):
+        return Kept({"send_chunk": Sent(ticket=None, digest=""), "score_probe": ()}[method])
 
     async def save(self, path):
         path.mkdir()

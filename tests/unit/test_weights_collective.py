@@ -12,6 +12,7 @@ import torch
 from oapl.errors import WeightsError
 from oapl.records import Probe
 from oapl.weights import collective
+from oapl.weights.base import send
 
 PROBE = Probe(token_ids=(), logprobs=())
 TENSORS, SIZE = 24, 2**18  # a megabyte each: more than sockets swallow
@@ -22,8 +23,8 @@ def named(value: float):
 
 
 def serve(channel):
-    sender = collective.Sender(stall_s=3.0, chunk_bytes=2**20)
-    channel.send(sender.send(3, named(0.0), PROBE))
+    sender = collective.Sender(stall_s=3.0)
+    channel.send(send(sender, 3, named(0.0), PROBE))
     time.sleep(60)
 
 
@@ -67,8 +68,8 @@ def test_a_sender_killed_in_the_middle_ends_in_an_error_before_the_deadline(spaw
 
 def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(spawn, monkeypatch):
     monkeypatch.setattr(collective, "GATHER_S", 1.5)  # both ask within it
-    sender = collective.Sender(stall_s=3.0, chunk_bytes=2**20)
-    weights = sender.send(3, named(0.0), PROBE)
+    sender = collective.Sender(stall_s=3.0)
+    weights = send(sender, 3, named(0.0), PROBE)
     process, channel = spawn(take_one, weights)
     assert channel.poll(60), "the other receiver did not start"
     assert channel.recv() == "asking"
@@ -81,15 +82,15 @@ def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(s
         os.kill(process.pid, signal.SIGKILL)
         got = whole.result(60)
     assert all(torch.equal(got[name], tensor) for name, tensor in named(0.0))
-    after = sender.send(4, named(1.0), PROBE)
+    after = send(sender, 4, named(1.0), PROBE)
     assert len(dict(collective.Receiver(timeout_s=20.0).receive(after))) == TENSORS
     sender.close()
 
 
 def test_nonsense_at_the_port_does_not_end_the_service():
     sender = collective.Sender(stall_s=3.0)
-    weights = sender.send(3, iter([("a", torch.ones(3))]), PROBE)
-    place = weights.location
+    weights = send(sender, 3, iter([("a", torch.ones(3))]), PROBE)
+    place = weights.chunks[0].get(0).ticket
     stranger = collective._connect(place.host, place.port, collective.PROMPT)
     for words in (b"not json", b'{"other": 1}', b"[1, 2]"):
         stranger.set(f"ask/{stranger.add('tickets', 1)}", words)
