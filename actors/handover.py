@@ -23,7 +23,7 @@ from oapl.weights.base import Tensors, from_bytes, spec_of, to_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECE_BYTES = 512 * 2**20
+PIECE_BYTES = 128 * 2**20
 ALIGNMENT = 64
 """Of a tensor within a piece: torch refuses to view a float at an odd address."""
 

@@ -332,12 +332,18 @@ class VllmAsync:
     async def _take_in(self, version: int, first: handover.Piece, rest: Tensors) -> None:
         from actors import vllm_weights
 
-        with first:
+        with contextlib.ExitStack() as held:
+            piece: handover.Piece | None = held.enter_context(first)
             await self._llm.start_weight_update()
-            await self._update(first)
-        while piece := await asyncio.to_thread(handover.write, rest):
-            with piece:
-                await self._update(piece)
+            while piece is not None:  # the next one is written while vLLM loads this one
+                writing = asyncio.create_task(asyncio.to_thread(handover.write, rest))
+                try:
+                    await self._update(piece)
+                finally:
+                    held.close()
+                    piece = await writing
+                    if piece is not None:
+                        held.enter_context(piece)
         await self._llm.finish_weight_update()
         await self._llm.collective_rpc(vllm_weights.SETTLE, args=(self._may_hold_nan,))
         await self._open(version)

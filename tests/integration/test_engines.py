@@ -19,6 +19,7 @@ import torch
 from actors import handover, vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Sampling
+from oapl.weights import base
 from oapl.weights.base import send
 from tests.makers import make_model
 from tests.serving import EngineUnderTest, prompt_of
@@ -217,7 +218,7 @@ async def test_the_prefix_cache_does_not_outlive_a_version(served):
 
 def spoil_contents(served, weights, value=1.0):
     """Change what was published behind the sender's back."""
-    content = weights.chunks[0].get(0).ticket
+    content = weights.chunks[-1].get(0).ticket
     content[-4:].view(np.float32)[0] += value
     return weights
 
@@ -456,6 +457,7 @@ async def test_a_refused_publication_that_nothing_was_loaded_of_costs_no_rebuild
 
 async def test_a_publication_may_travel_in_pieces_and_break_between_them(async_served, monkeypatch):
     monkeypatch.setattr(handover, "PIECE_BYTES", 300_000)
+    monkeypatch.setattr(base, "SMALLEST_CHUNK", 300_000)
     async_served.train()
     assert (await async_served.publish()).max_difference < EXACT
     assert open_pieces() == []
