@@ -22,9 +22,9 @@ from deploy import processes
 from oapl.config import RunConfig
 
 PROMPT, RESPONSE = 16, 48
-ROLLOUTS = 8
-STEPS = 8
-INTERVAL = 3
+ROLLOUTS = 16
+STEPS = 4
+INTERVAL = 2
 """Steps between publications."""
 SEQUENCES = 32
 CONTEXT = 256
@@ -52,7 +52,7 @@ def settings(model: str, dtype: str, folder: str = "runs") -> RunConfig:
 
 
 def learner(config: RunConfig, steps: int) -> Any:
-    """Steps of one micro-batch, of which the first is full and the others are of drawn shapes."""
+    """Steps of two micro-batches: of the first step full ones, later of drawn shapes."""
     import deepspeed  # noqa: F401
     import numpy as np
     from transformers import LlamaForCausalLM  # noqa: F401

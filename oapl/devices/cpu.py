@@ -13,7 +13,7 @@ COLLECTIVE_BACKEND = "gloo"
 ENGINE = "vllm_inprocess"
 HAS_CARDS = False
 """Nothing to share out: `cluster.devices_per_*` and tensor parallelism over cards mean nothing."""
-KERNELS_KEPT = 64
+KERNELS_KEPT = 32
 """Matrix products in bf16 that a learner rank keeps compiled; a micro-batch uses about twenty.
 
 oneDNN compiles one for each shape it meets and keeps 1,024, torch keeps as many descriptions of
