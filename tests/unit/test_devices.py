@@ -88,7 +88,7 @@ print(peak() - before)
 
 
 def test_a_learner_rank_keeps_no_matrix_product_of_every_shape_that_it_has_met():
-    """Without these variables it is 300 to 400 MiB where oneDNN multiplies (AVX-512 with bf16, AMX)."""
+    """Without these variables it is over 300 MiB where oneDNN multiplies (AVX-512 or AMX, bf16)."""
     variables = os.environ | cpu.environment(config("cpu"), "trainer")
     answer = subprocess.run(
         [sys.executable, "-c", SHAPES], env=variables, capture_output=True, text=True, timeout=60
