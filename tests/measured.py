@@ -62,6 +62,7 @@ def learner(config: RunConfig, steps: int) -> Any:
     from oapl.objectives.base import build
     from oapl.records import CreditedGroup
     from tests.makers import make_group
+    from tests.publishing import export
 
     yield
     rank = trainer.build(config)
@@ -77,7 +78,7 @@ def learner(config: RunConfig, steps: int) -> Any:
             row_tokens=config.learner.row_tokens,
         )
         if step % INTERVAL == 0:
-            rank.export(step)
+            export(rank, step)
         if step == steps // 2:
             rank.save(Path(config.run.dir) / "checkpoint")
         rank.update(batch)
