@@ -1,29 +1,36 @@
 """Memory of one learner rank or one engine, measured in a process of its own.
 
-    python -m tests.measured learner|engine MODEL DTYPE
+    python -m tests.measured learner|engine MODEL DTYPE [STEPS]
 
 Prints one JSON object: bytes by which resident memory rose, at its highest, over what the imports
-had taken. `settings` says what is run: the test gives the same to `deploy.sizing`.
+had taken. `settings` says what is run: the test gives the same to `deploy.sizing`. A rank makes
+STEPS learner steps on micro-batches of ever new shapes, with publications and a checkpoint between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from deploy import processes
 from oapl.config import RunConfig
 
 PROMPT, RESPONSE = 16, 48
 ROLLOUTS = 16
+STEPS = 4
+INTERVAL = 2
+"""Steps between publications."""
 SEQUENCES = 32
 CONTEXT = 256
 
 
-def settings(model: str, dtype: str) -> RunConfig:
+def settings(model: str, dtype: str, folder: str = "runs") -> RunConfig:
     return RunConfig(
         model={"path": model, "dtype": dtype},
         rollout={
@@ -32,20 +39,22 @@ def settings(model: str, dtype: str) -> RunConfig:
             "engine_options": {"max_num_seqs": SEQUENCES, "kv_cache_bytes": 2**27},
         },
         learner={
-            "precision": "fp32",
+            "precision": "bf16" if dtype == "bfloat16" else "fp32",
             "micro_batch_tokens": 512,
             "row_tokens": 1,
             "logprob_chunk_tokens": 256,
         },
         optimizer={"lr": 1e-6},
-        sync={"transport": "local"},
+        sync={"transport": "disk", "interval": INTERVAL},
+        run={"dir": folder},
         cluster={"mode": "local"},
     )
 
 
-def learner(config: RunConfig) -> Any:
-    """Two learner steps of full micro-batches."""
+def learner(config: RunConfig, steps: int) -> Any:
+    """Steps of two micro-batches: of the first step full ones, later of drawn shapes."""
     import deepspeed  # noqa: F401
+    import numpy as np
     from transformers import LlamaForCausalLM  # noqa: F401
 
     from learner import trainer
@@ -53,19 +62,28 @@ def learner(config: RunConfig) -> Any:
     from oapl.objectives.base import build
     from oapl.records import CreditedGroup
     from tests.makers import make_group
+    from tests.publishing import export
 
     yield
     rank = trainer.build(config)
-    scored = make_group([RESPONSE] * ROLLOUTS, prompt_length=PROMPT)
-    group = CreditedGroup(scored=scored, credit=build(config.objective).credit(scored))
-    batch = batching.make_batch(
-        [group],
-        step=0,
-        micro_batch_tokens=config.learner.micro_batch_tokens,
-        row_tokens=config.learner.row_tokens,
-    )
-    for _ in range(2):
+    objective, chance = build(config.objective), np.random.default_rng(0)
+    lengths, prompt = [RESPONSE] * ROLLOUTS, PROMPT
+    for step in range(steps):
+        scored = make_group(lengths, prompt_length=prompt, seed=step)
+        group = CreditedGroup(scored=scored, credit=objective.credit(scored))
+        batch = batching.make_batch(
+            [group],
+            step=step,
+            micro_batch_tokens=config.learner.micro_batch_tokens,
+            row_tokens=config.learner.row_tokens,
+        )
+        if step % INTERVAL == 0:
+            export(rank, step)
+        if step == steps // 2:
+            rank.save(Path(config.run.dir) / "checkpoint")
         rank.update(batch)
+        lengths = chance.integers(RESPONSE // 4, RESPONSE + 1, ROLLOUTS).tolist()
+        prompt = int(chance.integers(PROMPT // 2, PROMPT + 1))
 
 
 def engine(config: RunConfig) -> Any:
@@ -106,9 +124,15 @@ def resident(field: str) -> int:
 
 
 if __name__ == "__main__":
-    kind, model, dtype = sys.argv[1:]
-    run = {"learner": learner, "engine": engine}[kind](settings(model, dtype))
-    next(run)
-    before = resident("VmRSS")
-    next(run, None)
-    print(json.dumps(resident("VmHWM") - before), flush=True)
+    kind, model, dtype, *more = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        config = settings(model, dtype, folder)
+        if kind == "learner":
+            os.environ.update(processes.environment(config, "trainer"))
+            run = learner(config, int(more[0]) if more else STEPS)
+        else:
+            run = engine(config)
+        next(run)
+        before = resident("VmRSS")
+        next(run, None)
+        print(json.dumps(resident("VmHWM") - before), flush=True)

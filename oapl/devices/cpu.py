@@ -13,6 +13,13 @@ COLLECTIVE_BACKEND = "gloo"
 ENGINE = "vllm_inprocess"
 HAS_CARDS = False
 """Nothing to share out: `cluster.devices_per_*` and tensor parallelism over cards mean nothing."""
+KERNELS_KEPT = 32
+"""Matrix products in bf16 that a learner rank keeps compiled; a micro-batch uses about twenty.
+
+oneDNN compiles one for each shape it meets and keeps 1,024, torch keeps as many descriptions of
+them. Micro-batches have ever new shapes: a rank kept some 10 MB for each, strewn over its heap, so
+that the room of freed activations between them was lost too, and grew with every step.
+"""
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
@@ -27,6 +34,9 @@ def resources(config: RunConfig, role: Role) -> dict[str, Any]:
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
     """Variables that must stand before torch is imported in a process of this role."""
     variables = threads(config, role)
+    if role == "trainer":
+        variables["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(KERNELS_KEPT)
+        variables["LRU_CACHE_CAPACITY"] = "1"  # of torch's descriptions, quickly made anew
     if role == "trainer" and _is_crowded(config):
         # Threads that spin while they wait for one another take the very cores they wait for: two
         # ranks of two threads on two cores took 5 to 22 times as long as two of one thread, and

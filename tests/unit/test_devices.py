@@ -1,5 +1,9 @@
 """What each device file asks of Ray and of the environment; no device is needed for that."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from actors.engines import vllm_async, vllm_inprocess
@@ -63,6 +67,33 @@ def test_threads_of_a_rank_do_not_spin_where_there_are_more_of_them_than_cores(m
     assert cpu.environment(config("cpu", learner_threads=4), "trainer")[policy] == "PASSIVE"
     assert policy not in cpu.environment(config("cpu", learner_threads=4), "worker")
     assert policy not in cpu.environment(config("cpu", engine_threads=9), "trainer")
+
+
+SHAPES = """
+import resource, torch
+torch.set_num_threads(1)
+weight = torch.ones(1536, 576, dtype=torch.bfloat16)
+def train(tokens):
+    states = torch.ones(tokens, 576, dtype=torch.bfloat16)
+    found = states @ weight.t()
+    found @ weight, found.t() @ states
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+train(1000)
+before = peak()
+for tokens in range(700, 820):
+    train(tokens)
+print(peak() - before)
+"""
+
+
+def test_a_learner_rank_keeps_no_matrix_product_of_every_shape_that_it_has_met():
+    """Without these variables it is over 300 MiB where oneDNN multiplies (AVX-512 or AMX, bf16)."""
+    variables = os.environ | cpu.environment(config("cpu"), "trainer")
+    answer = subprocess.run(
+        [sys.executable, "-c", SHAPES], env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert int(answer.stdout) < 128, answer.stderr
 
 
 def test_an_npu_engine_keeps_plain_layouts_and_sees_only_its_own_cards():
