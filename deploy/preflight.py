@@ -18,13 +18,13 @@ from typing import Any
 from actors import prompts
 from actors.encoding import Counts
 from actors.templates import choose
-from actors.tokenizer import context_tokens, first_line, load_model_config, load_tokenizer
+from actors.tokenizer import context_tokens, load_model_config, load_tokenizer
 from deploy import folders, ray_cluster, sizing
 from deploy.hardware import Hardware, this_machine
 from oapl.checks import check
 from oapl.cli import to_toml
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 from reward_server import settings as rewards
 
 
