@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.tokenizer import first_line
 from oapl.config import DataSource
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 SHOWN = 60

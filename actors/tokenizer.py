@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 
 KNOWN_TEXT = "What is 12 + 7?\nAdd: 12+7=19; so the answer is \\boxed{19}."
 """With `model_type: qwen2` in config.json, transformers replaces a home-made tokenizer by one with
@@ -104,11 +104,6 @@ def prompt_room(config: RunConfig, key: str, max_tokens: int) -> int:
             f"set it below {context}"
         )
     return context - max_tokens
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, which in these libraries may run over twenty."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
 
 
 def _context_of_model(path: str, trust_remote_code: bool) -> int:

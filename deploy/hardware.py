@@ -1,7 +1,8 @@
-"""The machine that a run is sized for: written down (`cuda:8x80GiB`), or this one's memory."""
+"""The machine that a run is sized for: written down (`cuda:8x80GiB`), or what this one has."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,32 @@ def main_memory() -> tuple[int, int]:
         used = int(_read("/sys/fs/cgroup/memory.current") or 0)
         total, available = int(limit), min(available, int(limit) - used)
     return total, available
+
+
+def cores() -> float:
+    """Cores this process may use: affinity and the container's quota."""
+    usable: float = len(os.sched_getaffinity(0))
+    quota = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0] != "max":
+        usable = min(usable, int(quota[0]) / int(quota[1]))
+    return usable
+
+
+def accelerators() -> dict[str, list[str]]:
+    """Kind to the cards that torch sees; an NPU's plugin loads itself with torch."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for kind in ("npu", "cuda"):
+        cards = getattr(torch, kind, None)
+        if cards is not None and cards.is_available():
+            found[kind] = [
+                f"{cards.get_device_name(i)}, {cards.mem_get_info(i)[1] / GIB:.0f} GiB"
+                for i in range(cards.device_count())
+            ]
+    return found
 
 
 def _read(path: str) -> str:

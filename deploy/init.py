@@ -18,7 +18,7 @@ from actors.encoding import in_chunks
 from actors.sources import Row, read_problems, read_rows
 from actors.templates import choose
 from actors.tokenizer import load_model_config, load_tokenizer
-from deploy.doctor import accelerators
+from deploy.hardware import accelerators
 from deploy.preflight import preflight
 from oapl import plugins
 from oapl.cli import load_config

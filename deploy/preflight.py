@@ -18,13 +18,15 @@ from typing import Any
 from actors import prompts
 from actors.encoding import Counts
 from actors.templates import choose
-from actors.tokenizer import context_tokens, first_line, load_model_config, load_tokenizer
-from deploy import folders, ray_cluster, sizing
+from actors.tokenizer import context_tokens, load_model_config, load_tokenizer
+from deploy import folders, ray_cluster
 from deploy.hardware import Hardware, this_machine
+from deploy.sizing.report import size
+from deploy.sizing.shape import Shape, lengths_of, shape_of
 from oapl.checks import check
 from oapl.cli import to_toml
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 from reward_server import settings as rewards
 
 
@@ -116,7 +118,7 @@ class _Findings:
     def __init__(self, config: RunConfig, *, is_elsewhere: bool) -> None:
         self._config = config
         self._is_elsewhere = is_elsewhere
-        self._shape: sizing.Shape | None = None
+        self._shape: Shape | None = None
         self._longest_prompt: int | None = None
         self.facts: dict[str, str] = {}
         self.notes: list[str] = [] if config.is_imitation else rewards.notes(config)
@@ -145,7 +147,7 @@ class _Findings:
             number, files = _parameters(Path(path))
             if number:
                 self.facts["parameters"] = f"{number:,} in {files} file{'s' if files > 1 else ''}"
-        self._shape = sizing.shape_of(model, number)
+        self._shape = shape_of(model, number)
         if not number:
             self.facts["parameters"] = f"{self._shape.parameters:,} by config.json"
 
@@ -193,8 +195,8 @@ class _Findings:
         context = context_tokens(config)
         if hardware is None and config.cluster.device == "cpu" and not config.cluster.address:
             hardware = this_machine()
-        lengths = sizing.lengths_of(config, context, self._longest_prompt)
-        sized = sizing.size(config, self._shape, lengths, hardware)
+        lengths = lengths_of(config, context, self._longest_prompt)
+        sized = size(config, self._shape, lengths, hardware)
         self.facts |= sized.facts
         self.unchecked += sized.unchecked
         if sized.problems:

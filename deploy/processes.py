@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from actors.tokenizer import load_model_config
-from deploy import ray_cluster, sizing
+from deploy import ray_cluster
 from deploy.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
 from deploy.nodes import Demand, has, unmet, words
 from deploy.ray_cluster import start_local_ray
+from deploy.sizing.publication import store_bytes
+from deploy.sizing.shape import shape_of
 from oapl import plugins
 from oapl.config import RunConfig
 from oapl.devices.base import Role, engine_name
@@ -177,12 +179,10 @@ class RayProcesses:
         elif where:
             self._ray = ray_cluster.join(where)
         else:
-            shape = sizing.shape_of(
-                load_model_config(config.model.path, config.model.trust_remote_code)
-            )
+            shape = shape_of(load_model_config(config.model.path, config.model.trust_remote_code))
             self._ray = start_local_ray(
                 num_cpus=max(os.cpu_count() or 1, 2),
-                object_store_bytes=sizing.store_bytes(config, shape),
+                object_store_bytes=store_bytes(config, shape),
             )
         try:
             self._check(asked, is_joined=bool(where) and self._own)

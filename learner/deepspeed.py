@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from learner.loss_scale import LossScale
 from oapl.config import RunConfig
 from oapl.devices.base import load as load_device
-from oapl.errors import OaplError
+from oapl.errors import OaplError, first_line
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -94,7 +94,7 @@ def join(
     except torch.distributed.DistNetworkError as error:
         raise OaplError(
             f"learner rank {rank} cannot meet the others at {master_address}:{master_port} "
-            f"({str(error).splitlines()[0]}); if another process took that port meanwhile, start "
+            f"({first_line(error)}); if another process took that port meanwhile, start "
             "again; between nodes, a firewall must let it through"
         ) from error
 

@@ -280,7 +280,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from deploy.doctor import doctor
+    from deploy.doctor.examination import doctor
 
     return doctor(options.recipe, options.overrides, start_ray=options.ray)
 

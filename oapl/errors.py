@@ -44,3 +44,8 @@ class DivergedError(OaplError, ArithmeticError):
 
 class CheckpointError(OaplError, RuntimeError):
     """A checkpoint is damaged or does not fit this run."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, which in the heavy libraries may run over twenty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

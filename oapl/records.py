@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from oapl.pickling import compact_pickle
 from oapl.promises import Promise
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of the types that weights are published in."""
 
 
+@compact_pickle("token_ids")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
     """A question with its check.
@@ -63,20 +65,6 @@ class Prompt:
     attempt: int = 0
     company: int = 0
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As of `Rollout`."""
-        return _prompt, (
-            self.id,
-            self.text,
-            _packed(self.token_ids),
-            self.verifiers,
-            self.reference,
-            self.source,
-            self.question,
-            self.attempt,
-            self.company,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -88,6 +76,7 @@ class Sampling:
     max_tokens: int = 256
 
 
+@compact_pickle("token_ids", "inference_logprobs")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rollout:
     """One sampled response.
@@ -113,18 +102,8 @@ class Rollout:
     def is_truncated(self) -> bool:
         return self.finish_reason == "length"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle in a third of the time: NumPy's own of an array costs more than all the rest."""
-        return _rollout, (
-            _packed(self.token_ids),
-            None if self.inference_logprobs is None else _packed(self.inference_logprobs),
-            self.finish_reason,
-            self.text,
-            self.first_version,
-            self.last_version,
-        )
 
-
+@compact_pickle()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What one verifier said of one rollout.
@@ -147,10 +126,8 @@ class Verdict:
     seconds: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _verdict, (self.kind, self.reward, self.detail, self.seconds, self.parts)
 
-
+@compact_pickle()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The reward of one rollout and the verdicts behind it, by verifier name.
@@ -162,9 +139,6 @@ class Judgement:
     reward: float
     verdicts: Mapping[str, Verdict]
     failure: str | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _judgement, (self.reward, self.verdicts, self.failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -442,67 +416,6 @@ class EvalAnswers:
     judgements: tuple[Judgement, ...]
     greedy: Rollout | None = None
     greedy_judgement: Judgement | None = None
-
-
-def _packed(array: np.ndarray) -> tuple[str, bytes]:
-    return array.dtype.str, array.tobytes()
-
-
-def _array(packed: tuple[str, bytes]) -> np.ndarray:
-    """One-dimensional and read-only, as everything in a record should be."""
-    return np.frombuffer(packed[1], packed[0])
-
-
-def _prompt(
-    id: str,
-    text: str,
-    token_ids: tuple[str, bytes],
-    verifiers: Mapping[str, float],
-    reference: Mapping[str, Any],
-    source: str,
-    question: str,
-    attempt: int,
-    company: int,
-) -> Prompt:
-    return Prompt(
-        id=id,
-        text=text,
-        token_ids=_array(token_ids),
-        verifiers=verifiers,
-        reference=reference,
-        source=source,
-        question=question,
-        attempt=attempt,
-        company=company,
-    )
-
-
-def _rollout(
-    token_ids: tuple[str, bytes],
-    inference_logprobs: tuple[str, bytes] | None,
-    finish_reason: FinishReason,
-    text: str,
-    first_version: int,
-    last_version: int,
-) -> Rollout:
-    return Rollout(
-        token_ids=_array(token_ids),
-        inference_logprobs=None if inference_logprobs is None else _array(inference_logprobs),
-        finish_reason=finish_reason,
-        text=text,
-        first_version=first_version,
-        last_version=last_version,
-    )
-
-
-def _verdict(
-    kind: VerdictKind, reward: float, detail: str, seconds: float, parts: Mapping[str, float]
-) -> Verdict:
-    return Verdict(kind=kind, reward=reward, detail=detail, seconds=seconds, parts=parts)
-
-
-def _judgement(reward: float, verdicts: Mapping[str, Verdict], failure: str | None) -> Judgement:
-    return Judgement(reward=reward, verdicts=verdicts, failure=failure)
 
 
 Metrics = dict[str, float]

@@ -19,7 +19,6 @@ from reward_server.sandbox import bpf
 from reward_server.sandbox.bpf import (
     ALLOW,
     AND,
-    ARCHITECTURE,
     ARCHITECTURES,
     ARGUMENT_0,
     ARGUMENT_1,
@@ -29,9 +28,7 @@ from reward_server.sandbox.bpf import (
     JUMP_GREATER_EQUAL,
     KILL_PROCESS,
     LOAD,
-    NUMBER,
     RETURN,
-    X32_BIT,
     step,
 )
 
@@ -127,16 +124,7 @@ def program(*, opens: bool = True) -> bytes:
         assert number is not None
         leaves[number] = _look(name)
     kill = step(RETURN, KILL_PROCESS)
-    steps = [
-        step(LOAD, ARCHITECTURE),
-        step(JUMP_EQUAL, ARCHITECTURES[machine], yes=1),
-        kill,
-        step(LOAD, NUMBER),
-        step(JUMP_GREATER_EQUAL, X32_BIT, no=1),
-        kill,
-        *_tree(_intervals(leaves)),
-    ]
-    return b"".join(steps)
+    return b"".join([*bpf.head(machine, kill), *_tree(_intervals(leaves))])
 
 
 def of_process(template: bytes, pid: int) -> bytes:

@@ -27,6 +27,23 @@ def step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value)
 
 
+def head(machine: str, refusal: bytes) -> list[bytes]:
+    """How a filter begins: the call's number is loaded, and means what the tables say.
+
+    Args:
+        machine: Whose table the filter holds.
+        refusal: What meets a call of another architecture, whose numbers mean other calls.
+    """
+    return [
+        step(LOAD, ARCHITECTURE),
+        step(JUMP_EQUAL, ARCHITECTURES[machine], yes=1),
+        refusal,
+        step(LOAD, NUMBER),
+        step(JUMP_GREATER_EQUAL, X32_BIT, no=1),
+        refusal,
+    ]
+
+
 def install(program: bytes) -> bool:
     """Hold this process, and all it starts, to a program; False where the kernel refuses.
 

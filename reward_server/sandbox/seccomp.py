@@ -12,17 +12,12 @@ import os
 from reward_server.sandbox import bpf, landlock
 from reward_server.sandbox.bpf import (
     ALLOW,
-    ARCHITECTURE,
-    ARCHITECTURES,
     ARGUMENT_0,
     ERRNO,
     JUMP_ANY_BIT,
     JUMP_EQUAL,
-    JUMP_GREATER_EQUAL,
     LOAD,
-    NUMBER,
     RETURN,
-    X32_BIT,
     step,
 )
 
@@ -59,12 +54,7 @@ def _program(machine: str) -> list[bytes]:
     """The filter: each test is followed by the return it guards, so that all jumps are short."""
     deny = step(RETURN, ERRNO | errno.EPERM)
     lines = [
-        step(LOAD, ARCHITECTURE),
-        step(JUMP_EQUAL, ARCHITECTURES[machine], yes=1),
-        deny,
-        step(LOAD, NUMBER),
-        step(JUMP_GREATER_EQUAL, X32_BIT, no=1),
-        deny,
+        *bpf.head(machine, deny),
         step(JUMP_EQUAL, _CLONE3, no=1),
         step(RETURN, ERRNO | errno.ENOSYS),
     ]

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from actors.tokenizer import context_tokens, load_model_config
-from deploy import sizing
 from deploy.hardware import this_machine
+from deploy.sizing.engine_memory import engine_memory
+from deploy.sizing.learner_memory import rank_memory
+from deploy.sizing.shape import lengths_of, shape_of
 from tests.makers import make_tokenizer
 from tests.measured import PROMPT, settings
 
@@ -54,12 +56,12 @@ def test_memory_is_foretold_within_15_percent(kind, name, random_model):
     assert answer.returncode == 0, answer.stderr
     measured = json.loads(answer.stdout.splitlines()[-1])
     config = settings(str(model), dtype)
-    shape = sizing.shape_of(load_model_config(str(model)))
-    lengths = sizing.lengths_of(config, context_tokens(config), PROMPT)
+    shape = shape_of(load_model_config(str(model)))
+    lengths = lengths_of(config, context_tokens(config), PROMPT)
     foretold = (
-        sizing.rank_memory(config, shape, lengths.longest)
+        rank_memory(config, shape, lengths.longest)
         if kind == "learner"
-        else sizing.engine_memory(config, shape, lengths, this_machine())
+        else engine_memory(config, shape, lengths, this_machine())
     )
     expected = foretold.total - foretold.parts["libraries"]
     print(f"{kind} of {name}: {expected:,} foretold, {measured:,} measured ({foretold})")

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from oapl.checks import check, plugin_options, verifiers_in_use
+from oapl.checks import check
 from oapl.config import Count, DataSource, RunConfig, SyncSection, section
 from oapl.errors import InputError
+from oapl.plugin_checks import plugin_options, verifiers_in_use
 from oapl.settings import field_at, section_at, settings
 
 

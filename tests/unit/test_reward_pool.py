@@ -4,19 +4,16 @@ import asyncio
 import dataclasses
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import pytest_asyncio
 
 from deploy.judges import merged
 from oapl.metrics import describe
-from oapl.records import Judgement, Verdict
 from reward_server.processes import Template
 from reward_server.server import RewardServer
 from tests.chaos import rewards as chaos
@@ -402,19 +399,6 @@ def test_reports_of_several_servers_become_one():
         "faults/reward_timeout": 3.0,
         "reward/math/queue_length": 7.0,
     }
-
-
-def test_a_pickled_record_is_the_same():
-    prompt, rollout = deed("nothing")
-    judgement = Judgement(
-        reward=1.0,
-        verdicts={"x": Verdict(kind="accepted", reward=1.0, detail="d", parts={"a": 0.5})},
-    )
-    again = pickle.loads(pickle.dumps((prompt, rollout, judgement)))
-    assert again[2] == judgement
-    for record, copy in zip((prompt, rollout), again, strict=False):
-        for name in record.__slots__:
-            np.testing.assert_array_equal(getattr(copy, name), getattr(record, name), strict=True)
 
 
 async def test_closing_ends_when_it_comes_together_with_a_new_worker(monkeypatch):

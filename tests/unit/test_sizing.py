@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from actors.engines.base import parameter_shapes
-from deploy import sizing
 from deploy.hardware import GIB, Hardware, parse
 from deploy.preflight import preflight
+from deploy.sizing.learner_memory import activation_bytes, rank_memory
+from deploy.sizing.publication import STORE_BYTES, store_bytes
+from deploy.sizing.shape import Shape, shape_of
 from oapl.cli import load_config
 from oapl.config import RunConfig
 from oapl.errors import InputError
@@ -57,7 +59,7 @@ def test_parameters_are_counted_as_torch_counts_them(tmp_path, kind, tied):
 
     model = folder_of(tmp_path / kind, **SMALL, model_type=kind, tie_word_embeddings=tied)
     made = sum(torch.Size(shape).numel() for shape in parameter_shapes(config_of(model)).values())
-    assert sizing.shape_of(AutoConfig.from_pretrained(model)).parameters == made
+    assert shape_of(AutoConfig.from_pretrained(model)).parameters == made
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -69,7 +71,7 @@ def test_a_layer_keeps_the_activations_that_autograd_keeps(kind, dtype):
         AutoConfig.for_model(kind, **{**SMALL, "num_hidden_layers": layers}) for layers in (1, 2)
     )
     kept = (saved_bytes(two, dtype) - saved_bytes(one, dtype)) / TOKENS
-    assert sizing.activation_bytes(sizing.shape_of(one), dtype.itemsize) == kept
+    assert activation_bytes(shape_of(one), dtype.itemsize) == kept
 
 
 def saved_bytes(config, dtype) -> int:
@@ -97,7 +99,7 @@ def saved_bytes(config, dtype) -> int:
 
 
 def test_zero_shares_out_what_its_stage_shards():
-    shape = sizing.Shape(
+    shape = Shape(
         parameters=4_000_000_000,
         layers=1,
         hidden=64,
@@ -119,7 +121,7 @@ def test_zero_shares_out_what_its_stage_shards():
         (3, 4, 4, 8, 5),
     ):
         config = RunConfig(learner={"zero_stage": stage, "num_ranks": 4, "precision": "bf16"})
-        parts = sizing.rank_memory(config, shape, longest=100).parts
+        parts = rank_memory(config, shape, longest=100).parts
         found = [parts[name] / 1e9 for name in ("weights", "masters", "moments", "gradients")]
         assert found == [weights, masters, moments, gradients], f"stage {stage}"
 
@@ -255,8 +257,8 @@ def test_the_object_store_holds_the_publications_that_are_kept_and_the_next(tmp_
     from transformers import AutoConfig
 
     model = folder_of(tmp_path / "m", **SMALL, model_type="llama", tie_word_embeddings=True)
-    shape = sizing.shape_of(AutoConfig.from_pretrained(model))
-    room = sizing.store_bytes(config_of(model), shape) - sizing.STORE_BYTES
+    shape = shape_of(AutoConfig.from_pretrained(model))
+    room = store_bytes(config_of(model), shape) - STORE_BYTES
     assert room == 3 * 2 * shape.parameters
     on_disk = config_of(model, sync={"transport": "disk"})
-    assert sizing.store_bytes(on_disk, shape) == sizing.STORE_BYTES
+    assert store_bytes(on_disk, shape) == STORE_BYTES

@@ -1,0 +1,89 @@
+"""One device of an engine: weights, a forward pass, and the KV cache that holds its rollouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors import vllm_inputs
+from actors.engines.vllm_async import CPU_BLOCK_SIZE
+from actors.tokenizer import context_tokens
+from deploy.hardware import Hardware
+from deploy.sizing.memory import FP32, Memory, engine_item, fixed, kind
+from deploy.sizing.shape import Lengths, Shape
+from oapl import plugins
+from oapl.config import RunConfig
+from oapl.devices.base import engine_name
+
+BATCHED_TOKENS = {"cpu": 2048, "cuda": 8192, "npu": 8192}
+"""Tokens in one forward pass of vLLM where nobody sets it."""
+
+
+def engine_memory(
+    config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware | None
+) -> Memory:
+    """One device of one engine; its KV cache is what is left, where no setting says how much.
+
+    Without `hardware` a KV cache of unknown size counts 0.
+    """
+    options = engine_options(config)
+    degree = config.rollout.tensor_parallel_size
+    item = engine_item(config)
+    weights = -(-shape.parameters * item // degree)
+    is_cpu = kind(config) == "cpu"
+    if is_cpu and shape.is_tied:  # the kernels want a packed copy of the output layer
+        weights += shape.vocabulary * shape.hidden * item
+    batched = options.max_batched_tokens or BATCHED_TOKENS[kind(config)]
+    rows = options.max_num_seqs * 3 * FP32  # logits, their log-softmax, the sampler's shares
+    probe = min(batched, lengths.longest) * (item + 2 * FP32)
+    tables = max(rows, probe) * -(-shape.vocabulary // degree)
+    states = batched * (3 * shape.hidden + 3 * shape.intermediate // degree) * item
+    parts = {
+        "weights": weights,
+        "forward pass": states + tables,
+        **fixed(config, "engine"),
+    }
+    kv = options.kv_cache_bytes
+    if not kv and is_cpu:
+        kv = vllm_inputs.kv_bytes(
+            config,
+            context=context_tokens(config),
+            max_num_seqs=options.max_num_seqs,
+            block_size=options.block_size or CPU_BLOCK_SIZE,
+        )
+    elif not kv and hardware is not None:
+        kv = max(int(hardware.bytes * memory_fraction(config)) - sum(parts.values()), 0)
+    return Memory(parts={"weights": weights, "KV cache": kv, **parts})
+
+
+def kv_token_bytes(config: RunConfig, shape: Shape) -> int:
+    """Keys and values of one token on one device of an engine."""
+    degree = config.rollout.tensor_parallel_size
+    item = engine_item(config)
+    return 2 * shape.layers * max(shape.kv_heads // degree, 1) * shape.head_size * item
+
+
+def rollouts_at_a_time(config: RunConfig, shape: Shape, lengths: Lengths, engine: Memory) -> str:
+    """How many the KV cache holds, in words."""
+    per_token, most = kv_token_bytes(config, shape), engine_options(config).max_num_seqs
+    kv = engine.parts["KV cache"]
+    if not kv:
+        return f"{per_token * lengths.longest:,} bytes of KV cache each at {lengths.longest} tokens"
+    at = [
+        f"{min(kv // (per_token * tokens), most)} of {tokens} tokens"
+        for tokens in (lengths.longest, lengths.middle)
+    ]
+    return f"at a time {at[0]}, or {at[1]} (engine_options.max_num_seqs = {most})"
+
+
+def engine_options(config: RunConfig) -> Any:
+    """What the engine file's own `Config` makes of `rollout.engine_options`."""
+    return _engine_module(config).Config(**config.rollout.engine_options)
+
+
+def memory_fraction(config: RunConfig) -> float:
+    """Share of a card's memory that an engine fills."""
+    return float(_engine_module(config).memory_fraction(config))
+
+
+def _engine_module(config: RunConfig) -> Any:
+    return plugins.load("actors.engines", engine_name(config), "rollout.engine")

@@ -1,0 +1,99 @@
+"""Whether a run fits the machines or cards that it is given."""
+
+from __future__ import annotations
+
+from deploy.hardware import GIB, Hardware
+from deploy.sizing.engine_memory import engine_memory, kv_token_bytes, memory_fraction
+from deploy.sizing.learner_memory import rank_memory
+from deploy.sizing.memory import gib
+from deploy.sizing.publication import publication_bytes
+from deploy.sizing.remedies import engine_changes, enough, learner_changes
+from deploy.sizing.shape import Lengths, Shape
+from oapl.config import RunConfig
+from oapl.devices.base import num_devices
+from oapl.weights.object_store import KEPT_VERSIONS
+
+OTHERS_CPU_GIB = 1.2
+"""GiB of driver, Ray's servers, replay and a reward server with two workers, on a CPU."""
+USABLE = 0.95
+"""Of a card, for a learner rank: the rest goes to fragments and to the driver."""
+
+
+def on_machines(
+    config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware
+) -> tuple[str, list[str]]:
+    """Everything in main memory."""
+
+    def used(candidate: RunConfig) -> int:
+        total = int(OTHERS_CPU_GIB * GIB) * hardware.count
+        total += candidate.learner.num_ranks * rank_memory(candidate, shape, lengths.longest).total
+        if not candidate.is_imitation:
+            engine = engine_memory(candidate, shape, lengths, hardware)
+            total += candidate.rollout.num_engines * engine.total
+            total += KEPT_VERSIONS * publication_bytes(candidate, shape)
+        return total
+
+    there = hardware.bytes * hardware.count
+    fact = f"{gib(used(config))} of {hardware}"
+    if used(config) <= there:
+        return fact, []
+    changes = [*learner_changes(config, lengths), *engine_changes(config, shape, lengths)]
+    remedy = enough(config, lambda candidate: used(candidate) <= there, changes)
+    return fact, [f"the run needs {gib(used(config))}, but there are {hardware}; {remedy}"]
+
+
+def on_cards(
+    config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware
+) -> tuple[str, list[str]]:
+    """Learner ranks and engines on cards of their own, or sharing some."""
+    learner, rollout = config.learner, config.rollout
+    per_rank, per_engine = _shares(config)
+    for_ranks = learner.num_ranks * per_rank
+    for_engines = 0.0 if config.is_imitation else rollout.num_engines * per_engine
+    used = -(-(for_ranks + for_engines) // 1)
+    idle = hardware.count - int(used)
+    fact = (
+        f"{hardware}: {for_ranks:g} for {learner.num_ranks} learner ranks, {for_engines:g} for "
+        f"{rollout.num_engines} engines, {max(idle, 0)} idle"
+    )
+    more = int((hardware.count - for_ranks) // per_engine)
+    problems = []
+    if idle < 0:
+        remedy = f"set rollout.num_engines = {more}" if more > 0 else "lower learner.num_ranks"
+        problems.append(
+            f"learner.num_ranks = {learner.num_ranks} and rollout.num_engines = "
+            f"{rollout.num_engines} take {int(used)} devices, but there are {hardware.count}; "
+            f"{remedy}"
+        )
+    elif idle >= per_engine and not config.is_imitation:
+        fact += f" (rollout.num_engines = {more} would use them)"
+
+    def rank_fits(candidate: RunConfig) -> bool:
+        room = hardware.bytes * USABLE
+        if per_rank < 1 and not candidate.is_imitation:
+            room -= hardware.bytes * memory_fraction(candidate)
+        return rank_memory(candidate, shape, lengths.longest).total <= room
+
+    if not rank_fits(config):
+        rank = rank_memory(config, shape, lengths.longest)
+        remedy = enough(config, rank_fits, learner_changes(config, lengths, hardware))
+        problems.append(f"a learner rank needs {gib(rank.total)} of {hardware}; {remedy}")
+
+    def engine_fits(candidate: RunConfig) -> bool:
+        engine = engine_memory(candidate, shape, lengths, hardware)
+        needed = kv_token_bytes(candidate, shape) * lengths.longest
+        room = hardware.bytes * memory_fraction(candidate)
+        return engine.parts["KV cache"] >= needed and engine.total <= room
+
+    if not config.is_imitation and not engine_fits(config):
+        remedy = enough(config, engine_fits, engine_changes(config, shape, lengths))
+        problems.append(
+            f"an engine has no room for one rollout of {lengths.longest} tokens in "
+            f"{memory_fraction(config):.2f} of {hardware}; {remedy}"
+        )
+    return fact, problems
+
+
+def _shares(config: RunConfig) -> tuple[float, float]:
+    """Devices of a learner rank and of an engine."""
+    return num_devices(config, "trainer"), num_devices(config, "worker")
