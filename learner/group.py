@@ -317,6 +317,7 @@ class LearnerGroup:
         except BaseException:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
+            self._loading = None
             raise
 
     async def _engine_stats(self) -> Metrics:

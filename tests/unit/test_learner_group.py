@@ -10,7 +10,7 @@ import pytest
 from learner import published
 from learner.group import LearnerGroup
 from oapl.config import EvalSection, RunConfig
-from oapl.errors import DeadlineError, DiedError, DivergedError, RankError
+from oapl.errors import DeadlineError, DiedError, DivergedError, RankError, WeightsError
 from oapl.objectives.base import build
 from oapl.promises import Kept
 from oapl.records import ProbeReport, Sent, TensorSpec
@@ -26,6 +26,7 @@ class FakeTrainer:
         self.skips = False
         self.diverges = False
         self.exported = []
+        self.promised = []
 
     async def update(self, batch):
         if self.diverges:
@@ -37,6 +38,7 @@ class FakeTrainer:
         return dataclasses.replace(publication(version), specs=SPECS)
 
     def promise(self, method, *args):
+        self.promised.append((method, *args))
         return Kept({"send_chunk": Sent(ticket=None, digest=""), "score_probe": ()}[method])
 
     async def save(self, path):
@@ -134,6 +136,45 @@ async def test_a_line_of_metrics_holds_every_owners_counters(config):
         values
     )
     assert "engine/busy_s" not in values
+
+
+class SlowTrainer(FakeTrainer):
+    """Keeps its promises when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.coming = asyncio.get_running_loop().create_future()
+
+    def promise(self, method, *args):
+        super().promise(method, *args)
+        return self.coming
+
+
+async def test_engines_begin_before_the_learner_has_sent_everything(config):
+    trainer, engines = SlowTrainer(), FakeEngines()
+    learner = make(config, trainers=[trainer], engines=engines)
+    publishing = asyncio.create_task(learner.publish(4))  # ahead of its period
+    await asyncio.sleep(0.01)
+    assert engines.loaded == [0]
+    assert trainer.promised == [("send_chunk", 0), ("score_probe",)]
+    assert not publishing.done(), "the next step would change what is being sent"
+    trainer.coming.set_result(Sent(ticket=None, digest=""))
+    await asyncio.wait_for(publishing, 5)
+
+
+async def test_a_learner_that_cannot_send_ends_the_publication_and_the_load(config):
+    trainer, engines = SlowTrainer(), FakeEngines()
+    engines.ready.clear()
+    learner = make(config, trainers=[trainer], engines=engines)
+    publishing = asyncio.create_task(learner.publish(0))
+    await asyncio.sleep(0.01)
+    trainer.coming.set_exception(WeightsError("norm holds non-finite numbers"))
+    with pytest.raises(WeightsError, match="norm holds"):
+        await asyncio.wait_for(publishing, 5)
+    engines.ready.set()
+    await asyncio.sleep(0.01)
+    assert engines.loaded == []
+    await learner.checkpoint()  # nothing is left to wait for
 
 
 async def test_a_skipped_step_counts_and_says_so(config):
