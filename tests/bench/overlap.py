@@ -2,11 +2,12 @@
 
     python -m tests.bench.overlap [MODEL]
 
-L = 50, so that only publications and the ends of periods are not overlapped. All three make or
-train the same number of rollouts; each figure is seconds per trained token. Alone means alone on
-the machine, with the same threads: generation is the rollout pipeline of (a), training the trainer
-on batches of the same shape. With as many cores as busy threads, the bar can be met; with fewer
-the two take turns, and `sum` shows what they would take one after the other.
+L = 50, so that only publications and the ends of periods are not overlapped; else all three have
+the settings of the quickstart's recipe. They make or train the same number of rollouts; each figure
+is seconds per trained token. Alone means alone on the machine, with the same threads: generation is
+the rollout pipeline of (a), training the trainer on batches of the same shape. With as many cores
+as busy threads, the bar can be met; with fewer the two take turns, and `sum` shows what they would
+take one after the other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from actors import prompts
+from actors.tokenizer import load_tokenizer
 from deploy.processes import start_local_ray
 from deploy.program import train
 from learner import trainer
@@ -29,7 +32,9 @@ from tests.bench import table
 from tests.bench.pipeline import configure, make_prompts, through_pipeline
 from tests.makers import make_group
 
-INTERVAL, STEPS, TOKENS, GROUPS = 50, 150, 32, 8
+INTERVAL, MAX_LEAD, STEPS, TOKENS, GROUPS = 50, 5, 150, 32, 8
+ROLLOUT = {"max_groups_in_flight": 64}
+LEARNER = {"precision": "fp32", "micro_batch_tokens": 512, "row_tokens": 1}
 
 
 def measure(model: Path, name: str) -> list[table.Row]:
@@ -61,17 +66,17 @@ def measure(model: Path, name: str) -> list[table.Row]:
 
 def _together(folder: Path, model: Path) -> tuple[float, float]:
     """Seconds per trained token from the end of the first step to the last; mean length."""
-    prompts = make_prompts(folder / "overlap.jsonl", 256)
     config = configure(
         folder,
         "overlap",
         model,
-        prompts,
+        make_prompts(folder / "overlap.jsonl", 256),
         TOKENS,
         run={"max_steps": STEPS},
         data={"epochs": 0},
-        sync={"interval": INTERVAL},
-        learner={"precision": "fp32", "micro_batch_tokens": 2048, "row_tokens": 1},
+        rollout=ROLLOUT,
+        sync={"interval": INTERVAL, "max_lead": MAX_LEAD},
+        learner=LEARNER,
         optimizer={"lr": 1e-9},
         checkpoint={"every_syncs": 0},
         tracking={"wandb": "off", "console": "off"},
@@ -86,8 +91,8 @@ def _together(folder: Path, model: Path) -> tuple[float, float]:
 
 
 def _generation(folder: Path, model: Path) -> float:
-    prompts = make_prompts(folder / "generation.jsonl", 512)
-    config = configure(folder, "generation", model, prompts, TOKENS)
+    problems = make_prompts(folder / "generation.jsonl", 512)
+    config = configure(folder, "generation", model, problems, TOKENS, rollout=ROLLOUT)
     tokens, seconds = asyncio.run(through_pipeline(config))
     return seconds / tokens
 
@@ -99,16 +104,26 @@ def _training(folder: Path, model: Path, length: float) -> float:
         model,
         folder / "generation.jsonl",
         TOKENS,
-        learner={"precision": "fp32", "micro_batch_tokens": 2048, "row_tokens": 1},
+        learner=LEARNER,
         sync={"transport": "local"},
         cluster={"mode": "local"},
     )
+    stream = prompts.build(config, load_tokenizer(str(model), trust_remote_code=False))
     learner = trainer.build(config)
     groups = []
     for index in range(GROUPS):
-        scored = make_group([round(length)] * 8, prompt_length=12, name=f"p{index}", seed=index)
+        prompt = stream.next()
+        assert prompt is not None
+        scored = make_group(
+            [round(length)] * 8,
+            prompt_length=len(prompt.token_ids),
+            name=f"p{index}",
+            seed=index,
+        )
         groups.append(CreditedGroup(scored=scored, credit=Credit(values=scored.rewards - 0.5)))
-    batch = batching.make_batch(groups, step=0, micro_batch_tokens=2048, row_tokens=1)
+    batch = batching.make_batch(
+        groups, step=0, micro_batch_tokens=LEARNER["micro_batch_tokens"], row_tokens=1
+    )
     learner.update(batch)
     started = time.monotonic()
     for _ in range(STEPS // 3):
