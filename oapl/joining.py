@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 JOIN_S = 0.003
-"""How long the first item of a call waits for others: what ends in one engine step ends together."""
+"""How long the first item of a call waits for others: what ends in one engine step."""
 PACE_S = 0.05
 """Least time between two calls: 20 a second cost less than a twentieth of a core."""
 MAX_JOINED = 64

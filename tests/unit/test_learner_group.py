@@ -58,6 +58,16 @@ class FakeReplay:
         return {"replay/size": 3.0}
 
 
+class SlowTrainer(FakeTrainer):
+    def __init__(self, seconds):
+        super().__init__()
+        self._seconds = seconds
+
+    async def update(self, batch):
+        await asyncio.sleep(self._seconds)
+        return await super().update(batch)
+
+
 class FakeEngines:
     def __init__(self):
         self.loaded = []
@@ -128,12 +138,22 @@ async def test_a_line_of_metrics_holds_every_owners_counters(config):
     await learner.report()
     ((step, values),) = lines.rows
     assert step == 1
-    assert values["rollout/tokens"] == 20.0, "before and during the step"
+    assert values["rollout/tokens"] == 10.0, "workers are asked once a step"
     assert values["reward/trained_mean"] == 0.5, "half of a made group's rewards are 1"
     assert {"loss/total", "replay/size", "weights/probe", "idle/engines", "idle/learner"} <= set(
         values
     )
     assert "engine/busy_s" not in values
+
+
+async def test_what_engines_were_busy_beyond_the_wait_for_the_batch_is_overlap(config):
+    lines = Lines()
+    learner = make(config, tracker=lines, trainers=[SlowTrainer(seconds=0.3)])
+    await asyncio.sleep(0.35)  # the batch came late, and the engines were busy 0.5 s in all
+    await learner.update(groups())
+    await learner.report()
+    ((_, values),) = lines.rows
+    assert 0.05 < values["time/both_working_s"] <= 0.15
 
 
 async def test_a_skipped_step_counts_and_says_so(config):
