@@ -1,27 +1,23 @@
 """The worker's way to the reward servers: joins, spreads, retries.
 
-Invariants: each task is answered once; rollouts that end within a few milliseconds of each other
-share one remote call (a call costs more than judging a short answer); a server that dies is our
-fault, so its tasks are tried again and then answered with `Judgement.failure`, never with a silent
-reward of 0.
+Invariants: each task is answered once; rollouts that end at about the same time share one remote
+call (a call costs more than judging a short answer); a server that dies is our fault, so its tasks
+are tried again and then answered with `Judgement.failure`, never with a silent reward of 0.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from actors.engines.base import Counters
 from oapl.config import RunConfig
 from oapl.interfaces import Scorer
+from oapl.joining import Joined
 from oapl.records import Judgement, Metrics, Prompt, Rollout
 from oapl.waiting import within
 
-JOIN_S = 0.003
-"""How long the first rollout of a call waits for others."""
-MAX_JOINED = 64
-"""Tasks in one call; more wait for one another's slowest."""
 RESTART_S = 3.0
 """Pause before the same server is asked again: it is being restarted."""
 GRACE_S = 300.0
@@ -39,16 +35,9 @@ def build(config: RunConfig, servers: Sequence[Scorer]) -> BatchedScorer:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    task: Task
-    answer: asyncio.Future[Judgement]
-
-
-@dataclass(slots=True, eq=False)
 class _Server:
     handle: Scorer
     outstanding: int = 0
-    calls: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class BatchedScorer:
@@ -76,35 +65,20 @@ class BatchedScorer:
         self._limit_s = limit_s
         self._retries = retries
         self._restart_s = restart_s
-        self._waiting: list[_Waiting] = []
+        self._joined = Joined(self._judge)
         self._counters = Counters()
 
     async def score(self, tasks: Sequence[Task]) -> list[Judgement]:
         """One judgement per task, in order; `failure` is set where no server could give one."""
-        loop = asyncio.get_running_loop()
-        mine = [_Waiting(_slim(task), loop.create_future()) for task in tasks]
-        if mine and not self._waiting:
-            loop.call_later(JOIN_S, self._flush)
-        self._waiting += mine
-        return [await waiting.answer for waiting in mine]
+        return await self._joined([_slim(task) for task in tasks])
 
     async def stats(self) -> Metrics:
         """Our own counters: calls, tasks, and what failed on the way. Not the servers'."""
         return self._counters.take()
 
-    def _flush(self) -> None:
-        """Send what has gathered, a call per `MAX_JOINED` tasks."""
-        waiting, self._waiting = self._waiting, []
-        waiting = [one for one in waiting if not one.answer.done()]
-        for start in range(0, len(waiting), MAX_JOINED):
-            share = waiting[start : start + MAX_JOINED]
-            server = min(self._servers, key=lambda s: s.outstanding)
-            call = asyncio.get_running_loop().create_task(self._call(server, share))
-            server.calls.add(call)
-            call.add_done_callback(server.calls.discard)
-
-    async def _call(self, server: _Server, waiting: list[_Waiting]) -> None:
-        tasks = [one.task for one in waiting]
+    async def _judge(self, tasks: list[Task]) -> Sequence[Judgement]:
+        """One call, tried again where a server fails."""
+        server = min(self._servers, key=lambda server: server.outstanding)
         server.outstanding += len(tasks)  # at once, so that the next call sees it
         failed = server
         for attempt in range(self._retries + 1):
@@ -112,20 +86,15 @@ class BatchedScorer:
                 server = await self._another(failed, attempt)
                 server.outstanding += len(tasks)
             try:
-                judgements = await self._ask(server, tasks)
-                break
+                return await self._ask(server, tasks)
             except Exception as error:  # noqa: BLE001 - a dead server raises what Ray likes
                 failed, reason = server, f"{type(error).__name__}: {error}"
                 self._counters.add({"faults/reward_calls": 1})
             finally:
                 server.outstanding -= len(tasks)
-        else:
-            self._counters.add({"faults/reward_tasks": len(tasks)})
-            failure = f"no reward server answered in {self._retries + 1} tries; last: {reason}"
-            judgements = [Judgement(reward=0.0, verdicts={}, failure=failure) for _ in tasks]
-        for one, judgement in zip(waiting, judgements, strict=True):
-            if not one.answer.done():
-                one.answer.set_result(judgement)
+        self._counters.add({"faults/reward_tasks": len(tasks)})
+        failure = f"no reward server answered in {self._retries + 1} tries; last: {reason}"
+        return [Judgement(reward=0.0, verdicts={}, failure=failure) for _ in tasks]
 
     async def _ask(self, server: _Server, tasks: list[Task]) -> Sequence[Judgement]:
         what = f"a reward server to judge {len(tasks)} rollouts"

@@ -37,6 +37,9 @@ PACKAGES = {
     "deepspeed": ("deepspeed",),
 }
 """What must be equal on all nodes, and the distributions that provide it."""
+UNWATCHED: dict[str, Any] = {"task_events_report_interval_ms": 0, "event_stats": False}
+"""Records that Ray keeps of every call, for a dashboard and a state server that our own cluster has
+not: a tenth of what a call costs."""
 OWN = ("oapl", "actors", "learner", "reward_server", "deploy")
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the program of a job."""
@@ -63,6 +66,7 @@ def start_local_ray(num_cpus: int, object_store_bytes: int = 512 * 2**20) -> Any
         include_dashboard=False,
         object_store_memory=object_store_bytes,
         _node_ip_address="127.0.0.1",
+        _system_config=UNWATCHED,
         **QUIET,
     )
     return ray

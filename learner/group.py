@@ -191,7 +191,7 @@ class LearnerGroup:
         if self._loading is not None and self._loading.done():
             await self._settle()
         now = time.monotonic()
-        self._values["time/wait_for_batch_s"] = now - self._since
+        waited = self._values["time/wait_for_batch_s"] = now - self._since
         batches = batching.shard(
             groups,
             step=self.step,
@@ -199,7 +199,6 @@ class LearnerGroup:
             micro_batch_tokens=self._config.learner.micro_batch_tokens,
             row_tokens=self._config.learner.row_tokens,
         )
-        before = asyncio.create_task(self._engine_stats())
         try:
             updates = [t.update(b) for t, b in zip(self._trainers, batches, strict=True)]
             metrics = (await self._all(updates, "a learner step"))[0]
@@ -208,8 +207,8 @@ class LearnerGroup:
             raise
         self.step += 1
         took = time.monotonic() - now
-        during = asyncio.create_task(self._engine_stats())  # beside the closing of the leases
-        self._counting = asyncio.create_task(self._count_engines(before, during, took))
+        # Beside the closing of the leases.
+        self._counting = asyncio.create_task(self._count_engines(waited, took))
         self._store.add(groups, self.step)
         self._values |= metrics
         if not self._config.is_imitation:
@@ -320,21 +319,16 @@ class LearnerGroup:
             self._loading = None
             raise
 
-    async def _engine_stats(self) -> Metrics:
-        return {} if self._engines is None else await self._engines.stats()
-
     async def _reward_stats(self) -> Metrics:
         return {} if self._rewards is None else await self._rewards.stats()
 
-    async def _count_engines(
-        self, before: asyncio.Task[Metrics], during: asyncio.Task[Metrics], took: float
-    ) -> None:
-        """Sum the engines' counters; what they were busy *during* the step is the overlap."""
-        first, second = await before, await during
-        for name in {**first, **second}:
-            self._values[name] = first.get(name, 0.0) + second.get(name, 0.0)
+    async def _count_engines(self, waited: float, took: float) -> None:
+        """The engines' counters; what they were busy beyond the wait is, at least, the overlap."""
         if self._engines is not None:
-            self._values["time/both_working_s"] = min(second.get("engine/busy_s", 0.0), took)
+            counters = await self._engines.stats()
+            self._values |= counters
+            both = counters.get("engine/busy_s", 0.0) - waited
+            self._values["time/both_working_s"] = min(max(both, 0.0), took)
 
     async def _all(self, calls: Sequence[Awaitable[T]], what: str) -> list[T]:
         """What each rank answers.

@@ -124,7 +124,8 @@ class Replay(Batches, Protocol):
     ) -> Sequence[Prompt] | None:
         """Up to `limit` draws; none when nothing is needed; None when `version` is not served."""
 
-    async def put(self, worker: WorkerId, group: ScoredGroup) -> str: ...
+    async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> Sequence[str]:
+        """What became of each: kept, dropped or refused."""
 
     async def give_back(
         self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int

@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from oapl.interfaces import Batches, Engine, Replay, Scorer, Worker
+from oapl.joining import Joined
 from oapl.records import (
     CreditedGroup,
     EvalAnswers,
@@ -33,6 +35,7 @@ from oapl.records import (
 )
 
 T = TypeVar("T")
+Put = Joined[ScoredGroup, str]
 
 POLL_S = 1.0
 """How long replay may hold a worker's question before it answers with nothing."""
@@ -142,9 +145,13 @@ async def collect(
     """
     version = engine.version
     running: set[asyncio.Task[None]] = set()
+    # Groups that are put together end together, so their successors are handed out together too.
+    put: Put = Joined(partial(replay.put, worker))
 
     async def make(prompt: Prompt) -> None:
-        await _make_group(worker, version, prompt, engine, scorer, replay, sampling, group_size)
+        await _make_group(
+            worker, version, prompt, engine, scorer, replay, put, sampling, group_size
+        )
 
     try:
         while not stop.is_set():
@@ -173,6 +180,7 @@ async def _make_group(
     engine: Engine,
     scorer: Scorer,
     replay: Replay,
+    put: Put,
     sampling: Sampling,
     group_size: int,
 ) -> None:
@@ -211,7 +219,7 @@ async def _make_group(
         sampling=sampling,
         seconds=time.monotonic() - started,
     )
-    await replay.put(worker, _scored(group, judgements))
+    await put([_scored(group, judgements)])
 
 
 def _scored(group: Group, judgements: Sequence[Judgement]) -> ScoredGroup:

@@ -83,12 +83,12 @@ class ReplayBuffer:
             await self._wait(is_answered, timeout_s)
             return draws if draws or self._ledger.serves(version) else None
 
-    async def put(self, worker: WorkerId, group: ScoredGroup) -> str:
-        """`kept`, `dropped:FILTER` or `refused:WHY`; see `Ledger.put`."""
+    async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> list[str]:
+        """Per group `kept`, `dropped:FILTER` or `refused:WHY`; see `Ledger.put`."""
         async with self._changed:
-            answer = self._ledger.put(worker, group)
+            answers = [self._ledger.put(worker, group) for group in groups]
             self._changed.notify_all()
-            return answer
+            return answers
 
     async def give_back(
         self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int

@@ -98,7 +98,7 @@ class Producers:
         while (prompts := await self._replay.next_prompts(worker, 0, 1, 5.0)) is not None:
             for prompt in prompts:
                 group = replace(self._scored.group, prompt=prompt)
-                await self._replay.put(worker, replace(self._scored, group=group))
+                await self._replay.put(worker, [replace(self._scored, group=group)])
 
 
 def build_producers(config: RunConfig, *, replay: Replay) -> Producers:

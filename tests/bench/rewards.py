@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from actors.scoring import MAX_JOINED
 from deploy.processes import connect, start_local_ray
 from oapl.config import RunConfig
+from oapl.joining import MAX_JOINED
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.verifiers import math
 from tests.bench import table

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from actors.scoring import MAX_JOINED, BatchedScorer
+from actors.scoring import BatchedScorer
+from oapl.joining import MAX_JOINED, PACE_S
 from oapl.records import Prompt, Rollout
 from tests.fakes import FakeServer
 
@@ -54,7 +55,7 @@ async def test_rollouts_that_end_together_share_a_call_and_get_their_own_answers
 
 async def test_rollouts_that_end_apart_do_not_wait_for_each_other():
     server = FakeServer()
-    await score_apart(scorer(server), 3, gap_s=0.05)
+    await score_apart(scorer(server), 3, gap_s=2 * PACE_S)
     assert server.calls == [1, 1, 1]
 
 
@@ -71,9 +72,9 @@ async def test_several_tasks_keep_their_order():
 
 
 async def test_calls_go_to_the_least_busy_server():
-    slow, quick = FakeServer(seconds=0.3), FakeServer()
+    slow, quick = FakeServer(seconds=1.0), FakeServer()
     batched = scorer(slow, quick)
-    await score_apart(batched, 5, gap_s=0.02)
+    await score_apart(batched, 5, gap_s=2 * PACE_S)
     assert len(slow.calls) == 1
     assert len(quick.calls) == 4
 

@@ -60,6 +60,16 @@ class FakeReplay:
         return {"replay/size": 3.0}
 
 
+class SlowTrainer(FakeTrainer):
+    def __init__(self, seconds):
+        super().__init__()
+        self._seconds = seconds
+
+    async def update(self, batch):
+        await asyncio.sleep(self._seconds)
+        return await super().update(batch)
+
+
 class FakeEngines:
     def __init__(self):
         self.loaded = []
@@ -130,7 +140,7 @@ async def test_a_line_of_metrics_holds_every_owners_counters(config):
     await learner.report()
     ((step, values),) = lines.rows
     assert step == 1
-    assert values["rollout/tokens"] == 20.0, "before and during the step"
+    assert values["rollout/tokens"] == 10.0, "workers are asked once a step"
     assert values["reward/trained_mean"] == 0.5, "half of a made group's rewards are 1"
     assert {"loss/total", "replay/size", "weights/probe", "idle/engines", "idle/learner"} <= set(
         values
@@ -138,7 +148,7 @@ async def test_a_line_of_metrics_holds_every_owners_counters(config):
     assert "engine/busy_s" not in values
 
 
-class SlowTrainer(FakeTrainer):
+class PromisingTrainer(FakeTrainer):
     """Keeps its promises when it is told to."""
 
     def __init__(self):
@@ -151,7 +161,7 @@ class SlowTrainer(FakeTrainer):
 
 
 async def test_engines_begin_before_the_learner_has_sent_everything(config):
-    trainer, engines = SlowTrainer(), FakeEngines()
+    trainer, engines = PromisingTrainer(), FakeEngines()
     learner = make(config, trainers=[trainer], engines=engines)
     publishing = asyncio.create_task(learner.publish(4))  # ahead of its period
     await asyncio.sleep(0.01)
@@ -163,7 +173,7 @@ async def test_engines_begin_before_the_learner_has_sent_everything(config):
 
 
 async def test_a_learner_that_cannot_send_ends_the_publication_and_the_load(config):
-    trainer, engines = SlowTrainer(), FakeEngines()
+    trainer, engines = PromisingTrainer(), FakeEngines()
     engines.ready.clear()
     learner = make(config, trainers=[trainer], engines=engines)
     publishing = asyncio.create_task(learner.publish(0))
@@ -175,6 +185,16 @@ async def test_a_learner_that_cannot_send_ends_the_publication_and_the_load(conf
     await asyncio.sleep(0.01)
     assert engines.loaded == []
     await learner.checkpoint()  # nothing is left to wait for
+
+
+async def test_what_engines_were_busy_beyond_the_wait_for_the_batch_is_overlap(config):
+    lines = Lines()
+    learner = make(config, tracker=lines, trainers=[SlowTrainer(seconds=0.3)])
+    await asyncio.sleep(0.35)  # the batch came late, and the engines were busy 0.5 s in all
+    await learner.update(groups())
+    await learner.report()
+    ((_, values),) = lines.rows
+    assert 0.05 < values["time/both_working_s"] <= 0.15
 
 
 async def test_a_skipped_step_counts_and_says_so(config):

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from oapl import loops
+from oapl import joining, loops
 from oapl.errors import DeadlineError, EngineError
 from oapl.loops import collect, evaluate, learn
 from oapl.records import (
@@ -24,8 +24,10 @@ WORKER = WorkerId(index=0)
 
 
 @pytest.fixture(autouse=True)
-def _quick_polls(monkeypatch):
+def _quick_waits(monkeypatch):
     monkeypatch.setattr(loops, "POLL_S", 0.05)
+    monkeypatch.setattr(joining, "JOIN_S", 0.0)
+    monkeypatch.setattr(joining, "PACE_S", 0.0)
 
 
 class ShortSource(CountingSource):

@@ -644,10 +644,10 @@ async def test_take_wakes_when_the_last_group_arrives():
     assert prompts
     waiting = asyncio.create_task(replay.take(2, 5))
     await asyncio.sleep(0)
-    await replay.put(ANN, scored(prompts[0]))
+    await replay.put(ANN, [scored(prompts[0])])
     await asyncio.sleep(0)
     assert not waiting.done()
-    await replay.put(ANN, scored(prompts[1]))
+    await replay.put(ANN, [scored(prompts[1])])
     groups = await asyncio.wait_for(waiting, 1)
     assert ids(groups) == ["p:0", "p:1"]
 
@@ -656,7 +656,7 @@ async def test_take_says_who_is_late_for_what():
     replay = buffer()
     prompts = await replay.next_prompts(ANN, 0, 3, 1)
     assert prompts
-    await replay.put(ANN, scored(prompts[0]))
+    await replay.put(ANN, [scored(prompts[0])])
     with pytest.raises(DeadlineError) as error:
         await replay.take(2, 0.01)
     text = str(error.value)
