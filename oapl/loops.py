@@ -5,7 +5,8 @@
     every step:     take a batch, minimise (beta2 ln(pi/pi_vllm) - (r - V*))^2  (learn)
 
 Between two publications neither waits for the other, but for a period's first batch and its last
-groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end.
+groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end. So
+does `replay.max_versions` > 1: a period begins with the surplus of the one before.
 Invariants: every prompt that `collect` is handed goes back to replay exactly once, as
 `put`, `give_back` or `fail`; a group is of one version or it is not put.
 """
