@@ -56,7 +56,8 @@ class Learner(Protocol):
     async def publish(self, begin: int) -> None:
         """Give the weights of `step` to the engines, for the period that begins at `begin`.
 
-        Returns once an engine holds them, or, ahead of the period, once they have left the learner.
+        Returns once an engine holds them, or, where there are other groups to train on (ahead of
+        the period, or with several versions), once they have left the learner.
         """
 
     async def update(self, groups: Sequence[CreditedGroup]) -> bool:
