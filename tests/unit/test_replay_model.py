@@ -557,7 +557,7 @@ class ReplayMachine(RuleBasedStateMachine):
         is_data_used_up = self.ledger.exhausted and len(oracle.draws) == oracle.size
         return is_data_used_up and len(oracle.fates) == len(oracle.draws)
 
-    def honest_round(self, finishes_all: bool) -> None:
+    def honest_round(self, finishes_all: bool, slow_asks: bool = True) -> None:
         oracle = self.oracle
         if oracle.leased:
             self.learner_steps(False)
@@ -568,7 +568,8 @@ class ReplayMachine(RuleBasedStateMachine):
             if finishes_all or ticket.worker.index == FAST:
                 assert ticket.version in oracle.usable
                 self.put(ticket, ticket.version, (0.0, 1.0))
-        self.ask(SLOW, 1)
+        if slow_asks:
+            self.ask(SLOW, 1)
         self.ask(FAST, 2)
         if self.can_take():
             self.learner_takes()
@@ -579,6 +580,18 @@ class ReplayMachine(RuleBasedStateMachine):
     def a_while_goes_by(self, rounds: int, slow_one_finishes: bool) -> None:
         for _ in range(rounds):
             self.honest_round(finishes_all=slow_one_finishes)
+
+
+    @precondition(lambda self: self.oracle.plan.drains and self.oracle.plan.max_versions > 1)
+    @rule()
+    def a_slow_group_outlives_its_version(self) -> None:
+        version = self.oracle.version
+        self.holds[SLOW] = version
+        self.ask(SLOW, 1)
+        for _ in range(3 * self.oracle.plan.interval):
+            if self.oracle.version == version:
+                self.honest_round(finishes_all=False, slow_asks=False)
+        self.honest_round(finishes_all=True)
 
 
 TestReplay = ReplayMachine.TestCase
