@@ -275,12 +275,13 @@ async def test_with_several_versions_the_learner_trains_on_while_engines_load(co
     learner.step = 4
     await asyncio.wait_for(learner.publish(4), 1)
     assert await learner.update(groups())
-    saving = asyncio.ensure_future(learner.checkpoint())
+    learner.step = 8
+    following = asyncio.ensure_future(learner.publish(8))
     await asyncio.sleep(0)
-    assert not saving.done()
+    assert not following.done()
     assert engines.loaded == [0]
     engines.ready.set()
-    await asyncio.wait_for(saving, 1)
+    await asyncio.wait_for(following, 1)
     assert engines.loaded == [0, 4]
 
 
