@@ -282,7 +282,7 @@ async def test_with_several_versions_the_learner_trains_on_while_engines_load(co
     assert engines.loaded == [0]
     engines.ready.set()
     await asyncio.wait_for(following, 1)
-    assert engines.loaded == [0, 4]
+    assert engines.loaded[:2] == [0, 4]
 
 
 async def test_what_goes_wrong_with_a_publication_ahead_is_raised_by_the_next_step(config):
