@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from actors import handover, vllm_weights
-from actors.engines import base
+from actors.engines import base as engines
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Sampling
 from oapl.weights import base
@@ -226,7 +226,7 @@ async def test_a_load_that_drains_aborts_nothing_and_takes_what_still_comes(drai
 
 
 async def test_a_drain_ends_at_its_deadline_and_is_counted(draining, monkeypatch):
-    monkeypatch.setattr(base, "DRAIN_SHARE", 0.05 / draining.config.sync.timeout_s)
+    monkeypatch.setattr(engines, "DRAIN_SHARE", 0.05 / draining.config.sync.timeout_s)
     old, prompt = draining.step, draining.prompt()
     pending = [
         asyncio.create_task(draining.engine.generate(prompt, Sampling(max_tokens=240)))

@@ -227,7 +227,7 @@ async def test_with_a_lead_the_next_version_comes_before_the_period_ends(max_lea
     leads = [begin - version for begin, version in versions.items()]
     assert leads[0] == 0
     assert all(0 < lead <= max_lead for lead in leads[1:]), leads
-    assert min(max_lead, L - 1) in leads, "as early as it may be"
+    assert max(leads) >= min(max_lead, L - 1), "as early as it may be"
     assert max(bench.learner.lags) <= largest
     assert bench.learner.step == 6 * L
     checkpoints = [step for act, step in bench.learner.acts if act == "checkpoint"]

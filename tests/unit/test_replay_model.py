@@ -581,7 +581,6 @@ class ReplayMachine(RuleBasedStateMachine):
         for _ in range(rounds):
             self.honest_round(finishes_all=slow_one_finishes)
 
-
     @precondition(lambda self: self.oracle.plan.drains and self.oracle.plan.max_versions > 1)
     @rule()
     def a_slow_group_outlives_its_version(self) -> None:
