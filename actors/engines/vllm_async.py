@@ -216,7 +216,9 @@ class VllmAsync:
         return await within(self._config.sync.timeout_s + GRACE_S, running, what)
 
     def _check(self) -> None:
-        """Raise the `EngineError` of a fault that no rebuild has mended yet."""
+        """Raise the `EngineError` of a fault that no rebuild has mended yet, or of the end."""
+        if self._closed:
+            raise EngineError("the inference engine was closed")
         if not self._fault and self._llm is not None and self._llm.errored:
             self._fault = ENDED
         if self._fault:

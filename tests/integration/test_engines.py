@@ -241,20 +241,6 @@ async def test_a_drain_ends_at_its_deadline_and_is_counted(draining, monkeypatch
     assert draining.engine.stats()["faults/cut_drains"] == 1
 
 
-async def test_an_engine_closed_in_a_drain_loads_nothing(tiny_model, alone):
-    served = EngineUnderTest(tiny_model)
-    served.engine._config = served.draining()
-    pending = asyncio.create_task(served.engine.generate(served.prompt(), Sampling(max_tokens=240)))
-    await asyncio.sleep(0.05)
-    load = asyncio.create_task(served.publish())
-    await asyncio.sleep(0)
-    await asyncio.to_thread(served.engine.close)
-    assert (await asyncio.wait_for(pending, 10)).last_version == -1
-    with pytest.raises(EngineError, match="closed"):
-        await asyncio.wait_for(load, 10)
-    served.close()
-
-
 async def test_a_request_that_arrives_during_a_load_waits_and_is_never_of_the_new_version(served):
     served.train()
     load = asyncio.create_task(served.publish())
@@ -437,16 +423,21 @@ async def test_busy_and_idle_seconds_add_up(served):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-async def test_closing_ends_what_is_in_flight(tiny_model, alone, host):
+async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(tiny_model, alone, host):
     served = EngineUnderTest(tiny_model, host=host)
+    served.engine._config = served.draining()
     pending = [
         asyncio.create_task(served.engine.generate(served.prompt(), Sampling(max_tokens=240)))
         for _ in range(4)
     ]
     await asyncio.sleep(0.1)
+    load = asyncio.create_task(served.engine.load(served.publication()))
+    await asyncio.sleep(0)
     await asyncio.to_thread(served.engine.close)
     rollouts = await asyncio.wait_for(asyncio.gather(*pending), 10)
     assert "abort" in {r.finish_reason for r in rollouts}
+    with pytest.raises(EngineError, match="closed"):
+        await asyncio.wait_for(load, 10)
     with pytest.raises(EngineError, match="closed"):
         await served.engine.generate(served.prompt(), Sampling(max_tokens=4))
     served.close()
