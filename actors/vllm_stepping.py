@@ -87,6 +87,7 @@ class SteppingThread:
         self._counters = counters
         self._inbox: queue.SimpleQueue[Request | _Cancel | _Call] = queue.SimpleQueue()
         self._active: dict[str, Request] = {}
+        self._awaiting_idle: list[Future[None]] = []
         self._fault: str | None = None
         self._closing = False
         self._idle_lock = threading.Lock()
@@ -116,6 +117,12 @@ class SteppingThread:
         future: Future[T] = Future()
         self._inbox.put(_Call(run, future))
         self._demand_thread()
+        return future
+
+    def idle(self) -> Future[None]:
+        """Done as soon as nothing is in flight; an `EngineError` where that came by a fault."""
+        future: Future[None] = Future()
+        self.call(lambda: self._awaiting_idle.append(future))
         return future
 
     def check(self) -> None:
@@ -193,6 +200,7 @@ class SteppingThread:
     def _loop(self) -> None:
         while not self._closing:
             try:
+                self._tell_idle()
                 self._take_in()
                 if self._active:
                     self._step()
@@ -200,6 +208,18 @@ class SteppingThread:
                 self.fail(f"the inference engine failed: {type(error).__name__}: {error}")
         self._closing = False
         self._take_in(wait=False)  # whoever came last is refused, not forgotten
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        if self._awaiting_idle and not self._active:
+            waiting, self._awaiting_idle = self._awaiting_idle, []
+            for future in waiting:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                if self._fault:
+                    future.set_exception(EngineError(self._fault))
+                else:
+                    future.set_result(None)
 
     def _take_in(self, wait: bool = True) -> None:
         """Wait when there is nothing to do, then take in whatever has arrived."""

@@ -77,6 +77,8 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
         group_size=config.rollout.group_size,
         surplus=config.replay.surplus,
         max_deaths=config.rollout.max_deaths,
+        max_versions=config.replay.max_versions,
+        drains=config.sync.in_flight == "drain",
     )
 
 

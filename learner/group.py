@@ -2,8 +2,8 @@
 
 Invariants: it owns the learner step and the version that engines are to hold, and is the only
 writer of metrics; all ranks are called together; a checkpoint holds the weights that engines serve
-whenever they are not the learner's own; a publication ahead of its period keeps the learner from
-its next step only while the weights are exported.
+whenever they are not the learner's own; a publication ahead of its period, or of a version beside
+others, keeps the learner from its next step only while the weights are exported.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class LearnerGroup:
     async def checkpoint_if_due(self) -> None:
         """At the end of a period.
 
-        Without a lead replay holds nothing now and the learner's weights are served next.
+        Without a lead the learner's weights are served next, and replay holds nothing now but what
+        `replay.max_versions` keeps.
         """
         every = self._config.checkpoint.every_syncs
         came_ahead = self.begin == self.step
@@ -120,7 +121,8 @@ class LearnerGroup:
     async def publish(self, begin: int) -> None:
         """Export the learner's weights as version `step`, for the period that begins at `begin`.
 
-        Engines load them before this returns, or, ahead of the period, while training goes on.
+        Engines load them before this returns, or, while there is something else to train on, beside
+        training: ahead of the period, or where the buffer has groups of the version before.
         """
         await self._settle()
         self._num_publications += 1
@@ -129,15 +131,15 @@ class LearnerGroup:
             self._tracker.phase("publish")
             await self._export(partial(self._give, self._engines, started))
         self.version, self.begin = self.step, begin
-        if begin <= self.step:
+        keeps_groups = self._config.replay.max_versions > 1 and not self._is_evaluated(self.version)
+        if begin <= self.step and not keeps_groups:
             await self._settle()
         self._tracker.phase("train")
 
     async def _give(self, engines: Engines, started: float, weights: WeightsVersion) -> None:
         """Wait until an engine holds `weights`; evaluate them when due."""
         self._weights = weights
-        every = self._config.eval.every_syncs
-        is_due = weights.version == 0 or (every and (self._num_publications - 1) % every == 0)
+        is_due = self._is_evaluated(weights.version)
         report = await engines.load(weights)
         self._values |= {
             "weights/version": weights.version,
@@ -148,6 +150,11 @@ class LearnerGroup:
         }
         if is_due:
             await self._evaluate_at(weights.version)
+
+    def _is_evaluated(self, version: int) -> bool:
+        """Whether the latest publication, of `version`, is evaluated."""
+        every = self._config.eval.every_syncs
+        return version == 0 or bool(every and (self._num_publications - 1) % every == 0)
 
     async def _settle(self) -> None:
         """Wait for the last publication, and raise what went wrong with it."""

@@ -48,6 +48,7 @@ def check(config: RunConfig) -> None:
         _lengths,
         _optimizer,
         _lead,
+        _versions,
         _ranks,
         _evaluation,
         _cluster,
@@ -174,6 +175,27 @@ def _lead(config: RunConfig) -> Iterator[str]:
             f"sync.max_lead = {config.sync.max_lead}: with sync.interval = 1 no step lies between "
             "two publications, so none can come ahead; set sync.interval to 2 or more, or leave "
             "sync.max_lead out"
+        )
+
+
+def _versions(config: RunConfig) -> Iterator[str]:
+    sync, kept = config.sync, config.replay.max_versions
+    if sync.in_flight == "drain" and kept == 1:
+        yield (
+            'sync.in_flight = "drain": what was in flight is of the version before, which '
+            "replay.max_versions = 1 throws away; set replay.max_versions to 2 or more, or leave "
+            "sync.in_flight out"
+        )
+    if kept > 1 and sync.max_lead:
+        yield (
+            f"replay.max_versions = {kept}: with sync.max_lead ({sync.max_lead}) a buffer holds "
+            "one version, so that its lag is known; leave one of the two out"
+        )
+    if kept > 1 and not config.replay.surplus and not config.is_imitation:
+        yield (
+            f"replay.max_versions = {kept}: with replay.surplus = 0 a period's groups are all "
+            "trained on within it, so none is left for the next; set replay.surplus, 1.0 for a "
+            "whole period ahead"
         )
 
 

@@ -86,7 +86,6 @@ ABSENT = {
     "reward_model": "there is no reward model; verifiers judge (reward.verifiers), your own "
     "function among them",
     "max_uses": "each group is trained on once",
-    "max_versions": "a buffer holds one version: sync.interval and sync.max_lead bound the lag",
 }
 """By the beginning of the name of a setting, or of the section it would be in."""
 

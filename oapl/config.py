@@ -189,7 +189,11 @@ class ReplaySection:
     capacity: Count = 4096
     """Most groups buffered and in flight at a time."""
     surplus: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    """Share of a period's groups handed out beyond need; what is left over is thrown away."""
+    """Share of a period's groups handed out beyond need. What is left over is thrown away, or, with
+    `max_versions` above 1, trained on first in the next period."""
+    max_versions: Count = 1
+    """Newest published versions whose groups are trained on (each group is of one); above 1 the
+    largest lag is so many intervals. 1 is the paper's Algorithm 1."""
 
 
 @section
@@ -248,10 +252,13 @@ class SyncSection:
     """How weights reach the engines."""
 
     interval: Count = 50
-    """L: learner steps between two publications; the buffer is cleared at each."""
+    """L: learner steps between two publications; what is too old is cleared at each."""
     max_lead: NonNegativeInt = 0
     """Steps by which a version may be published ahead of its period, once the present one has all
     its groups; the lag grows by as many, at most by L. 0 is the paper's Algorithm 1."""
+    in_flight: Literal["abort", "drain"] = "abort"
+    """What an engine does with unfinished responses before it loads: abort, or drain, which lets
+    them end (within half of `timeout_s`); drain needs `replay.max_versions` above 1."""
     transport: str = "object_store"
     """How tensors travel: a file of oapl/weights."""
     timeout_s: Positive = 600.0

@@ -71,6 +71,11 @@ class Engine(Protocol):
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         """Abort what is in flight, take in the weights, clear caches, re-score the probe.
 
+        With `sync.in_flight = "drain"` it first waits until what is in flight has ended, for half
+        of `sync.timeout_s` at most, and counts a wait that was cut (`faults/cut_drains`). Requests
+        that come during that wait are answered under the old version, so that no group is torn;
+        those that come later end as aborted, with no token sampled.
+
         Raises:
             WeightsError: The publication was incomplete, non-finite or of another model; the
                 engine holds version -1, rebuilt with its first weights if it had taken in a part.

@@ -6,6 +6,8 @@ Invariants:
 - A buffer holds groups of one version. There are two: the learner takes from one, and once the next
   version is served ahead of its period (`lead`), new groups go into the other, which takes the
   first one's place at the period's end. Without a lead only one is in use; `advance` clears it.
+- With `max_versions` > 1 (and then no lead) the one buffer holds groups of the newest so many
+  versions; `advance` clears what is older. They count for what the period needs, and go first.
 - A group is accepted once per in-flight (id, attempt) of the worker that holds the draw. Whatever
   ends a draw without a group sends it to the front of the queue with attempt + 1.
 - Draws are handed out only while the period needs groups: nothing is generated for the bin unless
@@ -42,6 +44,7 @@ from oapl.tally import Tally
 class _Flight:
     prompt: Prompt
     worker: WorkerId
+    version: int  # served when it was handed out, and that of its group
 
 
 class Ledger:
@@ -62,7 +65,7 @@ class Ledger:
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
         self.plan = plan
-        self.version = 0  # served: handed out and accepted
+        self.usable: tuple[int, ...] = (0,)  # versions accepted and kept; the last one is served
         self.begin = 0  # learner step at which the period that `version` feeds begins
         self.step = 0
         self.exhausted = False
@@ -75,7 +78,7 @@ class Ledger:
         self._buffer: dict[str, CreditedGroup] = {}  # of the period in training
         self._ahead: dict[str, CreditedGroup] = {}  # of the period that will follow
         self._leased: dict[str, CreditedGroup] = {}
-        self._settled: dict[str, int] = {}  # id -> attempt accepted in this period
+        self._settled: dict[str, tuple[int, int]] = {}  # id -> attempt accepted, and its version
         self._deaths: dict[str, int] = {}
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
         self._drawn = 0
@@ -83,6 +86,11 @@ class Ledger:
         self._tally = Tally()
 
     # Handing out
+
+    @property
+    def version(self) -> int:
+        """The served version: what a worker must hold to get draws."""
+        return self.usable[-1]
 
     @property
     def is_ahead(self) -> bool:
@@ -154,7 +162,7 @@ class Ledger:
     def _hand_out(self, worker: WorkerId, prompts: list[Prompt]) -> list[Prompt]:
         for prompt in prompts:
             assert prompt.id not in self._in_flight, f"draw {prompt.id} was handed out twice"
-            self._in_flight[prompt.id] = _Flight(prompt, worker)
+            self._in_flight[prompt.id] = _Flight(prompt, worker, self.version)
         return prompts
 
     # Coming back
@@ -162,9 +170,9 @@ class Ledger:
     def put(self, worker: WorkerId, scored: ScoredGroup) -> str:
         """`kept`, `dropped:FILTER` or `refused:WHY`.
 
-        WHY is `stale` (another version or an older attempt), `duplicate`, `unknown` (this worker
-        never had the draw), `incomplete` or `finished`. A refused group whose draw the worker
-        still holds sends the draw back to the queue.
+        WHY is `stale` (a version that is not kept, or not the draw's, or an older attempt),
+        `duplicate`, `unknown` (this worker never had the draw), `incomplete` or `finished`. A
+        refused group whose draw the worker still holds sends the draw back to the queue.
 
         Raises:
             StaleError: The worker was released; the group is counted.
@@ -179,7 +187,7 @@ class Ledger:
             return f"refused:{why}"
         credit = self._credit(scored)
         del self._in_flight[group.prompt.id]
-        self._settled[group.prompt.id] = group.prompt.attempt
+        self._settled[group.prompt.id] = (group.prompt.attempt, group.version)
         self._tally.accept(scored, credit)
         if credit.dropped is not None:
             self._close(group.prompt, "dropped", credit.dropped)
@@ -192,20 +200,26 @@ class Ledger:
         group = scored.group
         if self.finished:
             return "finished"
-        if self._settled.get(group.prompt.id) == group.prompt.attempt:
+        if self._settled_attempt(group.prompt) == group.prompt.attempt:
             return "duplicate"
-        if group.version != self.version or self._is_superseded(group.prompt):
+        if group.version not in self.usable or self._is_superseded(group.prompt):
             return "stale"
         if not self._holds(worker, group.prompt):
             return "unknown"
+        if group.version != self._in_flight[group.prompt.id].version:
+            return "stale"
         return "" if self._is_complete(group, scored) else "incomplete"
 
     def _is_superseded(self, prompt: Prompt) -> bool:
         attempts = [other.attempt for other in self._queue if other.id == prompt.id]
         if prompt.id in self._in_flight:
             attempts.append(self._in_flight[prompt.id].prompt.attempt)
-        attempts.append(self._settled.get(prompt.id, -1))
+        attempts.append(self._settled_attempt(prompt))
         return max(attempts) > prompt.attempt
+
+    def _settled_attempt(self, prompt: Prompt) -> int:
+        attempt, _ = self._settled.get(prompt.id, (-1, -1))
+        return attempt
 
     def _is_complete(self, group: Group, scored: ScoredGroup) -> bool:
         whole = all(rollout.finish_reason != "abort" for rollout in group.rollouts)
@@ -281,9 +295,12 @@ class Ledger:
         return len(self._buffer) >= count or self.is_over()
 
     def take(self, count: int) -> list[CreditedGroup] | None:
-        """Lease the `count` oldest groups; at the end of the data what is left, then None."""
+        """Lease the `count` oldest groups; at the end of the data what is left, then None.
+
+        The oldest are those of the oldest version, and among them those that arrived first.
+        """
         assert self.can_take(count), "take before can_take"
-        ids = list(self._buffer)[:count]
+        ids = sorted(self._buffer, key=lambda id: self._buffer[id].scored.group.version)[:count]
         groups = [self._buffer.pop(id) for id in ids]
         self._leased.update(zip(ids, groups, strict=True))
         self._tally.lease(self.step - group.scored.group.version for group in groups)
@@ -311,7 +328,8 @@ class Ledger:
     def advance(self, step: int) -> None:
         """Serve version `step`, whose period begins now: clear the buffer and take back all draws.
 
-        Serving the same version again changes nothing.
+        Groups of the `max_versions` newest versions, this one included, stay, and so do their draws
+        in flight where engines drain. Serving the same version again changes nothing.
         """
         assert step >= self.version, f"version went back from {self.version} to {step}"
         assert step >= self.step, f"version {step} is older than learner step {self.step}"
@@ -332,6 +350,7 @@ class Ledger:
         """
         assert step == self.step, f"version {step} would lead, but learner step is {self.step}"
         assert not self.is_ahead, f"version {self.version} already feeds the period of {self.begin}"
+        assert self.plan.max_versions == 1, "a lead needs a buffer of one version"
         end = self.plan.period_end(self.begin, self.step)
         assert begin == end < self.plan.max_steps, f"no period begins at {begin}"
         keep = self.plan.groups_per_step * (end - step) - len(self._leased)
@@ -343,19 +362,26 @@ class Ledger:
     def _serve(self, version: int, begin: int, keep: int) -> None:
         """Clear the buffer but for its `keep` oldest groups, and take back what is in flight.
 
-        The slowest draws (still in flight) come first from now on, then the cleared ones.
+        What is of a version still usable stays. Of the draws taken back the slowest (still in
+        flight) come first from now on, then the cleared ones.
         """
-        cleared = [group.scored.group for group in list(self._buffer.values())[keep:]]
+        self.usable = (*self.usable, version)[-self.plan.max_versions :]
+        beyond = [group.scored.group for group in list(self._buffer.values())[keep:]]
+        cleared = [group for group in beyond if group.version not in self.usable]
         lengths = [len(rollout.token_ids) for group in cleared for rollout in group.rollouts]
-        self._tally.clear(len(cleared), lengths, len(self._in_flight))
+        flights = self._in_flight.values()
+        lost = [f for f in flights if not (self.plan.drains and f.version in self.usable)]
+        self._tally.clear(len(cleared), lengths, len(lost))
         # A group that was finished has shown that its prompt kills no engine.
         innocent = [replace(group.prompt, company=0) for group in cleared]
         for prompt in innocent:
             del self._buffer[prompt.id]
-        self._requeue([f.prompt for f in self._in_flight.values()] + innocent)
-        self._in_flight.clear()
-        self._settled.clear()
-        self.version, self.begin = version, begin
+        for flight in lost:
+            del self._in_flight[flight.prompt.id]
+        self._requeue([flight.prompt for flight in lost] + innocent)
+        settled = self._settled.items()
+        self._settled = {id: mark for id, mark in settled if mark[1] in self.usable}
+        self.begin = begin
 
     def finish(self) -> None:
         """The run ends: every draw without a fate is `unfinished`. Take the snapshot before."""
@@ -410,8 +436,10 @@ class Ledger:
 
     def stats(self) -> Metrics:
         """What happened since the last call, and how full the places are now."""
+        versions = [group.scored.group.version for group in self._buffer.values()]
         gauges = {
             "replay/size": float(len(self._buffer)),
+            "replay/older": float(sum(version < self.version for version in versions)),
             "replay/ahead": float(len(self._ahead)),
             "replay/in_flight": float(len(self._in_flight)),
             "replay/queued": float(len(self._queue)),
@@ -423,6 +451,7 @@ class Ledger:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
         return {
             "version": self.version,
+            "usable": self.usable,
             "begin": self.begin,
             "step": self.step,
             "source": self._source.state(),
@@ -437,16 +466,22 @@ class Ledger:
         }
 
     def restore(self, state: State) -> None:
-        """Go on from a snapshot with new workers: what was in flight is drawn again first."""
+        """Go on from a snapshot with new workers: what was in flight is drawn again first.
+
+        A smaller `max_versions` than before holds from the next publication on.
+        """
         assert self._drawn == 0, "restore into a ledger that was already used"
         self._source.restore(state["source"])
-        self.version, self.begin, self.step = state["version"], state["begin"], state["step"]
+        # Snapshots of earlier builds name the one version that they kept.
+        self.usable = tuple(state.get("usable", (state["version"],)))
+        self.begin, self.step = state["begin"], state["step"]
         self._queue = deque(state["queue"])
         self._requeue(state["in_flight"])
         self._buffer = {group.id: group for group in state["buffer"]}
         self._ahead = {group.id: group for group in state["ahead"]}
         served = self._ahead if self.is_ahead else self._buffer
-        self._settled = {group.id: group.scored.group.prompt.attempt for group in served.values()}
+        groups = [credited.scored.group for credited in served.values()]
+        self._settled = {g.prompt.id: (g.prompt.attempt, g.version) for g in groups}
         self._deaths = dict(state["deaths"])
         self._drawn = state["drawn"]
         self._fates = Counter(state["fates"])

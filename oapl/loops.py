@@ -5,7 +5,8 @@
     every step:     take a batch, minimise (beta2 ln(pi/pi_vllm) - (r - V*))^2  (learn)
 
 Between two publications neither waits for the other, but for a period's first batch and its last
-groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end.
+groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end. So
+does `replay.max_versions` > 1: a period begins with the surplus of the one before.
 Invariants: every prompt that `collect` is handed goes back to replay exactly once, as
 `put`, `give_back` or `fail`; a group is of one version or it is not put.
 """
@@ -58,7 +59,8 @@ class Learner(Protocol):
     async def publish(self, begin: int) -> None:
         """Give the weights of `step` to the engines, for the period that begins at `begin`.
 
-        Returns once an engine holds them, or, ahead of the period, once they have left the learner.
+        Returns once an engine holds them, or, where there are other groups to train on (ahead of
+        the period, or with several versions), once they have left the learner.
         """
 
     async def update(self, groups: Sequence[CreditedGroup]) -> bool:

@@ -76,6 +76,7 @@ METRICS: dict[str, Metric] = {
     "engine/{COUNTER}": Metric("counters of the inference engines"),
     "data/epoch": Metric("passes over the examples so far (SFT)"),
     "replay/size": Metric("kept groups in the buffer", "groups"),
+    "replay/older": Metric("kept groups of a version before the served one", "groups"),
     "replay/ahead": Metric("kept groups of the period that follows", "groups"),
     "replay/in_flight": Metric("draws that workers hold", "groups"),
     "replay/queued": Metric("returned draws that wait for a worker", "groups"),

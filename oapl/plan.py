@@ -41,6 +41,9 @@ class Plan:
         group_size: G, rollouts of a complete group.
         surplus: Share of a period's groups handed out beyond need.
         max_deaths: A draw under which engines died so often fails.
+        max_versions: Newest published versions whose groups are kept and trained on.
+        drains: Engines end what is in flight before they load: such a draw stays its worker's while
+            its version is among the kept ones.
 
     Raises:
         InputError: The capacity does not hold one step's groups.
@@ -53,6 +56,8 @@ class Plan:
     group_size: int
     surplus: float = 0.0
     max_deaths: int = 3
+    max_versions: int = 1
+    drains: bool = False
 
     def __post_init__(self) -> None:
         if self.capacity < self.groups_per_step:

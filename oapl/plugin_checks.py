@@ -146,7 +146,7 @@ def _ignored_by_imitation(config: RunConfig) -> Iterator[str]:
             "prompt; set rollout.group_size = 1"
         )
     yield from _differs(config.rollout, RolloutSection(), OF_SAMPLING, "rollout", name)
-    yield from _differs(config.sync, SyncSection(), ("max_lead",), "sync", name)
+    yield from _differs(config.sync, SyncSection(), ("max_lead", "in_flight"), "sync", name)
     for key, value, default in (
         ("reward", config.reward, RewardSection()),
         ("replay", config.replay, ReplaySection()),

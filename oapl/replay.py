@@ -42,6 +42,8 @@ class ReplayBuffer:
         group_size: int,
         surplus: float = 0.0,
         max_deaths: int = 3,
+        max_versions: int = 1,
+        drains: bool = False,
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
         plan = Plan(
@@ -52,6 +54,8 @@ class ReplayBuffer:
             group_size=group_size,
             surplus=surplus,
             max_deaths=max_deaths,
+            max_versions=max_versions,
+            drains=drains,
         )
         self._ledger = Ledger(source, credit, plan, on_fate)
         self._changed = asyncio.Condition()
@@ -131,7 +135,7 @@ class ReplayBuffer:
         await self._change(self._ledger.drop, ids, reason, step)
 
     async def advance(self, step: int) -> None:
-        """Serve version `step`: clear the buffer, take back what is in flight."""
+        """Serve version `step`: clear what is too old, take back what engines will abort."""
         await self._change(self._ledger.advance, step)
 
     async def lead(self, step: int, begin: int) -> bool:
@@ -196,7 +200,8 @@ class ReplayBuffer:
         flying = ledger.in_flight_by_worker()
         awaited = ", ".join(f"{worker} has {flying[worker]}" for worker in sorted(flying, key=str))
         return (
-            f"the learner waited {timeout_s:g} s for {count} groups of version {ledger.version} "
+            f"the learner waited {timeout_s:g} s for {count} groups of version "
+            f"{' or '.join(map(str, ledger.usable))} "
             f"after step {ledger.step}: {counts['buffered']} buffered, {counts['in_flight']} in "
             f"flight ({awaited or 'no worker has any'}), {counts['queued']} queued, "
             f"{counts['leased']} leased, {ledger.need()} still to hand out, source "

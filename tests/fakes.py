@@ -29,9 +29,12 @@ class FakeEngine:
     Args:
         seconds: How long a rollout takes.
         ratios: What the probe says of each load in turn; the last one stays.
+        drains: A load waits for what is in flight instead of cutting it off.
     """
 
-    def __init__(self, *, seconds: float = 0.0, ratios: Sequence[float] = (1.0,)) -> None:
+    def __init__(
+        self, *, seconds: float = 0.0, ratios: Sequence[float] = (1.0,), drains: bool = False
+    ) -> None:
         self.version = -1
         self.acts: list[str] = []
         self.fault: Exception | None = None
@@ -42,6 +45,8 @@ class FakeEngine:
         self._seconds = seconds
         self._ratios = list(ratios)
         self._in_flight: set[asyncio.Future[None]] = set()
+        self._drains = drains
+        self._ended = asyncio.Event()
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
         if self.closed:
@@ -58,6 +63,7 @@ class FakeEngine:
                 cut.result()
         finally:
             self._in_flight.discard(cut)
+            self._ended.set()
         return Rollout(
             token_ids=np.array([5, 2], np.int32),
             inference_logprobs=np.zeros(2, np.float32),
@@ -74,6 +80,9 @@ class FakeEngine:
             raise self.fault
         self.loading = True
         self.acts.append(f"load {weights.version}")
+        while self._drains and self._in_flight:
+            self._ended.clear()
+            await self._ended.wait()
         for cut in list(self._in_flight):
             cut.set_result(None)
         await asyncio.sleep(0.01)

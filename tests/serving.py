@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,10 @@ class EngineUnderTest:
         whole = np.concatenate([prompt.token_ids, rollout.token_ids])
         expected = self.logprobs(whole)[len(prompt.token_ids) - 1 :]
         return float(np.abs(expected - rollout.inference_logprobs).max())
+
+    def draining(self) -> RunConfig:
+        """What the engine's configuration is where loads drain."""
+        return replace(self.config, sync=replace(self.config.sync, in_flight="drain"))
 
     async def sample(self, prompt: Prompt, count: int, **sampling: float) -> list[Rollout]:
         import asyncio

@@ -1,17 +1,21 @@
 """What every engine needs beside its library: seeds, the model's parameter list, what fits, the
-comparison with the learner, counters."""
+wait before a load, the comparison with the learner, counters."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 import numpy as np
 
 from oapl.config import RunConfig
 from oapl.errors import OaplError, WeightsError
 from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling
+
+DRAIN_SHARE = 0.5
+"""Of `sync.timeout_s`, for draining: whoever waits for a publication waits for the load too."""
 
 
 def engine_seed(run_seed: int, index: int, builds: int) -> int:
@@ -91,6 +95,21 @@ def load_failed(index: int, version: int, error: Exception) -> WeightsError:
     """Our own error for whatever stopped a load; its text is all that is kept of the cause."""
     reason = str(error) if isinstance(error, OaplError) else f"{type(error).__name__}: {error}"
     return WeightsError(f"engine {index} could not load version {version}: {reason}")
+
+
+async def drain(config: RunConfig, ended: Awaitable[None], counters: Counters) -> None:
+    """Where engines drain, wait before a load until what is in flight has `ended`.
+
+    The engine goes on sampling, and takes what still comes: the rest of a group that was about to
+    start. What has not ended in time is left for the load to abort, and counted.
+    """
+    started = time.monotonic()
+    try:
+        async with asyncio.timeout(DRAIN_SHARE * config.sync.timeout_s):
+            await ended
+    except TimeoutError:
+        counters.add({"faults/cut_drains": 1})
+    counters.add({"engine/drain_s": time.monotonic() - started})
 
 
 class Counters:

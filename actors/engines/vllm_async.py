@@ -4,12 +4,12 @@ One thread of this process runs the event loop in which `AsyncLLM` lives, so tha
 loop, and how busy theirs is, do not matter to it.
 
 A load closes a gate of our own before it pauses vLLM (0.23 and 0.32 queue what arrives during a
-pause, 0.33 rejects it), aborts what is in flight, clears the caches, and hands the tensors over in
-pieces (`actors.handover`). The first piece is read whole before vLLM is touched, so a publication
-that is not this model's, or a damaged one of a single piece, costs no rebuild; whatever fails later
-leaves a model half old and half new, so the engine is built anew. Requests that wait at the gate
-end as aborted, since they were meant for the version before. vLLM's own exceptions never leave:
-unpickling one imports vLLM, and takes seconds.
+pause, 0.33 rejects it), aborts what is in flight (nothing, after a drain), clears the caches, and
+hands the tensors over in pieces (`actors.handover`). The first piece is read whole before vLLM is
+touched, so a publication that is not this model's, or a damaged one of a single piece, costs no
+rebuild; whatever fails later leaves a model half old and half new, so the engine is built anew.
+Requests that wait at the gate end as aborted, since they were meant for the version before. vLLM's
+own exceptions never leave: unpickling one imports vLLM, and takes seconds.
 """
 
 from __future__ import annotations
@@ -216,7 +216,9 @@ class VllmAsync:
         return await within(self._config.sync.timeout_s + GRACE_S, running, what)
 
     def _check(self) -> None:
-        """Raise the `EngineError` of a fault that no rebuild has mended yet."""
+        """Raise the `EngineError` of a fault that no rebuild has mended yet, or of the end."""
+        if self._closed:
+            raise EngineError("the inference engine was closed")
         if not self._fault and self._llm is not None and self._llm.errored:
             self._fault = ENDED
         if self._fault:
@@ -293,6 +295,8 @@ class VllmAsync:
 
     async def _load(self, weights: WeightsVersion) -> ProbeReport:
         async with self._lock:
+            if self._config.sync.in_flight == "drain":
+                await base.drain(self._config, self._nothing_in_flight(), self._counters)
             started = time.monotonic()
             self._check()
             self._gate.clear()
@@ -321,6 +325,10 @@ class VllmAsync:
                 self._gate.set()
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
         return base.compare(expected, scores, weights.version, load_s)
+
+    async def _nothing_in_flight(self) -> None:
+        while self._in_flight:
+            await asyncio.wait(list(self._in_flight.values()))
 
     async def _abort_in_flight(self) -> None:
         """Pause, and wait until everything in flight has been answered with what it has so far."""

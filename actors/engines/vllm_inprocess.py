@@ -4,12 +4,12 @@ One process instead of three, 10 instead of 24-29 CPU-seconds to the first token
 token rate with small models.
 
 A load runs on the stepping thread, so nothing is sampled while weights change: abort what is in
-flight, compare the publication's list with the model, clear the prefix cache (vLLM does not: same
-prompts would be answered from the old weights), load chunk by chunk as the learner sends them, zero
-the KV blocks if the version before produced NaN (which survives good weights there), re-score the
-probe. Requests that arrive meanwhile wait, and end as aborted, since they were meant for the
-version before. Whatever fails once tensors are taken in leaves a model half old and half new, so
-the engine is built anew. A process holds one such engine.
+flight (nothing, after a drain), compare the publication's list with the model, clear the prefix
+cache (vLLM does not: same prompts would be answered from the old weights), load chunk by chunk as
+the learner sends them, zero the KV blocks if the version before produced NaN (which survives good
+weights there), re-score the probe. Requests that arrive meanwhile wait, and end as aborted, since
+they were meant for the version before. Whatever fails once tensors are taken in leaves a model half
+old and half new, so the engine is built anew. A process holds one such engine.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class VllmInprocess:
             EngineError: It had failed before and was not rebuilt.
         """
         what = f"engine {self._index} to load version {weights.version}"
+        if self._config.sync.in_flight == "drain":
+            await base.drain(self._config, asyncio.wrap_future(self._thread.idle()), self._counters)
         return await self._on_thread(lambda: self._load(weights), what)
 
     async def rebuild(self) -> None:

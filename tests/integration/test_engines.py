@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from actors import handover, vllm_weights
+from actors.engines import base as engines
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Sampling
 from oapl.weights import base
@@ -192,6 +193,52 @@ async def test_a_load_aborts_what_is_in_flight_and_counts_it(served):
     stats = served.engine.stats()
     assert stats["rollout/aborted"] == len(aborted)
     assert stats["rollout/aborted_tokens"] == sum(len(r.token_ids) for r in aborted)
+
+
+@pytest.fixture
+def draining(served, monkeypatch):
+    monkeypatch.setattr(served.engine, "_config", served.draining())
+    return served
+
+
+async def test_a_load_that_drains_aborts_nothing_and_takes_what_still_comes(draining):
+    old, prompt = draining.step, draining.prompt()
+    pending = [
+        asyncio.create_task(draining.engine.generate(prompt, Sampling(max_tokens=240)))
+        for _ in range(32)
+    ]
+    await asyncio.sleep(0.1)
+    draining.train()
+    load = asyncio.create_task(draining.publish())
+    await asyncio.sleep(0)
+    late = asyncio.create_task(draining.engine.generate(prompt, Sampling(max_tokens=4)))
+    rollouts = await asyncio.wait_for(asyncio.gather(*pending, late), 60)
+    assert (await load).max_difference < EXACT
+    assert {r.finish_reason for r in rollouts} <= {"stop", "length"}
+    assert {(r.first_version, r.last_version) for r in rollouts} == {(old, old)}
+    stats = draining.engine.stats()
+    assert stats["rollout/rollouts"] == 33
+    assert not stats.keys() & {"rollout/aborted", "faults/cut_drains"}
+    assert stats["engine/drain_s"] > 0
+    (after,) = await draining.sample(prompt, 1)
+    assert after.first_version == draining.step
+    assert draining.error(prompt, after) < EXACT
+
+
+async def test_a_drain_ends_at_its_deadline_and_is_counted(draining, monkeypatch):
+    monkeypatch.setattr(engines, "DRAIN_SHARE", 0.05 / draining.config.sync.timeout_s)
+    old, prompt = draining.step, draining.prompt()
+    pending = [
+        asyncio.create_task(draining.engine.generate(prompt, Sampling(max_tokens=240)))
+        for _ in range(64)
+    ]
+    await asyncio.sleep(0.1)
+    draining.train()
+    await draining.publish()
+    rollouts = await asyncio.wait_for(asyncio.gather(*pending), 30)
+    assert "abort" in {r.finish_reason for r in rollouts}
+    assert {(r.first_version, r.last_version) for r in rollouts} == {(old, old)}
+    assert draining.engine.stats()["faults/cut_drains"] == 1
 
 
 async def test_a_request_that_arrives_during_a_load_waits_and_is_never_of_the_new_version(served):
@@ -376,16 +423,21 @@ async def test_busy_and_idle_seconds_add_up(served):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-async def test_closing_ends_what_is_in_flight(tiny_model, alone, host):
+async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(tiny_model, alone, host):
     served = EngineUnderTest(tiny_model, host=host)
+    served.engine._config = served.draining()
     pending = [
         asyncio.create_task(served.engine.generate(served.prompt(), Sampling(max_tokens=240)))
         for _ in range(4)
     ]
     await asyncio.sleep(0.1)
+    load = asyncio.create_task(served.engine.load(served.publication()))
+    await asyncio.sleep(0)
     await asyncio.to_thread(served.engine.close)
     rollouts = await asyncio.wait_for(asyncio.gather(*pending), 10)
     assert "abort" in {r.finish_reason for r in rollouts}
+    with pytest.raises(EngineError, match="closed"):
+        await asyncio.wait_for(load, 10)
     with pytest.raises(EngineError, match="closed"):
         await served.engine.generate(served.prompt(), Sampling(max_tokens=4))
     served.close()

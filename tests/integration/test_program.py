@@ -187,13 +187,20 @@ def read_rollouts(folder):
 
 
 def test_a_second_engine_just_works(recipe):
-    """And takes the weights by broadcast, with the first or in a round of its own."""
-    two = ("rollout.num_engines=2", "sync.transport=collective")
-    run = Run(recipe, "two", *two, "run.max_steps=16")
+    """And takes the weights by broadcast, with the first or in a round of its own. Both drain."""
+    two = ("rollout.num_engines=2", "sync.transport=collective", "rollout.max_tokens=48")
+    kept = ("replay.max_versions=2", "replay.surplus=1.0", "rollout.max_groups_in_flight=4")
+    run = Run(recipe, "two", *two, *kept, "sync.in_flight=drain", "run.max_steps=16")
     code, output = run.end()
     assert code == 0, output
     assert run.steps() == list(range(1, 17))
     assert (run.folder / "logs" / "worker-1.0.log").is_file()
+    for wasted in ("rollout/aborted_groups", "replay/cleared_groups", "replay/wasted_tokens"):
+        assert not any(run.metrics(wasted)), wasted
+    assert not any(run.metrics("rollout/aborted") + run.metrics("faults/cut_drains"))
+    lags = run.metrics("replay/lag_max")
+    assert lags[:4] == [0, 1, 2, 3]
+    assert 4 <= max(lags) <= 7, "groups of the version before were trained on, none older"
     assert max(run.metrics("weights/probe")) < 1.001
 
 

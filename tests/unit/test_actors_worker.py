@@ -18,7 +18,7 @@ from tests.sleepers import CountingSource, keep
 FP32 = {"model": {"dtype": "float32"}, "learner": {"precision": "fp32"}}
 
 
-def make_replay():
+def make_replay(**plan):
     return ReplayBuffer(
         CountingSource(),
         keep,
@@ -27,6 +27,7 @@ def make_replay():
         max_steps=8,
         capacity=100,
         group_size=2,
+        **plan,
     )
 
 
@@ -141,6 +142,28 @@ async def test_it_collects_under_each_version_and_stops():
     await worker.stop()
     await asyncio.wait_for(run, 5)
     assert engine.closed
+
+
+async def test_an_engine_that_drains_hands_in_whole_what_it_had_begun():
+    engine, replay = (
+        FakeEngine(seconds=0.2, drains=True),
+        make_replay(max_versions=2, drains=True, surplus=1.0),
+    )
+    worker = make_worker(engine, replay)
+    run = asyncio.create_task(worker.run())
+    await replay.advance(0)
+    await worker.load(publication(0))
+    await soon(lambda: len(engine.asked) == 6)
+    await replay.advance(4)
+    await worker.load(publication(4))
+    groups = await replay.take(4, 10)
+    assert [group.scored.group.version for group in groups] == [0, 0, 0, 4]
+    stats = await replay.stats()
+    assert stats["replay/accepted"] >= 4
+    for name in ("wasted_tokens", "returned", "refused_stale", "cleared_groups"):
+        assert stats[f"replay/{name}"] == 0, name
+    await worker.stop()
+    await asyncio.wait_for(run, 5)
 
 
 async def test_what_is_in_flight_at_the_stop_goes_back_to_replay():

@@ -198,6 +198,21 @@ CASES = [
         ("rollout.context_tokens = 4096", "made for 512", "at most 512"),
     ),
     Bad(
+        "drain into nothing",
+        "sync.in_flight=drain",
+        ('sync.in_flight = "drain"', "replay.max_versions = 1", "to 2 or more"),
+    ),
+    Bad(
+        "two kinds of lag",
+        "replay.max_versions=2\nreplay.surplus=0.5\nsync.max_lead=3",
+        ("replay.max_versions = 2", "sync.max_lead (3)", "leave one of the two out"),
+    ),
+    Bad(
+        "versions without a surplus",
+        "replay.max_versions=2",
+        ("replay.max_versions = 2", "replay.surplus = 0", "1.0 for a whole period"),
+    ),
+    Bad(
         "floor above the peak",
         "optimizer.min_lr=1.0\noptimizer.schedule=cosine",
         ("optimizer.min_lr = 1.0", "optimizer.lr (1e-06)", "lower it"),
@@ -662,6 +677,10 @@ def test_bad_input_is_refused_with_value_rule_and_remedy(case, files, tmp_path, 
     for words in case.says:
         assert words.replace("{files}", str(files)) in message
     assert not (tmp_path / "runs").exists(), "nothing is made for a run that cannot start"
+
+
+def test_oapl_with_several_versions_and_drain_is_accepted(files, tmp_path):
+    assert run(files, tmp_path, "replay.max_versions=3\nreplay.surplus=1\nsync.in_flight=drain")
 
 
 def test_several_mistakes_are_told_at_once_one_per_line(files, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from learner import published
 from learner.group import LearnerGroup
-from oapl.config import EvalSection, RunConfig
+from oapl.config import EvalSection, ReplaySection, RunConfig
 from oapl.errors import DeadlineError, DiedError, DivergedError, RankError, WeightsError
 from oapl.objectives.base import build
 from oapl.promises import Kept
@@ -324,6 +324,26 @@ async def test_without_a_lead_the_learner_waits_until_an_engine_holds_the_weight
     engines.ready.set()
     await asyncio.wait_for(publishing, 1)
     assert engines.loaded == [0]
+
+
+async def test_with_several_versions_the_learner_trains_on_while_engines_load(config):
+    several = dataclasses.replace(config, replay=ReplaySection(max_versions=2))
+    engines = FakeEngines()
+    learner = make(several, engines=engines)
+    await learner.publish(0)
+    assert engines.loaded == [0], "the first one, which nothing can be trained on before"
+    engines.ready.clear()
+    learner.step = 4
+    await asyncio.wait_for(learner.publish(4), 1)
+    assert await learner.update(groups())
+    learner.step = 8
+    following = asyncio.ensure_future(learner.publish(8))
+    await asyncio.sleep(0)
+    assert not following.done()
+    assert engines.loaded == [0]
+    engines.ready.set()
+    await asyncio.wait_for(following, 1)
+    assert engines.loaded[:2] == [0, 4]
 
 
 async def test_what_goes_wrong_with_a_publication_ahead_is_raised_by_the_next_step(config):

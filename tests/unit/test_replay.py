@@ -519,6 +519,72 @@ def test_a_run_that_stops_during_a_lead_leaves_no_draw_without_a_fate():
     assert (counts["unfinished"], counts["trained"], counts["drawn"]) == (6, 2, 8)
 
 
+def test_with_two_versions_a_surplus_is_kept_goes_first_and_counts_as_needed():
+    rules = ledger(max_versions=2, surplus=0.5, interval=2)  # 4 groups a period and 2 more
+    prompts = rules.draw(ANN, 0, 100)
+    for prompt in reversed(prompts):
+        rules.put(ANN, scored(prompt))
+    for step in (1, 2):
+        rules.trained(ids(rules.take(2) or []), step)
+    rules.advance(2)
+    assert (rules.usable, rules.version) == ((0, 2), 2)
+    assert rules.stats()["replay/older"] == rules.counts()["buffered"] == 2
+    new = rules.draw(ANN, 2, 100)
+    assert len(new) == 4, "of 4 and 2, two are there"
+    for prompt in new:
+        rules.put(ANN, scored(prompt, 2))
+    assert ids(rules.take(2) or []) == ["p:1", "p:0"]
+    stats = rules.stats()
+    assert (stats["replay/cleared_groups"], stats["replay/lag_max"]) == (0, 2)
+
+
+def test_the_oldest_version_goes_first_however_late_its_group_came():
+    rules = ledger(max_versions=2, surplus=1.0, drains=True)
+    slow, *quick = rules.draw(ANN, 0, 7)
+    for prompt in quick:
+        rules.put(ANN, scored(prompt))
+    for step in (1, 2, 3):
+        rules.trained(ids(rules.take(2) or []), step)
+    rules.advance(3)
+    (new,) = rules.draw(BOB, 3, 1)
+    rules.put(BOB, scored(new, 3))
+    assert rules.put(ANN, scored(slow)) == "kept"
+    assert ids(rules.take(2) or []) == [slow.id, new.id]
+
+
+def test_engines_that_drain_keep_their_draws_while_their_version_is_kept():
+    rules = ledger(max_versions=2, surplus=1.0, drains=True)
+    one, two = rules.draw(ANN, 0, 2)
+    rules.advance(3)
+    assert rules.stats()["rollout/aborted_groups"] == 0
+    assert rules.counts()["in_flight"] == 2
+    assert rules.put(ANN, scored(one)) == "kept"
+    assert rules.put(ANN, scored(one)) == "refused:duplicate"
+    rules.advance(6)
+    assert rules.put(ANN, scored(two)) == "refused:stale"
+    assert rules.put(ANN, scored(one)) == "refused:stale", "cleared, and drawn again"
+    assert ids(rules.draw(BOB, 6, 2)) == [two.id, one.id], "the slowest first"
+
+
+def test_engines_that_abort_lose_their_draws_with_several_versions_too():
+    rules = ledger(max_versions=2, surplus=1.0)
+    one, two = rules.draw(ANN, 0, 2)
+    rules.put(ANN, scored(one))
+    rules.advance(3)
+    assert rules.stats()["rollout/aborted_groups"] == 1
+    assert rules.put(ANN, scored(two)) == "refused:stale"
+    assert rules.put(ANN, scored(one)) == "refused:duplicate", "it is kept"
+    assert rules.counts()["buffered"] == 1
+
+
+def test_a_group_is_of_the_version_its_draw_was_handed_out_for():
+    rules = ledger(max_versions=2)
+    rules.advance(3)
+    (prompt,) = rules.draw(ANN, 3, 1)
+    assert rules.put(ANN, scored(prompt, 0)) == "refused:stale", "though version 0 is kept"
+    assert rules.counts()["queued"] == 1
+
+
 def test_serving_the_same_version_again_changes_nothing():
     rules = ledger()
     rules.put(ANN, scored(rules.draw(ANN, 0, 1)[0]))
@@ -593,6 +659,27 @@ def test_a_snapshot_brings_everything_back_with_draws_in_flight_first():
     assert again.fates() == {"failed:2 engines died under it": 1, "trained": 2}
     (restarted, new) = again.draw(ANN, 0, 2)
     assert (restarted.id, restarted.attempt, new.id) == ("p:4", 1, "p:5")
+
+
+def test_a_snapshot_keeps_the_versions_and_one_of_an_earlier_build_has_one():
+    rules = ledger(max_versions=2, surplus=1.0)
+    old, *_ = rules.draw(ANN, 0, 1)
+    rules.put(ANN, scored(old))
+    rules.advance(3)
+    state = pickle.loads(pickle.dumps(rules.snapshot()))
+    again = Ledger(Counting(), keep_all, rules.plan)
+    again.restore(state)
+    assert (again.usable, again.version) == ((0, 3), 3)
+    assert again.put(ANN, scored(old)) == "refused:duplicate"
+    fewer = ledger(max_versions=1)
+    fewer.restore(state)
+    assert fewer.counts()["buffered"] == 1
+    fewer.advance(6)
+    assert (fewer.usable, fewer.counts()["buffered"]) == ((6,), 0)
+    del state["usable"]
+    before = Ledger(Counting(), keep_all, rules.plan)
+    before.restore(state)
+    assert before.usable == (3,)
 
 
 def test_a_snapshot_does_not_change_with_the_run():

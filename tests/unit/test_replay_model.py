@@ -1,8 +1,9 @@
 """The replay buffer against a simple oracle, under everything that workers and a learner can do.
 
 Two workers of different speed generate, die, come too late, put twice, put under a wrong version
-and give back; the learner takes, trains, skips, synchronises at a period's end or ahead of it; the
-process is killed and resumed from its last snapshot, in any phase. After every act the two agree on
+and give back; the learner takes, trains, skips, synchronises at a period's end or ahead of it, with
+a buffer of one version or of several, aborting or draining what is in flight; the process is killed
+and resumed from its last snapshot, in any phase. After every act the two agree on
 where each draw is. Every run ends with `drain`: from whatever state was reached, honest workers
 must bring the run to its end.
 """
@@ -67,7 +68,7 @@ class Draw:
     since: int = 0
     deaths: int = 0
     company: int = 0  # after a death: how many may share its engine
-    version: int = -1  # of its group in a buffer
+    version: int = -1  # of its group in a buffer, or the one it was handed out for
 
 
 @dataclass
@@ -84,9 +85,9 @@ class Oracle:
     leased: list[str] = field(default_factory=list)
     dead: set[WorkerId] = field(default_factory=set)
     fates: dict[str, str] = field(default_factory=dict)
-    version: int = 0  # served
+    served: list[int] = field(default_factory=lambda: [0])  # every version so far
     begin: int = 0  # of the period that the served version feeds
-    trained_version: int = 0
+    trained_versions: tuple[int, ...] = (0,)
     step: int = 0
     clock: int = 0
 
@@ -97,6 +98,14 @@ class Oracle:
         """Draws in flight (at one worker), the longest in flight first."""
         names = sorted(self.at("in_flight"), key=lambda name: self.draws[name].since)
         return [n for n in names if worker is None or self.draws[n].worker == worker]
+
+    @property
+    def version(self) -> int:
+        return self.served[-1]
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        return tuple(self.served[-self.plan.max_versions :])
 
     @property
     def is_ahead(self) -> bool:
@@ -143,6 +152,7 @@ class Oracle:
             self.clock += 1
             draw = self.draws[name]
             draw.place, draw.worker, draw.since = "in_flight", worker, self.clock
+            draw.version = version
         return [(name, self.draws[name].attempt) for name in names]
 
     def is_suspect(self, name: str) -> bool:
@@ -178,37 +188,43 @@ class Oracle:
         self.back([name for name in lost if name not in hopeless])
 
     def take(self, count: int) -> list[str] | None:
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        taken = sorted(self.buffer, key=lambda name: self.draws[name].version)[:count]
+        self.buffer = [name for name in self.buffer if name not in taken]
         for name in taken:
             self.draws[name].place = "leased"
         self.leased += taken
         return taken or None
 
     def advance(self, step: int) -> None:
-        self.switch(step, step, [])
-        self.trained_version = step
+        self.served.append(step)
+        self.begin = step
+        kept = [name for name in self.buffer if self.draws[name].version in self.usable]
+        going_on = [name for name in self.flying() if self.draws[name].version in self.usable]
+        self.switch(kept, going_on if self.plan.drains else [])
+        self.trained_versions = self.usable
 
     def lead(self) -> bool:
         end = self.period_end
         keep = self.plan.groups_per_step * (end - self.step) - len(self.leased)
         if len(self.buffer) < keep or self.step == self.version:
             return False
-        self.switch(self.step, end, self.buffer[:keep])
+        self.served.append(self.step)
+        self.begin = end
+        self.switch(self.buffer[:keep], [])
         return True
 
-    def switch(self, version: int, begin: int, kept: list[str]) -> None:
-        cleared = self.buffer[len(kept) :]
+    def switch(self, kept: list[str], going_on: list[str]) -> None:
+        cleared = [name for name in self.buffer if name not in kept]
         for name in cleared:
             self.draws[name].company = 0
         self.buffer = kept
-        self.back(self.flying() + cleared)
-        self.version, self.begin = version, begin
+        self.back([name for name in self.flying() if name not in going_on] + cleared)
 
     def end_step(self) -> None:
         self.step += 1
         if self.step == self.begin:
             assert not self.buffer
-            self.buffer, self.ahead, self.trained_version = self.ahead, [], self.version
+            self.buffer, self.ahead, self.trained_versions = self.ahead, [], self.usable
 
     def resume(self) -> None:
         self.dead.clear()
@@ -259,6 +275,8 @@ class ReplayMachine(RuleBasedStateMachine):
         surplus=st.sampled_from([0.0, 0.3, 1.0]),
         max_deaths=st.sampled_from([1, 2, 3, 9]),
         size=st.sampled_from([None, None, 0, 1, 5, 12]),
+        max_versions=st.sampled_from([1, 1, 2, 3]),
+        drains=st.booleans(),
     )
     def begin(
         self,
@@ -270,6 +288,8 @@ class ReplayMachine(RuleBasedStateMachine):
         surplus: float,
         max_deaths: int,
         size: int | None,
+        max_versions: int,
+        drains: bool,
     ) -> None:
         plan = Plan(
             groups_per_step=gps,
@@ -279,7 +299,10 @@ class ReplayMachine(RuleBasedStateMachine):
             group_size=G,
             surplus=surplus,
             max_deaths=max_deaths,
+            max_versions=max_versions,
+            drains=drains,
         )
+        max_lead = max_lead if max_versions == 1 else 0
         self.oracle = Oracle(plan=plan, max_lead=max_lead, size=size)
         self.ledger = self.new_ledger()
         self.tickets: list[Ticket] = []
@@ -323,7 +346,7 @@ class ReplayMachine(RuleBasedStateMachine):
         answer = self.ledger.put(ticket.worker, group)
         if not is_held:
             assert answer.startswith("refused:")
-        elif version != oracle.version:
+        elif version != ticket.version:
             assert answer == "refused:stale"
             oracle.back([name])
         elif len(rewards) != G:
@@ -335,7 +358,6 @@ class ReplayMachine(RuleBasedStateMachine):
         else:
             assert answer == "kept"
             oracle.draws[name].place = "buffered"
-            oracle.draws[name].version = version
             (oracle.ahead if oracle.is_ahead else oracle.buffer).append(name)
 
     def held_tickets(self) -> list[Ticket]:
@@ -354,7 +376,8 @@ class ReplayMachine(RuleBasedStateMachine):
     @rule(data=st.data(), shift=st.sampled_from([0, 0, -1, 1]), size=st.integers(0, 3))
     def a_group_is_wrong(self, data: st.DataObject, shift: int, size: int) -> None:
         ticket = data.draw(st.sampled_from(self.held_tickets()))
-        self.put(ticket, ticket.version + shift, (0.0, 1.0, 0.0)[:size])
+        version = data.draw(st.sampled_from([ticket.version, *self.oracle.usable]))
+        self.put(ticket, version + shift, (0.0, 1.0, 0.0)[:size])
 
     @precondition(lambda self: self.tickets)
     @rule(data=st.data(), by_its_worker=LIKELY)
@@ -415,8 +438,9 @@ class ReplayMachine(RuleBasedStateMachine):
         plan = self.oracle.plan
         for group in groups or ():
             lag = self.oracle.step - group.scored.group.version
-            assert group.scored.group.version == self.oracle.trained_version
-            assert lag <= plan.interval - 1 + min(self.oracle.max_lead, plan.interval)
+            assert group.scored.group.version in self.oracle.trained_versions
+            lead = min(self.oracle.max_lead, plan.interval)
+            assert lag <= plan.max_versions * plan.interval - 1 + lead
 
     @precondition(lambda self: self.oracle.leased)
     @rule(skipped=st.sampled_from([False, False, True]))
@@ -488,10 +512,12 @@ class ReplayMachine(RuleBasedStateMachine):
         }
 
     @invariant()
-    def each_buffer_is_of_one_version_and_both_are_within_capacity(self) -> None:
+    def each_buffer_is_of_its_versions_and_both_are_within_capacity(self) -> None:
         state, oracle = self.ledger.snapshot(), self.oracle
+        assert self.ledger.usable == oracle.usable
         versions = {group.scored.group.version for group in state["buffer"]}
-        assert versions <= {oracle.trained_version}
+        assert versions <= set(oracle.trained_versions)
+        assert len(versions) <= oracle.plan.max_versions
         assert {group.scored.group.version for group in state["ahead"]} <= {oracle.version}
         assert oracle.is_ahead or not state["ahead"]
         held = len(state["buffer"]) + len(state["ahead"]) + len(state["in_flight"])
@@ -531,17 +557,19 @@ class ReplayMachine(RuleBasedStateMachine):
         is_data_used_up = self.ledger.exhausted and len(oracle.draws) == oracle.size
         return is_data_used_up and len(oracle.fates) == len(oracle.draws)
 
-    def honest_round(self, finishes_all: bool) -> None:
+    def honest_round(self, finishes_all: bool, slow_asks: bool = True) -> None:
         oracle = self.oracle
         if oracle.leased:
             self.learner_steps(False)
         if self.is_sync_due():
             self.learner_synchronises()
         self.holds = [oracle.version, oracle.version]
-        for ticket in self.held_tickets():
+        for ticket in reversed(self.held_tickets()):  # a slow group comes after newer ones
             if finishes_all or ticket.worker.index == FAST:
+                assert ticket.version in oracle.usable
                 self.put(ticket, ticket.version, (0.0, 1.0))
-        self.ask(SLOW, 1)
+        if slow_asks:
+            self.ask(SLOW, 1)
         self.ask(FAST, 2)
         if self.can_take():
             self.learner_takes()
@@ -553,10 +581,21 @@ class ReplayMachine(RuleBasedStateMachine):
         for _ in range(rounds):
             self.honest_round(finishes_all=slow_one_finishes)
 
+    @precondition(lambda self: self.oracle.plan.drains and self.oracle.plan.max_versions > 1)
+    @rule()
+    def a_slow_group_outlives_its_version(self) -> None:
+        version = self.oracle.version
+        self.holds[SLOW] = version
+        self.ask(SLOW, 1)
+        for _ in range(3 * self.oracle.plan.interval):
+            if self.oracle.version == version:
+                self.honest_round(finishes_all=False, slow_asks=False)
+        self.honest_round(finishes_all=True)
+
 
 TestReplay = ReplayMachine.TestCase
 TestReplay.settings = settings(
-    max_examples=350,
+    max_examples=500,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

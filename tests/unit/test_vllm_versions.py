@@ -100,6 +100,36 @@ async def test_a_load_cuts_off_what_is_in_flight_under_its_own_version(version, 
 
 
 @VERSIONS
+async def test_a_load_that_drains_waits_and_hears_when_the_engine_dies(
+    version, served, monkeypatch
+):
+    short_probe(served).train()
+    monkeypatch.setattr(served.engine, "_config", served.draining())
+    await served.publish()
+    pending = asyncio.create_task(served.engine.generate(served.prompt(4), Sampling(max_tokens=50)))
+    await asyncio.sleep(0.01)
+    served.train()
+    await served.publish()
+    rollout = await pending
+    assert (rollout.finish_reason, rollout.last_version, len(rollout.token_ids)) == (
+        "length",
+        1,
+        50,
+    )
+    pending = asyncio.create_task(
+        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
+    )
+    await asyncio.sleep(0.01)
+    load = asyncio.create_task(served.publish())
+    await asyncio.sleep(0.01)
+    fake_vllm.Llm.last.is_errored = True
+    for wait in (pending, load):
+        with pytest.raises(EngineError, match="its process has ended"):
+            await asyncio.wait_for(wait, 5)
+    await served.engine.rebuild()
+
+
+@VERSIONS
 async def test_a_foreign_publication_touches_nothing(version, served):
     short_probe(served)
     with pytest.raises(WeightsError, match=r"norm\.weight is missing"):
