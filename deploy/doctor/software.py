@@ -114,8 +114,8 @@ def pinned(device: str) -> dict[str, str]:
     for path in PINS.glob(f"{device}*.txt"):
         for line in path.read_text().splitlines():
             name, equals, version = line.split("#")[0].strip().partition("==")
-            if equals:
-                found[_normal(name)] = version
+            if equals:  # the extras, `ray[default]`, are no part of the name
+                found[_normal(name.partition("[")[0])] = version
     return found
 
 

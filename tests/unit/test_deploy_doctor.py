@@ -58,6 +58,7 @@ def test_every_pin_of_the_cpu_set_is_read():
     assert pins["torch"] == "2.13.0"
     assert pins["deepspeed"] == "0.19.8"
     assert len(pins) > 190
+    assert "ray" in software.pinned("cuda"), "with its extras it is still the same package"
 
 
 def test_the_lock_of_a_killed_build_is_found_and_a_fresh_one_is_not(tmp_path: Path):
