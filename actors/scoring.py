@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from actors.engines.base import Counters
 from oapl.config import RunConfig
 from oapl.interfaces import Scorer
-from oapl.joining import Joined
 from oapl.records import Judgement, Metrics, Prompt, Rollout
-from oapl.waiting import within
+from oapl.remote.batched_calls import Joined
+from oapl.remote.waiting import within
 
 RESTART_S = 3.0
 """Pause before the same server is asked again: it is being restarted."""

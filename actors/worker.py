@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from actors import scoring
 from actors.engines.base import Counters
-from oapl import loops, plugins
-from oapl.config import RunConfig
+from oapl import loops
+from oapl.config import RunConfig, plugins
 from oapl.devices import base as devices
 from oapl.errors import EngineError, ProbeError
 from oapl.interfaces import Engine, Replay, Scorer

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from learner import published, snapshots
+from learner.checkpoints import published, snapshots
 from oapl import batching
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, DiedError, DivergedError, OaplError, RankError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from oapl.records import Metrics
-from oapl.tally import Moments, expand
+from oapl.replay.counts import Moments, expand
 
 
 class Measures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from oapl.config import OptimizerSection
+from oapl.config.sections import OptimizerSection
 
 
 def learning_rate(step: int, max_steps: int, optimizer: OptimizerSection) -> float:

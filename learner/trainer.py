@@ -20,17 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner import checkpoint, deepspeed, export, probing
+from learner import export, probing, zero_engine
+from learner.checkpoints import shards
 from learner.loss_scale import LossScale
 from learner.measures import Measures
-from learner.policy import load_policy
+from learner.models.policy import load_policy
 from learner.schedule import learning_rate
-from oapl import plugins
-from oapl.config import RunConfig
+from oapl.config import RunConfig, plugins
 from oapl.errors import DivergedError
 from oapl.interfaces import Objective, WeightSender
 from oapl.objectives.base import build as build_objective
-from oapl.promises import Kept
 from oapl.records import (
     Batch,
     LossInputs,
@@ -40,6 +39,7 @@ from oapl.records import (
     Sent,
     WeightsVersion,
 )
+from oapl.remote.promises import Kept
 from oapl.weights.base import Chunk, layout, send_chunk
 
 
@@ -63,13 +63,13 @@ def build(
         sender: Where exports go; default: rank 0 makes one of `sync.transport`.
     """
     # What a user may have got wrong comes first: a rank that has joined has others waiting for it.
-    os.environ.update(deepspeed.environment(config))
+    os.environ.update(zero_engine.environment(config))
     objective = objective or build_objective(config.objective)
     if sender is None and rank == 0:
         transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
         sender = transport.build_sender(config)
     policy = load_policy(config)
-    deepspeed.join(
+    zero_engine.join(
         config,
         rank=rank,
         world_size=world_size,
@@ -78,7 +78,7 @@ def build(
     )
     return Trainer(
         config,
-        engine=deepspeed.Engine(config, policy),
+        engine=zero_engine.Engine(config, policy),
         objective=objective,
         sender=sender,
     )
@@ -112,7 +112,7 @@ class Trainer:
         self,
         config: RunConfig,
         *,
-        engine: deepspeed.Engine,
+        engine: zero_engine.Engine,
         objective: Objective,
         sender: WeightSender | None,
     ) -> None:
@@ -239,7 +239,7 @@ class Trainer:
             "skipped_in_a_row": self._skipped_in_a_row,
             "loss_scale": None if scale is None else asdict(scale),
         }
-        checkpoint.save(self.engine.inner, Path(path), state, self._shape())
+        shards.save(self.engine.inner, Path(path), state, self._shape())
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote.
@@ -247,7 +247,7 @@ class Trainer:
         Raises:
             CheckpointError: It is damaged, or of another number of ranks, stage or precision.
         """
-        state = checkpoint.load(self.engine.inner, Path(path), self._shape())
+        state = shards.load(self.engine.inner, Path(path), self._shape())
         self._skipped_in_a_row = state["skipped_in_a_row"]
         if self.engine.loss_scale is not None:
             self.engine.loss_scale = LossScale(**state["loss_scale"])
@@ -270,7 +270,7 @@ class Trainer:
     def close(self) -> None:
         """Leave the process group."""
         self.engine.destroy()
-        deepspeed.leave()
+        zero_engine.leave()
 
     def _loss(self, batch: Batch, micro_batch: MicroBatch, *, is_last: bool) -> LossOutputs:
         """Forward pass and objective; a dummy's loss is 0 times its log-probs."""

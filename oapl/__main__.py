@@ -190,7 +190,7 @@ class _LazySettings(str):
     """All settings with their help; built only when the help is printed."""
 
     def __mod__(self, values: object) -> str:
-        from oapl.cli import help_text
+        from oapl.config.toml import help_text
 
         return help_text()
 
@@ -218,13 +218,13 @@ def _sft(options: argparse.Namespace) -> int:
 def _run(config: RunConfig, options: argparse.Namespace) -> int:
     if options.dry_run or options.hardware:
         return _dry_run(config, training=True, hardware=options.hardware)
-    from deploy import program, summary
+    from deploy.run import program, summary
 
     return summary.report(program.train(config))
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from deploy.submit import submit
+    from deploy.commands.submit import submit
 
     return submit(
         options.recipe,
@@ -239,20 +239,20 @@ def _eval(options: argparse.Namespace) -> int:
     config = _config(options)
     if options.dry_run:
         return _dry_run(config, training=False)
-    from deploy import program, summary
+    from deploy.run import program, summary
 
     summary.show_evaluation(program.evaluate(config))
     return 0
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
-    from oapl.cli import load_config
+    from oapl.config.toml import load_config
 
     return load_config(options.recipe, options.overrides)
 
 
 def _score(options: argparse.Namespace) -> int:
-    from deploy.score import score
+    from deploy.commands.score import score
 
     return score(
         options.source,
@@ -267,14 +267,14 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from oapl.tracking import show
+    from oapl.tracking.rollouts import show
 
     show(options.folder, options.limit)
     return 0
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from oapl.watch import watch
+    from oapl.tracking.watch import watch
 
     return watch(options.folder)
 
@@ -286,7 +286,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from deploy.init import init
+    from deploy.commands.init import init
 
     for line in init(
         options.model,
@@ -300,15 +300,15 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _quickstart(options: argparse.Namespace) -> int:
-    from deploy.quickstart import quickstart
+    from deploy.commands.quickstart import quickstart
 
     outcome = quickstart(options.overrides)
     return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
 
 
 def _dry_run(config: RunConfig, *, training: bool, hardware: str = "") -> int:
-    from deploy.hardware import parse
-    from deploy.preflight import preflight
+    from deploy.checks.preflight import preflight
+    from deploy.sizing.hardware import parse
 
     there = parse(hardware) if hardware else None
     print(preflight(config, training=training, is_dry=True, hardware=there))

@@ -1,8 +1,8 @@
 """Who does what, as Protocols: the whole vocabulary between the packages.
 
 They describe *handles*: an `async` method may cross a process. A class behind a handle may be
-synchronous; `deploy.handles` makes up the difference. Every wait carries its deadline to the
-callee, which answers in time (`take`, `next_prompts`); nobody cancels a remote wait.
+synchronous; `deploy.processes.handles` makes up the difference. Every wait carries its deadline to
+the callee, which answers in time (`take`, `next_prompts`); nobody cancels a remote wait.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from oapl.promises import Promise
 from oapl.records import (
     Batch,
     Credit,
@@ -36,6 +35,7 @@ from oapl.records import (
     WeightsVersion,
     WorkerId,
 )
+from oapl.remote.promises import Promise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +122,7 @@ class Batches(Protocol):
 
 
 class Replay(Batches, Protocol):
-    """Prompt queue, in-flight draws and buffer: one consistent cut. See `oapl.replay`."""
+    """Prompt queue, in-flight draws and buffer: one consistent cut. See `oapl.replay.buffer`."""
 
     async def next_prompts(
         self, worker: WorkerId, version: int, limit: int, timeout_s: float
@@ -240,9 +240,9 @@ class Tracker(Protocol):
         """One line for the person who watches."""
 
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows that `oapl.rollouts.RolloutStore` has just written: a sample, now and then."""
+        """Rows that `tracking.rollouts.RolloutStore` has just written: a sample, now and then."""
 
     def phase(self, name: str) -> None:
-        """The run is now in one of `oapl.status.PHASES`, or has ended as one of its `ENDS`."""
+        """The run is now in one of `tracking.status.PHASES`, or has ended as one of its `ENDS`."""
 
     def close(self) -> None: ...

@@ -22,7 +22,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from oapl.interfaces import Batches, Engine, Replay, Scorer, Worker
-from oapl.joining import Joined
 from oapl.records import (
     CreditedGroup,
     EvalAnswers,
@@ -34,6 +33,7 @@ from oapl.records import (
     ScoredGroup,
     WorkerId,
 )
+from oapl.remote.batched_calls import Joined
 
 T = TypeVar("T")
 Put = Joined[ScoredGroup, str]

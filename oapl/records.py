@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from oapl.pickling import compact_pickle
-from oapl.promises import Promise
+from oapl.remote.pickling import compact_pickle
+from oapl.remote.promises import Promise
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,14 +17,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from oapl.config import RewardSection, RunConfig
+from oapl.config import RunConfig
+from oapl.config.sections import RewardSection
 from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
-from reward_server.pool import Lane
-from reward_server.processes import Template
+from reward_server.pool.fork_server import Setup
+from reward_server.pool.forks import Template
+from reward_server.pool.lane import Lane
 from reward_server.sandbox import jail, levels
 from reward_server.settings import check, prepare
-from reward_server.template import Setup
 
 __all__ = ["RewardServer", "build", "check", "prepare"]
 

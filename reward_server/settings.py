@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from oapl import plugins
-from oapl.config import RunConfig
+from oapl.config import RunConfig, plugins
 from oapl.errors import InputError
 from reward_server.sandbox import levels, measure
 

@@ -5,8 +5,8 @@ loop, and how busy theirs is, do not matter to it.
 
 A load closes a gate of our own before it pauses vLLM (0.23 and 0.32 queue what arrives during a
 pause, 0.33 rejects it), aborts what is in flight (nothing, after a drain), clears the caches, and
-hands the tensors over in pieces (`actors.handover`). The first piece is read whole before vLLM is
-touched, so a publication that is not this model's, or a damaged one of a single piece, costs no
+hands the tensors over in pieces (`_vllm.shared_memory`). The first piece is read whole before vLLM
+is touched, so a publication that is not this model's, or a damaged one of a single piece, costs no
 rebuild; whatever fails later leaves a model half old and half new, so the engine is built anew.
 Requests that wait at the gate end as aborted, since they were meant for the version before. vLLM's
 own exceptions never leave: unpickling one imports vLLM, and takes seconds.
@@ -25,11 +25,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from actors import handover, vllm_inputs
+from actors.data.tokenizer import context_tokens, decode, load_tokenizer
 from actors.engines import base
-from actors.tokenizer import context_tokens, decode, load_tokenizer
-from actors.vllm_outputs import INITIAL_VERSION, NOTHING, to_rollout
-from oapl.config import Count, Flag, NonNegativeInt, RunConfig, Share, section
+from actors.engines._vllm import inputs, shared_memory
+from actors.engines._vllm.outputs import INITIAL_VERSION, NOTHING, to_rollout
+from oapl.config import RunConfig
+from oapl.config.sections import Count, Flag, NonNegativeInt, Share, section
 from oapl.errors import EngineError, OaplError
 from oapl.interfaces import WeightReceiver
 from oapl.records import (
@@ -41,7 +42,7 @@ from oapl.records import (
     Sampling,
     WeightsVersion,
 )
-from oapl.waiting import within
+from oapl.remote.waiting import within
 from oapl.weights.base import Tensors, check_specs
 
 T = TypeVar("T")
@@ -243,9 +244,7 @@ class VllmAsync:
         self._in_flight[request_id] = task
         self._stopwatch.enter("busy")
         try:
-            answer = await self._complete(
-                request_id, token_ids, vllm_inputs.rollout_params(sampling)
-            )
+            answer = await self._complete(request_id, token_ids, inputs.rollout_params(sampling))
             output = answer.outputs[0]
             return self._finish(output, output.finish_reason)
         except asyncio.CancelledError:
@@ -306,7 +305,7 @@ class VllmAsync:
                     await self._abort_in_flight()
                     check_specs(weights, self._expected)
                     tensors = self._receiver.receive(weights)
-                    first = await asyncio.to_thread(handover.write, tensors)
+                    first = await asyncio.to_thread(shared_memory.write, tensors)
                     assert first is not None, "a model without parameters has passed check_specs"
                     is_touched = True
                     await self._take_in(weights.version, first, tensors)
@@ -337,14 +336,14 @@ class VllmAsync:
             await self._llm.abort(list(self._in_flight))
             await asyncio.wait(list(self._in_flight.values()))
 
-    async def _take_in(self, version: int, first: handover.Piece, rest: Tensors) -> None:
-        from actors import vllm_weights
+    async def _take_in(self, version: int, first: shared_memory.Piece, rest: Tensors) -> None:
+        from actors.engines._vllm import weights as vllm_weights
 
         with contextlib.ExitStack() as held:
-            piece: handover.Piece | None = held.enter_context(first)
+            piece: shared_memory.Piece | None = held.enter_context(first)
             await self._llm.start_weight_update()
             while piece is not None:  # the next one is written while vLLM loads this one
-                writing = asyncio.create_task(asyncio.to_thread(handover.write, rest))
+                writing = asyncio.create_task(asyncio.to_thread(shared_memory.write, rest))
                 try:
                     await self._update(piece)
                 finally:
@@ -356,7 +355,7 @@ class VllmAsync:
         await self._llm.collective_rpc(vllm_weights.SETTLE, args=(self._may_hold_nan,))
         await self._open(version)
 
-    async def _update(self, piece: handover.Piece) -> None:
+    async def _update(self, piece: shared_memory.Piece) -> None:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         request = WeightTransferUpdateRequest(update_info={"address": piece.address})
@@ -370,12 +369,12 @@ class VllmAsync:
 
     async def _score(self, probe_ids: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
-        params = vllm_inputs.probe_params()
-        prompts = vllm_inputs.probe_prompts(probe_ids, self.context)
+        params = inputs.probe_params()
+        prompts = inputs.probe_prompts(probe_ids, self.context)
         outputs = await asyncio.gather(
             *(self._complete(f"probe-{next(self._ids)}", ids, params) for ids in prompts)
         )
-        return vllm_inputs.probe_scores(outputs)
+        return inputs.probe_scores(outputs)
 
     async def _recover(self, is_touched: bool) -> None:
         """After a failed load: version -1. Raises: EngineError."""
@@ -413,7 +412,7 @@ class VllmAsync:
     def _engine_args(self) -> dict[str, Any]:
         config, options = self._config, self._options
         is_cpu = config.cluster.device == "cpu"
-        args = vllm_inputs.engine_args(
+        args = inputs.engine_args(
             config,
             seed=base.engine_seed(config.run.seed, self._index, next(self._builds)),
             context=self.context,
@@ -425,7 +424,7 @@ class VllmAsync:
         block_size = options.block_size or (CPU_BLOCK_SIZE if is_cpu else 0)
         room = options.kv_cache_bytes
         if is_cpu:
-            room = room or vllm_inputs.kv_bytes(
+            room = room or inputs.kv_bytes(
                 config,
                 context=self.context,
                 max_num_seqs=options.max_num_seqs,

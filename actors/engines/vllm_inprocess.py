@@ -24,15 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from actors import vllm_inputs
+from actors.data.tokenizer import context_tokens, decode, load_tokenizer
 from actors.engines import base
-from actors.tokenizer import context_tokens, decode, load_tokenizer
-from actors.vllm_outputs import INITIAL_VERSION
-from oapl.config import Count, Flag, NonNegativeInt, RunConfig, section
+from actors.engines._vllm import inputs
+from actors.engines._vllm.outputs import INITIAL_VERSION
+from oapl.config import RunConfig
+from oapl.config.sections import Count, Flag, NonNegativeInt, section
 from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
 from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
-from oapl.waiting import within
+from oapl.remote.waiting import within
 from oapl.weights.base import check_specs
 
 
@@ -90,7 +91,7 @@ class VllmInprocess:
     def __init__(
         self, config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
     ) -> None:
-        from actors.vllm_stepping import SteppingThread
+        from actors.engines._vllm.stepping import SteppingThread
 
         self._config = config
         self._options = Config(**config.rollout.engine_options)
@@ -114,14 +115,14 @@ class VllmInprocess:
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
         """One rollout; see `oapl.interfaces.Engine.generate`."""
-        from actors.vllm_stepping import Request
+        from actors.engines._vllm.stepping import Request
 
         base.check_fits(prompt, sampling, self.context, self._vocabulary)
         loop = asyncio.get_running_loop()
         request = Request(
             id=f"r{next(self._ids)}",
             token_ids=prompt.token_ids.tolist(),
-            params=vllm_inputs.rollout_params(sampling),
+            params=inputs.rollout_params(sampling),
             loop=loop,
             future=loop.create_future(),
         )
@@ -188,7 +189,7 @@ class VllmInprocess:
         return base.compare(expected, scores, weights.version, load_s)
 
     def _take_in(self, weights: WeightsVersion) -> None:
-        from actors import vllm_weights
+        from actors.engines._vllm import weights as vllm_weights
 
         engine = self._thread.engine
         if not engine.reset_prefix_cache():
@@ -207,15 +208,15 @@ class VllmInprocess:
 
     def _score(self, probe_ids: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
-        prompts = vllm_inputs.probe_prompts(probe_ids, self.context)
-        return vllm_inputs.probe_scores(self._thread.complete(prompts, vllm_inputs.probe_params()))
+        prompts = inputs.probe_prompts(probe_ids, self.context)
+        return inputs.probe_scores(self._thread.complete(prompts, inputs.probe_params()))
 
     def _make_engine(self) -> Any:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
         config, options = self._config, self._options
-        common = vllm_inputs.engine_args(
+        common = inputs.engine_args(
             config,
             seed=base.engine_seed(config.run.seed, self._index, next(self._builds)),
             context=self.context,
@@ -224,7 +225,7 @@ class VllmInprocess:
             max_batched_tokens=options.max_batched_tokens,
             enforce_eager=options.enforce_eager,
         )
-        room = options.kv_cache_bytes or vllm_inputs.kv_bytes(
+        room = options.kv_cache_bytes or inputs.kv_bytes(
             config,
             context=self.context,
             max_num_seqs=options.max_num_seqs,

@@ -21,7 +21,7 @@ from deploy.doctor import (
     wandb_login,
 )
 from deploy.doctor.finding import Finding
-from deploy.hardware import accelerators
+from deploy.sizing.hardware import accelerators
 
 
 def doctor(

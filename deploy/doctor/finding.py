@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from deploy.hardware import GIB
+from deploy.sizing.hardware import GIB
 
 Level = Literal["ok", "note", "wrong"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.doctor.finding import Finding, gib, judged
-from deploy.hardware import GIB, cores, main_memory
+from deploy.sizing.hardware import GIB, cores, main_memory
 
 AREA = "machine"
 LEAST_MEMORY, GOOD_MEMORY = 2 * GIB, 6 * GIB

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploy.doctor.finding import Finding
-from oapl.cli import load_config
 from oapl.config import RunConfig
+from oapl.config.toml import load_config
 from oapl.errors import InputError, OaplError
 
 AREA = "recipe"
@@ -34,7 +34,7 @@ def look(recipe: Path, config: RunConfig | None, refused: list[Finding]) -> Iter
     if config is None:
         yield from refused
         return
-    from deploy.preflight import preflight  # needs the very packages that may be missing
+    from deploy.checks.preflight import preflight  # needs the very packages that may be missing
 
     try:
         report = preflight(config)

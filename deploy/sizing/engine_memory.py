@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors import vllm_inputs
+from actors.data.tokenizer import context_tokens
+from actors.engines._vllm import inputs
 from actors.engines.vllm_async import CPU_BLOCK_SIZE
-from actors.tokenizer import context_tokens
-from deploy.hardware import Hardware
+from deploy.sizing.hardware import Hardware
 from deploy.sizing.memory import FP32, Memory, engine_item, fixed, kind
 from deploy.sizing.shape import Lengths, Shape
-from oapl import plugins
-from oapl.config import RunConfig
+from oapl.config import RunConfig, plugins
 from oapl.devices.base import engine_name
 
 BATCHED_TOKENS = {"cpu": 2048, "cuda": 8192, "npu": 8192}
@@ -44,7 +43,7 @@ def engine_memory(
     }
     kv = options.kv_cache_bytes
     if not kv and is_cpu:
-        kv = vllm_inputs.kv_bytes(
+        kv = inputs.kv_bytes(
             config,
             context=context_tokens(config),
             max_num_seqs=options.max_num_seqs,

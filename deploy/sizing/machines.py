@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.hardware import GIB, Hardware
 from deploy.sizing.engine_memory import engine_memory, kv_token_bytes, memory_fraction
+from deploy.sizing.hardware import GIB, Hardware
 from deploy.sizing.learner_memory import rank_memory
 from deploy.sizing.memory import gib
 from deploy.sizing.publication import publication_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy.hardware import GIB
+from deploy.sizing.hardware import GIB
 from oapl.config import RunConfig
 
 FP32, HALF = 4, 2

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from deploy.hardware import Hardware
 from deploy.sizing.engine_memory import kv_token_bytes
+from deploy.sizing.hardware import Hardware
 from deploy.sizing.memory import kind
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig

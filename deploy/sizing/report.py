@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deploy.hardware import Hardware
 from deploy.sizing.engine_memory import engine_memory, rollouts_at_a_time
+from deploy.sizing.hardware import Hardware
 from deploy.sizing.learner_memory import rank_memory
 from deploy.sizing.machines import on_cards, on_machines
 from deploy.sizing.memory import Memory, gib, kind

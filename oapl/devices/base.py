@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Literal
 
-from oapl import plugins
-from oapl.config import RunConfig
+from oapl.config import RunConfig, plugins
 
 Role = Literal["replay", "reward", "worker", "trainer"]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from oapl import plugins
-from oapl.complaints import explain
+from oapl.config import plugins
+from oapl.config.messages import explain
 from oapl.errors import InputError
 from oapl.interfaces import Objective
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup

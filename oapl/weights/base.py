@@ -21,8 +21,8 @@ import xxhash
 
 from oapl.errors import OaplError, WeightsError
 from oapl.interfaces import WeightSender
-from oapl.promises import Kept
 from oapl.records import ITEM_BYTES, Probe, Sent, TensorSpec, WeightsVersion
+from oapl.remote.promises import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor

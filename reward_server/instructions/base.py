@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
-from oapl import plugins
+from oapl.config import plugins
 from oapl.errors import InputError
 
 PACKAGE = "reward_server.instructions"

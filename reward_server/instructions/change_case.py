@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 
-from reward_server import linguistics
+from reward_server.instructions import _linguistics
 from reward_server.instructions.base import Count, Relation, stands
 
 
@@ -13,13 +13,13 @@ def capital_word_frequency(
     text: str, *, capital_frequency: Count, capital_relation: Relation
 ) -> bool:
     """Words all in capitals, counted no further than the bound."""
-    capitals = itertools.islice(linguistics.capitals(text), capital_frequency)
+    capitals = itertools.islice(_linguistics.capitals(text), capital_frequency)
     return stands(sum(1 for _ in capitals), capital_relation, capital_frequency)
 
 
 def english_capital(text: str) -> bool:
-    return text.isupper() and linguistics.language(text) in ("en", None)
+    return text.isupper() and _linguistics.language(text) in ("en", None)
 
 
 def english_lowercase(text: str) -> bool:
-    return text.islower() and linguistics.language(text) in ("en", None)
+    return text.islower() and _linguistics.language(text) in ("en", None)

@@ -6,15 +6,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from reward_server import linguistics
+from reward_server.instructions import _linguistics
 
 
 def _known(code: str) -> str:
-    if code not in linguistics.languages():
-        raise ValueError(f"no language code; there are {', '.join(linguistics.languages())}")
+    if code not in _linguistics.languages():
+        raise ValueError(f"no language code; there are {', '.join(_linguistics.languages())}")
     return code
 
 
 def response_language(text: str, *, language: Annotated[str, AfterValidator(_known)]) -> bool:
     """A text of which no language can be told counts as followed, as in the original."""
-    return linguistics.language(text) in (language, None)
+    return _linguistics.language(text) in (language, None)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 
-from reward_server import linguistics
+from reward_server.instructions import _linguistics
 from reward_server.instructions.base import Count, Phrase, Relation, stands
 
 
 def number_sentences(text: str, *, num_sentences: Count, relation: Relation) -> bool:
     """Counted no further than the bound."""
-    sentences = itertools.islice(linguistics.sentences(text), num_sentences)
+    sentences = itertools.islice(_linguistics.sentences(text), num_sentences)
     return stands(sum(1 for _ in sentences), relation, num_sentences)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeGuard
 
-from oapl.config import section
+from oapl.config.sections import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server import linguistics
+from reward_server.instructions import _linguistics
 from reward_server.instructions.base import Check, bind, kinds
 from reward_server.verifiers import base
 
@@ -42,7 +42,7 @@ class IfevalVerifier:
         self._config = config
 
     def warm(self) -> None:
-        linguistics.warm()
+        _linguistics.warm()
         kinds()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:

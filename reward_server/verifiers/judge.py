@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from oapl.config import section
+from oapl.config.sections import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server import replies
-from reward_server.replies import Replies, Reply
+from reward_server import judge_cache
+from reward_server.judge_cache import Replies, Reply
 from reward_server.verifiers import base
 
 SETTING = "reward.options.judge"
@@ -181,7 +181,7 @@ class JudgeVerifier:
         """
         if self._client is None:
             self.start("none")
-        name = replies.key({"base_url": self._config.base_url, **request})
+        name = judge_cache.key({"base_url": self._config.base_url, **request})
         with self._cache_errors():
             kept = self._cache.get(name) if self._cache else None
         if kept:

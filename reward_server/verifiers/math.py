@@ -1,7 +1,7 @@
 r"""Mathematical answers, right or wrong.
 
 `mode = "layered"` compares the last answer with the reference by exact rules and, where these do
-not decide, by math-verify on the answer alone (`reward_server.equality`). `mode = "prorl"` is the
+not decide, by math-verify on the answer alone (`answers.equality`). `mode = "prorl"` is the
 papers' rule instead: a string-and-number rule OR math-verify; it accepts more, wrong answers
 included.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from oapl.config import section
+from oapl.config.sections import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server import equality, notation, symbolic
+from reward_server.answers import equality, notation, symbolic
 from reward_server.verifiers import base
 
 

@@ -3,7 +3,7 @@ r"""Science answers, right or wrong: choice letters, quantities with units, shor
 What the reference is decides how it is compared: a letter (or one of the listed choices) as a
 choice; a number as a quantity, within `tolerance` unless both are whole numbers, units brought to
 each other by their exact factors; words as text; anything else as mathematics
-(`reward_server.equality`).
+(`reward_server.answers.equality`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from oapl.config import section
+from oapl.config.sections import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server import equality, notation
-from reward_server.notation import Spelled
+from reward_server.answers import equality, notation
+from reward_server.answers.notation import Spelled
 from reward_server.verifiers import base
 
 LETTERS = "ABCDEFGHIJ"

@@ -21,8 +21,8 @@ from oapl.records import Verdict
 from reward_server.sandbox import measure
 from reward_server.sandbox.command import locate
 from reward_server.verifiers import code
-from tests import real_data
-from tests.judging import prompt, rollout
+from tests.support import real_data
+from tests.support.judging import prompt, rollout
 
 SETS = ("humaneval", "leetcode_test", "leetcode_train")
 

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reward_server import linguistics
+from reward_server.instructions import _linguistics
 from reward_server.instructions.base import bind
 from reward_server.verifiers.ifeval import loosened
-from tests import real_data
-from tests.instruction_responses import responses
+from tests.support import real_data
+from tests.support.instruction_responses import responses
 
 Row = Mapping[str, Any]
 PER_ROW = 24
@@ -110,7 +110,7 @@ def _lay_out_model() -> None:
         nltk.data.path.insert(0, str(folder))
         place = folder / "tokenizers" / "punkt_tab"
         place.mkdir(parents=True)
-        save_punkt_params(linguistics.splitter()._params, str(place / "english"))
+        save_punkt_params(_linguistics.splitter()._params, str(place / "english"))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ import sympy
 from rich.console import Console
 from rich.table import Table
 
-from reward_server import notation
+from reward_server.answers import notation
 from reward_server.verifiers import math
-from tests import real_data
-from tests.judging import prompt, rollout
-from tests.math_cases import Case, cases
+from tests.support import real_data
+from tests.support.judging import prompt, rollout
+from tests.support.math_cases import Case, cases
 
 BAR = 0.985
 SETS = ("math500", "amc23_83", "olympiadbench", "minerva")

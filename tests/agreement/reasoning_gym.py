@@ -14,8 +14,8 @@ import numpy as np
 
 from oapl.records import Prompt
 from reward_server.verifiers import reasoning_gym
-from tests import real_data
-from tests.judging import prompt, rollout
+from tests.support import real_data
+from tests.support.judging import prompt, rollout
 
 FORMS = ("<think>hm</think><answer>{}</answer>", "so \\boxed{{{}}}")
 

@@ -17,7 +17,7 @@ from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
 from reward_server.sandbox.runner import Sandbox, SandboxError
 from reward_server.verifiers import code
 from tests.attacks.catalogue import SQUARES, Attack, Forgery, Odd
-from tests.judging import prompt, rollout
+from tests.support.judging import prompt, rollout
 
 TOKEN = "correct horse battery staple"
 ENDLESS_S, TIME_S = 1.0, 3.0

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from actors import vllm_inputs
-from oapl import plugins
-from oapl.config import RunConfig
+from actors.engines._vllm import inputs
+from oapl.config import RunConfig, plugins
 from oapl.interfaces import Engine
 from oapl.records import Probe, Prompt, Sampling
 from oapl.weights import local
@@ -117,7 +116,7 @@ async def through_generate(engine: Engine, rollouts: int, sampling: Sampling) ->
 
 def bare(engine: Any, rollouts: int, sampling: Sampling) -> float:
     """Tokens per second of a loop over the in-process host's own engine."""
-    thread, params, prompts = engine._thread, vllm_inputs.rollout_params(sampling), _prompts()
+    thread, params, prompts = engine._thread, inputs.rollout_params(sampling), _prompts()
 
     def loop() -> float:
         vllm, started, waiting, live, tokens = thread.engine, time.monotonic(), rollouts, 0, 0

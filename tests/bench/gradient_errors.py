@@ -13,11 +13,17 @@ import tempfile
 from pathlib import Path
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.processes import start_local_ray
+from deploy.processes.launch import start_local_ray
 from oapl.batching import shard
-from tests import ranks
-from tests.exact import Named, exact_gradients, exact_parameters, relative_error, worst_error
-from tests.makers import make_model
+from tests.support import ranks
+from tests.support.exact import (
+    Named,
+    exact_gradients,
+    exact_parameters,
+    relative_error,
+    worst_error,
+)
+from tests.support.makers import make_model
 
 BETA2 = 0.1
 

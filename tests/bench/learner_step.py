@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from learner import deepspeed, trainer
-from learner.policy import load_policy
+from learner import trainer, zero_engine
+from learner.models.policy import load_policy
 from oapl import batching
 from oapl.config import RunConfig
 from oapl.records import Batch, Credit, CreditedGroup
 from tests.bench import table
-from tests.makers import make_group
+from tests.support.makers import make_group
 
 GROUP_SIZE, PROMPT, RESPONSES = 8, 14, (8, 48)
 BEHAVIOUR_LOGPROB = -4.6
@@ -94,7 +94,7 @@ def bare_step(config: RunConfig, batch: Batch) -> Callable[[], object]:
     """`forward`, `backward`, `step` of DeepSpeed on tensors that lie ready."""
     import torch
 
-    engine = deepspeed.Engine(config, load_policy(config)).inner
+    engine = zero_engine.Engine(config, load_policy(config)).inner
     parts = [
         (
             [torch.tensor(x) for x in (m.token_ids, m.positions, m.response_mask)],

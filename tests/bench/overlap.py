@@ -21,16 +21,16 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from actors import prompts
-from actors.tokenizer import load_tokenizer
-from deploy.processes import start_local_ray
-from deploy.program import train
+from actors.data import prompts
+from actors.data.tokenizer import load_tokenizer
+from deploy.processes.launch import start_local_ray
+from deploy.run.program import train
 from learner import trainer
 from oapl import batching
 from oapl.records import Credit, CreditedGroup
 from tests.bench import table
 from tests.bench.pipeline import configure, make_prompts, through_pipeline
-from tests.makers import make_group
+from tests.support.makers import make_group
 
 INTERVAL, MAX_LEAD, STEPS, TOKENS, GROUPS = 50, 5, 150, 32, 8
 ROLLOUT = {"max_groups_in_flight": 64}

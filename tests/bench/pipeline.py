@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from actors.data.tokenizer import load_tokenizer
 from actors.engines import vllm_inprocess
-from actors.tokenizer import load_tokenizer
-from deploy.processes import connect, start_local_ray
+from deploy.processes.launch import connect, start_local_ray
 from oapl.config import RunConfig
 from oapl.records import Probe
 from oapl.weights import object_store

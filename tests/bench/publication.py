@@ -22,8 +22,8 @@ from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.engines import vllm_inprocess
-from deploy.handles import RayHandle, SyncHost
-from deploy.processes import environment, start_local_ray
+from deploy.processes.handles import RayHandle, SyncHost
+from deploy.processes.launch import environment, start_local_ray
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.records import Metrics, ProbeReport, WeightsVersion
@@ -152,7 +152,7 @@ async def _bare(engine: vllm_inprocess.VllmInprocess, config: RunConfig) -> floa
     import torch
     from transformers import AutoModelForCausalLM
 
-    from actors.vllm_weights import repack_tied_heads
+    from actors.engines._vllm.weights import repack_tied_heads
 
     dtype = getattr(torch, config.model.dtype)
     model = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.handles import AsyncHost, RayHandle
-from deploy.processes import start_local_ray
+from deploy.processes.handles import AsyncHost, RayHandle
+from deploy.processes.launch import start_local_ray
 from oapl.config import RunConfig
 from oapl.interfaces import Replay
 from oapl.records import WorkerId
 from tests.bench import table
-from tests.makers import make_group
+from tests.support.makers import make_group
 
 GROUP_SIZE, TOKENS = 8, 4000
 GPUS, TOKENS_PER_S = 1000, 2500
@@ -55,7 +55,7 @@ async def _rate(ray: Any) -> float:
         sync={"interval": 10**6},
         replay={"capacity": 1024},
     )
-    replay = _start(ray, config, "tests.sleepers:build_replay", "replay")
+    replay = _start(ray, config, "tests.support.sleepers:build_replay", "replay")
     await replay.advance(0)
     hosts = [
         _start(ray, config, "tests.bench.replay_rate:build_producers", f"hosts-{i}", replay=replay)

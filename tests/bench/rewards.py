@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.processes import connect, start_local_ray
+from deploy.processes.launch import connect, start_local_ray
 from oapl.config import RunConfig
-from oapl.joining import MAX_JOINED
 from oapl.records import Prompt, Rollout, Verdict
+from oapl.remote.batched_calls import MAX_JOINED
 from reward_server.verifiers import math
 from tests.bench import table
-from tests.judging import HOSTILE, deed, server
+from tests.support.judging import HOSTILE, deed, server
 
 CORES = os.cpu_count() or 1
 CALLERS, ROUNDS = 16, 3

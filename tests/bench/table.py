@@ -81,7 +81,7 @@ def main(measure: Callable[[Path, str], list[Row]]) -> None:
         os.environ.setdefault("OAPL_BENCH_FOLDER", folder)
         model, name = options.model, ""
         if model is None:
-            from deploy.quickstart import prepare
+            from deploy.commands.quickstart import prepare
 
             model, name = prepare(Path(folder) / "start", seed=0) / "model", "quickstart"
         rows = measure(model, name or model.name)

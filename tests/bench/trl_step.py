@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy import quickstart
-from deploy.program import train
+from deploy.commands import quickstart
+from deploy.run.program import train
 from oapl.config import RunConfig
 from tests.bench import table
 from tests.learning import warm

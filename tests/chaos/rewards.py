@@ -2,8 +2,8 @@
 
 Two reward servers on a Ray cluster of two nodes; workers, templates and the servers themselves are
 ended with SIGKILL, 20 times in all. Every response must be answered once, with its true verdict;
-exit code 1 when one is not. `tests/unit/test_reward_pool.py` does the same with a few hundred
-responses and no Ray.
+exit code 1 when one is not. `tests/unit/reward_server/test_pool.py` does the same with a few
+hundred responses and no Ray.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from oapl.config import RunConfig
 from oapl.records import Judgement, Prompt, Rollout
-from tests.judging import HOSTILE, deed
+from tests.support.judging import HOSTILE, deed
 
 ITEMS, KILLS, CALLERS, CALL = 2000, 20, 8, 10
 SECONDS = 0.04
@@ -112,7 +112,7 @@ def _kill_one(pids: Sequence[int]) -> bool:
 
 async def through_ray(address: str) -> list[str]:
     from actors import scoring
-    from deploy.processes import connect
+    from deploy.processes.launch import connect
 
     config = RunConfig(
         run={"dir": tempfile.mkdtemp(prefix="oapl-chaos-"), "name": "rewards"},
@@ -170,7 +170,7 @@ def shown(wrong: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    from tests.clusters import Cluster
+    from tests.support.clusters import Cluster
 
     with Cluster() as cluster:
         variables: dict[str, Any] = {

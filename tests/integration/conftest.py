@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.processes import start_local_ray
+from deploy.processes.launch import start_local_ray
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def ray_cluster():
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """A tied Llama of 0.5M parameters with a character tokenizer."""
-    from tests.makers import make_model
+    from tests.support.makers import make_model
 
     return make_model(tmp_path_factory.mktemp("tied"), tied=True)
 
@@ -33,7 +33,7 @@ def vllm_async_engine(tiny_model):
 
 
 def _engine(model, host):
-    from tests.serving import EngineUnderTest
+    from tests.support.serving import EngineUnderTest
 
     engine = EngineUnderTest(model, host=host)
     yield engine

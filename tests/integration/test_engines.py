@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from actors import handover, vllm_weights
 from actors.engines import base as engines
+from actors.engines._vllm import shared_memory
+from actors.engines._vllm import weights as vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Sampling
 from oapl.weights import base
 from oapl.weights.base import send
-from tests.makers import make_model
-from tests.serving import EngineUnderTest, prompt_of
+from tests.support.makers import make_model
+from tests.support.serving import EngineUnderTest, prompt_of
 
 pytestmark = pytest.mark.integration
 
@@ -508,7 +509,7 @@ async def test_a_refused_publication_that_nothing_was_loaded_of_costs_no_rebuild
 
 
 async def test_a_publication_may_travel_in_pieces_and_break_between_them(async_served, monkeypatch):
-    monkeypatch.setattr(handover, "PIECE_BYTES", 300_000)
+    monkeypatch.setattr(shared_memory, "PIECE_BYTES", 300_000)
     monkeypatch.setattr(base, "SMALLEST_CHUNK", 300_000)
     async_served.train()
     assert (await async_served.publish()).max_difference < EXACT

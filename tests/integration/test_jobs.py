@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.clusters import Cluster, make_project, steps
+from tests.support.clusters import Cluster, make_project, steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from tests.judging import prompt, rollout, server
+from tests.support.judging import prompt, rollout, server
 
 pytestmark = pytest.mark.integration
 

@@ -21,11 +21,11 @@ from oapl.config import RunConfig
 from oapl.errors import CheckpointError, DivergedError, WeightsError
 from oapl.records import Batch, CreditedGroup
 from oapl.weights.local import Receiver
-from tests import ranks
-from tests.exact import alone_logprobs, exact_gradients, exact_parameters, relative_error
-from tests.makers import make_group, make_model
-from tests.publishing import export
-from tests.ranks import config_of, gradients, groups_to_train
+from tests.support import ranks
+from tests.support.exact import alone_logprobs, exact_gradients, exact_parameters, relative_error
+from tests.support.makers import make_group, make_model
+from tests.support.publishing import export
+from tests.support.ranks import config_of, gradients, groups_to_train
 
 pytestmark = pytest.mark.integration
 

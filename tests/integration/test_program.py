@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from tests.makers import make_model
+from tests.support.makers import make_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -208,7 +208,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from oapl import RunConfig
-from deploy.program import train
+from deploy.run.program import train
 
 folder = Path(sys.argv[1])
 outcome = train(RunConfig(

@@ -5,8 +5,8 @@ import urllib.request
 
 import pytest
 
-from oapl.ray_metrics import RayMetricsSink
 from oapl.records import StepMetrics
+from oapl.tracking.ray_metrics import RayMetricsSink
 
 pytestmark = pytest.mark.integration
 DEADLINE_S = 60.0

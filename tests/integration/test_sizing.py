@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.tokenizer import context_tokens, load_model_config
-from deploy.hardware import this_machine
+from actors.data.tokenizer import context_tokens, load_model_config
 from deploy.sizing.engine_memory import engine_memory
+from deploy.sizing.hardware import this_machine
 from deploy.sizing.learner_memory import rank_memory
 from deploy.sizing.shape import lengths_of, shape_of
-from tests.makers import make_tokenizer
-from tests.measured import PROMPT, settings
+from tests.support.makers import make_tokenizer
+from tests.support.measured import PROMPT, settings
 
 SMOLLM2 = Path("build/smollm2")
 TOLERANCE = 0.15
@@ -48,7 +48,7 @@ def test_memory_is_foretold_within_15_percent(kind, name, random_model):
         pytest.skip("SmolLM2 is not made; `make smollm2` makes it")
     dtype = "float32" if name == "random" else "bfloat16"
     answer = subprocess.run(
-        [sys.executable, "-m", "tests.measured", kind, str(model), dtype],
+        [sys.executable, "-m", "tests.support.measured", kind, str(model), dtype],
         capture_output=True,
         text=True,
         timeout=300,

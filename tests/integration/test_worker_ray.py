@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from deploy.handles import AsyncHost, RayHandle
-from deploy.processes import environment
+from deploy.processes.handles import AsyncHost, RayHandle
+from deploy.processes.launch import environment
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
 from oapl.records import Probe, Sampling
 from oapl.weights import object_store
 from oapl.weights.base import send
-from tests.fakes import FakeServer
-from tests.serving import prompt_of
+from tests.support.fakes import FakeServer
+from tests.support.serving import prompt_of
 
 pytestmark = pytest.mark.integration
 

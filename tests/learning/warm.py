@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from deploy import program, quickstart
-from oapl.cli import load_config
+from deploy.commands import quickstart
+from deploy.run import program
 from oapl.config import RunConfig
+from oapl.config.toml import load_config
 
 STEPS = 100
 SET = "sums"

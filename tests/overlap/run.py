@@ -10,22 +10,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from deploy.fleet import Fleet
-from deploy.handles import AsyncHost, RayHandle
-from deploy.processes import Process
+from deploy.processes.handles import AsyncHost, RayHandle
+from deploy.processes.launch import Process
+from deploy.run.workers import Fleet
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.interfaces import Tracker
 from oapl.loops import learn
 from oapl.records import CreditedGroup, StepMetrics
-from oapl.waiting import within
+from oapl.remote.waiting import within
 from tests.overlap.model import GROUPS_PER_STEP, Setting, Shares
 
 TIMEOUT_S = 60.0
 
 
 class SleeperProcesses:
-    """`deploy.processes.Processes` with the replay, trainer and workers of tests.sleepers."""
+    """`launch.Processes` with the replay, trainer and workers of tests.support.sleepers."""
 
     def __init__(
         self, ray: Any, config: RunConfig, *, worker_options: Mapping[str, Any], start_s: float
@@ -40,7 +40,7 @@ class SleeperProcesses:
         actor = (
             self._ray.remote(AsyncHost)
             .options(**options)
-            .remote(f"tests.sleepers:build_{role}", self._config, log, kwargs)
+            .remote(f"tests.support.sleepers:build_{role}", self._config, log, kwargs)
         )
         try:
             pid = await within(self._start_s, actor.start.remote(), f"{name} to start")

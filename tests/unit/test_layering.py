@@ -17,10 +17,10 @@ MAY_IMPORT = {
 }
 HEAVY = ("ray", "vllm", "deepspeed", "torch_npu", "wandb")
 ADAPTERS = {
-    "ray": {"deploy", "oapl/weights/object_store.py", "oapl/ray_metrics.py"},
-    "vllm": {"actors/engines", "actors/vllm_inputs.py", "actors/vllm_weights.py"},
+    "ray": {"deploy", "oapl/weights/object_store.py", "oapl/tracking/ray_metrics.py"},
+    "vllm": {"actors/engines", "actors/engines/_vllm/inputs.py", "actors/engines/_vllm/weights.py"},
     "deepspeed": {"learner"},
-    "wandb": {"oapl/tracking.py"},
+    "wandb": {"oapl/tracking/tracker.py"},
     "torch_npu": {"oapl/devices/npu.py"},
 }
 

@@ -1,0 +1,124 @@
+"""What both vLLM hosts give to vLLM: engine arguments, sampling parameters, probe requests.
+
+Log-probs are those of the distribution sampled from (`processed_logprobs`); greedy decoding reports
+them at temperature 1. Only names that vLLM 0.23 and 0.32 share are used here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.data.tokenizer import load_model_config
+from oapl.config import RunConfig
+from oapl.records import Sampling
+
+MAX_KV_BYTES = 2**30
+"""Of a KV cache in main memory that nobody gave a size."""
+
+
+def engine_args(
+    config: RunConfig,
+    *,
+    seed: int,
+    context: int,
+    max_num_seqs: int,
+    prefix_caching: bool,
+    max_batched_tokens: int,
+    enforce_eager: bool,
+) -> dict[str, Any]:
+    """Arguments of vLLM's `EngineArgs` and `AsyncEngineArgs` that do not depend on the host.
+
+    Args:
+        config: The run.
+        seed: Of the sampler; differs per engine and per build of it.
+        context: Longest prompt plus response, tokens.
+        max_num_seqs: Sequences sampled at a time.
+        prefix_caching: Keep the KV of a prompt for the other rollouts of its group.
+        max_batched_tokens: Most tokens in one forward pass; 0 leaves it to vLLM.
+        enforce_eager: Do not compile the model.
+    """
+    from vllm.config.weight_transfer import WeightTransferConfig
+
+    from actors.engines._vllm import weights
+
+    weights.register()
+    optional = {"max_num_batched_tokens": max_batched_tokens} if max_batched_tokens else {}
+    return {
+        "model": config.model.path,
+        "dtype": config.model.dtype,
+        "trust_remote_code": config.model.trust_remote_code,
+        "tensor_parallel_size": config.rollout.tensor_parallel_size,
+        "max_model_len": context,
+        "seed": seed,
+        "max_num_seqs": max_num_seqs,
+        "enable_prefix_caching": prefix_caching,
+        "enforce_eager": enforce_eager,
+        "logprobs_mode": "processed_logprobs",
+        "disable_log_stats": True,
+        "weight_transfer_config": WeightTransferConfig(backend=weights.BACKEND),
+        "worker_extension_cls": weights.EXTENSION,
+        **optional,
+    }
+
+
+def kv_bytes(config: RunConfig, *, context: int, max_num_seqs: int, block_size: int) -> int:
+    """A KV cache for main memory: room for `max_num_seqs` whole contexts, at most `MAX_KV_BYTES`,
+    at least one context. Assumes that every layer keeps all heads."""
+    model = load_model_config(config.model.path, config.model.trust_remote_code)
+    heads = model.num_attention_heads
+    head_size = getattr(model, "head_dim", None) or model.hidden_size // heads
+    kv_heads = getattr(model, "num_key_value_heads", None) or heads
+    item_bytes = 4 if config.model.dtype == "float32" else 2
+    block_bytes = 2 * model.num_hidden_layers * kv_heads * head_size * item_bytes * block_size
+    blocks = -(-context // block_size)
+    smallest, wanted = blocks + 1, blocks * max_num_seqs + 1
+    return max(block_bytes * smallest, min(MAX_KV_BYTES, block_bytes * wanted))
+
+
+@functools.lru_cache(maxsize=64)
+def rollout_params(sampling: Sampling) -> Any:
+    """vLLM's form of `sampling`; one object per kind, since vLLM clones it per request."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def probe_params() -> Any:
+    """Score a prompt at temperature 1: vLLM does so without sampling processors and without its
+    prefix cache."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        prompt_logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def probe_prompts(probe_ids: Sequence[np.ndarray], context: int) -> list[list[int]]:
+    """The probe's sequences. One as long as the context loses its last token, since vLLM wants
+    room for one more."""
+    return [ids[: context - 1].tolist() for ids in probe_ids]
+
+
+def probe_scores(outputs: Iterable[Any]) -> list[np.ndarray]:
+    """Per output float32 [S]: ln pi of each prompt token but the first."""
+    return [np.array(out.prompt_logprobs.logprobs, dtype=np.float32) for out in outputs]

@@ -1,0 +1,343 @@
+"""What can be known to fail is found before anything starts: settings, model, data, size.
+
+Reads files and nothing else: no GPU, no inference or training library, no process but a sandbox
+that is tried out where programs are to be run; it makes no folder. What it learns on the way is
+what `--dry-run` prints, and so is what it could not look at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.data import prompts
+from actors.data.encoding import Counts
+from actors.data.templates import choose
+from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
+from deploy.checks.settings import check
+from deploy.processes import ray_cluster
+from deploy.run import folders
+from deploy.sizing.hardware import Hardware, this_machine
+from deploy.sizing.report import size
+from deploy.sizing.shape import Shape, lengths_of, shape_of
+from oapl.config import RunConfig
+from oapl.config.toml import to_toml
+from oapl.errors import InputError, first_line
+from reward_server import settings as rewards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The resolved configuration and what it means.
+
+    Attributes:
+        facts: Name to one line of text, in the order to be shown.
+        notes: What a person should know before the run goes on: prompts dropped or cut, data that
+            ends before the last step.
+        unchecked: What could not be looked at from here.
+    """
+
+    config: RunConfig
+    facts: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """TOML, the facts as comments: fit to be saved as a recipe."""
+        width = max(map(len, self.facts), default=0)
+        lines = [f"# {name:<{width}}  {text}" for name, text in self.facts.items()]
+        lines += [f"# note: {note}" for note in self.notes]
+        lines += [f"# not checked: {what}" for what in self.unchecked]
+        return "\n".join([to_toml(self.config).rstrip(), "", *lines])
+
+
+def preflight(
+    config: RunConfig,
+    *,
+    training: bool = True,
+    is_dry: bool = False,
+    hardware: Hardware | None = None,
+) -> Report:
+    """Refuse what cannot work.
+
+    Args:
+        config: The run.
+        training: Demand `data.sources` and read them; False for an evaluation alone.
+        is_dry: Nothing follows, so a model that is not here is no error: nothing of it is checked.
+        hardware: Size the run for a machine that is not here: its device counts instead of the
+            recipe's, and what lies on that machine is not checked.
+
+    Raises:
+        InputError: With value, rule and remedy; nothing was started.
+    """
+    if hardware is not None:
+        cluster = dataclasses.replace(config.cluster, device=hardware.device)
+        config = dataclasses.replace(config, cluster=cluster)
+    check(config)
+    if not config.is_imitation:
+        rewards.check(config)
+    found = _Findings(config, is_elsewhere=hardware is not None)
+    if hardware is None and not config.ray_address and not config.is_imitation:
+        found.sandbox()
+    if hardware is None:
+        found.facts["run folder"] = _folder(config)
+    if is_dry and not _is_readable(config):
+        found.unchecked.append(
+            f"model, tokenizer, data and memory: model.path = {config.model.path!r} is not here; "
+            "make it, or give a folder that holds at least its config.json"
+        )
+        return found.report()
+    found.model()
+    if tokenizer := found.tokenizer():
+        found.data(tokenizer, training=training)
+    found.size(hardware, training=training)
+    return found.report()
+
+
+def _is_readable(config: RunConfig) -> bool:
+    """Whether the model is a folder, or a name that a hub answers to."""
+    if Path(config.model.path).exists():
+        return True
+    try:
+        load_model_config(config.model.path, config.model.trust_remote_code)
+    except InputError:
+        return False
+    return True
+
+
+class _Findings:
+    """What is learned, one question after the other.
+
+    Where the run is to be elsewhere, files that are missing are noted and not refused.
+    """
+
+    def __init__(self, config: RunConfig, *, is_elsewhere: bool) -> None:
+        self._config = config
+        self._is_elsewhere = is_elsewhere
+        self._shape: Shape | None = None
+        self._longest_prompt: int | None = None
+        self.facts: dict[str, str] = {}
+        self.notes: list[str] = [] if config.is_imitation else rewards.notes(config)
+        self.unchecked: list[str] = []
+
+    def report(self) -> Report:
+        return Report(
+            config=self._config,
+            facts=self.facts,
+            notes=tuple(self.notes),
+            unchecked=tuple(self.unchecked),
+        )
+
+    def sandbox(self) -> None:
+        """Attack the sandbox for programs, where the run needs one."""
+        if report := rewards.sandbox(self._config):
+            self.facts["sandbox"] = report.level
+
+    def model(self) -> None:
+        path = self._config.model.path
+        model = load_model_config(path, self._config.model.trust_remote_code)
+        _tensor_parallel(self._config, model)
+        self.facts["model"] = f"{path} ({model.model_type})"
+        number = None
+        if Path(path).is_dir() and not (self._is_elsewhere and not _has_weights(Path(path))):
+            number, files = _parameters(Path(path))
+            if number:
+                self.facts["parameters"] = f"{number:,} in {files} file{'s' if files > 1 else ''}"
+        self._shape = shape_of(model, number)
+        if not number:
+            self.facts["parameters"] = f"{self._shape.parameters:,} by config.json"
+
+    def tokenizer(self) -> Any:
+        config, folder = self._config, Path(self._config.model.path)
+        if self._is_elsewhere and folder.is_dir() and not any(folder.glob("tokenizer*")):
+            self.unchecked.append(f"tokenizer and data: {folder} holds no tokenizer")
+            return None
+        tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+        self.facts |= _tokenizer(config, tokenizer)
+        self.facts["context"] = f"{context_tokens(config)} tokens"
+        return tokenizer
+
+    def data(self, tokenizer: Any, *, training: bool) -> None:
+        try:
+            self._data(tokenizer, training=training)
+        except InputError as error:
+            if not self._is_elsewhere:
+                raise
+            self.unchecked.append(f"data: {error}")
+
+    def _data(self, tokenizer: Any, *, training: bool) -> None:
+        config, notes = self._config, self.notes
+        if training:
+            counts, size = _training_data(config, tokenizer)
+            self.facts |= _describe("data", counts, notes)
+            self.facts["steps"] = _steps(config, size, notes)
+            self._longest_prompt = max(count.longest for count in counts.values())
+        encoded = prompts.read_sources(
+            config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
+        )
+        self.facts |= _describe(
+            "eval", {name: part.counts for name, part in encoded.items()}, notes
+        )
+
+    def size(self, hardware: Hardware | None, *, training: bool) -> None:
+        """Count what the run will use.
+
+        Raises:
+            InputError: It cannot fit.
+        """
+        config = self._config
+        if not training or self._shape is None:
+            return
+        context = context_tokens(config)
+        if hardware is None and config.cluster.device == "cpu" and not config.cluster.address:
+            hardware = this_machine()
+        lengths = lengths_of(config, context, self._longest_prompt)
+        sized = size(config, self._shape, lengths, hardware)
+        self.facts |= sized.facts
+        self.unchecked += sized.unchecked
+        if sized.problems:
+            raise InputError("\n".join(sized.problems))
+
+
+def _folder(config: RunConfig) -> str:
+    """Where the run will be, and whether it goes on from a checkpoint."""
+    if ray_cluster.is_job() and not Path(config.run.dir).is_absolute():
+        raise InputError(
+            f"run.dir = {config.run.dir!r}: is relative, and the working directory of a Ray job is "
+            "a temporary copy that goes with the cluster; give an absolute path on storage that "
+            "all nodes share, or start the run by `oapl submit`"
+        )
+    folder = config.folder
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(
+            f"run.dir = {config.run.dir!r}, run.name = {config.run.name!r}: {there} is a file, so "
+            f"{folder} cannot be made; choose another run.dir or run.name"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"run.dir = {config.run.dir!r}: {there} cannot be written to; choose another run.dir"
+        )
+    checkpoint = folders.resume_from(config)
+    return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
+
+
+def _tensor_parallel(config: RunConfig, model: Any) -> None:
+    degree, heads = config.rollout.tensor_parallel_size, int(model.num_attention_heads)
+    kv_heads = int(getattr(model, "num_key_value_heads", None) or heads)
+    if heads % degree or (kv_heads % degree and degree % kv_heads):
+        fits = [
+            n for n in range(1, heads + 1) if not heads % n and not (kv_heads % n and n % kv_heads)
+        ]
+        raise InputError(
+            f"rollout.tensor_parallel_size = {degree}: does not divide the {heads} attention heads "
+            f"({kv_heads} of keys and values) of {config.model.path!r}; set it to one of "
+            f"{', '.join(map(str, fits))}"
+        )
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
+def _parameters(folder: Path) -> tuple[int, int]:
+    """Parameters and files, counted in the headers of the weight files; no weights are read.
+
+    0 parameters where they are no safetensors, whose headers cannot be read alone.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = _weight_files(folder)
+    total = 0
+    for file in files:
+        if file.suffix != ".safetensors":
+            return 0, len(files)
+        try:
+            with safe_open(file, framework="np") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (it is no dict)
+                    size = 1
+                    for length in tensors.get_slice(name).get_shape():
+                        size *= length
+                    total += size
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"model.path = {str(folder)!r}: {file.name} is damaged ({first_line(error)}); "
+                "copy or save the model again"
+            ) from error
+    return total, len(files)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for index in folder.glob("*.index.json"):
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"model.path = {str(folder)!r}: {index.name} is damaged ({first_line(error)}); "
+                "copy or save the model again"
+            ) from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise InputError(
+                f"model.path = {str(folder)!r}: {index.name} lists {', '.join(missing)}, which "
+                "is missing; copy the model again, whole"
+            )
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise InputError(
+            f"model.path = {str(folder)!r}: has no weights (*.safetensors or pytorch_model.bin); "
+            "copy the model again, whole, or name another folder"
+        )
+    return files
+
+
+def _tokenizer(config: RunConfig, tokenizer: Any) -> dict[str, str]:
+    model = load_model_config(config.model.path, config.model.trust_remote_code)
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= model.vocab_size:
+        raise InputError(
+            f"model.path = {config.model.path!r}: the tokenizer makes token {highest}, but the "
+            f"model's vocab_size is {model.vocab_size}; the tokenizer belongs to another model, or "
+            "tokens were added without resizing the embeddings"
+        )
+    template = choose(config.data, tokenizer).name
+    return {
+        "tokenizer": f"{type(tokenizer).__name__}, {len(tokenizer)} tokens, EOS "
+        f"{tokenizer.eos_token!r} ({tokenizer.eos_token_id}); vocabulary {model.vocab_size}",
+        "template": template,
+    }
+
+
+def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, Counts], int]:
+    """Counts per source, and prompts (SFT: examples) of one epoch."""
+    read = prompts.ExampleQueue if config.is_imitation else prompts.build
+    data = read(config, tokenizer)
+    return data.counts, len(data)
+
+
+def _describe(what: str, counts: Mapping[str, Counts], notes: list[str]) -> dict[str, str]:
+    for name, count in counts.items():
+        if count.dropped or count.truncated:
+            notes.append(f"{what} {name}: {count}")
+    return {f"{what} {name}": str(count) for name, count in counts.items()}
+
+
+def _steps(config: RunConfig, size: int, notes: list[str]) -> str:
+    per_step, wanted = config.groups_per_step, config.run.max_steps
+    epochs = wanted * per_step / size
+    if config.data.epochs and config.data.epochs < epochs:
+        lasts = -(-config.data.epochs * size // per_step)
+        notes.append(
+            f"the data ends after about {lasts} of run.max_steps = {wanted} "
+            f"(data.epochs = {config.data.epochs})"
+        )
+    return (
+        f"{wanted} of {per_step} groups of {config.rollout.group_size}: {epochs:.2f} epochs; "
+        f"weights published every {config.sync.interval}"
+    )

@@ -1,0 +1,271 @@
+"""Rules that span fields of a configuration: pure, and quick.
+
+Every rule yields lines in words, the dotted key first; `check` raises them all at once, those about
+plugins (`deploy.checks.plugins`) included. What needs files (model, tokenizer, data) is looked at
+by `deploy.checks.preflight`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import ModuleType
+
+from deploy.checks import plugins
+from oapl.config import RunConfig
+from oapl.config.messages import shown
+from oapl.config.sections import DataSource, EvalSection
+from oapl.errors import InputError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Run and source names are used in file names and prompt ids."""
+
+OF_A_KIND = {
+    "path": (),
+    "dataset": ("subset", "split"),
+    "task": ("size", "seed", "options"),
+}
+"""Settings of a source that belong to one kind only."""
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a configuration that cannot work.
+
+    Raises:
+        InputError: One line per problem.
+    """
+    objective: ModuleType | None = None
+    problems: list[str] = []
+    try:
+        objective = plugins.load("oapl.objectives", config.objective["name"], "objective.name")
+    except InputError as error:
+        problems.append(str(error))
+    for rule in (
+        _names,
+        _sources,
+        _batch,
+        _lengths,
+        _optimizer,
+        _lead,
+        _versions,
+        _ranks,
+        _evaluation,
+        _cluster,
+    ):
+        problems.extend(rule(config))
+    problems.extend(plugins.plugin_rules(config))
+    if objective is not None:
+        problems.extend(plugins.objective_rules(config, objective))
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _names(config: RunConfig) -> Iterator[str]:
+    if not config.model.path:
+        yield 'model.path = "": must name a model; give its folder or hub name'
+    if not NAME.fullmatch(config.run.name):
+        yield (
+            f"run.name = {shown(config.run.name)}: must be one folder name of letters, digits, "
+            "'_', '-' and '.'; put folders into run.dir"
+        )
+
+
+def _sources(config: RunConfig) -> Iterator[str]:
+    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
+        seen: set[str] = set()
+        for index, source in enumerate(sources):
+            key = f"{section}.sources.{index}"
+            yield from _source(source, key)
+            if source.name in seen:
+                yield (
+                    f"{key}.name = {shown(source.name)}: another source of {section}.sources has "
+                    "that name; names must differ, since prompt ids and metrics carry them"
+                )
+            seen.add(source.name)
+    if config.data.template == "plain" and config.data.system_prompt:
+        yield (
+            f"data.system_prompt = {shown(config.data.system_prompt)}: the plain template has no "
+            'place for it; set data.template = "chat" or leave it out'
+        )
+
+
+def _source(source: DataSource, key: str) -> Iterator[str]:
+    if not NAME.fullmatch(source.name):
+        yield (
+            f"{key}.name = {shown(source.name)}: must be letters, digits, '_', '-' and '.', since "
+            "it is used in file names; rename the source"
+        )
+    kinds = [kind for kind in OF_A_KIND if getattr(source, kind)]
+    if len(kinds) != 1:
+        yield (
+            f"{key} ({shown(source.name)}) has {' and '.join(kinds) or 'no origin'}: a source is "
+            "exactly one of path, dataset and task; set one of them"
+        )
+        return
+    default = DataSource(name=source.name)
+    for kind, keys in OF_A_KIND.items():
+        for name in keys:
+            value = getattr(source, name)
+            if kind != kinds[0] and value != getattr(default, name):
+                yield (
+                    f"{key}.{name} = {shown(value)}: belongs to a source with {kind}, but this one "
+                    f"has {kinds[0]}; leave it out"
+                )
+
+
+def _batch(config: RunConfig) -> Iterator[str]:
+    size, group = config.learner.batch_size, config.rollout.group_size
+    if size % group:
+        near = max(group, round(size / group) * group)
+        yield (
+            f"learner.batch_size = {size}: must be a multiple of rollout.group_size ({group}), "
+            f"since groups are not split; set it to {near}"
+        )
+    if not config.is_imitation and config.replay.capacity < size // group:
+        yield (
+            f"replay.capacity = {config.replay.capacity}: a learner step takes "
+            f"{size // group} groups (learner.batch_size / rollout.group_size), which would never "
+            "be there; raise replay.capacity"
+        )
+    if size < config.learner.num_ranks:
+        yield (
+            f"learner.batch_size = {size}: fewer than learner.num_ranks "
+            f"({config.learner.num_ranks}), so a rank would have nothing; raise it"
+        )
+    if config.learner.micro_batch_tokens < config.learner.row_tokens:
+        yield (
+            f"learner.row_tokens = {config.learner.row_tokens}: a row is part of a micro-batch "
+            f"and cannot be longer than learner.micro_batch_tokens "
+            f"({config.learner.micro_batch_tokens}); lower it, or raise that"
+        )
+
+
+def _lengths(config: RunConfig) -> Iterator[str]:
+    context = config.rollout.context_tokens
+    for key, value in (
+        ("rollout.max_tokens", config.rollout.max_tokens),
+        ("eval.max_tokens", config.eval.max_tokens),
+    ):
+        if context and value >= context:
+            yield (
+                f"{key} = {value}: leaves no room for a prompt in rollout.context_tokens "
+                f"({context}); lower it, or raise rollout.context_tokens"
+            )
+
+
+def _optimizer(config: RunConfig) -> Iterator[str]:
+    optimizer = config.optimizer
+    if optimizer.min_lr > optimizer.lr:
+        yield (
+            f"optimizer.min_lr = {optimizer.min_lr}: above the peak, optimizer.lr "
+            f"({optimizer.lr}); lower it"
+        )
+    if optimizer.min_lr and optimizer.schedule == "constant":
+        yield (
+            f"optimizer.min_lr = {optimizer.min_lr}: the constant schedule has no floor; set "
+            'optimizer.schedule = "cosine" or leave it out'
+        )
+
+
+def _lead(config: RunConfig) -> Iterator[str]:
+    """A lead beyond the interval is cut to it in silence: it asks for "as early as may be"."""
+    if config.sync.max_lead and config.sync.interval == 1:
+        yield (
+            f"sync.max_lead = {config.sync.max_lead}: with sync.interval = 1 no step lies between "
+            "two publications, so none can come ahead; set sync.interval to 2 or more, or leave "
+            "sync.max_lead out"
+        )
+
+
+def _versions(config: RunConfig) -> Iterator[str]:
+    sync, kept = config.sync, config.replay.max_versions
+    if sync.in_flight == "drain" and kept == 1:
+        yield (
+            'sync.in_flight = "drain": what was in flight is of the version before, which '
+            "replay.max_versions = 1 throws away; set replay.max_versions to 2 or more, or leave "
+            "sync.in_flight out"
+        )
+    if kept > 1 and sync.max_lead:
+        yield (
+            f"replay.max_versions = {kept}: with sync.max_lead ({sync.max_lead}) a buffer holds "
+            "one version, so that its lag is known; leave one of the two out"
+        )
+    if kept > 1 and not config.replay.surplus and not config.is_imitation:
+        yield (
+            f"replay.max_versions = {kept}: with replay.surplus = 0 a period's groups are all "
+            "trained on within it, so none is left for the next; set replay.surplus, 1.0 for a "
+            "whole period ahead"
+        )
+
+
+def _ranks(config: RunConfig) -> Iterator[str]:
+    learner, device = config.learner, config.cluster.device
+    lowest = {"none": 0, "optimizer": 1, "all": 3}[learner.offload]
+    if learner.zero_stage < lowest:
+        yield (
+            f"learner.offload = {shown(learner.offload)}: needs what ZeRO {lowest} shards, but "
+            f"learner.zero_stage is {learner.zero_stage}; raise it, or offload less"
+        )
+    if learner.offload != "none" and device == "cpu":
+        yield (
+            f"learner.offload = {shown(learner.offload)}: moves what a device holds into the "
+            'host\'s memory, but cluster.device = "cpu" holds all of it there; leave it out'
+        )
+    if config.cluster.mode == "local":
+        for key, least in (("num_ranks", 1), ("max_restarts", 0)):
+            if (value := getattr(learner, key)) > least:
+                yield (
+                    f'learner.{key} = {value}: cluster.mode = "local" is one process, which holds '
+                    f'one rank and ends with it; set it to {least}, or cluster.mode = "ray"'
+                )
+
+
+def _evaluation(config: RunConfig) -> Iterator[str]:
+    section = config.eval
+    if not section.num_samples and not section.greedy:
+        yield (
+            "eval.num_samples = 0 and eval.greedy = false: nothing would be answered; raise "
+            "eval.num_samples or set eval.greedy = true"
+        )
+    too_large = [k for k in section.ks if k > section.num_samples]
+    if too_large and not (section.num_samples == 0 and section.ks == EvalSection().ks):
+        yield (
+            f"eval.ks = {list(section.ks)}: pass@{max(too_large)} needs {max(too_large)} samples, "
+            f"but eval.num_samples is {section.num_samples}; raise it, or leave "
+            f"{', '.join(map(str, too_large))} out"
+        )
+
+
+def _cluster(config: RunConfig) -> Iterator[str]:
+    mode, transport = config.cluster.mode, config.sync.transport
+    if mode == "local" and config.cluster.address:
+        yield (
+            f'cluster.address = {shown(config.cluster.address)}: cluster.mode = "local" uses no '
+            'cluster; leave it out, or set cluster.mode = "ray"'
+        )
+    for key in ("engine_resources", "learner_resources"):
+        if mode == "local" and getattr(config.cluster, key):
+            yield (
+                f"cluster.{key} = {shown(getattr(config.cluster, key))}: cluster.mode = "
+                '"local" asks no cluster for resources; leave it out, or set cluster.mode = "ray"'
+            )
+    if mode == "local" and config.rollout.num_engines > 1:
+        yield (
+            f"rollout.num_engines = {config.rollout.num_engines}: a process holds one engine, "
+            'and cluster.mode = "local" is one process; set it to 1, or cluster.mode = "ray"'
+        )
+    if mode == "local" and transport == "object_store":
+        yield (
+            'sync.transport = "object_store": it is Ray\'s, but cluster.mode = "local" starts no '
+            'Ray; set sync.transport = "local"'
+        )
+    if mode == "local" and config.tracking.ray_metrics == "on":
+        yield (
+            'tracking.ray_metrics = "on": cluster.mode = "local" starts no Ray to show them; '
+            'leave it out, or set cluster.mode = "ray"'
+        )
+    if mode == "ray" and transport == "local":
+        yield (
+            'sync.transport = "local": reaches engines in this process only, but '
+            'cluster.mode = "ray" gives each its own; set sync.transport = "object_store"'
+        )

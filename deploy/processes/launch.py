@@ -1,0 +1,318 @@
+"""Starts the processes of a run, on Ray or in this process, behind one small interface.
+
+Environment variables come from the device, engine and DeepSpeed files, so that they stand before
+torch or vLLM is imported. On Ray every process writes its own log file under the run folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from actors.data.tokenizer import load_model_config
+from deploy.processes import ray_cluster
+from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
+from deploy.processes.nodes import Demand, has, unmet, words
+from deploy.processes.ray_cluster import start_local_ray
+from deploy.sizing.publication import store_bytes
+from deploy.sizing.shape import shape_of
+from oapl.config import RunConfig, plugins
+from oapl.devices.base import Role, engine_name
+from oapl.devices.base import load as load_device
+from oapl.errors import DeadlineError, InputError, OaplError
+from oapl.remote.waiting import within
+
+CALL_GRACE_S = 60.0
+"""What a call of replay may take beyond the longest deadline that is handed to it."""
+LOOPBACK = "127.0.0.1"
+BUILDERS: dict[Role, str] = {
+    "replay": "deploy.run.program:build_replay",
+    "reward": "reward_server.server:build",
+    "worker": "actors.worker:build",
+    "trainer": "learner.trainer:build",
+}
+
+
+@dataclass(slots=True)
+class Process:
+    """A running object: its handle, the operating system's process id, and the Ray actor if any."""
+
+    name: str
+    handle: Any
+    pid: int
+    actor: Any = None
+
+
+class Processes(Protocol):
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process: ...
+
+    async def start_ranks(self) -> list[Process]:
+        """All learner ranks together, in the order of their ranks."""
+        ...
+
+    async def kill(self, process: Process) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def connect(config: RunConfig, *, training: bool = True) -> Processes:
+    """The launcher that `cluster.mode` names.
+
+    Raises:
+        InputError: The cluster does not answer, cannot hold the run, or its nodes differ.
+    """
+    if config.cluster.mode == "local":
+        return LocalProcesses(config)
+    return RayProcesses(config, demands(config, training=training))
+
+
+def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
+    """What the run asks of a cluster."""
+    ranks = config.learner.num_ranks if training else 0
+    engines = 0 if config.is_imitation and training else config.rollout.num_engines
+    judged = int(engines > 0)
+    counts: dict[Role, tuple[int, str, str]] = {
+        "trainer": (ranks, "learner rank", "learner.num_ranks"),
+        "worker": (engines, "rollout worker", "rollout.num_engines"),
+        "replay": (judged if training else 0, "replay buffer", "rollout.num_engines"),
+        "reward": (judged * config.reward.servers, "reward server", "reward.servers"),
+    }
+    return [
+        Demand(what=what, count=count, each=_amounts(config, role), settings=settings)
+        for role, (count, what, settings) in counts.items()
+    ]
+
+
+def _options(config: RunConfig, role: Role) -> dict[str, Any]:
+    """Resources in the form of Ray's options: the device's, and the configuration's own."""
+    options: dict[str, Any] = dict(load_device(config).resources(config, role))
+    cluster = config.cluster
+    own = {"trainer": cluster.learner_resources, "worker": cluster.engine_resources}.get(role, {})
+    options["resources"] = {**options.get("resources", {}), **own}
+    return options
+
+
+def _amounts(config: RunConfig, role: Role) -> dict[str, float]:
+    """The same by Ray's names of resources."""
+    options = _options(config, role)
+    named = {"CPU": options.get("num_cpus", 0), "GPU": options.get("num_gpus", 0)}
+    amounts = {**named, **options["resources"]}
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def environment(config: RunConfig, role: Role) -> dict[str, str]:
+    """Variables for a process of this role, of its device and of the library inside it."""
+    variables = dict(load_device(config).environment(config, role))
+    if role == "worker":
+        engine = plugins.load("actors.engines", engine_name(config), "rollout.engine")
+        variables |= engine.environment(config)
+    if role == "trainer":
+        variables |= plugins.resolve("learner.zero_engine:environment")(config)
+    return variables
+
+
+class LocalProcesses:
+    """Everything in this process; for a first look, a debugger and tests."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._started: list[Process] = []
+        self._building = asyncio.Lock()  # transformers makes models under process-wide switches
+        for role in ("worker", "trainer"):
+            for key, value in environment(config, role).items():  # type: ignore[arg-type]
+                os.environ.setdefault(key, value)
+
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
+        thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        build = plugins.resolve(BUILDERS[role])
+        loop = asyncio.get_running_loop()
+        async with self._building:
+            target = await loop.run_in_executor(thread, lambda: build(self._config, **kwargs))
+        process = Process(name, LocalHandle(target, thread), os.getpid(), None)
+        self._started.append(process)
+        return process
+
+    async def start_ranks(self) -> list[Process]:
+        world = self._config.learner.num_ranks
+        return [
+            await self.start("trainer", f"trainer-{rank}", rank=rank, world_size=world)
+            for rank in range(world)
+        ]
+
+    async def kill(self, process: Process) -> None:
+        with contextlib.suppress(AttributeError):
+            await process.handle.close()
+        if process in self._started:
+            self._started.remove(process)
+
+    async def close(self) -> None:
+        for process in reversed(self._started.copy()):
+            await self.kill(process)
+
+
+class RayProcesses:
+    """Ray actors, on a cluster that is joined or started here.
+
+    Raises:
+        InputError: See `connect`.
+    """
+
+    def __init__(self, config: RunConfig, asked: Sequence[Demand]) -> None:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._config = config
+        self._started: list[Process] = []
+        self._ranks: Any = None  # their placement group
+        self._own = not ray_cluster.is_running()
+        where = config.ray_address
+        if not self._own:
+            import ray
+
+            self._ray: Any = ray
+        elif where:
+            self._ray = ray_cluster.join(where)
+        else:
+            shape = shape_of(load_model_config(config.model.path, config.model.trust_remote_code))
+            self._ray = start_local_ray(
+                num_cpus=max(os.cpu_count() or 1, 2),
+                object_store_bytes=store_bytes(config, shape),
+            )
+        try:
+            self._check(asked, is_joined=bool(where) and self._own)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _check(self, asked: Sequence[Demand], *, is_joined: bool) -> None:
+        nodes = ray_cluster.living_nodes(self._ray)
+        if lines := unmet(asked, nodes, ray_cluster.free_resources(self._ray)):
+            raise InputError("\n".join(lines))
+        if is_joined:
+            useful = [node for node in nodes if node.total.get("CPU")]
+            ray_cluster.check_nodes(self._ray, useful, self._config.folder)
+
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
+        options = _options(self._config, role)
+        if role == "reward":  # its state is nothing but counters, and what it holds is asked again
+            options |= {"max_restarts": -1, "scheduling_strategy": "SPREAD"}
+        actor = self._create(role, name, options, kwargs)
+        return await self._begin(role, name, actor, {})
+
+    async def start_ranks(self) -> list[Process]:
+        """In one placement group: on one node if it holds them, else on as few as can be.
+
+        Ranks of a node are consecutive; rank 0's node chooses the port at which all meet.
+
+        Raises:
+            DeadlineError: They got no place within `cluster.start_timeout_s`.
+        """
+        bundles = await self._place_ranks()
+        world = len(bundles)
+        actors = []
+        for rank, strategy in enumerate(bundles):
+            options = {**_options(self._config, "trainer"), "scheduling_strategy": strategy}
+            place = {"rank": rank, "world_size": world}
+            actors.append(self._create("trainer", f"trainer-{rank}", options, place))
+        limit_s = self._config.cluster.start_timeout_s
+        places = await within(
+            limit_s, asyncio.gather(*(a.place.remote() for a in actors)), "the ranks' addresses"
+        )
+        address, port = places[0]
+        if len({address for address, _ in places}) == 1:
+            address = LOOPBACK
+        meeting = {"master_address": address, "master_port": port}
+        starts = [
+            self._begin("trainer", f"trainer-{rank}", actor, meeting)
+            for rank, actor in enumerate(actors)
+        ]
+        return list(await asyncio.gather(*starts))
+
+    async def _place_ranks(self) -> list[Any]:
+        """Scheduling strategies, one per rank."""
+        from ray.util.placement_group import placement_group, placement_group_table
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        self._free_ranks()
+        world = self._config.learner.num_ranks
+        each = _amounts(self._config, "trainer")
+        self._ranks = placement_group([each] * world, strategy="PACK")
+        limit_s = self._config.cluster.start_timeout_s
+        if not await asyncio.to_thread(self._ranks.wait, limit_s):
+            raise DeadlineError(
+                f"waited {limit_s:g} s (cluster.start_timeout_s) for the place of {world} learner "
+                f"ranks of {words(each)}; {self._there()}"
+            )
+        node_of = placement_group_table(self._ranks)["bundles_to_node_id"]
+        first = node_of[0]
+        order = sorted(node_of, key=lambda bundle: (node_of[bundle] != first, node_of[bundle]))
+        return [
+            PlacementGroupSchedulingStrategy(self._ranks, placement_group_bundle_index=bundle)
+            for bundle in order
+        ]
+
+    def _create(
+        self, role: Role, name: str, options: Mapping[str, Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        host = SyncHost if role == "trainer" else AsyncHost
+        runtime = {"env_vars": environment(self._config, role)}
+        log = str(self._config.folder / "logs" / f"{name}.log")
+        remote = self._ray.remote(host).options(**options, runtime_env=runtime)
+        return remote.remote(BUILDERS[role], self._config, log, kwargs)
+
+    async def _begin(self, role: Role, name: str, actor: Any, late: Mapping[str, Any]) -> Process:
+        """Build the object inside its actor; the actor is killed when that fails."""
+        limit_s = self._config.cluster.start_timeout_s
+        try:
+            pid = await within(limit_s, actor.start.remote(**late), f"{name} to start")
+        except Exception as error:  # noqa: BLE001  raised again, without Ray's wrapping
+            self._ray.kill(actor)
+            if isinstance(error, DeadlineError):
+                raise DeadlineError(
+                    f"{error} (cluster.start_timeout_s); it asks for "
+                    f"{words(_amounts(self._config, role))}; {self._there()}"
+                ) from None
+            cause = getattr(error, "cause", None)
+            raise (cause if isinstance(cause, OaplError) else error) from None
+        limit = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
+        process = Process(name, RayHandle(actor, name, limit), pid, actor)
+        self._started.append(process)
+        self._write_pids()
+        return process
+
+    def _there(self) -> str:
+        nodes = ray_cluster.living_nodes(self._ray)
+        return has(nodes, ray_cluster.free_resources(self._ray))
+
+    def _write_pids(self) -> None:
+        """For a person who looks for the process to inspect or to end."""
+        pids = {process.name: process.pid for process in self._started}
+        (self._config.folder / "processes.json").write_text(json.dumps(pids, indent=1) + "\n")
+
+    async def kill(self, process: Process) -> None:
+        self._ray.kill(process.actor)
+        if process in self._started:
+            self._started.remove(process)
+
+    async def close(self) -> None:
+        for process in self._started.copy():
+            await self.kill(process)
+        self._free_ranks()
+        self._leave()
+
+    def _free_ranks(self) -> None:
+        """Give the place of ranks that are gone back to the cluster."""
+        from ray.util.placement_group import remove_placement_group
+
+        if self._ranks is not None:
+            remove_placement_group(self._ranks)
+            self._ranks = None
+
+    def _leave(self) -> None:
+        if self._own:
+            self._ray.shutdown()

@@ -1,0 +1,72 @@
+"""Evaluation of what the engines hold, on every set of `eval.sources`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from actors.data import prompts
+from actors.data.tokenizer import load_tokenizer
+from deploy.run.workers import Fleet
+from oapl.config import RunConfig
+from oapl.evaluation import summarise
+from oapl.records import EvalAnswers, Judgement, Metrics, Rollout, Sampling
+
+
+class Examiner:
+    """Called with a label, evaluates, writes the answers to `evaluations/LABEL.SET.jsonl`."""
+
+    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
+        tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+        self._config = config
+        self._fleet = fleet
+        self._sets = {
+            source.name: prompts.read_prompts((source,), config, tokenizer)
+            for source in config.eval.sources
+        }
+
+    async def __call__(self, label: str) -> Metrics:
+        config = self._config.eval
+        metrics: Metrics = {}
+        sampling = Sampling(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_tokens=config.max_tokens or self._config.rollout.max_tokens,
+        )
+        for name, questions in self._sets.items():
+            answers = await self._fleet.evaluate(
+                questions, sampling, config.num_samples, config.greedy
+            )
+            metrics |= summarise(name, answers, config.ks, config.threshold)
+            self._write(label, name, answers)
+        return metrics
+
+    def _write(self, label: str, name: str, answers: Sequence[EvalAnswers]) -> None:
+        folder = self._config.folder / "evaluations"
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{label}.{name}.jsonl").open("w") as file:
+            for answer in answers:
+                file.write(json.dumps(_row(answer)) + "\n")
+
+
+def _row(answer: EvalAnswers) -> dict[str, Any]:
+    pairs = zip(answer.rollouts, answer.judgements, strict=True)
+    row: dict[str, Any] = {
+        "id": answer.prompt.id,
+        "question": answer.prompt.question,
+        "answer": answer.prompt.reference.get("answer"),
+        "samples": [_sample(rollout, judgement) for rollout, judgement in pairs],
+    }
+    if answer.greedy is not None and answer.greedy_judgement is not None:
+        row["greedy"] = _sample(answer.greedy, answer.greedy_judgement)
+    return row
+
+
+def _sample(rollout: Rollout, judgement: Judgement) -> dict[str, Any]:
+    return {
+        "text": rollout.text,
+        "reward": None if judgement.failure else judgement.reward,
+        "tokens": len(rollout.token_ids),
+        "finish_reason": rollout.finish_reason,
+    }

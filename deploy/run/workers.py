@@ -1,0 +1,328 @@
+"""The rollout workers of a run: started, given weights, watched, restarted when they die.
+
+Invariants: a worker collects only after it has loaded the published weights that are current when
+it asks; what a dead one had in flight goes back to replay before its successor starts; the run
+goes on while one worker lives, or another comes before the learner's own deadlines; a worker whose
+node has left is started again as soon as there is a place for it; nobody waits long for the
+counters of a silent one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.processes.launch import Process, Processes
+from oapl.config import RunConfig
+from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
+from oapl.interfaces import Replay, Scorer
+from oapl.loops import evaluate
+from oapl.records import (
+    EvalAnswers,
+    Metrics,
+    ProbeReport,
+    Prompt,
+    Sampling,
+    WeightsVersion,
+    WorkerId,
+)
+from oapl.remote.waiting import within
+
+STATS_WAIT_S = 2.0
+"""How long a learner step may wait for workers' counters; what comes later is counted later."""
+STATS_TIMEOUT_S = 30.0
+"""A worker that has been silent for so long is killed."""
+GOOD_WORK_S = 300.0
+"""A worker that lived so long did not die of its start: its place has all its restarts again."""
+LONGEST_PAUSE_S = 30.0
+"""Between two starts of a worker that dies again and again."""
+EVALUATION_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker's place: who holds it now, and which version that one has loaded."""
+
+    index: int
+    incarnation: int
+    process: Process
+    version: int = -1
+    counters: asyncio.Future[Metrics] | None = None
+    asked_at: float = 0.0
+
+    @property
+    def id(self) -> WorkerId:
+        return WorkerId(index=self.index, incarnation=self.incarnation)
+
+
+class Fleet:
+    """Owns the worker processes.
+
+    Attributes:
+        failed: Set to an exception when no worker is left, or engine and learner disagree.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        processes: Processes,
+        replay: Replay | None,
+        scorers: Sequence[Scorer],
+        note: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._processes = processes
+        self._replay = replay
+        self._scorers = tuple(scorers)
+        self._note = note
+        self._members: dict[int, Member] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._weights: WeightsVersion | None = None
+        self._report: ProbeReport | None = None
+        self._changed = asyncio.Condition()
+        self._stopping = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unreported = 0
+        self._places = config.rollout.num_engines
+
+    def start(self) -> None:
+        """Begin to start the workers; they join as they are ready."""
+        for index in range(self._config.rollout.num_engines):
+            self._tasks.append(asyncio.create_task(self._hold_place(index)))
+
+    async def start_idle(self) -> None:
+        """Start the workers with the model's own weights, for evaluation alone: no collecting."""
+        count = self._config.rollout.num_engines
+        await asyncio.gather(*(self._start_member(index, 0) for index in range(count)))
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        """Give `weights` to every worker; return when the first one holds them.
+
+        The others load on their own time and join late; none collects with older weights, because
+        replay no longer serves their version.
+
+        Raises:
+            DeadlineError: No worker took them within `sync.timeout_s`.
+        """
+        self._weights, self._report = weights, None
+        for member in self._members.values():
+            self._tasks.append(asyncio.create_task(self._load_quietly(member)))
+        self._tasks = [task for task in self._tasks if not task.done()]
+
+        async def first() -> ProbeReport:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._report is not None)
+                assert self._report is not None
+                return self._report
+
+        what = f"one of {self._config.rollout.num_engines} workers to load {weights.version}"
+        return await within(self._config.sync.timeout_s, first(), what)
+
+    async def evaluate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
+    ) -> list[EvalAnswers]:
+        """Answer and judge `prompts` on every worker that holds the current version."""
+        for attempt in range(1, EVALUATION_ATTEMPTS + 1):
+            handles = [member.process.handle for member in self._current()]
+            try:
+                answers = evaluate(
+                    handles, prompts, sampling=sampling, num_samples=num_samples, greedy=greedy
+                )
+                what = f"{len(handles)} workers to answer {len(prompts)} evaluation prompts"
+                return await within(self._config.eval.timeout_s, answers, what)
+            except Exception as error:
+                ours = isinstance(error, OaplError) and not isinstance(error, DiedError)
+                if attempt == EVALUATION_ATTEMPTS or ours:
+                    raise
+                self._note(f"evaluation interrupted ({_one_line(error)}); once more")
+                await self._await_current()
+        raise AssertionError("unreachable")
+
+    async def stats(self) -> Metrics:
+        """Counters of all workers since the last call, summed."""
+        total: Metrics = {"faults/worker_restarts": float(self._unreported)}
+        self._unreported = 0
+        members = list(self._members.values())
+        for member in members:
+            if member.counters is None:
+                member.counters = asyncio.ensure_future(member.process.handle.stats())
+                member.asked_at = time.monotonic()
+        waiting = [member.counters for member in members if member.counters is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=STATS_WAIT_S)
+        for member in members:
+            for name, value in (await self._counters_of(member)).items():
+                total[name] = total.get(name, 0.0) + value
+        return total
+
+    async def _counters_of(self, member: Member) -> Metrics:
+        """What it has answered, once; nothing while it is silent, and its end when that is long."""
+        answer = member.counters
+        if answer is None:
+            return {}
+        if not answer.done():
+            silent_s = time.monotonic() - member.asked_at
+            if silent_s > STATS_TIMEOUT_S:
+                self._note(f"no counters from {member.id} for {silent_s:.0f} s; killing it")
+                await self._processes.kill(member.process)
+            return {}
+        member.counters = None
+        try:
+            return answer.result()
+        except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
+            self._note(f"no counters from {member.id}: {_one_line(error)}")
+            return {}
+
+    async def stop(self) -> None:
+        """Let every worker end its loop; what is in flight is aborted."""
+        self._stopping = True
+        await asyncio.gather(
+            *(
+                within(STATS_TIMEOUT_S, member.process.handle.stop(), f"{member.id} to stop")
+                for member in self._members.values()
+            ),
+            return_exceptions=True,
+        )
+        await self.close()
+
+    async def close(self) -> None:
+        """Watch the workers no longer; whoever owns the processes ends them."""
+        self._stopping = True
+        counters = [member.counters for member in self._members.values()]
+        open_waits: list[asyncio.Future[Any]] = [wait for wait in counters if wait is not None]
+        open_waits += self._tasks
+        for wait in open_waits:
+            wait.cancel()
+        await asyncio.gather(*open_waits, return_exceptions=True)
+
+    async def _hold_place(self, index: int) -> None:
+        """Keep worker `index` alive; the run fails when every place was given up."""
+        try:
+            await self._keep_alive(index)
+        except Exception as error:  # noqa: BLE001  the run must hear of it, whatever it is
+            self._fail(error)
+        self._places -= 1
+        if self._places == 0 and not self._stopping:
+            limit = self._config.cluster.max_restarts
+            self._fail(
+                OaplError(
+                    f"every rollout worker died more than {limit} times in a row "
+                    f"(cluster.max_restarts); see {self._config.folder / 'logs'}"
+                )
+            )
+
+    async def _keep_alive(self, index: int) -> None:
+        """Start worker `index`, and start it again each time it dies or its node leaves.
+
+        Returns when it was told to stop, or died more than `cluster.max_restarts` times in a row.
+
+        Raises:
+            ProbeError: It disagrees with the learner.
+            InputError: It cannot be started at all.
+        """
+        deaths = 0  # in a row, without good work between them
+        for incarnation in itertools.count():
+            started, has_place = time.monotonic(), False
+            try:
+                member = await self._start_member(index, incarnation)
+                has_place = True
+                await self._load(member)
+                await member.process.handle.run()
+                return
+            except ProbeError:
+                raise
+            except Exception as error:
+                if isinstance(error, InputError) and incarnation == 0:
+                    raise  # every start would end the same way
+                if self._stopping:
+                    return
+                what = "died"
+                if isinstance(error, DeadlineError) and not has_place:
+                    what = "found no place"  # its node has left: no fault of the worker's
+                elif time.monotonic() - started > GOOD_WORK_S:
+                    deaths = 1
+                else:
+                    deaths += 1
+                gives_up = deaths > self._config.cluster.max_restarts
+                then = "not started again" if gives_up else "restarting"
+                self._unreported += 1
+                self._note(f"worker {index}.{incarnation} {what} ({_one_line(error)}); {then}")
+                await self._bury(index, incarnation)
+                if gives_up:
+                    return
+                # A first death is bad luck; later ones may have a cause that needs time to go away.
+                await asyncio.sleep(min(2.0 ** (deaths - 2), LONGEST_PAUSE_S) if deaths > 1 else 0)
+
+    async def _start_member(self, index: int, incarnation: int) -> Member:
+        process = await self._processes.start(
+            "worker",
+            f"worker-{index}.{incarnation}",
+            index=index,
+            incarnation=incarnation,
+            scorers=self._scorers,
+            replay=self._replay,
+        )
+        self._members[index] = Member(index, incarnation, process)
+        return self._members[index]
+
+    async def _bury(self, index: int, incarnation: int) -> None:
+        member = self._members.pop(index, None)
+        if member is not None:
+            await self._processes.kill(member.process)
+        if self._replay is not None:
+            await self._replay.release(WorkerId(index=index, incarnation=incarnation))
+
+    async def _load(self, member: Member) -> None:
+        """Bring a worker to the version that is current when the load ends."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._weights is not None)
+        while self._weights is not None and member.version < self._weights.version:
+            weights = self._weights
+            report = await within(
+                self._config.sync.timeout_s,
+                member.process.handle.load(weights),
+                f"{member.id} to load version {weights.version}",
+            )
+            async with self._changed:
+                member.version = report.version
+                if report.version == self._weights.version:
+                    self._report = report
+                self._changed.notify_all()
+
+    async def _load_quietly(self, member: Member) -> None:
+        async with self._changed:
+            self._changed.notify_all()  # wakes a worker that waits for the first weights
+        if member.version < 0:
+            return  # _keep_alive is about to load
+        try:
+            await self._load(member)
+        except ProbeError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  a worker without the weights is of no use
+            self._note(f"{member.id} did not load: {_one_line(error)}; killing it")
+            await self._processes.kill(member.process)
+
+    def _current(self) -> list[Member]:
+        version = self._weights.version if self._weights else -1
+        return [member for member in self._members.values() if member.version == version]
+
+    async def _await_current(self) -> None:
+        async def some() -> None:
+            async with self._changed:
+                await self._changed.wait_for(self._current)
+
+        await within(self._config.sync.timeout_s, some(), "a worker with the current weights")
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

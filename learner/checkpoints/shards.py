@@ -1,0 +1,106 @@
+"""The trainer ranks' part of a checkpoint: weights, optimizer, random states, step.
+
+Invariants: every file's SHA-256 is compared on some rank before any rank loads anything, and all
+ranks raise together (a rank alone in DeepSpeed's loading would wait for the others for ever; a
+flipped byte would load without a word); a checkpoint of another number of ranks, ZeRO stage or
+precision is refused; the folder is the caller's, who renames it once it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from learner.checkpoints import digests
+from oapl.errors import CheckpointError
+
+TAG = "deepspeed"
+STATE = "state.json"
+
+
+def save(inner: Any, path: Path, state: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+    """Write the ranks' state into the folder `path`. Called by all ranks.
+
+    Args:
+        inner: DeepSpeed's engine.
+        path: Folder, made here if need be.
+        state: The trainer's own numbers, the same on all ranks.
+        shape: What a run must have in common with the checkpoint to load it.
+    """
+    rank = torch.distributed.get_rank()
+    path.mkdir(parents=True, exist_ok=True)
+    torch.distributed.barrier()
+    inner.save_checkpoint(str(path), tag=TAG, save_latest=False)
+    torch.save(_random_state(), path / _random_file(rank))
+    torch.distributed.barrier()
+    if rank == 0:
+        (path / STATE).write_text(json.dumps({"state": dict(state), "shape": dict(shape)}))
+        digests.write(path)
+    torch.distributed.barrier()
+
+
+def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """Verify, then load; see `save`.
+
+    Returns:
+        The trainer's own numbers.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or the run has another shape.
+    """
+    problem = _problem(path, shape)
+    found: list[str | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, problem)
+    if any(found):
+        raise CheckpointError(f"checkpoint {path}: {next(p for p in found if p)}")
+    loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
+    if loaded is None:
+        raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {TAG} in it")
+    rank = torch.distributed.get_rank()
+    _restore_random_state(torch.load(path / _random_file(rank), weights_only=False))
+    state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
+    return state
+
+
+def _problem(path: Path, shape: Mapping[str, Any]) -> str | None:
+    """What is wrong with this rank's share of the files, or with the shape."""
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    damage = digests.problem(path, rank, world_size)
+    if damage:
+        return damage
+    try:
+        saved = json.loads((path / STATE).read_text())["shape"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"it is incomplete ({error})"
+    if saved != dict(shape):
+        return f"it was saved with {saved}, this run has {dict(shape)}; they must be equal"
+    return None
+
+
+def _random_file(rank: int) -> str:
+    return f"random-{rank}.pt"
+
+
+def _random_state() -> dict[str, Any]:
+    state = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.accelerator.is_available():
+        state["device"] = torch.get_device_module().get_rng_state()
+    return state
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "device" in state:
+        torch.get_device_module().set_rng_state(state["device"])

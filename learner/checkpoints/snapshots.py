@@ -1,0 +1,80 @@
+"""A run's checkpoints on disk: `checkpoints/step-N/`, written aside, then renamed.
+
+Invariants: a folder called `step-N` is complete (a save that was killed leaves `.step-N.part`);
+every file's SHA-256 stands in `digests.json`, itself the last file written; the last good one is
+removed only after a newer one is in place.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from learner.checkpoints import digests
+from oapl.errors import CheckpointError
+
+NAME = re.compile(r"step-(\d+)")
+
+
+def begin(folder: Path, step: int) -> Path:
+    """An empty place aside in which to write checkpoint `step`; leftovers are removed."""
+    part = folder / f".step-{step}.part"
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    return part
+
+
+def commit(part: Path, step: int) -> Path:
+    """Digest, flush to disk and rename what was written at `begin`'s place."""
+    digests.write(part)
+    final = part.parent / f"step-{step}"
+    if final.exists():  # a run that came back to the same step
+        shutil.rmtree(final)
+    part.rename(final)
+    digests.flush(final.parent)
+    return final
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    found = {int(m[1]): path for path in _children(folder) if (m := NAME.fullmatch(path.name))}
+    return found[max(found)] if found else None
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare every file with its digest.
+
+    Raises:
+        CheckpointError: A file is missing or differs; names it.
+    """
+    problem = digests.problem(checkpoint)
+    if problem:
+        raise CheckpointError(f"checkpoint {checkpoint}: {problem}")
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Rename the checkpoints after `step` to `later-N`: a run goes on from an earlier one, and they
+    would be taken for its newest."""
+    for path in _children(folder):
+        if (m := NAME.fullmatch(path.name)) and int(m[1]) > step:
+            aside = folder / f"later-{m[1]}"
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed saves left behind."""
+    steps = sorted(
+        (int(m[1]), path) for path in _children(folder) if (m := NAME.fullmatch(path.name))
+    )
+    for _, path in steps[:-keep]:
+        shutil.rmtree(path)
+    for path in _children(folder):
+        if path.name.startswith(".step-") and path.name.endswith(".part"):
+            shutil.rmtree(path)
+
+
+def _children(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,400 @@
+"""RunConfig and its sections: every setting is declared once, here or in its plugin's own Config.
+
+Sections are frozen pydantic dataclasses: `RunConfig(sync={"interval": 50}, ...)` and
+`RunConfig(sync=SyncSection(interval=50), ...)` are the same; an unknown key or a wrong type is
+refused, a number in quotes too. The docstring under a field is its help text. The rules that span
+fields are in `deploy.checks.settings`.
+"""
+
+from __future__ import annotations
+
+import os
+import os.path
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Mass = Annotated[Number, Field(gt=0, le=1)]
+Flag = Annotated[bool, Field(strict=True)]
+Place = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path or a hub name; `~` is the home directory, also where no shell has seen it."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def section(cls: type[T]) -> type[T]:
+    """Makes a class a config section: frozen, keyword-only, validated, unknown keys refused."""
+    options = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    make = dataclass(config=options, frozen=True, kw_only=True)
+    return cast(type[T], make(cls))
+
+
+def _with_name(objective: dict[str, Any]) -> dict[str, Any]:
+    """`[objective]` may leave its name out."""
+    return {"name": "oapl", **objective}
+
+
+@section
+class RunSection:
+    """Name, place, seed and length of the run."""
+
+    name: str = "run"
+    """Name of the run; its folder is `dir/name`."""
+    dir: Place = "runs"
+    """Folder that holds run folders; made absolute where the run is launched."""
+    seed: NonNegativeInt = 0
+    """Seed from which every other seed derives."""
+    max_steps: Count = 1000
+    """Learner steps of the whole run."""
+    max_hours: NonNegative = 0.0
+    """Stop with a checkpoint after this many hours; 0 means no limit."""
+
+
+@section
+class ModelSection:
+    """The model that is trained."""
+
+    path: Place = ""
+    """Folder or hub name of a Hugging Face causal language model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Data type of the weights inside the inference engine."""
+    attn_implementation: str = "sdpa"
+    """Attention of the learner: sdpa, or flash_attention_2 on CUDA."""
+    trust_remote_code: Flag = False
+    """Run model code that comes with the weights."""
+
+
+@section
+class DataSource:
+    """One source of problems: a file, a Hugging Face data set or a reasoning-gym task."""
+
+    name: str
+    """Name of the source in prompt ids and metrics."""
+    path: Place = ""
+    """JSONL (.jsonl, .jsonl.gz) or Parquet file with one problem per row."""
+    dataset: Place = ""
+    """Hugging Face data set, a local path or a hub name."""
+    subset: str = ""
+    """Configuration of the Hugging Face data set, where it has several."""
+    split: str = "train"
+    """Split of the Hugging Face data set."""
+    task: str = ""
+    """Task of reasoning-gym, whose problems are generated."""
+    size: Count = 1000
+    """How many problems of the reasoning-gym task."""
+    seed: NonNegativeInt = 0
+    """Seed of the reasoning-gym task."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the reasoning-gym task."""
+    prompt_key: str = "prompt"
+    """Column with the prompt: text, or a list of chat messages."""
+    answer_key: str = "answer"
+    """Column with the reference answer; empty: there is none. Verifiers see the others too."""
+    response_key: str = "response"
+    """Column with the response to imitate (SFT only)."""
+    verifiers: dict[str, Number] = field(default_factory=dict)
+    """Verifier to weight for this source; empty means `reward.verifiers`."""
+
+
+@section
+class DataSection:
+    """What to train on."""
+
+    sources: tuple[DataSource, ...] = ()
+    """Sources, mixed in proportion to their sizes by a seeded shuffle."""
+    epochs: NonNegativeInt = 0
+    """Passes over the data; 0 means endless."""
+    shuffle: Flag = True
+    """Shuffle each epoch anew, by the run's seed."""
+    template: str = "auto"
+    """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is."""
+    system_prompt: str = ""
+    """System message put before the prompt; needs a chat template."""
+    overlong: Literal["drop", "truncate", "error"] = "drop"
+    """What to do with a prompt that leaves no room for `rollout.max_tokens` (SFT: or a response
+    longer than that). truncate: cut the question, or the response, from the right."""
+
+
+@section
+class RolloutSection:
+    """How experience is made."""
+
+    engine: str = "auto"
+    """Inference engine: a file of actors/engines; auto: what suits the device."""
+    engine_options: dict[str, Any] = field(default_factory=dict)
+    """The engine's own options."""
+    num_engines: Count = 1
+    """Rollout workers, one engine each."""
+    tensor_parallel_size: Count = 1
+    """Devices over which one engine spreads the model; divides its attention heads."""
+    group_size: Count = 8
+    """G, rollouts per prompt."""
+    temperature: Positive = 1.0
+    """Sampling temperature; the learner divides its logits by the same."""
+    top_p: Mass = 1.0
+    """Nucleus sampling; 1 is off."""
+    top_k: NonNegativeInt = 0
+    """Top-k sampling; 0 is off."""
+    max_tokens: Count = 1024
+    """Longest response, in tokens."""
+    context_tokens: NonNegativeInt = 0
+    """Longest prompt plus response; 0 means the model's own context."""
+    max_groups_in_flight: Count = 64
+    """Groups one worker generates at a time."""
+    max_deaths: Count = 3
+    """A prompt under which engines died this often fails."""
+
+
+@section
+class RewardSection:
+    """How responses are judged."""
+
+    verifiers: dict[str, Number] = field(default_factory=lambda: {"math": 1.0})
+    """Verifier to weight; the reward is the weighted sum."""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Per verifier, its own options."""
+    workers: Count = 2
+    """Killable processes per verifier and reward server; each judges one response at a time."""
+    servers: Count = 1
+    """Reward servers, spread over the nodes of a cluster."""
+    deadline_s: Positive = 5.0
+    """Hard limit for one response; the process is killed beyond it."""
+    retries: NonNegativeInt = 3
+    """How often what the pool itself broke (a server, a process) is tried before a group fails."""
+    max_waiting: Count = 4096
+    """Responses that wait per verifier and server; who brings more waits for room."""
+    max_wait_s: Positive = 600.0
+    """Longest wait of a response for a process; beyond it its group fails."""
+    min_level: Literal["none", "seccomp", "landlock", "namespaces"] = "landlock"
+    """Least sandbox for programs that models write; a machine that gives less refuses the run."""
+    on_failure: Number = 0.0
+    """Reward of a response that hung, crashed or broke its verifier."""
+    control: Literal["none", "shuffle"] = "none"
+    """shuffle: permute the rewards within each group, the control of a claim of learning."""
+
+
+@section
+class ReplaySection:
+    """The shared buffer between generation and training."""
+
+    capacity: Count = 4096
+    """Most groups buffered and in flight at a time."""
+    surplus: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Share of a period's groups handed out beyond need. What is left over is thrown away, or, with
+    `max_versions` above 1, trained on first in the next period."""
+    max_versions: Count = 1
+    """Newest published versions whose groups are trained on (each group is of one); above 1 the
+    largest lag is so many intervals. 1 is the paper's Algorithm 1."""
+
+
+@section
+class OptimizerSection:
+    """AdamW and its schedule."""
+
+    lr: Positive = 1e-6
+    """Peak learning rate."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Adam's decay rates."""
+    eps: Positive = 1e-8
+    """Adam's epsilon."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay."""
+    clip_norm: NonNegative = 1.0
+    """Largest global gradient norm; 0 means no clipping."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after warm-up."""
+    min_lr: NonNegative = 0.0
+    """Floor of the cosine schedule."""
+    warmup_ratio: Share = 0.0
+    """Share of `run.max_steps` in which the rate rises linearly from 0."""
+
+
+@section
+class LearnerSection:
+    """How the learner computes a step."""
+
+    num_ranks: Count = 1
+    """DeepSpeed ranks."""
+    zero_stage: Annotated[int, Field(ge=0, le=3, strict=True)] = 1
+    """ZeRO stage."""
+    batch_size: Count = 64
+    """Rollouts per learner step over all ranks (SFT: examples); a multiple of the group size."""
+    micro_batch_tokens: Count = 8192
+    """Most tokens in one forward pass; a longer rollout makes a micro-batch of its own."""
+    row_tokens: NonNegativeInt = 0
+    """Length of a packed row; 0 means one row per micro-batch. Short rows suit CPUs."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Arithmetic of the learner; its weights are bf16 with fp32 masters, else fp32. fp16 scales the
+    loss. What engines are given is `model.dtype`, whatever this is."""
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What lies in the host's memory: optimizer needs ZeRO 1 to 3; all, parameters too, needs 3."""
+    max_restarts: NonNegativeInt = 0
+    """How often all is started again from the last checkpoint when a rank died or hung."""
+    activation_checkpointing: Flag = False
+    """Recompute activations in the backward pass to save memory."""
+    logprob_chunk_tokens: Count = 1024
+    """Response tokens whose logits exist at a time."""
+    max_skipped_in_a_row: Count = 5
+    """Stop after so many steps in a row with a non-finite loss or gradient."""
+
+
+@section
+class SyncSection:
+    """How weights reach the engines."""
+
+    interval: Count = 50
+    """L: learner steps between two publications; what is too old is cleared at each."""
+    max_lead: NonNegativeInt = 0
+    """Steps by which a version may be published ahead of its period, once the present one has all
+    its groups; the lag grows by as many, at most by L. 0 is the paper's Algorithm 1."""
+    in_flight: Literal["abort", "drain"] = "abort"
+    """What an engine does with unfinished responses before it loads: abort, or drain, which lets
+    them end (within half of `timeout_s`); drain needs `replay.max_versions` above 1."""
+    transport: str = "object_store"
+    """How tensors travel: a file of oapl/weights."""
+    timeout_s: Positive = 600.0
+    """Longest wait for a publication to reach one engine, and for a batch."""
+    probe_sequences: Count = 2
+    """Sequences re-scored after each publication."""
+    probe_bound: NonNegative = 0.0
+    """Largest mean exp(|log-prob difference|); 0 means 1.001 if all is fp32, else 1.10."""
+
+
+@section
+class EvalSection:
+    """Evaluation at the start, at the end and in between."""
+
+    sources: tuple[DataSource, ...] = ()
+    """Evaluation sets; each is reported under its name."""
+    every_syncs: NonNegativeInt = 0
+    """Evaluate after every so many publications; 0 means only at start and end."""
+    num_samples: NonNegativeInt = 8
+    """Responses per problem."""
+    ks: tuple[Count, ...] = (1, 8)
+    """k of pass@k."""
+    temperature: Positive = 1.0
+    """Sampling temperature of the samples."""
+    top_p: Mass = 1.0
+    """Nucleus sampling; 1 is off."""
+    max_tokens: NonNegativeInt = 0
+    """Longest response; 0 means `rollout.max_tokens`."""
+    greedy: Flag = True
+    """Answer each problem once more at temperature 0."""
+    timeout_s: Positive = 3600.0
+    """Longest wait for one evaluation set."""
+    threshold: Number = 1.0
+    """Smallest reward that counts as right in pass@k and maj@n."""
+
+
+@section
+class CheckpointSection:
+    """When state is saved, and how a run goes on."""
+
+    every_syncs: NonNegativeInt = 1
+    """Save at every so many synchronisations; 0 means only when the run stops."""
+    max_minutes: NonNegative = 0.0
+    """Save also between synchronisations after so many minutes; 0 means never."""
+    keep: Count = 2
+    """Checkpoints kept."""
+    resume: Place = "auto"
+    """auto: go on from the run folder's last checkpoint; never: refuse a folder that has one; or a
+    checkpoint's path."""
+
+
+@section
+class TrackingSection:
+    """Where metrics go."""
+
+    console: Literal["auto", "live", "plain", "off"] = "auto"
+    """live: a table that renews itself; plain: one line per report; auto: live on a terminal."""
+    console_every_s: Positive = 5.0
+    """Seconds between two plain lines."""
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """auto: online when logged in, else offline."""
+    wandb_project: str = "oapl"
+    """W&B project."""
+    ray_metrics: Literal["auto", "on", "off"] = "auto"
+    """Metrics as gauges on Ray's dashboard; auto: where the run joins a cluster."""
+    rollout_groups_per_step: NonNegativeInt = 1
+    """Groups per learner step stored with text, rewards and verdicts."""
+
+
+@section
+class ClusterSection:
+    """Where processes run."""
+
+    mode: Literal["ray", "local"] = "ray"
+    """local: everything in this process, for a first look or a debugger."""
+    address: str = ""
+    """Ray cluster to join (`auto` finds it); empty: RAY_ADDRESS if set, as in a job, else one is
+    started here."""
+    device: str = "cpu"
+    """Device of engines and learner: a file of oapl/devices."""
+    devices_per_engine: NonNegative = 0.0
+    """Devices of one engine, below 1 where several processes share a card; 0 means
+    `rollout.tensor_parallel_size`."""
+    devices_per_rank: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Devices of one learner rank, below 1 where it shares a card with an engine; 0 means 1."""
+    engine_threads: Count = 1
+    """CPU threads of one engine."""
+    learner_threads: Count = 1
+    """CPU threads of one learner rank."""
+    engine_resources: dict[str, Positive] = field(default_factory=dict)
+    """Custom Ray resources that one rollout worker asks for beside its device, name to amount."""
+    learner_resources: dict[str, Positive] = field(default_factory=dict)
+    """Custom Ray resources that one learner rank asks for beside its device, name to amount."""
+    start_timeout_s: Positive = 300.0
+    """Longest wait for a process to get its place on the cluster, and to start there."""
+    max_restarts: NonNegativeInt = 10
+    """How often a dead rollout worker is started again, each; a reward server always is."""
+
+
+@section
+class RunConfig:
+    """A whole run. `oapl train recipe.toml sync.interval=50 optimizer.lr=1e-6`"""
+
+    run: RunSection = field(default_factory=RunSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    rollout: RolloutSection = field(default_factory=RolloutSection)
+    reward: RewardSection = field(default_factory=RewardSection)
+    replay: ReplaySection = field(default_factory=ReplaySection)
+    objective: Annotated[dict[str, Any], AfterValidator(_with_name)] = field(
+        default_factory=lambda: {"name": "oapl"}
+    )
+    """`name`: a file of oapl/objectives; the other keys are that objective's own."""
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+    learner: LearnerSection = field(default_factory=LearnerSection)
+    sync: SyncSection = field(default_factory=SyncSection)
+    eval: EvalSection = field(default_factory=EvalSection)
+    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
+    tracking: TrackingSection = field(default_factory=TrackingSection)
+    cluster: ClusterSection = field(default_factory=ClusterSection)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run.dir).expanduser().absolute() / self.run.name
+
+    @property
+    def ray_address(self) -> str:
+        """The Ray cluster to join: the configured one, else RAY_ADDRESS, as in a job."""
+        return self.cluster.address or os.environ.get("RAY_ADDRESS", "")
+
+    @property
+    def is_imitation(self) -> bool:
+        """Nothing is sampled: responses are given (SFT)."""
+        return bool(self.objective["name"] == "sft")
+
+    @property
+    def groups_per_step(self) -> int:
+        return self.learner.batch_size // self.rollout.group_size

@@ -1,0 +1,183 @@
+"""A TOML recipe and dotted overrides become a RunConfig; a RunConfig becomes TOML again.
+
+    load_config(Path("recipe.toml"), ["sync.interval=50", "data.sources.0.path=train.jsonl"])
+
+A value is read as TOML (`1e-6`, `true`, `[1, 8]`, `"text"`) and otherwise taken as bare text.
+Overrides add to the recipe's tables, not to the defaults: `reward.verifiers.format=0.1` without a
+`[reward]` in the recipe leaves format as the only verifier. Relative paths, in a recipe too, are
+relative to the directory in which the command is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import textwrap
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from oapl.config import RunConfig, plugins
+from oapl.config.fields import Setting, field_at, fields, is_section, literal, settings
+from oapl.config.messages import explain
+from oapl.errors import InputError
+
+KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+
+Table = dict[str, Any]
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe, apply overrides in order, validate each setting by itself.
+
+    Args:
+        path: A TOML file; None starts from the defaults.
+        overrides: `a.b.c=value`; a list is indexed by number, and the index after the last appends.
+
+    Raises:
+        InputError: One line per problem, the dotted key first.
+    """
+    table = {} if path is None else _read(path)
+    for override in overrides:
+        _apply(table, override)
+    try:
+        return RunConfig(**table)
+    except ValidationError as error:
+        where = [] if path is None else [f"{path}:"]
+        raise InputError("\n".join([*where, *explain(error)])) from error
+
+
+def to_toml(config: RunConfig) -> str:
+    """The whole configuration, defaults included; `load_config` reads it back to an equal one.
+
+    Raises:
+        InputError: A plugin's option holds what TOML cannot.
+    """
+    try:
+        return tomli_w.dumps(dataclasses.asdict(config))
+    except TypeError as error:
+        raise InputError(
+            f"a plugin's option cannot be written to config.toml ({error}); use numbers, text, "
+            "booleans, lists and tables"
+        ) from error
+
+
+def help_text() -> str:
+    """Every setting with its default and one sentence, plugins' own options included."""
+    width = max(60, shutil.get_terminal_size((100, 24)).columns)
+    lines = ["settings (section.key = default), for a recipe or as overrides:"]
+    for name, info in fields(RunConfig).items():
+        section = info.annotation
+        doc = section.__doc__ if is_section(section) else info.description
+        lines += ["", f"{name}: {' '.join((doc or '').split())}"]
+        known = settings(section, f"{name}.") if isinstance(section, type) else ()
+        lines += [line for setting in known for line in _describe(setting, width)]
+    for package, key in (
+        ("oapl.objectives", "objective."),
+        ("actors.engines", "rollout.engine_options."),
+        ("reward_server.verifiers", "reward.options.{}."),
+    ):
+        lines += _plugin_help(package, key, width)
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        near = sorted(p.name for p in path.absolute().parent.glob("*.toml"))
+        found = f"; {path.parent} has {', '.join(near)}" if near else ""
+        raise InputError(f"recipe {path} does not exist{found}; give the path of a file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {path} is not valid TOML: {error}; correct that place") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"recipe {path} cannot be read ({error}); give a text file in TOML"
+        ) from error
+
+
+def _apply(table: Table, override: str) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not KEY.fullmatch(key):
+        hint = "without dashes in front" if override.startswith("-") else "with one '='"
+        raise InputError(
+            f"override {override!r} is not section.key=value; write it {hint}, "
+            "as in sync.interval=50"
+        )
+    parts = [int(part) if part.isdigit() else part for part in key.split(".")]
+    _set(table, parts, _value(parts, text.strip()), override)
+
+
+def _value(path: Sequence[int | str], text: str) -> Any:
+    """A TOML literal, or bare text; a setting that holds text takes `2024` as text, too."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    if set(parsed) != {"value"}:
+        return text
+    info = field_at(path)
+    if info is not None and info.annotation is str and not isinstance(parsed["value"], str):
+        return text
+    return parsed["value"]
+
+
+def _set(table: Table, path: Sequence[int | str], value: Any, override: str) -> None:
+    current: Any = table
+    for here, after in zip(path, [*path[1:], None], strict=True):
+        if isinstance(current, list):
+            current = _element(current, here, after, value, override)
+        elif isinstance(current, dict):
+            if after is None:
+                current[str(here)] = value
+            else:
+                current = current.setdefault(str(here), [] if isinstance(after, int) else {})
+        else:
+            raise InputError(
+                f"override {override!r}: {here!r} lies inside {current!r}, which is no section; "
+                "give the whole value instead"
+            )
+
+
+def _element(
+    items: list[Any], index: int | str, after: int | str | None, value: Any, override: str
+) -> Any:
+    """The list's element to go on with; the index after the last appends."""
+    if not isinstance(index, int) or index > len(items):
+        places = f"0 to {len(items)}" if items else "0"
+        raise InputError(
+            f"override {override!r}: {index!r} is no place in a list of {len(items)}; use {places}"
+        )
+    if index == len(items):
+        items.append({})
+    if after is None:
+        items[index] = value
+    return items[index]
+
+
+def _describe(setting: Setting, width: int) -> list[str]:
+    default = "" if setting.default is None else f" = {literal(setting.default)}"
+    text = setting.help
+    if setting.choices:
+        text = f"{text} [{' | '.join(setting.choices)}]"
+    return [
+        f"  {setting.key}{default}",
+        *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
+
+
+def _plugin_help(package: str, key: str, width: int) -> Iterator[str]:
+    for name in plugins.names(package):
+        own = getattr(plugins.load(package, name), "Config", None)
+        if own is None or not fields(own):
+            continue
+        yield ""
+        yield f"{key.format(name).rstrip('.')}, of {package}.{name}:"
+        for setting in settings(own, key.format(name)):
+            yield from _describe(setting, width)

@@ -1,0 +1,210 @@
+"""ReplayBuffer: the prompt queue, the draws in flight and the buffer, behind one lock.
+
+Invariants: the rules are the ledger's, and every change of state is one call of it, so that any
+two observers see the same cut; whoever waits is woken by the change it waits for, or answered when
+its own deadline passes; no draw is handed to a caller whose wait has already ended.
+
+Runs in one process (an asynchronous Ray actor, or the driver's event loop); nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from oapl.errors import DeadlineError
+from oapl.interfaces import PromptSource
+from oapl.records import (
+    Credit,
+    CreditedGroup,
+    Metrics,
+    Prompt,
+    ScoredGroup,
+    State,
+    WorkerId,
+)
+from oapl.replay.ledger import Ledger
+from oapl.replay.periods import Fate, Plan
+
+
+class ReplayBuffer:
+    """`oapl.interfaces.Replay`. Arguments are those of `Ledger` and, by keyword, of `Plan`."""
+
+    def __init__(
+        self,
+        source: PromptSource,
+        credit: Callable[[ScoredGroup], Credit],
+        *,
+        groups_per_step: int,
+        interval: int,
+        max_steps: int,
+        capacity: int,
+        group_size: int,
+        surplus: float = 0.0,
+        max_deaths: int = 3,
+        max_versions: int = 1,
+        drains: bool = False,
+        on_fate: Callable[[Fate], None] | None = None,
+    ) -> None:
+        plan = Plan(
+            groups_per_step=groups_per_step,
+            interval=interval,
+            max_steps=max_steps,
+            capacity=capacity,
+            group_size=group_size,
+            surplus=surplus,
+            max_deaths=max_deaths,
+            max_versions=max_versions,
+            drains=drains,
+        )
+        self._ledger = Ledger(source, credit, plan, on_fate)
+        self._changed = asyncio.Condition()
+
+    # For workers
+
+    async def next_prompts(
+        self, worker: WorkerId, version: int, limit: int, timeout_s: float
+    ) -> Sequence[Prompt] | None:
+        """Up to `limit` draws, as soon as there is one.
+
+        Returns:
+            An empty list when nothing was needed for `timeout_s`; None, at once, when `version` is
+            not (or no longer) the served one, or the run has finished.
+
+        Raises:
+            StaleError: The worker was released.
+        """
+        draws: list[Prompt] = []
+
+        def is_answered() -> bool:
+            was_over = self._ledger.is_over()
+            draws.extend(self._ledger.draw(worker, version, limit))
+            if self._ledger.is_over() and not was_over:  # seen only by asking the source
+                self._changed.notify_all()
+            return bool(draws) or not self._ledger.serves(version)
+
+        async with self._changed:
+            await self._wait(is_answered, timeout_s)
+            return draws if draws or self._ledger.serves(version) else None
+
+    async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> list[str]:
+        """Per group `kept`, `dropped:FILTER` or `refused:WHY`; see `Ledger.put`."""
+        async with self._changed:
+            answers = [self._ledger.put(worker, group) for group in groups]
+            self._changed.notify_all()
+            return answers
+
+    async def give_back(
+        self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int
+    ) -> None:
+        """The draw returns to the front of the queue, attempt + 1."""
+        await self._change(self._ledger.give_back, worker, prompt, cause, num_tokens)
+
+    async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
+        """The draw's fate is `failed`."""
+        await self._change(self._ledger.fail, worker, prompt, cause, num_tokens)
+
+    async def release(self, worker: WorkerId) -> None:
+        """The worker is dead: its draws return; later calls of this incarnation are refused."""
+        await self._change(self._ledger.release, worker)
+
+    # For the learner
+
+    async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
+        """Lease the `count` oldest groups.
+
+        Returns:
+            Fewer than `count` only at the end of the data, and after that None.
+
+        Raises:
+            DeadlineError: They were not there within `timeout_s`.
+        """
+        async with self._changed:
+            if not await self._wait(lambda: self._ledger.can_take(count), timeout_s):
+                raise DeadlineError(self._overdue(count, timeout_s))
+            groups = self._ledger.take(count)
+            self._changed.notify_all()
+            return groups
+
+    async def trained(self, ids: Sequence[str], step: int) -> None:
+        """The leased groups were trained on; `step` learner steps are made, this one included."""
+        await self._change(self._ledger.trained, ids, step)
+
+    async def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
+        """The step on the leased groups was skipped; it still counts in `step`."""
+        await self._change(self._ledger.drop, ids, reason, step)
+
+    async def advance(self, step: int) -> None:
+        """Serve version `step`: clear what is too old, take back what engines will abort."""
+        await self._change(self._ledger.advance, step)
+
+    async def lead(self, step: int, begin: int) -> bool:
+        """Serve version `step` for the period that will begin at `begin`, beside the present one.
+
+        Returns:
+            False when the present period still lacks groups; nothing has changed then.
+        """
+        async with self._changed:
+            leads = self._ledger.lead(step, begin)
+            self._changed.notify_all()
+            return leads
+
+    async def finish(self) -> None:
+        """The run ends: what has no fate is `unfinished`. A snapshot is taken before, not after."""
+        await self._change(self._ledger.finish)
+
+    # Accounts
+
+    async def snapshot(self) -> State:
+        """Everything that decides what happens next, picklable."""
+        return self._ledger.snapshot()
+
+    async def restore(self, state: State) -> None:
+        """Go on from a snapshot, with new workers, in a buffer that was not used yet."""
+        await self._change(self._ledger.restore, state)
+
+    async def stats(self) -> Metrics:
+        """What happened since the last call, under the names of `oapl.tracking.names`."""
+        return self._ledger.stats()
+
+    async def counts(self) -> dict[str, int]:
+        """Draws by fate and by place; `drawn` is the sum of the others."""
+        return self._ledger.counts()
+
+    async def fates(self) -> dict[str, int]:
+        """Fates with filter or cause, over the whole run."""
+        return self._ledger.fates()
+
+    async def _change(self, act: Callable[..., None], *arguments: object) -> None:
+        async with self._changed:
+            act(*arguments)
+            self._changed.notify_all()
+
+    async def _wait(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether the predicate came true in time. Nothing is awaited after it did."""
+        if predicate():
+            return True
+        came_true = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not came_true:
+                    await self._changed.wait()
+                    came_true = predicate()
+        except TimeoutError:
+            # The deadline may strike in the very turn in which the predicate came true.
+            return came_true
+        return True
+
+    def _overdue(self, count: int, timeout_s: float) -> str:
+        ledger, counts = self._ledger, self._ledger.counts()
+        flying = ledger.in_flight_by_worker()
+        awaited = ", ".join(f"{worker} has {flying[worker]}" for worker in sorted(flying, key=str))
+        return (
+            f"the learner waited {timeout_s:g} s for {count} groups of version "
+            f"{' or '.join(map(str, ledger.usable))} "
+            f"after step {ledger.step}: {counts['buffered']} buffered, {counts['in_flight']} in "
+            f"flight ({awaited or 'no worker has any'}), {counts['queued']} queued, "
+            f"{counts['leased']} leased, {ledger.need()} still to hand out, source "
+            f"{'exhausted' if ledger.exhausted else 'not exhausted'}; if generation is only slow, "
+            f"raise sync.timeout_s"
+        )

@@ -1,0 +1,193 @@
+"""The run on a person's screen: a live view in a terminal, plain lines elsewhere.
+
+Invariants: `view` decides what is shown, this file when; drawing never waits for the run, nor the
+run for drawing.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from oapl import interfaces
+from oapl.config import RunConfig
+from oapl.evaluation import Comparison
+from oapl.records import StepMetrics
+from oapl.tracking.history import Tail, feed
+from oapl.tracking.view import DASH, Clock, View, figure
+
+REFRESHES_PER_S = 4
+
+
+def build(
+    config: RunConfig,
+    step: int,
+    written: tuple[Tail, Tail] | None = None,
+    screen: Console | None = None,
+) -> interfaces.Tracker | None:
+    """The console that `tracking.console` asks for; None when it is off.
+
+    Args:
+        config: The run.
+        step: After which learner step it begins.
+        written: Its metrics and messages of before, which the view is to show too.
+        screen: Where to draw.
+    """
+    screen = screen or Console()
+    mode = config.tracking.console
+    if mode == "off":
+        return None
+    view = view_of(config, step)
+    if written is not None:
+        feed(view, *written)
+    return show(view, mode, screen, config.tracking.console_every_s)
+
+
+def view_of(config: RunConfig, step: int, began: float | None = None) -> View:
+    """An empty view of the run, which began after learner step `step`."""
+    return View(
+        title=config.run.name,
+        subtitle=f"{config.objective.get('name', 'oapl')} · {Path(config.model.path).name}",
+        max_steps=config.run.max_steps,
+        interval=config.sync.interval,
+        groups_per_step=config.groups_per_step,
+        start=step,
+        began=began,
+    )
+
+
+def show(view: View, mode: str, screen: Console, every_s: float) -> LiveConsole | PlainConsole:
+    """A sink that draws the view `live` or `plain`; `auto` asks the screen."""
+    if mode == "auto":
+        mode = "live" if screen.is_terminal and not screen.is_dumb_terminal else "plain"
+    return LiveConsole(view, screen) if mode == "live" else PlainConsole(view, screen, every_s)
+
+
+class LiveConsole:
+    """A view that redraws itself; prints of the process appear above it."""
+
+    def __init__(self, view: View, screen: Console) -> None:
+        self._view = view
+        self._live = Live(view, console=screen, refresh_per_second=REFRESHES_PER_S)
+        self._live.start()
+
+    def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        self._view.feed(metrics, at)
+
+    def message(self, text: str, at: float | None = None) -> None:
+        self._view.say(text, at)
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+    def phase(self, name: str, at: float | None = None) -> None:
+        self._view.enter(name, at)
+
+    def refresh(self) -> None:
+        """Show at once what the view holds."""
+        self._live.refresh()
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class PlainConsole:
+    """One line every `every_s` seconds; messages and evaluations at once, the last step at the end.
+
+    The time of a line is that of its step: nothing is printed while nothing happens.
+    """
+
+    def __init__(self, view: View, screen: Console, every_s: float, clock: Clock = time.monotonic):
+        self._view = view
+        self._screen = screen
+        self._every_s = every_s
+        self._clock = clock
+        self._printed_at = -math.inf
+        self._printed = ""
+
+    def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        self._view.feed(metrics, at)
+        figures = {n: v for n, v in metrics.values.items() if n.startswith("eval/")}
+        if figures:
+            self._print(f"step {metrics.step}  " + "  ".join(_evaluated(figures)))
+        elif self._clock() - self._printed_at >= self._every_s:
+            self._printed_at = self._clock()
+            self.refresh()
+
+    def message(self, text: str, at: float | None = None) -> None:
+        self._print(text, at)
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        pass
+
+    def phase(self, name: str, at: float | None = None) -> None:
+        self._view.enter(name, at)
+
+    def close(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Print the line of what the view holds, unless it is there already."""
+        line = self._view.line()
+        if line != self._printed:
+            self._printed = line
+            self._print(line)
+
+    def _print(self, text: str, at: float | None = None) -> None:
+        moment = time.strftime("%H:%M:%S", time.localtime(at))
+        self._screen.print(f"{moment}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _evaluated(figures: dict[str, float]) -> Iterable[str]:
+    for name, value in figures.items():
+        if not name.endswith("_se"):
+            error = figures.get(name + "_se")
+            spread = f" ± {error:.3f}" if error is not None else ""
+            yield f"{name.removeprefix('eval/')} {figure(value)}{spread}"
+
+
+def comparison_table(rows: Sequence[Comparison], title: str = "before and after") -> Table:
+    """The table of an evaluation before and after training."""
+    table = Table(title=title, box=box.SIMPLE_HEAVY)
+    table.add_column("measure")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        change = row.change
+        style = "" if not change else "green" if change > 0 else "red"
+        table.add_row(
+            row.measure,
+            _with_error(row.before, row.before_se),
+            _with_error(row.after, row.after_se),
+            Text(DASH if change is None else f"{change:+.3f}", style=style),
+        )
+    return table
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+
+
+def save_svg(what: RenderableType, path: Path, width: int = 110) -> str:
+    """Draw anything of rich's as an SVG file.
+
+    Returns:
+        The same drawing as text.
+    """
+    screen = Console(record=True, width=width, height=60, file=io.StringIO(), force_terminal=True)
+    screen.print(what)
+    text = screen.export_text(clear=False)
+    path.write_text(screen.export_svg(title="oapl"))
+    return text

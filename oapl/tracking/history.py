@@ -1,0 +1,91 @@
+"""What a run has written of itself, read back line by line: metrics and messages, in order of time.
+
+Invariants: every line is taken in once and only whole; a file that was replaced or cut, as a resume
+does, is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from oapl.records import StepMetrics
+from oapl.tracking.names import STEP
+from oapl.tracking.view import View
+
+METRICS_FILE = "metrics.jsonl"
+MESSAGES_FILE = "messages.log"
+CLOCK = "time/unix_s"
+STAMP = "%Y-%m-%d %H:%M:%S"
+STAMP_LENGTH = 19
+
+Entry = tuple[float, StepMetrics | str]
+"""Unix time, and a line of metrics or a message."""
+
+
+class Tail:
+    """The whole lines that a file gains."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._inode = 0
+        self._offset = 0
+
+    def lines(self) -> list[str]:
+        """Those since the last call; a line still being written waits for its end."""
+        try:
+            with self.path.open("rb") as file:
+                self._inode = self._inode or self.path.stat().st_ino
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
+
+    def is_replaced(self) -> bool:
+        """Whether what was read is no longer what the file begins with."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return self._offset > 0
+        is_other = self._inode not in (0, found.st_ino)
+        return is_other or found.st_size < self._offset
+
+
+def entries(metrics: Tail, messages: Tail) -> Iterator[Entry]:
+    """New lines of both files, in order of time."""
+    found: list[Entry] = []
+    for line in metrics.lines():
+        row = json.loads(line)
+        at, step = row.pop(CLOCK), row.pop(STEP)
+        values = {name: value for name, value in row.items() if value is not None}
+        found.append((at, StepMetrics(step=step, values=values)))
+    found += _messages(messages.lines())
+    yield from sorted(found, key=lambda entry: entry[0])
+
+
+def feed(view: View, metrics: Tail, messages: Tail) -> None:
+    """Give the view what it has not seen."""
+    for at, entry in entries(metrics, messages):
+        if isinstance(entry, StepMetrics):
+            view.feed(entry, at)
+        else:
+            view.say(entry, at)
+
+
+def _messages(lines: list[str]) -> list[tuple[float, str]]:
+    found: list[tuple[float, str]] = []
+    for line in lines:
+        try:
+            at = time.mktime(time.strptime(line[:STAMP_LENGTH], STAMP))
+        except ValueError:  # the message before goes on
+            if found:
+                at, text = found.pop()
+                found.append((at, f"{text} {line}"))
+            continue
+        found.append((at, line[STAMP_LENGTH + 1 :]))
+    return found

@@ -1,0 +1,438 @@
+"""What a person sees of a run: fed with metrics and messages, drawn by rich at any time.
+
+Invariants: what is shown was in a record or a message (no look-ups elsewhere); a number that is not
+there is a dash; rendering changes nothing; the drawing fits the terminal, least important last.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from oapl.records import StepMetrics
+from oapl.tracking.status import DONE, ENDS, PHASES, STOPPED
+
+DASH = "–"
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 24
+BAR_WIDTH = 16
+LEAST_BAR = 4
+HISTORY = 400
+ETA_STEPS = 50
+NUM_MESSAGES = 12
+KEPT_MESSAGES = 200
+LEAST_MESSAGES = 3
+TWO_COLUMNS, THREE_COLUMNS = 68, 126
+"""Widths inside the frame from which learning, flow and evaluation stand side by side."""
+GAP = 3
+ENDS_STYLE = {DONE: "bold reverse green", STOPPED: "bold reverse yellow"}
+BUSY, IDLE = 0.15, 0.4  # idle shares below and above which a bar is green and red
+WARNINGS = ("died", "killing", "fail", "warning", "did not", "interrupted", "non-finite", "refused")
+MEASURES = ("mean@", "greedy", "maj@", "pass@", "length_mean", "truncated_rate", "malformed_rate")
+"""Of an evaluation, the most telling first: where there is no room the last are left out."""
+
+Clock = Callable[[], float]
+Rows = Sequence[tuple[str, RenderableType]]
+
+RATES = ("rollout/tokens_per_s", "idle/learner", "idle/engines")
+
+
+class View:
+    """What is known of the run, and how it is drawn. Feed it records, render it at any time.
+
+    Times are unix seconds: those of the records where they come from a file, else the clock's.
+    """
+
+    def __init__(
+        self,
+        *,
+        title: str,
+        subtitle: str,
+        max_steps: int,
+        interval: int,
+        groups_per_step: int,
+        start: int = 0,
+        began: float | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self.title = title
+        self.subtitle = subtitle
+        self.max_steps = max_steps
+        self.step = start
+        self._lock = threading.Lock()  # rich draws from a thread of its own
+        self._interval = interval
+        self._groups_per_step = groups_per_step
+        self._clock = clock
+        self._began = clock() if began is None else began
+        self._phase = ""
+        self._phase_since = self._began
+        self._values: dict[str, float] = {}
+        self._faults: Counter[str] = Counter()
+        self._evaluations: dict[str, list[float]] = {}
+        self._rewards: deque[float] = deque(maxlen=HISTORY)
+        self._recent: deque[Mapping[str, float]] = deque(maxlen=min(interval, HISTORY))
+        self._pace: deque[tuple[float, int]] = deque([(self._began, start)], maxlen=ETA_STEPS)
+        self._messages: deque[tuple[float, str]] = deque(maxlen=KEPT_MESSAGES)
+
+    def feed(self, metrics: StepMetrics, at: float | None = None) -> None:
+        """Take in a line of metrics, of now or of an earlier time."""
+        with self._lock:
+            self._feed(metrics, self._clock() if at is None else at)
+
+    def _feed(self, metrics: StepMetrics, at: float) -> None:
+        self.step = max(self.step, metrics.step)
+        for name, value in metrics.values.items():
+            if name.startswith("eval/"):
+                self._evaluations.setdefault(name, []).append(value)
+            else:
+                self._values[name] = value
+            if name.startswith("faults/") and value:
+                self._faults[name.removeprefix("faults/")] += int(value)
+        if "time/step_s" in metrics.values:
+            if at >= self._began:  # steps before a resume say nothing of this process's pace
+                if len(self._pace) == 2 and self._pace[0][0] == self._began:
+                    self._pace.popleft()  # steps follow each other now: start-up is no step
+                self._pace.append((at, metrics.step))
+            self._smooth(metrics.values)
+        reward = metrics.values.get("reward/mean", math.nan)
+        if math.isfinite(reward):
+            self._rewards.append(reward)
+
+    def _smooth(self, values: Mapping[str, float]) -> None:
+        """Rates as means over a period: the first step of one waits, the others hardly do."""
+        self._recent.append(values)
+        for name in RATES:
+            seen = [(row["time/step_s"], row[name]) for row in self._recent if name in row]
+            seconds = sum(weight for weight, _ in seen)
+            if seconds > 0:
+                self._values[name] = sum(weight * rate for weight, rate in seen) / seconds
+
+    def say(self, text: str, at: float | None = None) -> None:
+        """Take in a message."""
+        with self._lock:
+            self._messages.append((self._clock() if at is None else at, text))
+
+    def enter(self, phase: str, at: float | None = None) -> None:
+        """The run is now in one of `oapl.tracking.status.PHASES`, or over."""
+        with self._lock:
+            if phase != self._phase:
+                self._phase = phase
+                self._phase_since = self._clock() if at is None else at
+
+    @property
+    def _is_over(self) -> bool:
+        return self._phase in ENDS
+
+    def _now(self) -> float:
+        """The clock stands still when the run is over."""
+        return self._phase_since if self._is_over else self._clock()
+
+    def eta_s(self) -> float | None:
+        """Seconds to `max_steps` at the pace of the last steps."""
+        (since, first), (_, last) = self._pace[0], self._pace[-1]
+        if last <= first:
+            return None
+        return (self.max_steps - self.step) * (self._now() - since) / (last - first)
+
+    def line(self) -> str:
+        """The run in one line."""
+        parts = [
+            f"step {self.step}/{self.max_steps}",
+            f"reward {self._number('reward/mean')}",
+            f"loss {self._number(self._loss_name())}",
+            f"length {self._number('rollout/length_mean')}",
+            f"lag {self._number('replay/lag_mean')}",
+            f"buffer {self._number('replay/size')}",
+            f"{self._number('rollout/tokens_per_s')} tok/s",
+            f"idle learner {self._percent('idle/learner')} engines {self._percent('idle/engines')}",
+            self._phase if self._is_over else f"eta {duration(self.eta_s())}",
+        ]
+        return "  ".join(p for p in parts if p and f" {DASH}" not in p and p[0] != DASH)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = console.size.height if console.is_terminal else 10**6
+        with self._lock:
+            yield self._drawn(options.max_width, height - 1)  # the cursor's line
+
+    def _drawn(self, width: int, height: int) -> RenderableType:
+        margin = 2 if width >= 96 else 1
+        inner = width - 2 * margin - 2
+        head: list[RenderableType] = [self._progress(), self._phases()]
+        body, body_rows = self._body(inner)
+        left = height - 2 - len(head) - 1 - body_rows  # frame, head, a blank line, body
+        parts: list[RenderableType] = [*head, Text(), body]
+        messages = min(len(self._messages), LEAST_MESSAGES)
+        if self._evaluations and inner < THREE_COLUMNS:
+            shown = min(len(self._measures()), left - 2 - (messages + 1 if messages else 0))
+            if shown > 0:
+                parts += [Text(), self._evaluation(shown, inner)]
+                left -= shown + 2
+        said = list(self._said(min(NUM_MESSAGES, left - 1)))
+        parts += [Text(), *said] if said else []
+        left -= len(said) + 1
+        title = Text.assemble((" oapl ", "bold reverse cyan"), f" {self.title} ")
+        return Panel(
+            Group(*parts),
+            title=title,
+            title_align="left",
+            subtitle=Text(f" {self.subtitle} ", style="dim"),
+            subtitle_align="right",
+            border_style="cyan",
+            box=box.ROUNDED,
+            padding=(1 if left >= 2 else 0, margin),
+        )
+
+    def _body(self, width: int) -> tuple[RenderableType, int]:
+        """What is known, in as many columns as fit, and how many rows that takes."""
+        if width < TWO_COLUMNS:
+            learning, flow = self._learning(width), self._flow(width)
+            stacked = Group(_pairs("learning", learning), Text(), _pairs("flow", flow))
+            return stacked, len(learning) + len(flow) + 3
+        is_wide = width >= THREE_COLUMNS and bool(self._evaluations)
+        each = width // (2 + is_wide) - GAP
+        learning, flow = self._learning(each), self._flow(each)
+        grid = Table.grid(expand=True, padding=(0, GAP, 0, 0))
+        cells: list[RenderableType] = [_pairs("learning", learning), _pairs("flow", flow)]
+        rows = max(len(learning), len(flow))
+        if is_wide:
+            cells.append(self._evaluation(rows, each))
+        for _ in cells:
+            grid.add_column(ratio=1)
+        grid.add_row(*cells)
+        return grid, rows + 1
+
+    def _progress(self) -> RenderableType:
+        done = self.step / self.max_steps
+        grid = Table.grid(expand=True, padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        elapsed = duration(self._now() - self._began)
+        times = f"{elapsed} in all"
+        if not self._is_over:
+            times = f"{elapsed} gone   {duration(self.eta_s())} to go"
+        grid.add_row(
+            Text.assemble("step ", (f"{self.step}", "bold"), f" / {self.max_steps}"),
+            ProgressBar(total=self.max_steps, completed=self.step, complete_style="cyan"),
+            Text(f"{done:4.0%}   {times}"),
+        )
+        return grid
+
+    def _phases(self) -> Text:
+        """start · evaluate · train · publish · finish, the present one marked, and its time."""
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for index, name in enumerate(PHASES):
+            line.append(" · " if index else "", "dim")
+            line.append(f" {name} ", "bold reverse cyan" if name == self._phase else "dim")
+        if self._is_over:
+            line.append("  ")
+            line.append(f" {self._phase} ", ENDS_STYLE.get(self._phase, "bold reverse red"))
+        elif self._phase:
+            line.append(f"   for {duration(self._clock() - self._phase_since)}", "dim")
+        return line
+
+    def _learning(self, width: int) -> Rows:
+        uniform = self._percent("reward/uniform_groups")
+        return [
+            ("reward", self._reward(width)),
+            ("loss", Text(self._number(self._loss_name()))),
+            ("entropy", Text(self._number("policy/entropy", " nats"))),
+            ("gradient", Text(self._number("policy/grad_norm"))),
+            ("policy KL", Text(self._number("policy/policy_kl", " nats"))),
+            ("length", Text(self._length())),
+            ("uniform", Text(uniform if uniform == DASH else f"{uniform} of groups")),
+            ("faults", self._fault_counts(width - len("policy KL") - 2)),
+        ]
+
+    def _flow(self, width: int) -> Rows:
+        room = width - len("learner idle") - 2
+        return [
+            ("weights", Text(self._weights())),
+            ("lag", Text(self._lag())),
+            ("buffer", self._buffer(room)),
+            ("in flight", Text(self._number("replay/in_flight", " groups"))),
+            ("generated", Text(self._number("rollout/tokens_per_s", " tokens/s"))),
+            ("trained", Text(self._number("perf/tokens_per_s", " tokens/s"))),
+            ("learner idle", self._idle("idle/learner", room)),
+            ("engines idle", self._idle("idle/engines", room)),
+        ]
+
+    def _reward(self, width: int) -> Text:
+        value = f"{self._number('reward/mean')}  "
+        room = min(SPARK_WIDTH, width - len("policy KL") - 2 - len(value))
+        spark = sparkline(self._rewards, room) if room >= LEAST_BAR else ""
+        return Text.assemble((value, "bold"), (spark, "green"), overflow="crop")
+
+    def _weights(self) -> str:
+        version = self._values.get("weights/version")
+        if version is None:
+            return DASH
+        left = self._interval - self.step % self._interval
+        return f"version {version:.0f}" + (
+            f", next in {left}" if self.step < self.max_steps else ""
+        )
+
+    def _length(self) -> str:
+        if "rollout/length_mean" not in self._values:
+            return DASH
+        cut = self._percent("rollout/truncated_rate")
+        return f"{self._number('rollout/length_mean', ' tokens')}, {cut} cut off"
+
+    def _lag(self) -> str:
+        if "replay/lag_mean" not in self._values:
+            return DASH
+        return f"{self._number('replay/lag_mean')} (largest {self._number('replay/lag_max')})"
+
+    def _fault_counts(self, room: int) -> Text:
+        if not self._faults:
+            return Text("none" if self._values else DASH)
+        counts = (f"{count} {name.replace('_', ' ')}" for name, count in self._faults.most_common())
+        text = Text(", ".join(counts), "yellow")
+        text.truncate(room, overflow="ellipsis")  # a table's cell is cut without a sign
+        return text
+
+    def _buffer(self, room: int) -> RenderableType:
+        size = self._values.get("replay/size")
+        if size is None:
+            return Text(DASH)
+        steps = size / self._groups_per_step
+        full = min(1.0, steps / self._interval)
+        return _bar(full, f"{size:.0f} = {steps:.1f} steps", "blue", room)
+
+    def _idle(self, name: str, room: int) -> RenderableType:
+        share = self._values.get(name)
+        if share is None:
+            return Text(DASH)
+        style = "green" if share < BUSY else "yellow" if share < IDLE else "red"
+        return _bar(share, f"{share:.0%}", style, room)
+
+    def _measures(self) -> list[str]:
+        """Names of evaluated figures, the most telling first."""
+        names = [name for name in self._evaluations if not name.endswith("_se")]
+
+        def rank(name: str) -> int:
+            measure = name.split("/", 2)[-1]
+            return next((i for i, m in enumerate(MEASURES) if measure.startswith(m)), len(MEASURES))
+
+        return sorted(names, key=rank)
+
+    def _evaluation(self, most: int, width: int) -> RenderableType:
+        names = self._measures()[:most]
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True)
+        is_wide = width >= TWO_COLUMNS
+        table.add_row(Text("evaluation", style="bold cyan"), "", Text("change", "dim"), "")
+        for name in names:
+            seen = self._evaluations[name]
+            change = f"{seen[-1] - seen[0]:+.3f}" if len(seen) > 1 else DASH
+            error = self._evaluations.get(name + "_se")
+            shown = f"{figure(seen[-1])}" + (f" ± {error[-1]:.3f}" if error else "")
+            has_curve = is_wide and len(seen) > 2  # of two points the change says all
+            spark = Text(sparkline(seen, SPARK_WIDTH) if has_curve else "", "green")
+            table.add_row(name.removeprefix("eval/"), shown, change, spark)
+        return table
+
+    def _said(self, most: int) -> Iterator[Text]:
+        """The last messages; earlier warnings keep up to half of the lines."""
+        if most <= 0:
+            return
+        older, last = list(self._messages)[:-most], list(self._messages)[-most:]
+        new = sum(is_warning(text) for _, text in last)
+        warned = [item for item in older if is_warning(item[1])][-max(most // 2 - new, 0) :]
+        if most // 2 > new and warned:
+            last = [*warned, *islice(last, len(warned), None)]
+        for at, text in last:
+            moment = time.strftime("%H:%M:%S", time.localtime(at))
+            style = "yellow" if is_warning(text) else ""
+            shown = " ".join(text.split())
+            line = Text.assemble((f"{moment}  ", "dim"), (shown, style), overflow="ellipsis")
+            line.no_wrap = True
+            yield line
+
+    def _loss_name(self) -> str:
+        return next((name for name in self._values if name.startswith("loss/")), "loss/")
+
+    def _number(self, name: str, unit: str = "") -> str:
+        value = self._values.get(name)
+        return DASH if value is None else figure(value) + unit
+
+    def _percent(self, name: str) -> str:
+        value = self._values.get(name)
+        return DASH if value is None else f"{value:.0%}"
+
+
+def is_warning(text: str) -> bool:
+    """Whether a message tells of something that should not happen."""
+    return any(word in text.lower() for word in WARNINGS)
+
+
+def sparkline(values: Iterable[float], width: int) -> str:
+    """A curve in `width` letters at most: means of equal stretches, lowest to highest block."""
+    numbers = list(values)
+    if len(numbers) < 2:
+        return ""
+    width = min(width, len(numbers))
+    edges = [round(index * len(numbers) / width) for index in range(width + 1)]
+    means = [
+        math.fsum(numbers[edges[i] : edges[i + 1]]) / (edges[i + 1] - edges[i])
+        for i in range(width)
+    ]
+    low, span = min(means), max(means) - min(means)
+    top = len(BLOCKS) - 1
+    return "".join(BLOCKS[round((m - low) / span * top) if span else top // 2] for m in means)
+
+
+def _pairs(title: str, rows: Rows) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True, min_width=max(len(name) for name, _ in rows))
+    table.add_column(no_wrap=True)
+    table.add_row(Text(title, style="bold cyan"), "")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _bar(share: float, text: str, style: str, room: int) -> RenderableType:
+    width = min(BAR_WIDTH, room - len(text) - 1)
+    if width < LEAST_BAR:
+        return Text(text)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(
+        ProgressBar(
+            total=1.0, completed=share, width=width, complete_style=style, finished_style=style
+        ),
+        Text(text),
+    )
+    return grid
+
+
+def figure(value: float) -> str:
+    """Four significant digits, thousands set apart, tiny ones with an exponent."""
+    size = abs(value)
+    if size >= 1000 and math.isfinite(value):
+        return f"{value:,.0f}"
+    if 0 < size < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return DASH
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}"

@@ -1,0 +1,94 @@
+"""A run's live view in another process: reads the run folder, and writes nothing there.
+
+Invariants: when a resumed run has set lines aside, the view is built anew from what is left; an end
+is believed only after all that came before it was read.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from oapl.config import RunConfig
+from oapl.config.toml import load_config
+from oapl.errors import InputError
+from oapl.records import StepMetrics
+from oapl.tracking import console, status
+from oapl.tracking.history import MESSAGES_FILE, METRICS_FILE, Tail, entries, feed
+
+POLL_S = 0.5
+"""Between two looks (three file sizes): a run on another node's disk wakes no notifier here."""
+
+
+def watch(folder: Path, screen: Console | None = None) -> int:
+    """Show the run until it ends, or until Ctrl-C.
+
+    Returns:
+        0: the watch went well, however the run ended.
+
+    Raises:
+        InputError: `folder` is no run folder.
+    """
+    config = _config(folder)
+    screen = screen or Console()
+    try:
+        while _follow(folder, config, screen) == "resumed":
+            config = _config(folder)  # it may go on with other settings
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _follow(folder: Path, config: RunConfig, screen: Console) -> str:
+    """Show one life of the run.
+
+    Returns:
+        `ended`, or `resumed` when another process took it up.
+    """
+    files = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
+    now = status.read(folder)
+    began = None if now is None else now.began_unix_s
+    view = console.view_of(config, now.start_step if now else 0, began)
+    feed(view, *files)
+    if now is not None:
+        view.enter(now.phase, now.since_unix_s)
+    shown = console.show(view, "auto", screen, config.tracking.console_every_s)
+    shown.refresh()
+    try:
+        while True:
+            now = status.read(folder)
+            if (now and now.began_unix_s) != began or files[0].is_replaced():
+                return "resumed"
+            for at, record in entries(*files):
+                if isinstance(record, StepMetrics):
+                    shown.log(record, at)
+                else:
+                    shown.message(record, at)
+            if now is None:
+                if files[0].path.exists():  # it keeps no status: nothing tells whether it runs
+                    return "ended"
+            else:
+                shown.phase(now.phase, now.since_unix_s)
+                if now.is_lost:
+                    shown.message(
+                        f"warning: process {now.pid} is gone without an end; the same command "
+                        "starts the run again from its last checkpoint"
+                    )
+                    shown.phase(status.FAILED)
+                if now.is_over or now.is_lost:
+                    return "ended"
+            time.sleep(POLL_S)
+    finally:
+        shown.close()
+
+
+def _config(folder: Path) -> RunConfig:
+    recipe = folder / "config.toml"
+    if not recipe.is_file():
+        near = sorted(str(path.parent) for path in folder.glob("*/config.toml"))
+        hint = f"; run folders in it: {', '.join(near[:5])}" if near else ""
+        what = "is no run folder (it has no config.toml)" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}{hint}; name the folder of a run, like runs/NAME")
+    return load_config(recipe)

@@ -1,0 +1,247 @@
+r"""Whether two mathematical answers are the same: exact rules first, then symbolic ones.
+
+The rules answer what is a matter of spelling or of exact arithmetic (integers cost 0.03 ms), take
+lists, tuples, sets, intervals and matrices apart and compare them item by item, and refuse what
+pays a guesser (a list against one reference, towers, factorials, work left undone). Single
+expressions that are left are compared by what they mean (`answers.symbolic`). math-verify
+never sees words, number bases or other letter case, which it takes for the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from reward_server.answers import notation, structures, symbolic
+from reward_server.answers.notation import Spelled
+from reward_server.answers.symbolic import Answer
+
+MAX_LENGTH = 1000
+MAX_DEPTH = 25
+
+
+# What costs the symbolic comparison much and a guesser nothing, unless the reference has its like.
+_COSTLY = {
+    "a factorial, binomial or product": (
+        r"!(?!=)|\\prod(?![a-zA-Z])|\\[dt]?binom(?![a-zA-Z])|\\choose"
+    ),
+    "an integral": r"\\i{1,3}nt(?![a-zA-Z])|\\oint",
+    "a sum": r"\\sum(?![a-zA-Z])",
+    "a limit": r"\\lim(?![a-zA-Z])",
+    "a large exponent": r"\^ ?[{(]? ?-?\d{4,}",
+    "a plus-minus": r"\\[pm]{2}(?![a-zA-Z])",
+    "a tower": r"\^ ?(?:\{[^{}]*\}|\([^()]*\)|\\?\w+) ?\^|\^ ?\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\^",
+}
+_REFUSED = {name: re.compile(pattern) for name, pattern in _COSTLY.items()}
+_BASED = re.compile(r"([0-9a-zA-Z]+) ?_ ?\{? ?(\d+|[a-z]+) ?\}?")
+_WORDS = re.compile(r"[(\[]?[A-Za-z][A-Za-z' \-]*[)\].:]?")
+_NAME = (
+    r"(?:\\?[a-zA-Z]+(?:_(?:\{[^{}]*\}|\w))?(?: ?\([a-zA-Z0-9, ]*\))?|\|[A-Z]+\||\[[A-Z]+\]"
+    r"|\([a-zA-Z](?: ?, ?[a-zA-Z])+\)|(?:m ?)?\\angle ?[A-Z]+)"
+)
+_LEFT_SIDE = re.compile(_NAME)
+_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
+_ARITHMETIC = re.compile(r"(?:[\d\s.,+\-*/^(){}]|\\(?:cdot|times|div|frac|sqrt)(?![a-zA-Z]))+")
+_OPERATION = re.compile(r"[+*]|\\(?:cdot|times|div)|(?<=[\d)}]) ?-")
+
+
+def warm() -> None:
+    """Import what is imported late and fill the parsers' caches: 1.2 s for the first answer."""
+    same(r"\frac{\sqrt{2}}{2} \text{ m}", r"\frac{1}{\sqrt{2}} \text{ m}")
+    same("x^2-1", "(x-1)(x+1)")
+
+
+def same(answer: str, gold: str) -> Answer:
+    """Whether an answer is the reference, both as they were written."""
+    if len(answer) > max(MAX_LENGTH, 4 * len(gold)):
+        return False, f"{len(answer)} characters long"
+    if structures.depth(answer) > max(MAX_DEPTH, structures.depth(gold)):
+        return False, "nested too deeply"
+    said, wanted = notation.read(answer), notation.read(gold)
+    if said.unit and not wanted.unit:  # 100 kg is not 100 g
+        wanted = notation.read(gold, is_quantity=True)
+    elif wanted.unit and not said.unit:
+        said = notation.read(answer, is_quantity=True)
+    return _same(said, wanted)
+
+
+def by_number(answer: Spelled, gold: Spelled) -> bool | None:
+    """Exact values, where both are numerals; units are brought to each other if both have one."""
+    left, right = notation.number(answer.text), notation.number(gold.text)
+    if answer.unit and gold.unit and answer.unit != gold.unit:
+        if not answer.unit.fits(gold.unit) or not left or not right:
+            return False
+        return left.value * answer.unit.factor == right.value * gold.unit.factor
+    return left.equals(right) if left and right else None
+
+
+def by_text(answer: Spelled, gold: Spelled) -> bool | None:
+    """The same spelling; words and choice letters are compared as text and by nothing else."""
+    if notation.compact(answer.text) == notation.compact(gold.text):
+        return True
+    wanted = notation.choice(gold.text)
+    if wanted and gold.text.strip("().:").isupper() and (said := notation.choice(answer.text)):
+        return said == wanted
+    if any(spelled.is_quoted or _is_words(spelled.text) for spelled in (answer, gold)):
+        return _folded(answer.text) == _folded(gold.text)
+    return None
+
+
+def _same(answer: Spelled, gold: Spelled) -> Answer:
+    if not answer.text:
+        return False, "empty"
+    for rule in (by_number, by_text, _by_base, _by_ratio):
+        verdict = rule(answer, gold)
+        if verdict is not None:
+            return verdict, rule.__name__.strip("_")
+    left, right = _bare(answer.text, gold.text), _bare(gold.text, answer.text)
+    if left is None or right is None:
+        return False, "an equation of unequal numbers"
+    if (left, right) != (answer.text, gold.text):
+        return _same(notation.read(left), notation.read(right))
+    return _by_structure(left, right) or _symbolic(left, right)
+
+
+def _by_base(answer: Spelled, gold: Spelled) -> bool | None:
+    """Numerals with a base written under them: same digits, and same base if both name one."""
+    left, right = _BASED.fullmatch(answer.text), _BASED.fullmatch(gold.text)
+    if right and right[1].isalnum() and right[1][0].isdigit():
+        if left:
+            return left.groups() == right.groups()
+        return answer.text == right[1]
+    return None
+
+
+def _by_ratio(answer: Spelled, gold: Spelled) -> bool | None:
+    """`a:b:c` term by term."""
+    left, right = answer.text.split(":"), gold.text.split(":")
+    if len(left) == 1 or len(right) == 1 or "{" in answer.text + gold.text:
+        return None
+    return _in_order(left, right)[0]
+
+
+def _by_structure(answer: str, gold: str) -> Answer | None:
+    """Item by item; None where neither has items, or a symbolic comparison may still see more."""
+    left, right = structures.read(answer), structures.read(gold)
+    if left.kind == right.kind == "single":
+        return None
+    if left.kind == "list" and structures.is_grouped(gold):
+        right = structures.ungrouped(gold)
+    elif right.kind == "list" and structures.is_grouped(answer):
+        left = structures.ungrouped(answer)
+    kinds = {left.kind, right.kind}
+    if kinds == {"set"} or kinds == {"list"} or kinds == {"set", "list"}:
+        return _in_any_order(left.items, right.items)
+    if kinds == {"matrix"} or kinds == {"bracketed"}:
+        if left.shape != right.shape:
+            return False, "other brackets or another shape"
+        return _in_order(left.items, right.items)
+    if kinds == {"bracketed", "list"}:
+        held = left if left.kind == "bracketed" else right
+        return _in_order(left.items, right.items) if held.shape == ("(", ")") else (False, "a list")
+    if kinds == {"single", "list"} or kinds == {"single", "set"}:
+        if len(left.items) == len(right.items) and "\\" not in left.items[0] + right.items[0]:
+            return _in_order(left.items, right.items)
+        several = left if left.kind != "single" else right
+        return (False, "a list against a single answer") if len(several.items) > 1 else None
+    if kinds == {"set", "bracketed"}:
+        return False, "other brackets"
+    if kinds == {"single", "bracketed"}:
+        alone = left if left.kind == "single" else right
+        return (False, "one has brackets") if "," in alone.items[0] else None
+    if kinds == {"union"}:
+        verdict = _in_any_order(left.items, right.items)
+        return verdict if verdict[0] else None  # [0,1] and [1,2] together are [0,2]
+    return None
+
+
+def _in_order(answers: Sequence[str], golds: Sequence[str]) -> Answer:
+    if len(answers) != len(golds):
+        return False, f"{len(answers)} items for {len(golds)}"
+    for answer, gold in zip(answers, golds, strict=True):
+        verdict = _same(notation.read(answer), notation.read(gold))
+        if not verdict[0]:
+            return verdict
+    return True, "item by item"
+
+
+def _in_any_order(answers: Sequence[str], golds: Sequence[str]) -> Answer:
+    """Each reference has an answer of its own; those spelled alike are paired first."""
+    if len(answers) != len(golds):
+        return False, f"{len(answers)} items for {len(golds)}"
+    left = {index: notation.read(answer) for index, answer in enumerate(answers)}
+    right = [notation.read(gold) for gold in golds]
+    for rule in (_alike, _same):
+        unpaired = []
+        for gold in right:
+            why = ""
+            for index, answer in left.items():
+                is_same, why = rule(answer, gold)
+                if is_same:
+                    del left[index]
+                    break
+                if is_same is None:
+                    return None, why
+            else:
+                unpaired.append(gold)
+        right = unpaired
+    return (False, f"no item for {right[0].text[:40]}") if right else (True, "items in any order")
+
+
+def _alike(answer: Spelled, gold: Spelled) -> Answer:
+    return answer == gold or bool(by_number(answer, gold)), "alike"
+
+
+def _is_words(text: str) -> bool:
+    return bool(_WORDS.fullmatch(text)) and any(len(w) > 3 for w in re.split(r"[^A-Za-z]", text))
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", text.casefold()).strip()
+
+
+def _bare(text: str, other: str) -> str | None:
+    """`x = 5` as 5 where the other has no equals sign, `x > 5` as interval; None for `4 = 5`."""
+    text = structures.solution(text)
+    sides = [side.strip() for side in _EQUALS.split(text)]
+    if len(sides) == 1 or _EQUALS.search(other) or not sides[-1]:
+        exact = [side.strip() for side in text.split(r"\approx") if side.strip()]
+        return exact[0] if exact and r"\approx" not in other else text
+    if len(structures.parts(text)) > 1:
+        return text
+    if notation.number(sides[0]) and _LEFT_SIDE.fullmatch(sides[-1]):
+        return sides[0]  # 5 = x
+    value = notation.number(sides[-1])
+    for side in sides[:-1]:
+        if _LEFT_SIDE.fullmatch(side):
+            continue
+        said = notation.number(side)
+        if said and value and not said.equals(value):
+            return None
+    return sides[-1]
+
+
+def _symbolic(answer: str, gold: str) -> Answer:
+    refusal = _refusal(answer, gold)
+    return (False, refusal) if refusal else symbolic.same(answer, gold)
+
+
+def _refusal(answer: str, gold: str) -> str:
+    """Why an answer is not worth evaluating; empty if it is."""
+    for name, pattern in _REFUSED.items():
+        if pattern.search(answer) and not pattern.search(gold):
+            return f"{name}, which the reference has not"
+    if (
+        notation.number(gold)
+        and _ARITHMETIC.fullmatch(answer)
+        and _OPERATION.search(answer.lstrip("-"))
+    ):
+        return "arithmetic left undone"
+    letters, wanted = _letters(answer), _letters(gold)
+    if any(x not in wanted and x.swapcase() in wanted for x in letters):
+        return "other letter case"
+    return ""
+
+
+def _letters(text: str) -> set[str]:
+    return set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", text)))

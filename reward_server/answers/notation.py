@@ -1,0 +1,288 @@
+r"""Mathematical notation brought to one form: `clean`, `compact`, and exact values of numbers.
+
+Everything here is string work, linear in the length of the answer; nothing is evaluated. What a
+reader would call the same spelling (`\dfrac12`, `\frac{1}{2}`; `10\,000`, `10,000`; `5.`, `5`)
+becomes the same text; what is the same *value* is left to `number`, which is exact.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from reward_server.answers import units
+from reward_server.answers.units import Unit
+
+MAX_DIGITS = 4000  # Python refuses to convert longer integers
+MAX_POWER_BITS = 4096
+
+_MULTIPLIERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+
+
+def _brace(match: re.Match[str]) -> str:
+    return r"\{" if match.group() == r"\lbrace" else r"\}"
+
+
+def _multiplier(match: re.Match[str]) -> str:
+    return rf"\times 10^{_MULTIPLIERS[match[1]]}"
+
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
+_VULGAR = re.compile("[¼½¾⅐-⅞]")
+_SYMBOLS = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ",
+    "·": r"\cdot ", "∗": "*", "÷": "/", "∞": r"\infty ", "π": r"\pi ", "θ": r"\theta ",
+    "α": r"\alpha ", "β": r"\beta ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
+    "°": r"^\circ ", "⁄": "/", "≈": r"\approx ", "’": "'", "→": r"\to ",
+}  # fmt: skip
+_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))")
+_DELIMITERS = re.compile(r"^\s*(?:\$\$?|\\\(|\\\[)|(?<!\\)(?:\$\$?|\\\)|\\\])\s*[.,]?\s*$|[€£¥]")
+_Replacement = str | Callable[[re.Match[str]], str]
+_REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\\$|(?<!\\)\$", ""),
+        (r"\\%", "%"),
+        (r"\{,\}", ","),
+        (r"\\(?:left|right|[bB]igg?[lr]?)\s*\.", ""),
+        (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\s*", ""),
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\[,;: ]|~|\\q?quad(?![a-zA-Z])", " "),
+        (r"\\(?:displaystyle|limits|textstyle|normalsize)(?![a-zA-Z])", ""),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
+        (r"\\(?:leq|leqslant)(?![a-zA-Z])", r"\\le"),
+        (r"\\(?:geq|geqslant)(?![a-zA-Z])", r"\\ge"),
+        (r"\\neq(?![a-zA-Z])", r"\\ne"),
+        (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", ""),
+        (r"\\(?:text|textrm|textbf|textit|textup|mathrm|mathbf|mathit|mbox|operatorname|rm|bf)\s*"
+         r"\{([^{}]*)\}", r" \1 "),
+        (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty"),
+        (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi"),
+        (r"\*\*", "^"),
+        (r"\^ ?\{? ?((?:\\prime ?)+)\}?", lambda match: "'" * match[1].count("prime")),
+        (r"\\[lr]brace(?![a-zA-Z])", _brace),
+        (r"(?<=\}) ?- ?(?=\\\{)", r"\\setminus "),
+        (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        (r"\(([0-9A-F]+)\)\s*_", r"\1_"),
+        (r"(?<=\d) ?(thousand|million|billion|trillion)(?![a-zA-Z])", _multiplier),
+        (r"(?<=[\d.])\\dot ?\{? ?(\d) ?\}?(?:(\d*)\\dot ?\{? ?(\d) ?\}?)?", r"\\overline{\1\2\3}"),
+        (r"(\.\d{0,9}?)(\d{1,9}?)\2+ ?(?:\\[lc]?dots(?![a-zA-Z])|\.\.\.+|…)", r"\1\\overline{\2}"),
+        (r"\s*(?:percent|per cent)\s*\.?$", "%"),
+        (r"\\frac\s*(\d)\s*(\d)(?!\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        (r"\\sqrt\s*(\d)(?!\d)", r"\\sqrt{\1}"),
+        (r"\\sqrt\s*\{\s*-\s*1\s*\}", "i"),
+        (r"\s+", " "),
+    )
+)  # fmt: skip
+_QUOTE = r"\\(?:text|textrm|textbf|textit|textup|mathrm|mathbf|mbox|operatorname|rm)\s*"
+_QUOTED = re.compile(_QUOTE + r"\{\s*([^{}]*[a-zA-Z]{2}[^{}]*)\}[\s.]*")
+# What may stand behind a number: words, written as text or bare, powers, slashes.
+_BEHIND = re.compile(
+    r"(?:(?<=[\d})\]%.])|(?<=\\pi)|(?<=π)"
+    rf"|(?<=[a-zA-Z])(?=[\s~]*{_QUOTE}))"
+    r"((?:\s|\\[,;:! ]|~|\\cdot(?![a-zA-Z])|/|\((?=[a-zA-Z])|(?<=[a-zA-Z])\)"
+    rf"|{_QUOTE}\{{[^{{}}]*\}}"
+    r"|\^\s*\{?\s*\\(?:circ|degree)\s*\}?|(?<=[a-zA-Z}\s])\^\s*\{?\s*[+-]?\d\s*\}?"
+    r"|\\(?:mu|Omega|AA)(?![a-zA-Z])|[a-zA-ZµμΩÅ.])++)$"
+)
+_HEAD = re.compile(r"\d|\\pi|π")
+_NOUN = re.compile(r"[a-zA-Z'\-]{2,}(?:[ .]+[a-zA-Z'\-]{2,}){0,3}[ .]*(?:\^ ?\{? ?[23] ?\}?)?")
+_BARE_NOUN = re.compile(r"\s+[a-z]{4,}(?:\s+[a-z\-]{2,}){0,3}\.?")
+_NO_NOUN = re.compile(
+    r"\b(?:or|and|to|mod|if|for|when|where|else|maybe|plus|minus|times|over|squared|cubed|factorial"
+    r"|dozen|hundred|thousand|million|billion|trillion|[ap]m|percent|per cent|alpha|beta|gamma"
+    r"|delta|theta|lambda|sigma|omega)\b",
+    re.IGNORECASE,
+)
+_BARE_UNITS = {"cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "lb", "oz", "Hz", "eV", "kJ", "kW"}
+HEDGE = re.compile(r"(?<![a-zA-Z])(?:or|and|to|mod|if|for|when|where)(?![a-zA-Z])")
+_TIGHT = re.compile(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])")
+_BARE_POWER = re.compile(r"([\^_]) ?(\w)")
+
+_PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
+_NUMERAL = re.compile(rf"({_PLAIN})")
+_RATIO = re.compile(
+    rf"\\frac ?\{{ ?(-?)({_PLAIN}) ?\}} ?\{{ ?(-?)({_PLAIN}) ?\}}|(-?)({_PLAIN}) ?/ ?(-?)({_PLAIN})"
+)
+_MIXED = re.compile(r"(\d+) ?(?:\+ ?)?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}|(\d+) (\d+) ?/ ?(\d+)")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
+_SCIENTIFIC = re.compile(
+    rf"({_PLAIN})(?: ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?|[eE])([+-]?\d{{1,3}}) ?\}}?"
+)
+_POWER = re.compile(r"(\d{1,9}) ?\^ ?\{? ?(-?\d{1,4}) ?\}?")
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer) ?)?(?:\(([A-Ja-j])\)|([A-Ja-j])[).:]|([A-Ja-j]))", re.IGNORECASE
+)
+_LABEL = re.compile(r"(?:\([A-J]\)[.:]?|[A-J][).:])\s*(?=\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """An answer in one spelling, without the unit behind it.
+
+    Attributes:
+        text: What `clean` makes of it.
+        unit: The unit of measure that stood behind a number; None if there was none, or a noun.
+        is_quoted: It was written as text (`\\text{...}`), so that its letters are no variables.
+    """
+
+    text: str
+    unit: Unit | None
+    is_quoted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The exact value of a numeral; a percentage stands for itself and for its hundredth."""
+
+    value: Fraction
+    is_percent: bool = False
+
+    def equals(self, other: Number) -> bool:
+        if self.is_percent == other.is_percent:
+            return self.value == other.value
+        percent, plain = (self, other) if self.is_percent else (other, self)
+        return plain.value in (percent.value, percent.value / 100)
+
+
+def read(text: str, *, is_quantity: bool = False) -> Spelled:
+    """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees.
+
+    Args:
+        text: An answer as it was written.
+        is_quantity: A single bare letter behind a number is a unit (`5 m`), and no variable.
+    """
+    text = text.strip()
+    if _NUMERAL.fullmatch(text) and text.isascii():
+        return Spelled(text.rstrip("."), None, False)
+    if not text.isascii():
+        text = _in_latex(text)
+    text = _DELIMITERS.sub("", text).strip()
+    is_quoted = _QUOTED.fullmatch(text) is not None
+    text, unit = _without_unit(text, is_quantity)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    return Spelled(text.strip().rstrip(".,;: "), unit, is_quoted)
+
+
+def clean(text: str) -> str:
+    """The text of `read`."""
+    return read(text).text
+
+
+def compact(text: str) -> str:
+    """A cleaned text without the spaces that carry no meaning, for comparison as a string."""
+    return _TIGHT.sub("", _BARE_POWER.sub(r"\1{\2}", text))
+
+
+def number(text: str) -> Number | None:
+    """The exact value of a cleaned text that is one numeral; None for anything else.
+
+    Covers signs, thousands separators, decimals, repeating decimals, fractions, mixed numbers,
+    percentages, scientific notation and small integer powers.
+    """
+    if len(text) > MAX_DIGITS:
+        return None
+    text = _unwrap(text.strip())
+    is_percent = text.endswith("%")
+    text = text.rstrip("% ")
+    sign = 1
+    if text[:1] in ("-", "+"):
+        sign = -1 if text[0] == "-" else 1
+        text = _unwrap(text[1:].strip())
+    value = _value(text)
+    return None if value is None else Number(sign * value, is_percent)
+
+
+def _in_latex(text: str) -> str:
+    """Unicode signs as LaTeX commands, raised digits as powers."""
+    for sign, latex in _SYMBOLS.items():
+        text = text.replace(sign, latex)
+    text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_SUPERSCRIPTS) + "}", text)
+    text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m.group()) + " ", text)
+    text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
+    return _ROOT.sub(lambda m: r"\sqrt{" + next(g for g in m.groups() if g is not None) + "}", text)
+
+
+def choice(text: str) -> str | None:
+    """The letter of a cleaned text that names one choice: `(C)`, `c`, `C. text`, `option C`."""
+    if match := _CHOICE.fullmatch(text):
+        return (match[1] or match[2] or match[3]).upper()
+    beside = after_label(text)
+    if not beside or HEDGE.search(beside) or _LABEL.search(beside):
+        return None
+    return text.lstrip("(")[0]
+
+
+def after_label(text: str) -> str:
+    """What stands behind the letter of a choice (`C. text`, `(C) text`); empty if there is none."""
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else ""
+
+
+def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
+    """What stands behind a number, if it is a unit of measure or a plain noun, is cut off."""
+    behind = _BEHIND.search(text)
+    if not behind:
+        return text, None
+    head, tail = text[: behind.start()], behind[1]
+    if re.search(_QUOTE, head):
+        return text, None
+    words = re.sub(_QUOTE + r"\{([^{}]*)\}", r" \1 ", tail)
+    is_written_as_text = words != tail
+    # A bare `m` may be a variable, a bare `cm` or `meters` hardly.
+    names = re.findall(r"[a-zA-Z]+", words)
+    is_number = _HEAD.search(head) is not None
+    is_told = is_written_as_text or is_quantity or "circ" in tail or "degree" in tail
+    if (is_number or is_written_as_text) and (
+        is_told or any(name in _BARE_UNITS or len(name) > 2 for name in names)
+    ):
+        unit = units.parse(tail)
+        if unit is not None:
+            return head, unit
+    noun = re.sub(r"\\[,;:! ]|~", " ", words).strip()
+    is_noun = _NOUN.fullmatch(noun) if is_written_as_text else _BARE_NOUN.fullmatch(tail)
+    return (head, None) if is_number and is_noun and not _NO_NOUN.search(noun) else (text, None)
+
+
+def _unwrap(text: str) -> str:
+    inner = text[1:-1]
+    while text[:1] + text[-1:] in ("{}", "()") and not any(c in "(){}" for c in inner):
+        text, inner = inner.strip(), inner.strip()[1:-1]
+    return text
+
+
+def _plain(digits: str) -> Fraction:
+    return Fraction("0" + digits.replace(",", "").replace(" ", "").rstrip("."))
+
+
+def _value(text: str) -> Fraction | None:
+    if _NUMERAL.fullmatch(text):
+        return _plain(text)
+    if match := _RATIO.fullmatch(text):
+        a, top, b, bottom = match.groups()[:4] if match[2] else match.groups()[4:]
+        divisor = _plain(bottom)
+        return (-1 if bool(a) != bool(b) else 1) * _plain(top) / divisor if divisor else None
+    if match := _MIXED.fullmatch(text):
+        whole, top, bottom = match.groups()[:3] if match[1] else match.groups()[3:]
+        return int(whole) + Fraction(int(top), int(bottom)) if int(bottom) else None
+    if match := _REPEATING.fullmatch(text):
+        whole, fixed, cycle = match.groups()
+        tail = Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed))
+        return Fraction(int((whole + fixed) or "0"), 10 ** len(fixed)) + tail
+    if match := _SCIENTIFIC.fullmatch(text):
+        return _plain(match[1]) * Fraction(10) ** int(match[2])
+    if match := _POWER.fullmatch(text):
+        base, exponent = int(match[1]), int(match[2])
+        if base.bit_length() * abs(exponent) >= MAX_POWER_BITS or (exponent < 0 and not base):
+            return None
+        return Fraction(base) ** exponent
+    return None

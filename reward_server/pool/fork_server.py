@@ -1,0 +1,171 @@
+"""The template: a plain process with one thread that builds the verifiers and forks workers.
+
+Started by `reward_server.pool.forks`, set-up on standard input. It runs no model's text, answers
+in milliseconds, reaps its children, and ends when its control socket closes: kill -9 of the server
+leaves nothing behind. Forking from the server itself is never safe (Ray's threads hold locks).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pickle
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from oapl.config import plugins
+from reward_server.pool import frames, worker
+from reward_server.sandbox import probe
+from reward_server.verifiers.base import Limits
+
+PACKAGE = "reward_server.verifiers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a template is started with.
+
+    Attributes:
+        path: The server's module search path.
+        verifiers: Name to plugin file and options.
+        programs: Level of the sandbox for programs, with which unjailed verifiers are started; None
+            where no verifier runs any.
+    """
+
+    path: list[str]
+    verifiers: Mapping[str, tuple[str, Mapping[str, Any]]]
+    programs: str | None = None
+
+    def limits(self) -> dict[str, Limits]:
+        """What the workers of each verifier are held to."""
+        return {name: _limits(*verifier) for name, verifier in self.verifiers.items()}
+
+
+def _limits(plugin: str, options: Mapping[str, Any]) -> Limits:
+    module = plugins.load(PACKAGE, plugin, "reward.verifiers")
+    if hasattr(module, "limits"):
+        return module.limits(options)
+    return getattr(module, "LIMITS", Limits())
+
+
+class Template:
+    """Forks a worker for each request on its control socket."""
+
+    def __init__(self, control: socket.socket, setup: Setup) -> None:
+        self._control = control
+        self._verifiers: dict[str, Any] = {}
+        self._limits = setup.limits()
+        for name, (plugin, options) in setup.verifiers.items():
+            built = plugins.load(PACKAGE, plugin).build(options)
+            if hasattr(built, "warm"):
+                built.warm()
+            self._verifiers[name] = built
+        report = probe.probe()
+        self._levels = {
+            True: report.level,
+            False: setup.programs or "none",
+        }  # by `is_jailed`
+        gc.collect()
+        gc.freeze()  # collections in workers must not touch, and so copy, shared pages
+        self._say({"ready": True, "level": report.level, "report": str(report)})
+
+    def serve(self) -> None:
+        """Fork and reap until the server closes its end."""
+        wakeup, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(alarm)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(wakeup, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj == wakeup:
+                        os.read(wakeup, 4096)
+                        self._reap()
+                    elif not self._request():
+                        return
+
+    def _request(self) -> bool:
+        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 2)
+        if not message:
+            return False
+        name = json.loads(message)["fork"]
+        connection, page = socket.socket(fileno=descriptors[0]), descriptors[1]
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(connection, page, name, parent)
+        connection.close()
+        os.close(page)
+        pidfd = os.pidfd_open(pid)  # before the child can be reaped: it names this very process
+        self._say({"pid": pid}, [pidfd])
+        os.close(pidfd)
+        return True
+
+    def _become_worker(self, connection: socket.socket, page: int, name: str, parent: int) -> None:
+        """Never returns: whatever happens, a forked child must not run the template's loop."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            begun = frames.Begun(page)
+            _close_others(connection.fileno())
+            limits = self._limits[name]
+            worker.run(
+                connection,
+                begun,
+                self._verifiers[name],
+                limits=limits,
+                level=self._levels[limits.is_jailed],
+                parent=parent,
+            )
+            status = 0
+        except OSError:  # the server is gone
+            status = 0
+        except BaseException:  # noqa: BLE001 - the process ends here, with its traceback
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                self._say({"exit": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _say(self, message: Mapping[str, Any], descriptors: list[int] | None = None) -> None:
+        socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
+
+
+def _close_others(kept: int) -> None:
+    os.closerange(3, kept)
+    os.closerange(kept + 1, 1024)
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    setup: Setup = pickle.load(sys.stdin.buffer)
+    sys.path[:] = setup.path
+    importlib.invalidate_caches()
+    try:
+        template = Template(control, setup)
+    except Exception as error:  # noqa: BLE001 - told to the server, which makes it a failure
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {error}"[:2000]
+        control.send(json.dumps({"error": text}).encode())
+        return
+    with suppress(ConnectionError):
+        template.serve()

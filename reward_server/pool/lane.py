@@ -1,0 +1,92 @@
+"""A lane: the queue of one verifier and the worker processes that empty it.
+
+Invariants: every item of a call ends in exactly one outcome, in order: a verdict, or a `PoolError`
+where the fault is ours. See `jobs` for the queue, `slot` for what becomes of workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from reward_server.pool.backlog import Backlog, Batch, Item
+from reward_server.pool.forks import Template
+from reward_server.pool.handle import PoolError
+from reward_server.pool.slot import Slot
+
+
+class Lane:
+    """Judges items of one verifier in up to `num_workers` processes, hired when first needed.
+
+    Args:
+        name: The verifier's name.
+        template: Where workers come from.
+        num_workers: Most processes.
+        deadline_s: Hard limit for one item.
+        capacity: Most items that wait; callers beyond wait for room.
+        wait_s: Longest time an item may wait.
+        retries: How often what we broke is tried again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        template: Template,
+        *,
+        num_workers: int,
+        deadline_s: float,
+        capacity: int,
+        wait_s: float,
+        retries: int,
+    ) -> None:
+        self.events: Counter[str] = Counter()
+        self._backlog = Backlog(name, capacity, wait_s)
+        self._slots = [
+            Slot(
+                template,
+                self._backlog,
+                share=num_workers,
+                deadline_s=deadline_s,
+                retries=retries,
+                events=self.events,
+            )
+            for _ in range(num_workers)
+        ]
+        self._running: list[asyncio.Task[None]] = []
+        self._is_closed = False
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the present workers."""
+        return [slot.worker.pid for slot in self._slots if slot.worker is not None]
+
+    def take_peak(self) -> int:
+        """Most items that waited at a time since the last call."""
+        peak, self._backlog.peak = self._backlog.peak, len(self._backlog)
+        return peak
+
+    async def judge(self, items: Sequence[Item]) -> Batch:
+        """The items with all their outcomes."""
+        loop = asyncio.get_running_loop()
+        if not self._running:
+            self._running = [loop.create_task(slot.run()) for slot in self._slots]
+        if self._running[0].get_loop() is not loop:
+            raise RuntimeError("a reward server belongs to the event loop that first called it")
+        batch = await self._backlog.put(items)
+        if self._is_closed:
+            self._backlog.fail(_closed())
+        await batch.done
+        return batch
+
+    async def close(self) -> None:
+        """Kill the workers; what was not judged fails."""
+        self._is_closed = True
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._backlog.fail(_closed())
+
+
+def _closed() -> PoolError:
+    return PoolError("the reward server was closed")

@@ -1,0 +1,138 @@
+"""Memory of one learner rank or one engine, measured in a process of its own.
+
+    python -m tests.support.measured learner|engine MODEL DTYPE [STEPS]
+
+Prints one JSON object: bytes by which resident memory rose, at its highest, over what the imports
+had taken. `settings` says what is run: the test gives the same to `deploy.sizing`. A rank makes
+STEPS learner steps on micro-batches of ever new shapes, with publications and a checkpoint between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from deploy.processes import launch
+from oapl.config import RunConfig
+
+PROMPT, RESPONSE = 16, 48
+ROLLOUTS = 16
+STEPS = 4
+INTERVAL = 2
+"""Steps between publications."""
+SEQUENCES = 32
+CONTEXT = 256
+
+
+def settings(model: str, dtype: str, folder: str = "runs") -> RunConfig:
+    return RunConfig(
+        model={"path": model, "dtype": dtype},
+        rollout={
+            "max_tokens": RESPONSE,
+            "context_tokens": CONTEXT,
+            "engine_options": {"max_num_seqs": SEQUENCES, "kv_cache_bytes": 2**27},
+        },
+        learner={
+            "precision": "bf16" if dtype == "bfloat16" else "fp32",
+            "micro_batch_tokens": 512,
+            "row_tokens": 1,
+            "logprob_chunk_tokens": 256,
+        },
+        optimizer={"lr": 1e-6},
+        sync={"transport": "disk", "interval": INTERVAL},
+        run={"dir": folder},
+        cluster={"mode": "local"},
+    )
+
+
+def learner(config: RunConfig, steps: int) -> Any:
+    """Steps of two micro-batches: of the first step full ones, later of drawn shapes."""
+    import deepspeed  # noqa: F401
+    import numpy as np
+    from transformers import LlamaForCausalLM  # noqa: F401
+
+    from learner import trainer
+    from oapl import batching
+    from oapl.objectives.base import build
+    from oapl.records import CreditedGroup
+    from tests.support.makers import make_group
+    from tests.support.publishing import export
+
+    yield
+    rank = trainer.build(config)
+    objective, chance = build(config.objective), np.random.default_rng(0)
+    lengths, prompt = [RESPONSE] * ROLLOUTS, PROMPT
+    for step in range(steps):
+        scored = make_group(lengths, prompt_length=prompt, seed=step)
+        group = CreditedGroup(scored=scored, credit=objective.credit(scored))
+        batch = batching.make_batch(
+            [group],
+            step=step,
+            micro_batch_tokens=config.learner.micro_batch_tokens,
+            row_tokens=config.learner.row_tokens,
+        )
+        if step % INTERVAL == 0:
+            export(rank, step)
+        if step == steps // 2:
+            rank.save(Path(config.run.dir) / "checkpoint")
+        rank.update(batch)
+        lengths = chance.integers(RESPONSE // 4, RESPONSE + 1, ROLLOUTS).tolist()
+        prompt = int(chance.integers(PROMPT // 2, PROMPT + 1))
+
+
+def engine(config: RunConfig) -> Any:
+    """As many rollouts at a time as may be, then the log-probs of one whole context."""
+    import numpy as np
+    import vllm  # noqa: F401
+    from vllm.model_executor.models.llama import LlamaForCausalLM  # noqa: F401
+    from vllm.v1.engine.llm_engine import LLMEngine  # noqa: F401
+
+    from actors.engines import vllm_inprocess
+    from oapl.records import Prompt, Sampling
+    from oapl.weights import local
+
+    yield
+    made = vllm_inprocess.build(config, receiver=local.build_receiver(config), index=0)
+    chance = np.random.default_rng(0)
+
+    async def rollouts(count: int, length: int) -> None:
+        prompts = [
+            Prompt(
+                id=f"test:{index}@0",
+                text="",
+                token_ids=chance.integers(3, 100, length, dtype=np.int32),
+                verifiers={},
+                reference={},
+                source="test",
+            )
+            for index in range(count)
+        ]
+        await asyncio.gather(*[made.generate(p, Sampling(max_tokens=8)) for p in prompts])
+
+    asyncio.run(rollouts(SEQUENCES, CONTEXT - 16))
+
+
+def resident(field: str) -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
+
+
+if __name__ == "__main__":
+    kind, model, dtype, *more = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        config = settings(model, dtype, folder)
+        if kind == "learner":
+            os.environ.update(launch.environment(config, "trainer"))
+            run = learner(config, int(more[0]) if more else STEPS)
+        else:
+            run = engine(config)
+        next(run)
+        before = resident("VmRSS")
+        next(run, None)
+        print(json.dumps(resident("VmHWM") - before), flush=True)

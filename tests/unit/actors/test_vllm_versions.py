@@ -1,0 +1,169 @@
+"""The host and the weight engine against vLLM's signatures, those of 0.23 and the installed ones.
+
+0.23 is what the Ascend plugin needs, and was not run: its names and parameters are recorded.
+"""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+
+from actors.engines._vllm import inputs
+from oapl.errors import EngineError, WeightsError
+from oapl.records import Sampling
+from tests.support import fake_vllm
+from tests.support.makers import make_model
+from tests.support.vllm_signatures import signatures
+
+VERSIONS = pytest.mark.parametrize("version", ["0.23.0", ""], ids=["0.23.0", "installed"])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"), vocab_size=fake_vllm.KNOWN)
+
+
+@pytest.fixture
+def served(request, model, monkeypatch):
+    from tests.support.serving import EngineUnderTest
+
+    fake_vllm.install(monkeypatch, request.getfixturevalue("version"))
+    served = EngineUnderTest(model, host="vllm_async")
+    yield served
+    served.close()
+    inputs.rollout_params.cache_clear()
+
+
+def short_probe(served):
+    served.probe = lambda: type(served).probe(served, (2, 9))
+    served._random_ids = lambda length: np.full(length, 7, dtype=np.int32)
+    return served
+
+
+@VERSIONS
+async def test_a_publication_reaches_the_model_whole(version, served):
+    short_probe(served).train()
+    report = await served.publish()
+    llm = fake_vllm.Llm.last
+    assert report.version == served.engine.version == 1
+    assert report.num_tokens == 1 + 8
+    assert llm.worker.acts == ["started", "updated", "finished", "settle_publication"]
+    sent = dict(served.learner.named_parameters())
+    assert llm.worker.model.weights.keys() == sent.keys()
+    for name, tensor in llm.worker.model.weights.items():
+        assert torch.equal(tensor, sent[name])
+    assert not llm.is_paused
+
+
+@VERSIONS
+async def test_a_cache_is_emptied_when_it_may_hold_nan(version, served):
+    await short_probe(served).publish()
+    keys, (more_keys, values) = caches = fake_vllm.Llm.last.worker.model_runner.kv_caches
+    assert all(cache.all() for cache in (keys, more_keys, values)), "a sound one need not be"
+    pending = asyncio.create_task(served.engine.generate(served.prompt(4), Sampling(max_tokens=50)))
+    await asyncio.sleep(0.02)
+    pending.cancel()  # nobody sees whether its log-probs were finite
+    await asyncio.sleep(0.02)
+    await served.publish()
+    assert caches is fake_vllm.Llm.last.worker.model_runner.kv_caches
+    assert not any(cache.any() for cache in (keys, more_keys, values))
+
+
+@VERSIONS
+async def test_rollouts_carry_the_version_whether_vllm_reports_it_or_not(version, served):
+    short_probe(served)
+    for _ in range(2):
+        served.train()
+        await served.publish()
+        (rollout,) = await served.sample(served.prompt(4), 1, max_tokens=3)
+        assert (rollout.first_version, rollout.last_version) == (served.step, served.step)
+        assert rollout.token_ids.tolist() == [5, 5, 5]
+        assert rollout.inference_logprobs.tolist() == [-0.5] * 3
+
+
+@VERSIONS
+async def test_a_load_cuts_off_what_is_in_flight_under_its_own_version(version, served):
+    short_probe(served).train()
+    await served.publish()
+    endless = asyncio.create_task(
+        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
+    )
+    await asyncio.sleep(0.05)
+    served.train()
+    await served.publish()
+    rollout = await asyncio.wait_for(endless, 5)
+    assert rollout.finish_reason == "abort"
+    assert rollout.last_version == 1
+    assert 0 < len(rollout.token_ids) < 200
+    assert served.engine.stats()["rollout/aborted_tokens"] == len(rollout.token_ids)
+
+
+@VERSIONS
+async def test_a_load_that_drains_waits_and_hears_when_the_engine_dies(
+    version, served, monkeypatch
+):
+    short_probe(served).train()
+    monkeypatch.setattr(served.engine, "_config", served.draining())
+    await served.publish()
+    pending = asyncio.create_task(served.engine.generate(served.prompt(4), Sampling(max_tokens=50)))
+    await asyncio.sleep(0.01)
+    served.train()
+    await served.publish()
+    rollout = await pending
+    assert (rollout.finish_reason, rollout.last_version, len(rollout.token_ids)) == (
+        "length",
+        1,
+        50,
+    )
+    pending = asyncio.create_task(
+        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
+    )
+    await asyncio.sleep(0.01)
+    load = asyncio.create_task(served.publish())
+    await asyncio.sleep(0.01)
+    fake_vllm.Llm.last.is_errored = True
+    for wait in (pending, load):
+        with pytest.raises(EngineError, match="its process has ended"):
+            await asyncio.wait_for(wait, 5)
+    await served.engine.rebuild()
+
+
+@VERSIONS
+async def test_a_foreign_publication_touches_nothing(version, served):
+    short_probe(served)
+    with pytest.raises(WeightsError, match=r"norm\.weight is missing"):
+        await served.engine.load(served.publication(model__norm__weight=None))
+    assert fake_vllm.Llm.last.worker.acts == []
+    assert not fake_vllm.Llm.last.is_paused
+
+
+@VERSIONS
+async def test_a_dead_engine_is_an_error_of_ours_and_is_rebuilt(version, served):
+    short_probe(served).train()
+    await served.publish()
+    dead = fake_vllm.Llm.last
+    pending = asyncio.create_task(
+        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
+    )
+    await asyncio.sleep(0.02)
+    dead.is_errored = True
+    with pytest.raises(EngineError, match="its process has ended"):
+        await pending
+    with pytest.raises(EngineError, match="its process has ended"):
+        await served.publish()
+    await served.engine.rebuild()
+    assert fake_vllm.Llm.last is not dead
+    assert (await served.publish()).version == 1
+
+
+def test_the_record_differs_from_the_installed_version_where_the_code_bends():
+    old, new = signatures("0.23.0"), signatures()
+    start = "distributed/weight_transfer/base:WeightTransferEngine.start_weight_update"
+    assert old[start] is None
+    assert new[start] is not None
+    label = "v1/engine/async_llm:AsyncLLM.update_weight_version"
+    assert old[label] is None
+    assert new[label] is not None
+    assert "weight_versions" not in old["outputs:CompletionOutput"].parameters
+    assert "weight_versions" in new["outputs:CompletionOutput"].parameters

@@ -1,0 +1,723 @@
+"""What a user may get wrong is refused with value, rule and remedy, before anything starts."""
+
+import gzip
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.checks.preflight import Report, preflight
+from oapl.__main__ import main
+from oapl.config.toml import load_config
+from oapl.errors import InputError
+from tests.support.makers import make_model, make_tokenizer
+
+HEAVY = ("ray", "vllm", "deepspeed", "wandb")
+ROWS = [{"prompt": f"What is {i}+{i}?", "answer": str(2 * i), "response": "x"} for i in range(8)]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Overrides on top of a run that works, and what the error must say."""
+
+    name: str
+    overrides: str
+    says: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+# One override per line; {files} is the folder of the fixture. The last words are the remedy's.
+CASES = [
+    # --- keys
+    Bad(
+        "typo in a key",
+        "sync.intervall=5",
+        ("sync.intervall:", "unknown", "did you mean sync.interval"),
+    ),
+    Bad(
+        "typo in a section",
+        "optimiser.lr=1e-4",
+        ("optimiser:", "unknown", "did you mean optimizer"),
+    ),
+    Bad(
+        "section forgotten",
+        "max_tokens=5",
+        ("max_tokens:", "unknown", "did you mean rollout.max_tokens"),
+    ),
+    Bad(
+        "typo in a source",
+        "data.sources.0.pth=x",
+        ("data.sources.0.pth:", "did you mean data.sources.0.path"),
+    ),
+    Bad(
+        "another trainer's name",
+        "rollout.num_generations=4",
+        ("rollout.num_generations:", "rollout.group_size"),
+    ),
+    Bad(
+        "name missing in a source",
+        "data.sources.1.path=x",
+        ("data.sources.1.name:", "missing", "Name of the source"),
+    ),
+    # --- settings that others have
+    Bad("LoRA", "lora.r=16", ("lora:", "no LoRA", "leave it out")),
+    Bad(
+        "LoRA inside a section",
+        "model.lora_rank=16",
+        ("model.lora_rank:", "no LoRA", "leave it out"),
+    ),
+    Bad(
+        "pipelines",
+        "learner.pipeline_parallel_size=2",
+        ("learner.pipeline_parallel_size:", "no pipeline", "learner.zero_stage"),
+    ),
+    Bad(
+        "sequence parallelism",
+        "learner.sequence_parallel=2",
+        ("learner.sequence_parallel:", "no sequence parallelism", "micro_batch_tokens"),
+    ),
+    Bad(
+        "PPO epochs",
+        "objective.ppo_epochs=4",
+        ("objective.ppo_epochs:", "one update", "leave it out"),
+    ),
+    Bad("FSDP", "fsdp.wrap=true", ("fsdp:", "DeepSpeed", "learner.zero_stage")),
+    Bad(
+        "old log-probs",
+        "objective.old_log_probs=true",
+        ("objective.old_log_probs:", "inference_logprobs", "leave it out"),
+    ),
+    # --- types and ranges
+    Bad(
+        "number in quotes",
+        'optimizer.lr="1e-4"',
+        ('optimizer.lr = "1e-4"', "must be a number", "Peak learning rate"),
+    ),
+    Bad(
+        "fraction for a count",
+        "sync.interval=2.5",
+        ("sync.interval = 2.5", "a whole number", "default 50"),
+    ),
+    Bad(
+        "word for a number",
+        "optimizer.lr=high",
+        ('optimizer.lr = "high"', "must be a number", "default 1e-06"),
+    ),
+    Bad(
+        "word for a boolean",
+        "eval.greedy=maybe",
+        ('eval.greedy = "maybe"', "true or false", "default true"),
+    ),
+    Bad("number for a list", "eval.ks=8", ("eval.ks = 8", "must be a list", "default [1, 8]")),
+    Bad("number for a section", "sync=5", ("sync = 5", "must be a section", "interval")),
+    Bad(
+        "number for a table",
+        "reward.verifiers=1",
+        ("reward.verifiers = 1", "must be a table", "default { math = 1.0 }"),
+    ),
+    Bad("L of 0", "sync.interval=0", ("sync.interval = 0", "at least 1", "default 50")),
+    Bad("negative rate", "optimizer.lr=-1.0", ("optimizer.lr = -1.0", "above 0", "default")),
+    Bad("not a number", "optimizer.lr=nan", ("optimizer.lr = nan", "finite", "default")),
+    Bad("top-p above 1", "rollout.top_p=1.5", ("rollout.top_p = 1.5", "at most 1", "1 is off")),
+    Bad("ZeRO stage", "learner.zero_stage=4", ("learner.zero_stage = 4", "at most 3", "default 1")),
+    Bad(
+        "unknown precision",
+        "learner.precision=bf32",
+        ('learner.precision = "bf32"', "one of fp32, bf16", "did you mean"),
+    ),
+    Bad(
+        "unknown choice",
+        "data.overlong=trunc",
+        ('data.overlong = "trunc"', "drop, truncate, error", "did you mean truncate"),
+    ),
+    # --- overrides
+    Bad(
+        "no equals sign",
+        "sync.interval",
+        ("'sync.interval'", "section.key=value", "as in sync.interval=50"),
+    ),
+    Bad(
+        "dashes",
+        "--sync.interval=5",
+        ("'--sync.interval=5'", "section.key=value", "without dashes"),
+    ),
+    Bad(
+        "gap in a list",
+        "data.sources.7.path=x",
+        ("data.sources.7.path=x", "no place in a list of 1", "0 to 1"),
+    ),
+    # --- rules between fields
+    Bad(
+        "group of one",
+        "rollout.group_size=1",
+        ("rollout.group_size = 1", "at least 2 rollouts", "raise rollout.group_size"),
+    ),
+    Bad(
+        "batch cut through a group",
+        "learner.batch_size=30",
+        ("learner.batch_size = 30", "multiple of rollout.group_size (8)", "set it to 32"),
+    ),
+    Bad(
+        "buffer below a batch",
+        "replay.capacity=3",
+        ("replay.capacity = 3", "8 groups", "raise replay.capacity"),
+    ),
+    Bad(
+        "nucleus sampling",
+        "rollout.top_p=0.9",
+        ("rollout.top_p = 0.9", "log-probs", "set rollout.top_p = 1.0"),
+    ),
+    Bad(
+        "top-k sampling",
+        "rollout.top_k=40",
+        ("rollout.top_k = 40", "log-probs", "set rollout.top_k = 0"),
+    ),
+    Bad(
+        "response fills the context",
+        "rollout.context_tokens=64",
+        ("rollout.max_tokens = 64", "no room for a prompt", "raise rollout.context_tokens"),
+    ),
+    Bad(
+        "response fills the model",
+        "rollout.max_tokens=512",
+        ("rollout.max_tokens = 512", "context of 512", "below 512"),
+    ),
+    Bad(
+        "evaluation fills the context",
+        "eval.max_tokens=600",
+        ("eval.max_tokens = 600", "context of 512", "below 512"),
+    ),
+    Bad(
+        "context beyond the model",
+        "rollout.context_tokens=4096",
+        ("rollout.context_tokens = 4096", "made for 512", "at most 512"),
+    ),
+    Bad(
+        "drain into nothing",
+        "sync.in_flight=drain",
+        ('sync.in_flight = "drain"', "replay.max_versions = 1", "to 2 or more"),
+    ),
+    Bad(
+        "two kinds of lag",
+        "replay.max_versions=2\nreplay.surplus=0.5\nsync.max_lead=3",
+        ("replay.max_versions = 2", "sync.max_lead (3)", "leave one of the two out"),
+    ),
+    Bad(
+        "versions without a surplus",
+        "replay.max_versions=2",
+        ("replay.max_versions = 2", "replay.surplus = 0", "1.0 for a whole period"),
+    ),
+    Bad(
+        "floor above the peak",
+        "optimizer.min_lr=1.0\noptimizer.schedule=cosine",
+        ("optimizer.min_lr = 1.0", "optimizer.lr (1e-06)", "lower it"),
+    ),
+    Bad(
+        "floor without a slope",
+        "optimizer.min_lr=1e-7",
+        ("optimizer.min_lr = 1e-07", "no floor", 'schedule = "cosine"'),
+    ),
+    Bad(
+        "row beyond micro-batch",
+        "learner.row_tokens=9000",
+        ("learner.row_tokens = 9000", "(8192)", "lower it"),
+    ),
+    Bad(
+        "fewer samples than k",
+        "eval.num_samples=4",
+        ("eval.ks = [1, 8]", "eval.num_samples is 4", "leave 8 out"),
+    ),
+    Bad(
+        "nothing to answer",
+        "eval.num_samples=0\neval.greedy=false",
+        ("eval.num_samples = 0", "nothing would be answered", "eval.greedy = true"),
+    ),
+    Bad(
+        "more ranks than rollouts",
+        "learner.num_ranks=128",
+        ("learner.batch_size = 64", "num_ranks (128)", "raise it"),
+    ),
+    Bad(
+        "parameters offloaded from every rank's own copy",
+        "learner.offload=all",
+        ('learner.offload = "all": needs', "ZeRO 3", "learner.zero_stage is 1; raise it"),
+    ),
+    Bad(
+        "an optimizer that is not sharded, offloaded",
+        "learner.offload=optimizer\nlearner.zero_stage=0",
+        ('learner.offload = "optimizer": needs', "ZeRO 1", "learner.zero_stage is 0"),
+    ),
+    Bad(
+        "offload from the host to the host",
+        "learner.offload=optimizer",
+        ("learner.offload", 'cluster.device = "cpu" holds all of it', "leave it out"),
+    ),
+    Bad(
+        "ranks in one process",
+        "cluster.mode=local\nlearner.num_ranks=2",
+        ("learner.num_ranks = 2", "one rank", 'set it to 1, or cluster.mode = "ray"'),
+    ),
+    Bad(
+        "restarts of the process that is the run",
+        "cluster.mode=local\nlearner.max_restarts=2",
+        ("learner.max_restarts = 2", "ends with it", "set it to 0"),
+    ),
+    Bad(
+        "object store without Ray",
+        "cluster.mode=local",
+        ("object_store", "no Ray", 'sync.transport = "local"'),
+    ),
+    Bad(
+        "run name with a slash", "run.name=a/b", ('run.name = "a/b"', "one folder name", "run.dir")
+    ),
+    Bad(
+        "all weights 0",
+        "reward.verifiers.math=0",
+        ("reward.verifiers = { math = 0.0 }", "would be 0", "other than 0"),
+    ),
+    # --- imitation
+    Bad(
+        "SFT in groups",
+        "objective.name=sft",
+        ("rollout.group_size = 8", "one response per prompt", "rollout.group_size = 1"),
+    ),
+    Bad(
+        "SFT with a reward",
+        "objective.name=sft\nrollout.group_size=1\nreward.deadline_s=9",
+        ("reward.deadline_s = 9.0", "sft ignores it", "leave it out"),
+    ),
+    Bad(
+        "SFT at a temperature",
+        "objective.name=sft\nrollout.group_size=1\nrollout.temperature=0.7",
+        ("rollout.temperature = 0.7", "sft ignores it", "leave it out"),
+    ),
+    Bad(
+        "RL with responses",
+        "data.sources.0.response_key=solution",
+        ('data.sources.0.response_key = "solution"', "oapl ignores it", "leave it out"),
+    ),
+    # --- plugins
+    Bad(
+        "unknown objective",
+        "objective.name=opal",
+        ("objective.name = 'opal'", "is not one of", "did you mean 'oapl'"),
+    ),
+    Bad(
+        "objective is a number",
+        "objective.name=3",
+        ("objective.name = 3", "must be the name", "there are oapl"),
+    ),
+    Bad(
+        "unknown engine",
+        "rollout.engine=vllm_inproc",
+        ("rollout.engine = 'vllm_inproc'", "is not one of", "did you mean 'vllm_inprocess'"),
+    ),
+    Bad(
+        "tensor parallel in one process",
+        "rollout.tensor_parallel_size=2",
+        ("rollout.tensor_parallel_size = 2", "one process", 'rollout.engine = "vllm_async"'),
+    ),
+    Bad(
+        "a degree that does not divide the heads",
+        "rollout.engine=vllm_async\nrollout.tensor_parallel_size=3",
+        ("rollout.tensor_parallel_size = 3", "4 attention heads", "one of 1, 2, 4"),
+    ),
+    Bad(
+        "cards of a CPU",
+        "cluster.devices_per_rank=0.5",
+        ("cluster.devices_per_rank = 0.5", "no cards", "cluster.learner_threads"),
+    ),
+    Bad(
+        "two ranks on one card",
+        "cluster.device=cuda\nlearner.num_ranks=2\ncluster.devices_per_rank=0.5",
+        ("cluster.devices_per_rank = 0.5", "could get one device", "above 0.5"),
+    ),
+    Bad(
+        "more cards than an engine uses",
+        "cluster.device=npu\ncluster.devices_per_engine=2",
+        ("cluster.devices_per_engine = 2", "rollout.tensor_parallel_size (1)", "set it to 0"),
+    ),
+    Bad(
+        "a share of a CPU's memory",
+        "rollout.engine=vllm_async\nrollout.engine_options.memory_fraction=0.5",
+        ("memory_fraction = 0.5", "kv_cache_bytes"),
+    ),
+    Bad(
+        "more memory than the share of the card",
+        "cluster.device=cuda\ncluster.devices_per_engine=0.5\n"
+        "rollout.engine_options.memory_fraction=0.6",
+        ("memory_fraction = 0.6", "cluster.devices_per_engine = 0.5", "leave it out"),
+    ),
+    Bad(
+        "unknown transport",
+        "sync.transport=object_stor",
+        ("sync.transport = 'object_stor'", "is not one of", "did you mean 'object_store'"),
+    ),
+    Bad(
+        "unknown device",
+        "cluster.device=gpu",
+        ("cluster.device = 'gpu'", "is not one of", "there are cpu"),
+    ),
+    Bad(
+        "unknown verifier",
+        "reward.verifiers.maths=1",
+        ("'maths'", "is not one of", "did you mean 'math'"),
+    ),
+    Bad(
+        "unknown module",
+        "objective.name=no.such.module",
+        ("'no.such.module'", "is not one of", "a dotted module path"),
+    ),
+    Bad(
+        "objective's option",
+        "objective.beta3=1",
+        ("objective.beta3:", "unknown", "did you mean objective.beta"),
+    ),
+    Bad(
+        "objective's range",
+        "objective.beta2=0",
+        ("objective.beta2 = 0", "above 0", "default 0.001"),
+    ),
+    Bad(
+        "engine's option",
+        "rollout.engine_options.max_seqs=3",
+        ("rollout.engine_options.max_seqs:", "unknown", "max_num_seqs"),
+    ),
+    Bad(
+        "options of an absent verifier",
+        "reward.options.maths.x=1",
+        ("reward.options.maths:", "no such verifier is in use", "did you mean math"),
+    ),
+    Bad(
+        "reward function missing",
+        'reward.verifiers={function=1}\nreward.options.function.function="{files}/no.py:reward"',
+        ("reward.options.function", "no.py", "cannot be read", "give the path of a Python file"),
+    ),
+    # --- model and tokenizer
+    Bad("no model", "model.path=", ('model.path = ""', "must name a model", "folder or hub name")),
+    Bad(
+        "model does not exist",
+        "model.path={files}/nowhere",
+        ("nowhere", "is no folder", "config.json, weights and tokenizer"),
+    ),
+    Bad("folder without a model", "model.path={files}", ("has no config.json", "give the folder")),
+    Bad(
+        "unreadable config.json",
+        "model.path={files}/garbled",
+        ("garbled", "cannot read", "give the folder"),
+    ),
+    Bad(
+        "no weights",
+        "model.path={files}/weightless",
+        ("weightless", "has no weights", "copy the model again"),
+    ),
+    Bad(
+        "damaged weights",
+        "model.path={files}/damaged",
+        ("model.safetensors is damaged", "copy or save the model again"),
+    ),
+    Bad(
+        "missing shard",
+        "model.path={files}/sharded",
+        ("model-00002.safetensors", "is missing", "copy the model again"),
+    ),
+    Bad(
+        "no tokenizer",
+        "model.path={files}/mute",
+        ("mute", "no tokenizer can be loaded", "save_pretrained"),
+    ),
+    Bad("tokenizer that loses text", "model.path={files}/lossy", ("lossy", "loses text", "qwen2")),
+    Bad(
+        "tokenizer without EOS",
+        "model.path={files}/endless",
+        ("endless", "no EOS", "set eos_token"),
+    ),
+    Bad(
+        "tokenizer of another model",
+        "model.path={files}/mixed",
+        ("makes token 127", "vocab_size is 120", "another model"),
+    ),
+    # --- data
+    Bad(
+        "no data",
+        "data.sources=[]",
+        ("data.sources is empty", "nothing to train on", "[[data.sources]]"),
+    ),
+    Bad(
+        "file does not exist",
+        "data.sources.0.path={files}/good.json",
+        ("good.json is none of", ".jsonl", "convert it"),
+    ),
+    Bad(
+        "typo in a file name",
+        "data.sources.0.path={files}/god.jsonl",
+        ("god.jsonl does not exist", "has good.jsonl", "relative to"),
+    ),
+    Bad(
+        "malformed line",
+        "data.sources.0.path={files}/malformed.jsonl",
+        ("malformed.jsonl line 3", "'{\"prompt\": oops}'", "one JSON object"),
+    ),
+    Bad(
+        "line that is no object",
+        "data.sources.0.path={files}/list.jsonl",
+        ("list.jsonl line 1", "is a list", "one JSON object"),
+    ),
+    Bad(
+        "empty file",
+        "data.sources.0.path={files}/empty.jsonl",
+        ("empty.jsonl", "has no rows", "at least one"),
+    ),
+    Bad(
+        "cut archive",
+        "data.sources.0.path={files}/cut.jsonl.gz",
+        ("cut.jsonl.gz", "cannot be read", "write the file again"),
+    ),
+    Bad(
+        "no prompt column",
+        "data.sources.0.prompt_key=question",
+        ("no column 'question'", "there are prompt, answer, response", "set prompt_key"),
+    ),
+    Bad(
+        "no answer column",
+        "data.sources.0.answer_key=solution",
+        ("no column 'solution'", "there are prompt, answer, response", "set answer_key"),
+    ),
+    Bad(
+        "answer is null",
+        "data.sources.0.path={files}/null.jsonl",
+        ("null.jsonl line 1", "answer is null", "accept nothing"),
+    ),
+    Bad(
+        "blank prompt",
+        "data.sources.0.path={files}/blank.jsonl",
+        ("blank.jsonl line 1", "prompt is '  '", "must be text"),
+    ),
+    Bad(
+        "broken Parquet",
+        "data.sources.0.path={files}/broken.parquet",
+        ("broken.parquet", "no readable Parquet", "write the file again"),
+    ),
+    Bad(
+        "unknown data set",
+        "data.sources.0.path=\ndata.sources.0.dataset=no/such",
+        ("'no/such'", "cannot be loaded", "give a folder or file that exists"),
+    ),
+    Bad(
+        "unknown task",
+        "data.sources.0.path=\ndata.sources.0.task=chain_sums",
+        ("'chain_sums'", "no task of reasoning-gym", "did you mean chain_sum"),
+    ),
+    Bad(
+        "task refuses options",
+        "data.sources.0.path=\ndata.sources.0.task=chain_sum\ndata.sources.0.options.terms=3",
+        ("{'terms': 3}", "refuses", "ChainSumConfig"),
+    ),
+    Bad(
+        "two origins",
+        "data.sources.0.task=chain_sum",
+        ("has path and task", "exactly one", "set one of them"),
+    ),
+    Bad(
+        "no origin",
+        "data.sources.0.path=",
+        ('data.sources.0 ("sums") has no origin', "exactly one", "set one of them"),
+    ),
+    Bad(
+        "size of a file",
+        "data.sources.0.size=5",
+        ("data.sources.0.size = 5", "belongs to a source with task", "leave it out"),
+    ),
+    Bad(
+        "two of one name",
+        "data.sources.1.name=sums\ndata.sources.1.task=chain_sum",
+        ('data.sources.1.name = "sums"', "must differ"),
+    ),
+    Bad(
+        "source name with a slash",
+        "data.sources.0.name=a/b",
+        ('data.sources.0.name = "a/b"', "must be letters", "rename"),
+    ),
+    Bad(
+        "all prompts too long",
+        "rollout.context_tokens=70",
+        ("none of its 8 prompts fits", "leaves 6", "raise rollout.context_tokens"),
+    ),
+    Bad(
+        "one prompt too long",
+        "rollout.context_tokens=70\ndata.overlong=error",
+        ("good.jsonl line 1", "has 12 tokens", "data.overlong"),
+    ),
+    Bad(
+        "unknown template",
+        "data.template=chatml",
+        ("data.template = 'chatml'", "auto, chat, plain"),
+    ),
+    Bad(
+        "no chat template",
+        "data.template=chat",
+        ('data.template = "chat"', "no chat template", '"plain"'),
+    ),
+    Bad(
+        "system prompt without a place",
+        "data.system_prompt=Think.",
+        ("data.system_prompt = 'Think.'", "no place", "leave it out"),
+    ),
+    Bad(
+        "chat messages without a template",
+        "data.sources.0.path={files}/chat.jsonl",
+        ("chat.jsonl line 1", "list of chat messages", "data.template"),
+    ),
+    Bad(
+        "chat that ends with the answer",
+        "data.sources.0.path={files}/answered.jsonl",
+        ("answered.jsonl line 1", "role 'assistant'", "must be the user's"),
+    ),
+    Bad(
+        "evaluation set missing",
+        "eval.sources.0.name=test\neval.sources.0.path={files}/gone.jsonl",
+        ("'test'", "gone.jsonl does not exist", "relative to"),
+    ),
+    # --- folders
+    Bad(
+        "run folder under a file",
+        "run.dir={files}/good.jsonl",
+        ("good.jsonl is a file", "cannot be made", "choose another run.dir"),
+    ),
+    Bad(
+        "checkpoint that is none",
+        "checkpoint.resume={files}/step-3",
+        ("step-3", "is no checkpoint", "auto, or never"),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "good.jsonl").write_text(_lines(ROWS))
+    (folder / "malformed.jsonl").write_text(_lines(ROWS[:2]) + '{"prompt": oops}\n')
+    (folder / "list.jsonl").write_text("[1, 2]\n")
+    (folder / "empty.jsonl").write_text("\n\n")
+    (folder / "null.jsonl").write_text(_lines([{"prompt": "1+1?", "answer": None}]))
+    (folder / "blank.jsonl").write_text(_lines([{"prompt": "  ", "answer": "1"}]))
+    (folder / "broken.parquet").write_bytes(b"PAR1 but no more")
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(_lines(ROWS * 9).encode())[:-20])
+    asked = {"role": "user", "content": "1+1?"}
+    answered = [asked, {"role": "assistant", "content": "2"}]
+    (folder / "chat.jsonl").write_text(_lines([{"prompt": [asked], "answer": "2"}]))
+    (folder / "answered.jsonl").write_text(_lines([{"prompt": answered, "answer": "2"}]))
+    make_model(folder / "model")
+    _spoil_models(folder)
+    return folder
+
+
+def _lines(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _spoil_models(folder: Path) -> None:
+    good = folder / "model"
+
+    def like_good(name: str, *left_out: str) -> Path:
+        (folder / name).mkdir()
+        for file in good.iterdir():
+            if file.name not in left_out:
+                os.link(file, folder / name / file.name)
+        return folder / name
+
+    weights, tokens = "model.safetensors", ("tokenizer.json", "tokenizer_config.json")
+    (like_good("garbled", "config.json") / "config.json").write_text("{")
+    like_good("weightless", weights)
+    damaged = like_good("damaged", weights)
+    (damaged / weights).write_bytes((good / weights).read_bytes()[:1000])
+    index = {"weight_map": {"a": weights, "b": "model-00002.safetensors"}}
+    (like_good("sharded") / f"{weights}.index.json").write_text(json.dumps(index))
+    like_good("mute", *tokens)
+    lossy = like_good("lossy", "config.json", *tokens)
+    config = json.loads((good / "config.json").read_text())
+    (lossy / "config.json").write_text(json.dumps(config | {"model_type": "qwen2"}))
+    make_tokenizer().save_pretrained(lossy)
+    endless = make_tokenizer()
+    endless.eos_token = None
+    endless.save_pretrained(like_good("endless", *tokens))
+    mixed = like_good("mixed", "config.json")
+    (mixed / "config.json").write_text(json.dumps(config | {"vocab_size": 120}))
+
+
+def run(files: Path, folder: Path, overrides: str) -> Report:
+    """What the program does before it starts anything."""
+    base = [
+        f"run.dir={folder / 'runs'}",
+        f"model.path={files / 'model'}",
+        f"data.sources.0.path={files / 'good.jsonl'}",
+        "data.sources.0.name=sums",
+        "rollout.max_tokens=64",
+    ]
+    more = overrides.replace("{files}", str(files)).splitlines()
+    return preflight(load_config(None, [*base, *more]))
+
+
+def test_the_run_that_the_cases_spoil_is_accepted(files, tmp_path):
+    assert "data sums" in run(files, tmp_path, "").facts
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_bad_input_is_refused_with_value_rule_and_remedy(case, files, tmp_path, monkeypatch):
+    for library in HEAVY:
+        monkeypatch.setitem(sys.modules, library, None)  # importing one fails, not as InputError
+    with pytest.raises(InputError) as caught:
+        run(files, tmp_path, case.overrides)
+    message = str(caught.value)
+    for words in case.says:
+        assert words.replace("{files}", str(files)) in message
+    assert not (tmp_path / "runs").exists(), "nothing is made for a run that cannot start"
+
+
+def test_oapl_with_several_versions_and_drain_is_accepted(files, tmp_path):
+    assert run(files, tmp_path, "replay.max_versions=3\nreplay.surplus=1\nsync.in_flight=drain")
+
+
+def test_several_mistakes_are_told_at_once_one_per_line(files, tmp_path):
+    with pytest.raises(InputError) as caught:
+        run(files, tmp_path, "sync.interval=0\nrollout.top_p=2\nlora.r=1")
+    assert sorted(line.split()[0] for line in str(caught.value).splitlines()) == [
+        "lora:",
+        "rollout.top_p",
+        "sync.interval",
+    ]
+    with pytest.raises(InputError) as caught:
+        run(files, tmp_path, "replay.capacity=1\nrollout.top_k=3\nrollout.engine=x")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_bad_command_line_exits_with_2_and_one_message(files, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[sync]\nintervall = 5\n")
+    assert main(["train", str(recipe), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert "recipe.toml" in error
+    assert "did you mean sync.interval" in error
+    assert "Traceback" not in error
+
+
+def test_a_verifier_looks_at_its_options_before_the_run(files, tmp_path, monkeypatch):
+    (tmp_path / "picky").mkdir()
+    (tmp_path / "picky" / "judge.py").write_text(
+        "from oapl.config.sections import section\n"
+        "from oapl.errors import InputError\n"
+        "@section\n"
+        "class Config:\n"
+        "    target: str = ''\n"
+        "def check(options):\n"
+        "    raise InputError('target ' + options['target'] + ' is no file; name one')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    picked = '\nreward.options={"picky.judge"={target="mine.py"}}'
+    with pytest.raises(InputError, match=r"mine.py is no file; name one"):
+        run(files, tmp_path, 'reward.verifiers={"picky.judge"=1}' + picked)

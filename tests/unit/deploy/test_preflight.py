@@ -1,0 +1,85 @@
+"""What a dry run says of a run that can start. What it refuses is in `test_bad_input.py`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.checks.preflight import preflight
+from oapl.config.toml import load_config
+from oapl.errors import InputError
+from tests.support.makers import make_model
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    make_model(folder / "model")
+    rows = [{"prompt": "x" * n, "answer": "1", "response": "y" * n} for n in (10, 20, 30, 40)]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def report(files: Path, *overrides: str, training: bool = True):
+    base = [f"run.dir={files / 'runs'}", f"model.path={files / 'model'}", "rollout.max_tokens=64"]
+    return preflight(load_config(None, [*base, *overrides]), training=training)
+
+
+def data(files: Path, section: str = "data") -> list[str]:
+    return [f"{section}.sources.0.name=sums", f"{section}.sources.0.path={files / 'data.jsonl'}"]
+
+
+def test_a_dry_run_prints_a_recipe_with_facts_as_comments(files, tmp_path):
+    made = report(files, *data(files), "sync.interval=7")
+    (tmp_path / "recipe.toml").write_text(str(made))
+    assert load_config(tmp_path / "recipe.toml") == made.config
+    assert made.facts["parameters"] == "508,800 in 1 file", "as torch counts them, tied once"
+    assert made.facts["model"] == f"{files / 'model'} (llama)"
+    assert made.facts["context"] == "512 tokens"
+    assert made.facts["template"] == "plain"
+    assert made.facts["data sums"] == "4 of 4 prompts, the longest has 40 tokens"
+    assert made.facts["run folder"] == f"{files / 'runs' / 'run'}, new"
+    assert made.notes == ()
+    assert not (files / "runs").exists(), "a dry run makes nothing"
+
+
+def test_dropped_prompts_and_data_that_ends_early_are_noted(files):
+    made = report(
+        files,
+        *data(files),
+        *data(files, "eval"),
+        "rollout.context_tokens=94",
+        "data.epochs=2",
+        "learner.batch_size=16",
+    )
+    assert made.notes == (
+        "data sums: 3 of 4 prompts, 1 dropped as too long, the longest has 30 tokens",
+        "the data ends after about 3 of run.max_steps = 1000 (data.epochs = 2)",
+        "eval sums: 3 of 4 prompts, 1 dropped as too long, the longest has 30 tokens",
+    )
+    assert f"# note: {made.notes[0]}" in str(made)
+
+
+def test_imitation_counts_examples(files):
+    made = report(files, *data(files), "objective.name=sft", "rollout.group_size=1")
+    assert made.facts["data sums"] == "4 of 4 prompts, the longest has 40 tokens"
+    assert made.facts["steps"].startswith("1000 of 64 groups of 1: 16000.00 epochs")
+
+
+def test_an_evaluation_needs_no_training_data(files):
+    made = report(files, *data(files, "eval"), training=False)
+    assert "eval sums" in made.facts
+    assert "steps" not in made.facts
+    with pytest.raises(InputError, match=r"data.sources is empty"):
+        report(files, *data(files, "eval"))
+
+
+def test_what_a_verifier_warns_of_is_noted(files):
+    made = report(
+        files,
+        *data(files),
+        "reward.verifiers.shaping=1.0",
+        "reward.options.shaping.length_penalty=0.5",
+        "reward.options.shaping.length_limit=40",
+    )
+    assert "accuracy low" in made.notes[0]

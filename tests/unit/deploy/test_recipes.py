@@ -1,0 +1,65 @@
+"""Every recipe is a configuration whose rules hold; the model and the data need not be here."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import deploy
+from deploy.checks.preflight import preflight
+from deploy.checks.settings import check
+from deploy.sizing.hardware import parse
+from oapl.config.toml import load_config
+from oapl.devices.base import engine_name
+
+RECIPES = sorted((Path(deploy.__file__).parent / "recipes").glob("*.toml"))
+SIZED = re.compile(r"# Sized by: oapl train deploy/recipes/(\w+).toml --for (\S+)")
+OF_CARDS = [path for path in RECIPES if SIZED.search(path.read_text())]
+SHAPES = {  # model_type, hidden, intermediate, layers, heads, kv heads, tied
+    "Qwen/Qwen2.5-1.5B-Instruct": ("qwen2", 1536, 8960, 28, 12, 2, True),
+    "Qwen/Qwen3-4B": ("qwen3", 2560, 9728, 36, 32, 8, True),
+    "Qwen/Qwen3-8B": ("qwen3", 4096, 12288, 36, 32, 8, False),
+}
+KEYS = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)
+REST = {"head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 32768}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_breaks_no_rule(recipe):
+    bare = load_config(recipe, [])
+    filled = [] if bare.model.path else ["model.path=made-by-the-quickstart"]
+    for section in ("data", "eval"):
+        for index, source in enumerate(getattr(bare, section).sources):
+            if not (source.path or source.dataset or source.task):
+                filled.append(f"{section}.sources.{index}.path=made-by-the-quickstart")
+    check(load_config(recipe, filled))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_fits_a_screen_and_its_first_line_says_what_for(recipe):
+    lines = recipe.read_text().splitlines()
+    assert len(lines) <= 60
+    assert lines[0].startswith("# ")
+    if load_config(recipe, []).cluster.device != "cpu":
+        assert engine_name(load_config(recipe, [])) == "vllm_async"
+
+
+@pytest.mark.parametrize("recipe", OF_CARDS, ids=lambda path: path.stem)
+def test_a_recipe_fits_the_machine_that_its_head_names(recipe, tmp_path):
+    name, hardware = SIZED.search(recipe.read_text()).groups()
+    assert name == recipe.stem
+    shape = dict(zip(KEYS, SHAPES[load_config(recipe, []).model.path], strict=True))
+    (tmp_path / "config.json").write_text(json.dumps({**shape, **REST}))
+    config = load_config(recipe, [f"model.path={tmp_path}"])
+    made = preflight(config, is_dry=True, hardware=parse(hardware))
+    assert "0 idle" in made.facts["devices"]
+
+
+def test_every_recipe_for_cards_says_for_which():
+    for recipe in RECIPES:
+        if load_config(recipe, []).cluster.device != "cpu":
+            assert recipe in OF_CARDS, f"{recipe.name}: its head names no machine"

@@ -1,0 +1,436 @@
+"""The acts of the learner's half, with trainers, engines and replay that check the order."""
+
+import asyncio
+import dataclasses
+import json
+import os
+
+import pytest
+
+from learner.checkpoints import published
+from learner.group import LearnerGroup
+from oapl.config import RunConfig
+from oapl.config.sections import EvalSection, ReplaySection
+from oapl.errors import DeadlineError, DiedError, DivergedError, RankError, WeightsError
+from oapl.objectives.base import build
+from oapl.records import ProbeReport, Sent, TensorSpec
+from oapl.remote.promises import Kept
+from oapl.tracking.rollouts import RolloutStore
+from tests.support.fakes import publication
+from tests.support.makers import make_groups
+
+SPECS = (TensorSpec(name="a", shape=(2,), dtype="float32"),)
+
+
+class FakeTrainer:
+    def __init__(self):
+        self.skips = False
+        self.diverges = False
+        self.exported = []
+        self.promised = []
+
+    async def update(self, batch):
+        if self.diverges:
+            raise DivergedError("not finite 5 times in a row")
+        return {"loss/total": 1.0, "faults/skipped_steps": float(self.skips)}
+
+    async def announce(self, version):
+        self.exported.append(version)
+        return dataclasses.replace(publication(version), specs=SPECS)
+
+    def promise(self, method, *args):
+        self.promised.append((method, *args))
+        return Kept({"send_chunk": Sent(ticket=None, digest=""), "score_probe": ()}[method])
+
+    async def save(self, path):
+        path.mkdir()
+        (path / "weights").write_text("w")
+
+    async def load(self, path):
+        assert (path / "weights").read_text() == "w"
+
+
+class FakeReplay:
+    async def snapshot(self):
+        return {"cursor": 7}
+
+    async def restore(self, state):
+        assert state == {"cursor": 7}
+
+    async def stats(self):
+        return {"replay/size": 3.0}
+
+
+class SlowTrainer(FakeTrainer):
+    def __init__(self, seconds):
+        super().__init__()
+        self._seconds = seconds
+
+    async def update(self, batch):
+        await asyncio.sleep(self._seconds)
+        return await super().update(batch)
+
+
+class FakeEngines:
+    def __init__(self):
+        self.loaded = []
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.error = None
+
+    async def load(self, weights):
+        await self.ready.wait()
+        if self.error:
+            raise self.error
+        self.loaded.append(weights.version)
+        return ProbeReport(version=weights.version, ratio=1.0, max_difference=0.0, num_tokens=4)
+
+    async def stats(self):
+        return {"engine/busy_s": 0.5, "rollout/tokens": 10.0}
+
+
+class Lines:
+    def __init__(self):
+        self.rows = []
+
+    def log(self, metrics):
+        self.rows.append((metrics.step, dict(metrics.values)))
+
+    def message(self, text):
+        pass
+
+    def rollouts(self, rows):
+        pass
+
+    def phase(self, name):
+        pass
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        run={"name": "r", "dir": str(tmp_path)},
+        rollout={"group_size": 2},
+        learner={"batch_size": 4},
+        sync={"interval": 4},
+        checkpoint={"every_syncs": 2},
+    )
+
+
+def make(config, **changes):
+    config.folder.mkdir(exist_ok=True)
+    parts = {
+        "trainers": [FakeTrainer()],
+        "replay": FakeReplay(),
+        "tracker": Lines(),
+        "store": RolloutStore(config, config.folder),
+        "engines": FakeEngines(),
+    }
+    return LearnerGroup(config, **{**parts, **changes})
+
+
+def groups():
+    return make_groups(build({"name": "oapl"}), num_groups=2, group_size=4)[:1]
+
+
+async def test_a_line_of_metrics_holds_every_owners_counters(config):
+    lines = Lines()
+    learner = make(config, tracker=lines)
+    await learner.publish(0)
+    assert await learner.update(groups())
+    await learner.report()
+    ((step, values),) = lines.rows
+    assert step == 1
+    assert values["rollout/tokens"] == 10.0, "workers are asked once a step"
+    assert values["reward/trained_mean"] == 0.5, "half of a made group's rewards are 1"
+    assert {"loss/total", "replay/size", "weights/probe", "idle/engines", "idle/learner"} <= set(
+        values
+    )
+    assert "engine/busy_s" not in values
+
+
+class PromisingTrainer(FakeTrainer):
+    """Keeps its promises when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.coming = asyncio.get_running_loop().create_future()
+
+    def promise(self, method, *args):
+        super().promise(method, *args)
+        return self.coming
+
+
+async def test_engines_begin_before_the_learner_has_sent_everything(config):
+    trainer, engines = PromisingTrainer(), FakeEngines()
+    learner = make(config, trainers=[trainer], engines=engines)
+    publishing = asyncio.create_task(learner.publish(4))  # ahead of its period
+    await asyncio.sleep(0.01)
+    assert engines.loaded == [0]
+    assert trainer.promised == [("send_chunk", 0), ("score_probe",)]
+    assert not publishing.done(), "the next step would change what is being sent"
+    trainer.coming.set_result(Sent(ticket=None, digest=""))
+    await asyncio.wait_for(publishing, 5)
+
+
+async def test_a_learner_that_cannot_send_ends_the_publication_and_the_load(config):
+    trainer, engines = PromisingTrainer(), FakeEngines()
+    engines.ready.clear()
+    learner = make(config, trainers=[trainer], engines=engines)
+    publishing = asyncio.create_task(learner.publish(0))
+    await asyncio.sleep(0.01)
+    trainer.coming.set_exception(WeightsError("norm holds non-finite numbers"))
+    with pytest.raises(WeightsError, match="norm holds"):
+        await asyncio.wait_for(publishing, 5)
+    engines.ready.set()
+    await asyncio.sleep(0.01)
+    assert engines.loaded == []
+    await learner.checkpoint()  # nothing is left to wait for
+
+
+async def test_what_engines_were_busy_beyond_the_wait_for_the_batch_is_overlap(config):
+    lines = Lines()
+    learner = make(config, tracker=lines, trainers=[SlowTrainer(seconds=0.3)])
+    await asyncio.sleep(0.35)  # the batch came late, and the engines were busy 0.5 s in all
+    await learner.update(groups())
+    await learner.report()
+    ((_, values),) = lines.rows
+    assert 0.05 < values["time/both_working_s"] <= 0.15
+
+
+async def test_a_skipped_step_counts_and_says_so(config):
+    trainer = FakeTrainer()
+    trainer.skips = True
+    learner = make(config, trainers=[trainer])
+    assert not await learner.update(groups())
+    assert learner.step == 1
+
+
+async def test_a_run_that_diverges_saves_the_offending_groups(config):
+    trainer = FakeTrainer()
+    trainer.diverges = True
+    with pytest.raises(DivergedError):
+        await make(config, trainers=[trainer]).update(groups())
+    assert (config.folder / "diverged-step-0.parquet").is_file()
+
+
+class Rank(FakeTrainer):
+    """Ends its update with `error` after `seconds`."""
+
+    def __init__(self, error, seconds=0.0):
+        super().__init__()
+        self.error, self.seconds = error, seconds
+
+    async def update(self, batch):
+        await asyncio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return await super().update(batch)
+
+
+async def failure_of(config, *ranks):
+    with pytest.raises((RankError, DivergedError)) as caught:
+        await make(config, trainers=ranks).update(groups())
+    return caught.value
+
+
+async def test_the_rank_that_died_is_named_though_its_peer_speaks_first(config):
+    peer = Rank(RuntimeError("Connection closed by peer"))
+    error = await failure_of(config, peer, Rank(DiedError("trainer-1 died"), 0.05))
+    assert str(error).startswith("learner rank 1 of 2 died after step 0, asked for a learner step")
+    assert str(error).endswith("logs/trainer-1.log")
+    assert isinstance(error.__cause__, DiedError)
+
+
+async def test_a_death_ends_the_wait_for_a_peer_that_hangs(config):
+    error = await failure_of(config, Rank(None, 60), Rank(DiedError("trainer-1 died")))
+    assert "rank 1 of 2 died" in str(error)
+
+
+async def test_a_rank_that_hangs_is_named_at_the_deadline(config):
+    config = dataclasses.replace(config, sync=dataclasses.replace(config.sync, timeout_s=0.05))
+    error = await failure_of(config, Rank(None), Rank(None, 60))
+    assert "rank 1 of 2 did not answer within 0.05 s (sync.timeout_s)" in str(error)
+
+
+async def test_what_a_living_rank_raises_on_purpose_comes_through(config):
+    diverged = DivergedError("not finite")
+    assert await failure_of(config, Rank(None), Rank(diverged, 0.01)) is diverged
+
+
+async def test_an_unforeseen_failure_is_told_with_its_rank_and_cause(config):
+    error = await failure_of(config, Rank(None), Rank(KeyError("x")))
+    assert "rank 1 of 2 failed (KeyError: 'x')" in str(error)
+    assert isinstance(error.__cause__, KeyError)
+
+
+async def test_a_restart_is_counted_in_the_next_line_alone(config):
+    lines = Lines()
+    learner = make(config, tracker=lines)
+    learner.count_restart()
+    for _ in range(2):
+        await learner.update(groups())
+        await learner.report()
+    assert [v.get("faults/learner_restarts", 0.0) for _, v in lines.rows] == [1.0, 0.0]
+
+
+async def test_the_last_publication_changes_neither_version_nor_phase(config):
+    engines = FakeEngines()
+    learner = make(config, engines=engines)
+    await learner.publish(0)
+    learner.step = 6
+    await learner.publish_last()
+    assert engines.loaded == [0, 6]
+    assert learner.version == 0
+
+
+async def test_ahead_of_its_period_a_publication_does_not_wait_for_engines(config):
+    engines, lines = FakeEngines(), Lines()
+    learner = make(config, engines=engines, tracker=lines)
+    await learner.publish(0)
+    assert await learner.update(groups())
+    engines.ready.clear()
+    await asyncio.wait_for(learner.publish(4), 1)
+    assert (learner.version, learner.begin) == (1, 4)
+    assert await learner.update(groups()), "a step is made while the engines load"
+    await learner.report()
+    assert engines.loaded == [0]
+    engines.ready.set()
+    assert await learner.update(groups())
+    await learner.report()
+    assert engines.loaded == [0, 1]
+    assert lines.rows[-1][1]["weights/version"] == 1
+
+
+async def test_a_publication_waits_for_the_one_before(config):
+    engines, trainer = FakeEngines(), FakeTrainer()
+    learner = make(config, engines=engines, trainers=[trainer])
+    engines.ready.clear()
+    await learner.publish(4)
+    learner.step = 3
+    second = asyncio.ensure_future(learner.publish(8))
+    await asyncio.sleep(0.02)
+    assert trainer.exported == [0]
+    engines.ready.set()
+    await asyncio.wait_for(second, 1)
+    assert trainer.exported == [0, 3]
+
+
+async def test_without_a_lead_the_learner_waits_until_an_engine_holds_the_weights(config):
+    engines = FakeEngines()
+    engines.ready.clear()
+    publishing = asyncio.ensure_future(make(config, engines=engines).publish(0))
+    await asyncio.sleep(0.02)
+    assert not publishing.done()
+    engines.ready.set()
+    await asyncio.wait_for(publishing, 1)
+    assert engines.loaded == [0]
+
+
+async def test_with_several_versions_the_learner_trains_on_while_engines_load(config):
+    several = dataclasses.replace(config, replay=ReplaySection(max_versions=2))
+    engines = FakeEngines()
+    learner = make(several, engines=engines)
+    await learner.publish(0)
+    assert engines.loaded == [0], "the first one, which nothing can be trained on before"
+    engines.ready.clear()
+    learner.step = 4
+    await asyncio.wait_for(learner.publish(4), 1)
+    assert await learner.update(groups())
+    learner.step = 8
+    following = asyncio.ensure_future(learner.publish(8))
+    await asyncio.sleep(0)
+    assert not following.done()
+    assert engines.loaded == [0]
+    engines.ready.set()
+    await asyncio.wait_for(following, 1)
+    assert engines.loaded[:2] == [0, 4]
+
+
+async def test_what_goes_wrong_with_a_publication_ahead_is_raised_by_the_next_step(config):
+    engines = FakeEngines()
+    learner = make(config, engines=engines)
+    await learner.publish(0)
+    await learner.update(groups())
+    engines.error = DeadlineError("no worker loads")
+    await learner.publish(4)
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineError, match="no worker loads"):
+        await learner.update(groups())
+
+
+async def test_an_evaluation_ahead_is_of_the_published_version_and_before_the_next_checkpoint(
+    config, monkeypatch
+):
+    lines, gate, asked = Lines(), asyncio.Event(), []
+
+    async def evaluate(name):
+        asked.append(name)
+        await gate.wait()
+        return {"eval/set/mean@8": 1.0}
+
+    monkeypatch.setattr(published, "save", lambda *_: None)
+    config = dataclasses.replace(config, eval=EvalSection(every_syncs=1))
+    learner = make(config, tracker=lines, evaluate=evaluate)
+    learner.step = 3
+    await learner.publish(4)
+    await learner.update(groups())
+    saving = asyncio.ensure_future(learner.checkpoint())
+    await asyncio.sleep(0.02)
+    assert asked == ["step-3"]
+    assert not saving.done()
+    gate.set()
+    await asyncio.wait_for(saving, 5)
+    assert lines.rows == [(3, {"eval/set/mean@8": 1.0})]
+
+
+@pytest.mark.parametrize("at", [2, 4, 5], ids=["ahead", "period's end", "within"])
+async def test_with_a_lead_a_checkpoint_brings_the_served_version_back(config, monkeypatch, at):
+    """What engines hold is older than the learner, at the period's end too."""
+    saved = {}
+    monkeypatch.setattr(published, "save", lambda part, weights, _: saved.update(w=weights))
+    monkeypatch.setattr(published, "exists", lambda path: "w" in saved)
+    monkeypatch.setattr(published, "load", lambda path, _: saved["w"])
+    learner = make(config)
+    await learner.publish(0)
+    learner.step = 1
+    await learner.publish(4)
+    learner.step = at
+    path = await learner.checkpoint()
+    engines = FakeEngines()
+    again = make(config, engines=engines)
+    await again.restore(path)
+    assert (again.step, again.version, again.begin) == (at, 1, 4)
+    assert engines.loaded == [1]
+
+
+async def test_with_a_lead_checkpoints_come_at_every_second_period_too(config):
+    learner = make(config)
+    await learner.publish(0)
+    for step in (4, 8, 12, 16):
+        learner.step = step - 1
+        await learner.publish(step)
+        learner.step = step
+        learner.version = step  # spares the fake the saving of weights
+        await learner.checkpoint_if_due()
+    assert sorted(os.listdir(config.folder / "checkpoints")) == ["step-16", "step-8"]
+
+
+async def test_checkpoints_come_at_every_second_synchronisation(config):
+    learner = make(config)
+    for step in (0, 4, 8, 12):
+        learner.step = step
+        await learner.checkpoint_if_due()
+        await learner.publish(step)
+    assert os.listdir(config.folder / "checkpoints") == ["step-8"]
+
+
+async def test_a_checkpoint_at_a_synchronisation_brings_step_and_replay_back(config):
+    learner = make(config)
+    learner.step = 8
+    path = await learner.checkpoint()
+    again = make(config)
+    await again.restore(path)
+    assert (again.step, again.version) == (8, -1), "learn publishes the learner's own weights"
+    assert again.last_checkpoint == learner.last_checkpoint == path
+    assert json.loads((path / "state.json").read_text())["step"] == 8

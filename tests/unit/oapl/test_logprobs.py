@@ -1,0 +1,121 @@
+"""Chunked log-probs against the full table in float64, and the small reductions."""
+
+import math
+
+import pytest
+import torch
+
+from oapl.logprobs import kl_k1, kl_k2, kl_k3, segment_sum, token_logprobs
+from tests.support.tables import LargestTable
+
+N, H, V = 23, 16, 37
+
+
+def problem(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(0)
+    hidden = torch.randn(N, H, generator=chance).to(dtype).requires_grad_()
+    weight = torch.randn(V, H, generator=chance).to(dtype).requires_grad_()
+    return hidden, weight, torch.randint(V, (N,), generator=chance)
+
+
+def table(hidden: torch.Tensor, weight: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The oracle: ln softmax of all logits, float64 [N, V]."""
+    return (hidden.double() @ weight.double().t() / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk_tokens", [1, 7, 23, 1000])
+def test_values_entropy_and_gradients_agree_with_the_full_table(
+    chunk_tokens: int, temperature: float
+):
+    hidden, weight, targets = problem()
+    slope = torch.randn(N, generator=torch.Generator().manual_seed(1))
+    logprobs, entropy = token_logprobs(
+        hidden, weight, targets,
+        temperature=temperature, chunk_tokens=chunk_tokens, with_entropy=True,
+    )  # fmt: skip
+    (logprobs * slope).sum().backward()
+    exact_hidden, exact_weight = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    full = table(exact_hidden, exact_weight, temperature)
+    chosen = full.gather(1, targets[:, None])[:, 0]
+    (chosen * slope).sum().backward()
+    assert logprobs.dtype == entropy.dtype == torch.float32
+    assert (logprobs - chosen).abs().max() < 1e-5
+    assert (entropy + (full.exp() * full).sum(-1)).abs().max() < 1e-5
+    assert (hidden.grad - exact_hidden.grad).norm() / exact_hidden.grad.norm() < 1e-6
+    assert (weight.grad - exact_weight.grad).norm() / exact_weight.grad.norm() < 1e-6
+    assert not entropy.requires_grad
+
+
+def test_three_tokens_by_hand():
+    # Logits 0 and ln 3: probabilities 1/4 and 3/4, entropy 0.25 ln 4 + 0.75 ln(4/3).
+    weight = torch.tensor([[0.0], [math.log(3.0)]])
+    logprobs, entropy = token_logprobs(
+        torch.ones(3, 1), weight, torch.tensor([0, 1, 1]), with_entropy=True
+    )
+    expected = [math.log(1 / 4), math.log(3 / 4), math.log(3 / 4)]
+    assert logprobs.tolist() == pytest.approx(expected)
+    spread = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
+    assert entropy.tolist() == pytest.approx([spread] * 3)
+
+
+def test_bf16_inputs_give_float32_and_gradients_in_bf16():
+    hidden, weight, targets = problem(torch.bfloat16)
+    logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=5)
+    logprobs.sum().backward()
+    chosen = table(hidden, weight, 1.0).gather(1, targets[:, None])[:, 0]
+    assert logprobs.dtype == torch.float32
+    assert hidden.grad.dtype == weight.grad.dtype == torch.bfloat16
+    assert (logprobs - chosen).abs().max() < 0.1  # logits of up to 16 in 8 bits of mantissa
+
+
+def test_under_autocast_both_passes_multiply_in_its_dtype():
+    hidden, weight, targets = problem()
+    halves = [x.detach().half().requires_grad_() for x in (hidden, weight)]
+    with torch.autocast("cpu", torch.float16):
+        logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=5)
+    logprobs.sum().backward()
+    expected, _ = token_logprobs(*halves, targets, chunk_tokens=5)
+    expected.sum().backward()
+    assert torch.equal(logprobs, expected)
+    for ours, theirs in zip((hidden, weight), halves, strict=True):
+        assert ours.grad.dtype == torch.float32
+        assert torch.equal(ours.grad, theirs.grad.float())
+
+
+def test_no_response_tokens_give_nothing_and_a_gradient_of_zero():
+    hidden, weight, targets = problem()
+    logprobs, _ = token_logprobs(hidden[:0], weight, targets[:0])
+    logprobs.sum().backward()
+    assert len(logprobs) == 0
+    assert weight.grad.abs().max() == 0
+
+
+def test_only_a_chunk_of_logits_exists_in_both_passes():
+    hidden, weight, targets = problem()
+    with LargestTable(V) as seen:
+        logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=4, with_entropy=True)
+        logprobs.sum().backward()
+    assert seen.rows == 4
+
+
+def test_segment_sum_by_hand():
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0], requires_grad=True)
+    sums = segment_sum(values, torch.tensor([2, 0, 2, 0]), 3)
+    assert sums.tolist() == [10.0, 0.0, 5.0]
+    (sums * torch.tensor([3.0, 5.0, 7.0])).sum().backward()
+    assert values.grad.tolist() == [7.0, 3.0, 7.0, 3.0]
+
+
+def test_kl_estimators_by_hand_and_in_the_mean():
+    difference = torch.tensor([0.5, -0.5])
+    assert kl_k1(difference).tolist() == [-0.5, 0.5]
+    assert kl_k2(difference).tolist() == [0.125, 0.125]
+    expected = [math.exp(0.5) - 1.5, math.exp(-0.5) - 0.5]
+    assert kl_k3(difference).tolist() == pytest.approx(expected)
+    # Over the whole sampler distribution k1 and k3 give KL(sampler || model) exactly.
+    sampler, model = torch.tensor([0.2, 0.8]).double(), torch.tensor([0.5, 0.5]).double()
+    difference = (model / sampler).log()
+    exact = (sampler * (sampler / model).log()).sum()
+    assert (sampler * kl_k1(difference)).sum().item() == pytest.approx(exact.item())
+    assert (sampler * kl_k3(difference)).sum().item() == pytest.approx(exact.item())

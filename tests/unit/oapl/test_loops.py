@@ -1,0 +1,392 @@
+"""Algorithm 1 with fakes that check the contract: real replay, real loops, no model."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from oapl import loops
+from oapl.errors import DeadlineError, EngineError
+from oapl.loops import collect, evaluate, learn
+from oapl.records import (
+    EvalAnswers,
+    Judgement,
+    Rollout,
+    Sampling,
+    Verdict,
+    WorkerId,
+)
+from oapl.remote import batched_calls
+from oapl.replay.buffer import ReplayBuffer
+from tests.support.sleepers import CountingSource, keep
+
+G, PER_STEP, L = 2, 3, 4
+WORKER = WorkerId(index=0)
+
+
+@pytest.fixture(autouse=True)
+def _quick_waits(monkeypatch):
+    monkeypatch.setattr(loops, "POLL_S", 0.05)
+    monkeypatch.setattr(batched_calls, "JOIN_S", 0.0)
+    monkeypatch.setattr(batched_calls, "PACE_S", 0.0)
+
+
+class ShortSource(CountingSource):
+    def __init__(self, size):
+        super().__init__()
+        self._size = size
+
+    def next(self):
+        return super().next() if self._next < self._size else None
+
+
+class CheckedEngine:
+    """Samples one token; ends what is in flight as aborted when a load cuts it off."""
+
+    def __init__(self):
+        self.version = -1
+        self.fault = None
+        self.slow = asyncio.Event()
+        self.slow.set()
+        self.in_flight = set()
+
+    async def generate(self, prompt, sampling):
+        assert self.version >= 0, "asked to generate before the first load"
+        if self.fault:
+            raise self.fault
+        version, gate = self.version, asyncio.ensure_future(self.slow.wait())
+        cut = asyncio.get_running_loop().create_future()
+        self.in_flight.add(cut)
+        await asyncio.wait({gate, cut}, return_when=asyncio.FIRST_COMPLETED)
+        self.in_flight.discard(cut)
+        gate.cancel()
+        await asyncio.sleep(0)
+        return Rollout(
+            token_ids=np.array([2], np.int32),
+            inference_logprobs=np.zeros(1, np.float32),
+            finish_reason="abort" if cut.done() else "stop",
+            text="x",
+            first_version=version,
+            last_version=version,
+        )
+
+    def load(self, version):
+        assert version > self.version, "versions only grow"
+        for cut in self.in_flight:
+            cut.set_result(None)
+        self.version = version
+
+
+class CheckedScorer:
+    def __init__(self):
+        self.failure = None
+
+    async def score(self, tasks):
+        assert all(rollout.finish_reason != "abort" for _, rollout in tasks)
+        verdict = {"fake": Verdict(kind="accepted", reward=1.0)}
+        return [Judgement(reward=1.0, verdicts=verdict, failure=self.failure) for _ in tasks]
+
+
+class CheckedLearner:
+    """Records its acts in order, and checks that no batch is of another version.
+
+    An engine holds a publication ahead of its period only when the next step is made, as if it took
+    that long to load.
+    """
+
+    def __init__(self, engine, skip=(), max_versions=1):
+        self.step, self.begin, self.max_versions = 0, -1, max_versions
+        self.acts, self.lags, self.versions = [], [], {}
+        self._engine, self._skip, self._loads = engine, skip, None
+
+    async def checkpoint_if_due(self):
+        self.acts.append(("checkpoint", self.step))
+
+    async def publish(self, begin):
+        assert begin >= self.step
+        assert begin % L == 0
+        assert begin not in self.versions, f"two versions for the period of {begin}"
+        self.acts.append(("publish", self.step))
+        self.versions[begin], self.begin = self.step, begin
+        if begin == self.step:
+            self._engine.load(self.step)
+        else:
+            self._loads = self.step
+
+    async def update(self, groups):
+        self.acts.append(("update", self.step))
+        until = list(self.versions.values()).index(self.versions[self.step // L * L]) + 1
+        usable = list(self.versions.values())[max(0, until - self.max_versions) : until]
+        versions = [group.scored.group.version for group in groups]
+        assert set(versions) <= set(usable)
+        assert versions == sorted(versions), "the oldest first"
+        self.lags.append(self.step - versions[0])
+        self.step += 1
+        await asyncio.sleep(0.002)
+        if self._loads is not None:
+            self._engine.load(self._loads)
+            self._loads = None
+        return self.step not in self._skip
+
+    async def report(self):
+        pass
+
+
+class RecordedReplay:
+    """What the learner asks of replay, among its own acts."""
+
+    def __init__(self, replay, learner):
+        self._replay, self._learner = replay, learner
+
+    def __getattr__(self, name):
+        async def call(*args):
+            self._learner.acts.append((name, self._learner.step))
+            return await getattr(self._replay, name)(*args)
+
+        return call
+
+
+class Bench:
+    """Replay, a worker that collects under each version, and a learner."""
+
+    def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **replay):
+        self.max_lead = max_lead
+        self.engine, self.scorer = CheckedEngine(), CheckedScorer()
+        self.learner = CheckedLearner(self.engine, skip, replay.get("max_versions", 1))
+        self.stop = asyncio.Event()
+        self.max_steps = max_steps
+        self.replay = ReplayBuffer(
+            source or CountingSource(),
+            keep,
+            groups_per_step=PER_STEP,
+            interval=L,
+            max_steps=max_steps,
+            capacity=100,
+            group_size=G,
+            **replay,
+        )
+
+    async def collect_once(self):
+        await collect(
+            WORKER,
+            engine=self.engine,
+            scorer=self.scorer,
+            replay=self.replay,
+            sampling=Sampling(max_tokens=4),
+            group_size=G,
+            max_groups_in_flight=5,
+            stop=self.stop,
+        )
+
+    async def work(self):
+        done = -1
+        while not self.stop.is_set():
+            if self.engine.version == done:
+                await asyncio.sleep(0)
+                continue
+            done = self.engine.version
+            await self.collect_once()
+
+    async def run(self, timeout_s=5):
+        working = asyncio.ensure_future(self.work())
+        try:
+            await learn(
+                self.learner,
+                replay=RecordedReplay(self.replay, self.learner),
+                groups_per_step=PER_STEP,
+                interval=L,
+                max_steps=self.max_steps,
+                timeout_s=timeout_s,
+                stop=self.stop,
+                max_lead=self.max_lead,
+            )
+        finally:
+            self.stop.set()
+            self.engine.slow.set()
+            await working
+
+
+async def test_without_a_lead_the_acts_are_those_of_algorithm_1_step_for_step():
+    bench = Bench()
+    await bench.run()
+    expected = []
+    for step in range(3 * L):
+        if step % L == 0:  # every L steps: clear the buffer, publish
+            expected += [("advance", step), ("checkpoint", step), ("publish", step)]
+        expected += [("take", step), ("update", step), ("trained", step + 1)]
+    assert bench.learner.acts == expected
+    assert bench.learner.lags == [0, 1, 2, 3] * 3
+    assert (await bench.replay.counts())["trained"] == 3 * L * PER_STEP
+
+
+@pytest.mark.parametrize(
+    ("max_lead", "largest"), [(1, L), (2, L + 1), (L, 2 * L - 1), (9, 2 * L - 1)]
+)
+async def test_with_a_lead_the_next_version_comes_before_the_period_ends(max_lead, largest):
+    bench = Bench(max_steps=6 * L, max_lead=max_lead, surplus=0.5)
+    await bench.run()
+    versions = bench.learner.versions
+    assert list(versions) == [period * L for period in range(6)], "periods stay L steps"
+    leads = [begin - version for begin, version in versions.items()]
+    assert leads[0] == 0
+    assert all(0 < lead <= max_lead for lead in leads[1:]), leads
+    assert max(leads) >= min(max_lead, L - 1), "as early as it may be"
+    assert max(bench.learner.lags) <= largest
+    assert bench.learner.step == 6 * L
+    checkpoints = [step for act, step in bench.learner.acts if act == "checkpoint"]
+    assert checkpoints == list(versions), "at the periods' ends, lead or not"
+    stats = await bench.replay.stats()
+    assert stats["replay/lag_max"] == max(bench.learner.lags)
+
+
+async def test_the_last_period_is_short_and_nothing_is_published_ahead_of_the_end():
+    bench = Bench(max_steps=2 * L + 1, max_lead=2)
+    await bench.run()
+    assert list(bench.learner.versions) == [0, L, 2 * L]
+    counts = await bench.replay.counts()
+    assert counts["trained"] == counts["drawn"] - counts["queued"]
+
+
+async def test_with_a_lead_data_that_ends_ends_the_run():
+    bench = Bench(source=ShortSource(6 * PER_STEP + 1), max_lead=2)
+    await bench.run()
+    assert bench.learner.step == 7
+    assert (await bench.replay.counts())["trained"] == 6 * PER_STEP + 1
+
+
+async def test_without_surplus_exactly_the_needed_groups_are_generated():
+    bench = Bench()
+    await bench.run()
+    counts = await bench.replay.counts()
+    assert counts["drawn"] == counts["trained"]
+
+
+async def test_a_surplus_is_cleared_at_the_synchronisation_and_its_draws_return():
+    bench = Bench(surplus=0.5)
+    await bench.run()
+    stats, counts = await bench.replay.stats(), await bench.replay.counts()
+    assert stats["replay/cleared_groups"] > 0
+    assert counts["trained"] == 3 * L * PER_STEP
+
+
+async def test_with_two_versions_a_surplus_is_trained_on_first_in_the_next_period():
+    bench = Bench(surplus=0.5, max_versions=2)
+    await bench.run()
+    stats, counts = await bench.replay.stats(), await bench.replay.counts()
+    assert stats["replay/cleared_groups"] == 0
+    assert counts["trained"] == 3 * L * PER_STEP
+    lags = bench.learner.lags
+    assert lags[:L] == list(range(L))
+    assert L in lags
+    assert max(lags) < 2 * L
+
+
+async def test_what_is_in_flight_at_a_synchronisation_is_aborted_counted_and_drawn_again():
+    bench = Bench(surplus=1.0)
+    bench.engine.load(0)
+    await bench.replay.advance(0)
+    bench.engine.slow.clear()
+    collecting = asyncio.ensure_future(bench.collect_once())
+    while len(bench.engine.in_flight) < 5 * G:
+        await asyncio.sleep(0)
+    await bench.replay.advance(L)
+    bench.engine.load(L)
+    await collecting
+    stats = await bench.replay.stats()
+    assert stats["replay/wasted_tokens"] == 5 * G
+    again = await bench.replay.next_prompts(WORKER, L, 5, 1.0)
+    assert sorted(p.id for p in again) == [f"p{i}" for i in range(1, 6)]
+    assert all(p.attempt == 1 for p in again)
+
+
+async def test_a_group_that_began_after_the_next_load_is_not_put():
+    bench = Bench(source=ShortSource(1))
+    bench.engine.load(0)
+    await bench.replay.advance(0)
+    collecting = asyncio.ensure_future(bench.collect_once())
+    while (await bench.replay.counts())["in_flight"] < 1:
+        await asyncio.sleep(0)
+    bench.engine.load(L)  # before the group's requests reach the engine
+    while (await bench.replay.counts())["in_flight"]:
+        await asyncio.sleep(0)
+    bench.stop.set()
+    await collecting
+    assert (await bench.replay.stats())["replay/accepted"] == 0
+
+
+async def test_the_end_of_the_data_ends_the_run_with_a_short_batch():
+    bench = Bench(source=ShortSource(2 * PER_STEP + 1))
+    await bench.run()
+    assert bench.learner.step == 3
+    assert (await bench.replay.counts())["trained"] == 2 * PER_STEP + 1
+
+
+async def test_a_skipped_step_counts_as_a_step_and_its_groups_are_dropped():
+    bench = Bench(skip=(2,))
+    await bench.run()
+    counts = await bench.replay.counts()
+    assert bench.learner.step == 3 * L
+    assert (counts["dropped"], counts["trained"]) == (PER_STEP, (3 * L - 1) * PER_STEP)
+
+
+async def test_a_request_to_stop_is_heard_while_the_learner_waits_for_a_batch():
+    bench = Bench()
+    bench.engine.slow.clear()
+    asyncio.get_running_loop().call_later(0.05, bench.stop.set)
+    await asyncio.wait_for(bench.run(), 3)
+    assert bench.learner.step == 0
+
+
+async def test_a_batch_that_never_comes_names_who_was_awaited():
+    bench = Bench()
+    bench.engine.slow.clear()
+    with pytest.raises(DeadlineError, match=r"worker 0\.0 has"):
+        await bench.run(timeout_s=0.2)
+
+
+async def test_an_engine_fault_gives_every_prompt_back():
+    bench = Bench()
+    bench.engine.load(0)
+    bench.engine.fault = EngineError("gone")
+    with pytest.raises(EngineError):
+        await bench.collect_once()
+    counts = await bench.replay.counts()
+    assert counts["in_flight"] == 0
+    assert counts["queued"] == 5
+
+
+async def test_a_prompt_that_does_not_fit_fails_alone():
+    bench = Bench(source=ShortSource(3))
+    bench.engine.load(0)
+    bench.engine.fault = ValueError("too long")
+    collecting = asyncio.ensure_future(bench.collect_once())
+    while (await bench.replay.counts())["failed"] < 3:
+        await asyncio.sleep(0)
+    bench.stop.set()
+    await collecting
+    assert await bench.replay.fates() == {"failed:too long": 3}
+
+
+async def test_a_group_without_a_verdict_fails_and_is_never_a_silent_zero():
+    bench = Bench(source=ShortSource(1))
+    bench.engine.load(0)
+    bench.scorer.failure = "no reward server"
+    collecting = asyncio.ensure_future(bench.collect_once())
+    while (await bench.replay.counts())["failed"] < 1:
+        await asyncio.sleep(0)
+    bench.stop.set()
+    await collecting
+    assert await bench.replay.fates() == {"failed:no reward server": 1}
+
+
+async def test_evaluation_is_spread_over_workers_and_comes_back_in_order():
+    class Answering:
+        async def evaluate(self, prompts, sampling, num_samples, greedy):
+            return [EvalAnswers(prompt=p, rollouts=(), judgements=()) for p in prompts][::-1]
+
+    source = CountingSource()
+    prompts = [source.next() for _ in range(5)]
+    answers = await evaluate(
+        [Answering(), Answering()], prompts, sampling=Sampling(), num_samples=1, greedy=False
+    )
+    assert [answer.prompt.id for answer in answers] == [prompt.id for prompt in prompts]

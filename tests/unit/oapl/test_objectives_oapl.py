@@ -1,0 +1,242 @@
+"""The OAPL loss, V*, the shuffled control and imitation, by hand and by their properties."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oapl.errors import InputError
+from oapl.objectives import oapl, sft
+from oapl.objectives.base import build, shuffled
+from oapl.records import LossInputs
+from tests.support.makers import make_group
+
+rewards = st.lists(st.floats(-3, 3), min_size=1, max_size=16)
+
+
+def objective(beta1: float = 1.0, beta2: float = 0.5) -> oapl.Objective:
+    return oapl.Objective(oapl.Config(beta1=beta1, beta2=beta2))
+
+
+def inputs(
+    logprobs: torch.Tensor, inference: list[float], owner: list[int], credit: list[float], **more
+) -> LossInputs:
+    values = {
+        "step": 3,
+        "logprobs": logprobs,
+        "inference_logprobs": torch.tensor(inference, dtype=logprobs.dtype),
+        "rollout_index": torch.tensor(owner),
+        "credit": torch.tensor(credit, dtype=logprobs.dtype),
+        "reward": torch.tensor(credit, dtype=logprobs.dtype),
+        "lag": torch.ones(len(credit), dtype=torch.long),
+        "global_rollouts": len(credit),
+        "global_tokens": len(owner),
+    }
+    return LossInputs(**{**values, **more})
+
+
+def test_three_tokens_by_hand():
+    # Rollout 0 has tokens 0 and 1: log-ratio (-1 + 2) + (-2 + 1.5) = 0.5.
+    # Rollout 1 has token 2: log-ratio -0.5 + 2.5 = 2.
+    # Residuals, beta2 = 0.5: 0.25 - 0.75 = -0.5 and 1 - (-0.25) = 1.25.
+    # Loss: (0.25 + 1.5625) / 2 = 0.90625. Slope by token: 2 * 0.5 * residual / 2.
+    logprobs = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
+    given_ = inputs(logprobs, [-2.0, -1.5, -2.5], [0, 0, 1], [0.75, -0.25])
+    outputs = objective().loss(given_)
+    outputs.loss.backward()
+    assert outputs.loss.item() == 0.90625
+    assert logprobs.grad.tolist() == [-0.25, -0.25, 0.625]
+    assert outputs.metrics["oapl/residual_*"].tolist() == [-0.5, 1.25]
+    assert outputs.metrics["oapl/sequence_log_ratio_*"].tolist() == [0.5, 2.0]
+    assert outputs.metrics["oapl/advantage_positive"].tolist() == [0.75]
+    assert outputs.metrics["oapl/advantage_nonpositive"].tolist() == [-0.25]
+    expected = [math.exp(abs(d)) for d in (1.0, -0.5, 2.0)]
+    assert outputs.metrics["policy/prob_ratio"].tolist() == pytest.approx(expected)
+
+
+def test_kl_is_policy_kl_under_lag_and_mismatch_kl_without():
+    logprobs = torch.tensor([-1.0, -2.0])
+    lag = torch.tensor([0, 5])
+    metrics = objective().loss(inputs(logprobs, [-1.5, -2.25], [0, 1], [0, 0], lag=lag)).metrics
+    k3 = [math.exp(d) - 1 - d for d in (0.5, 0.25)]
+    assert metrics["policy/mismatch_kl"].tolist() == pytest.approx(k3[:1])
+    assert metrics["policy/policy_kl"].tolist() == pytest.approx(k3[1:])
+
+
+def test_gradient_agrees_with_finite_differences():
+    chance = np.random.default_rng(0)
+    point = torch.tensor(chance.normal(-2, 1, 9), requires_grad=True)
+    owner, credit = [0, 0, 0, 1, 2, 2, 2, 2, 2], [0.3, -0.6, 0.1]
+
+    def loss(logprobs: torch.Tensor) -> torch.Tensor:
+        return objective(beta2=0.07).loss(inputs(logprobs, [-2.0] * 9, owner, credit)).loss
+
+    loss(point).backward()
+    for i in range(9):
+        step = torch.zeros(9, dtype=torch.float64)
+        step[i] = 1e-5
+        slope = (loss(point.detach() + step) - loss(point.detach() - step)) / 2e-5
+        assert point.grad[i].item() == pytest.approx(slope.item(), rel=1e-7, abs=1e-10)
+
+
+def test_micro_batches_add_up_to_the_whole_batch():
+    logprobs = torch.tensor([-1.0, -2.0, -0.5])
+    whole = objective().loss(inputs(logprobs, [-2.0, -1.5, -2.5], [0, 0, 1], [0.75, -0.25])).loss
+    parts = [
+        inputs(logprobs[:2], [-2.0, -1.5], [0, 0], [0.75], global_rollouts=2),
+        inputs(logprobs[2:], [-2.5], [0], [-0.25], global_rollouts=2),
+    ]
+    assert sum(objective().loss(part).loss for part in parts) == whole
+
+
+def test_at_the_sampling_policy_descent_goes_along_reward_minus_mean():
+    # Requirement 5: pi = pi_vllm, beta1 to infinity: -gradient = 2 beta2 (r - mean r) / B.
+    group = make_group([1, 1, 1, 1], rewards=[1.0, 0.0, 0.0, 2.0])
+    credit = objective(beta1=1e6).credit(group).values
+    logprobs = torch.full((4,), -1.3, requires_grad=True)
+    objective(beta2=0.5).loss(
+        inputs(logprobs, [-1.3] * 4, [0, 1, 2, 3], credit.tolist())
+    ).loss.backward()
+    centred = group.rewards - group.rewards.mean()
+    assert (-logprobs.grad).numpy() == pytest.approx(2 * 0.5 * centred / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1, 1), (1, 2, 3, 14), (9, 1, 1, 1)])
+def test_minimum_is_the_tilted_sampler_for_any_sampling_of_full_support(counts: tuple[int, ...]):
+    # Requirement 6: four responses of one token; the group represents pi_vllm exactly, `counts` is
+    # what is trained on.
+    beta, sampler, reward = 0.4, np.array([4, 3, 2, 1]) / 10, np.array([0.0, 1.0, 0.5, -1.0])
+    group = make_group([1] * 10, rewards=np.repeat(reward, [4, 3, 2, 1]).tolist())
+    value = objective(beta1=beta).credit(group).metrics["oapl/v_star_*"]
+    trained = np.repeat(np.arange(4), counts)
+    logits = torch.tensor([0.3, -1.0, 0.2, 0.7], dtype=torch.float64, requires_grad=True)
+    minimiser = torch.optim.LBFGS(
+        [logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> torch.Tensor:
+        minimiser.zero_grad()
+        given_ = inputs(
+            logits.log_softmax(0)[trained],
+            np.log(sampler)[trained].tolist(),
+            list(range(len(trained))),
+            (reward - value)[trained].tolist(),
+        )
+        loss = objective(beta2=beta).loss(given_).loss
+        loss.backward()
+        return loss
+
+    minimiser.step(closure)
+    tilted = sampler * np.exp(reward / beta)
+    assert logits.softmax(0).detach().numpy() == pytest.approx(tilted / tilted.sum(), abs=1e-7)
+    assert closure().item() == pytest.approx(0, abs=1e-12)
+
+
+def test_v_star_by_hand():
+    # ln((e^1 + e^0) / 2) = 0.6201145...
+    assert oapl.v_star(np.array([1.0, 0.0]), 1.0) == pytest.approx(math.log((math.e + 1) / 2))
+
+
+@pytest.mark.parametrize("beta1", [1e-3, 1e-2])
+def test_v_star_neither_overflows_nor_underflows(beta1: float):
+    # One of four is right: max + beta1 ln(1/4).
+    expected = beta1 * math.log(1 / 4)
+    assert oapl.v_star(np.array([1, 0, 0, 0]), beta1) == pytest.approx(1 + expected, abs=1e-12)
+    assert oapl.v_star(np.array([-1, -9, -9, -9]), beta1) == pytest.approx(-1 + expected, abs=1e-12)
+
+
+@given(rewards)
+def test_v_star_tends_to_the_maximum_and_to_the_mean(values: list[float]):
+    assert oapl.v_star(np.array(values), 1e-6) == pytest.approx(max(values), abs=1e-4)
+    assert oapl.v_star(np.array(values), 1e8) == pytest.approx(np.mean(values), abs=1e-6)
+
+
+@given(rewards, st.floats(1e-3, 100), st.floats(-5, 5))
+def test_v_star_lies_between_mean_and_maximum_and_moves_with_the_rewards(
+    values: list[float], beta1: float, shift: float
+):
+    value = oapl.v_star(np.array(values), beta1)
+    assert np.mean(values) - 1e-9 <= value <= max(values) + 1e-9
+    assert oapl.v_star(np.array(values) + shift, beta1) == pytest.approx(value + shift, abs=1e-9)
+    assert oapl.v_star(np.array(values)[::-1], beta1) == pytest.approx(value, abs=1e-12)
+    doubled = oapl.v_star(2 * np.array(values), 2 * beta1)
+    assert doubled == pytest.approx(2 * value, abs=1e-9)
+
+
+def test_a_group_of_equal_rewards_is_kept_with_credit_zero():
+    credit = objective().credit(make_group([3, 5], rewards=[1.0, 1.0]))
+    assert credit.dropped is None
+    assert credit.values.tolist() == [0.0, 0.0]
+
+
+def test_credit_refuses_rollouts_that_nobody_sampled():
+    group = make_group([3])
+    text = replace(group.group.rollouts[0], inference_logprobs=None)
+    group = replace(group, group=replace(group.group, rollouts=(text,)))
+    with pytest.raises(InputError, match="test:0@0: a rollout has no inference log-probs"):
+        objective().credit(group)
+
+
+def test_shuffled_permutes_rewards_within_the_group_and_leaves_the_stored_ones():
+    group = make_group([1] * 8, rewards=[0, 1, 2, 3, 4, 5, 6, 7])
+    control = shuffled(objective(), seed=5)
+    first, again = control.credit(group), shuffled(objective(), seed=5).credit(group)
+    assert first.values.tolist() == again.values.tolist()
+    truth = objective().credit(group)
+    assert sorted(first.values) == sorted(truth.values)
+    assert first.values.tolist() != truth.values.tolist()
+    assert group.rewards.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_shuffled_takes_another_order_for_another_seed_prompt_or_attempt():
+    group = make_group([1] * 8, rewards=[0, 1, 2, 3, 4, 5, 6, 7])
+    prompts = [
+        group.group.prompt,
+        replace(group.group.prompt, attempt=1),
+        replace(group.group.prompt, id="test:0@1"),
+    ]
+    orders = {
+        tuple(
+            shuffled(objective(), seed)
+            .credit(replace(group, group=replace(group.group, prompt=prompt)))
+            .values
+        )
+        for prompt in prompts
+        for seed in (0, 1)
+    }
+    assert len(orders) == 6
+
+
+def test_sft_is_the_mean_over_the_tokens_of_the_global_batch():
+    # 1 + 2 + 0.5 nats over 7 tokens, of which 4 are elsewhere.
+    logprobs = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
+    outputs = sft.Objective(sft.Config()).loss(
+        inputs(logprobs, [0, 0, 0], [0, 0, 1], [1, 1], global_tokens=7)
+    )
+    outputs.loss.backward()
+    assert outputs.loss.item() == 0.5
+    assert logprobs.grad.tolist() == pytest.approx([-1 / 7] * 3)
+    assert outputs.metrics["loss/nll"].tolist() == [1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "opal"}, "did you mean 'oapl'"),
+        ({"name": "oapl", "beta3": 1.0}, "beta3"),
+        ({"name": "oapl", "beta1": -1.0}, "objective.beta1 = -1.0"),
+        ({"name": "sft", "beta1": 1.0}, "beta1"),
+    ],
+)
+def test_build_refuses_options_that_cannot_work(options: dict, words: str):
+    with pytest.raises(InputError, match=words):
+        build(options)
+
+
+def test_defaults_are_the_papers():
+    assert (oapl.Config().beta1, oapl.Config().beta2) == (1.0, 1e-3)

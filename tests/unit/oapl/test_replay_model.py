@@ -1,0 +1,604 @@
+"""The replay buffer against a simple oracle, under everything that workers and a learner can do.
+
+Two workers of different speed generate, die, come too late, put twice, put under a wrong version
+and give back; the learner takes, trains, skips, synchronises at a period's end or ahead of it, with
+a buffer of one version or of several, aborting or draining what is in flight; the process is killed
+and resumed from its last snapshot, in any phase. After every act the two agree on
+where each draw is. Every run ends with `drain`: from whatever state was reached, honest workers
+must bring the run to its end.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from dataclasses import dataclass, field, replace
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from oapl.errors import StaleError
+from oapl.records import Credit, Group, Prompt, Rollout, Sampling, ScoredGroup, State, WorkerId
+from oapl.replay.ledger import Ledger
+from oapl.replay.periods import FATES, Fate, Plan
+
+G = 2
+FAST, SLOW = 0, 1
+LIKELY = st.sampled_from([True, True, True, False])
+
+
+class Source:
+    """Draws `0`, `1`, ...; exhausted after `size`."""
+
+    def __init__(self, size: int | None) -> None:
+        self.size, self.cursor = size, 0
+
+    def next(self) -> Prompt | None:
+        if self.cursor == self.size:
+            return None
+        self.cursor += 1
+        ids = np.array([1], np.int32)
+        name = str(self.cursor - 1)
+        return Prompt(id=name, text="", token_ids=ids, verifiers={}, reference={}, source="s")
+
+    def state(self) -> State:
+        return {"cursor": self.cursor}
+
+    def restore(self, state: State) -> None:
+        self.cursor = state["cursor"]
+
+
+@dataclass
+class Draw:
+    """What the oracle knows of one draw."""
+
+    place: str = "queued"
+    attempt: int = 0
+    worker: WorkerId | None = None
+    since: int = 0
+    deaths: int = 0
+    company: int = 0  # after a death: how many may share its engine
+    version: int = -1  # of its group in a buffer, or the one it was handed out for
+
+
+@dataclass
+class Oracle:
+    """The rules written for reading, not for speed: one table of draws and two orders."""
+
+    plan: Plan
+    max_lead: int
+    size: int | None
+    draws: dict[str, Draw] = field(default_factory=dict)
+    queue: list[str] = field(default_factory=list)
+    buffer: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
+    leased: list[str] = field(default_factory=list)
+    dead: set[WorkerId] = field(default_factory=set)
+    fates: dict[str, str] = field(default_factory=dict)
+    served: list[int] = field(default_factory=lambda: [0])  # every version so far
+    begin: int = 0  # of the period that the served version feeds
+    trained_versions: tuple[int, ...] = (0,)
+    step: int = 0
+    clock: int = 0
+
+    def at(self, place: str) -> list[str]:
+        return [name for name, draw in self.draws.items() if draw.place == place]
+
+    def flying(self, worker: WorkerId | None = None) -> list[str]:
+        """Draws in flight (at one worker), the longest in flight first."""
+        names = sorted(self.at("in_flight"), key=lambda name: self.draws[name].since)
+        return [n for n in names if worker is None or self.draws[n].worker == worker]
+
+    @property
+    def version(self) -> int:
+        return self.served[-1]
+
+    @property
+    def usable(self) -> tuple[int, ...]:
+        return tuple(self.served[-self.plan.max_versions :])
+
+    @property
+    def is_ahead(self) -> bool:
+        return self.begin > self.step
+
+    @property
+    def period_end(self) -> int:
+        """Of the period that the served version feeds."""
+        return min((self.begin // self.plan.interval + 1) * self.plan.interval, self.plan.max_steps)
+
+    @property
+    def need(self) -> int:
+        gps, steps = self.plan.groups_per_step, range(self.begin, self.period_end)
+        left = [step for step in steps if step >= self.step]
+        if not left:
+            return 0
+        extra = math.ceil(self.plan.surplus * gps * len(steps) - 1e-9)
+        held = self.flying() + (self.ahead if self.is_ahead else self.buffer + self.leased)
+        everything = self.flying() + self.ahead + self.buffer + self.leased
+        free = self.plan.capacity - len(everything)
+        return max(0, min(gps * len(left) + extra - len(held), free))
+
+    def draw(self, worker: WorkerId, version: int, limit: int) -> list[tuple[str, int]]:
+        held = self.flying(worker)
+        room = min(limit, self.need)
+        if version != self.version or room == 0:
+            return []
+        names: list[str] = []
+        is_under_suspicion = any(self.is_suspect(name) for name in held)
+        if is_under_suspicion or not held:
+            for name in filter(self.is_suspect, self.queue):
+                together = [*held, *names, name]
+                if len(names) < room and all(
+                    len(together) <= self.draws[other].company for other in together
+                ):
+                    names.append(name)
+        if not names and not is_under_suspicion:
+            names = [name for name in self.queue if not self.is_suspect(name)][:room]
+            while len(names) < room and len(self.draws) != self.size:
+                names.append(str(len(self.draws)))
+                self.draws[names[-1]] = Draw()
+        for name in names:
+            self.queue = [other for other in self.queue if other != name]
+            self.clock += 1
+            draw = self.draws[name]
+            draw.place, draw.worker, draw.since = "in_flight", worker, self.clock
+            draw.version = version
+        return [(name, self.draws[name].attempt) for name in names]
+
+    def is_suspect(self, name: str) -> bool:
+        return self.draws[name].company > 0
+
+    def holds(self, worker: WorkerId, name: str, attempt: int) -> bool:
+        draw = self.draws[name]
+        return (draw.place, draw.worker, draw.attempt) == ("in_flight", worker, attempt)
+
+    def back(self, names: list[str]) -> None:
+        for name in names:
+            self.draws[name].place = "queued"
+            self.draws[name].attempt += 1
+        self.queue = names + self.queue
+
+    def end(self, name: str, fate: str) -> None:
+        self.draws[name].place = fate
+
+    def kill(self, worker: WorkerId) -> None:
+        self.dead.add(worker)
+        lost = self.flying(worker)
+        for name in lost:
+            draw = self.draws[name]
+            draw.deaths += 1
+            tries = self.plan.max_deaths - draw.deaths
+            draw.company = max(
+                (c for c in range(1, len(lost) + 1) if c**tries <= len(lost) ** (tries - 1)),
+                default=1,
+            )
+        hopeless = [n for n in lost if self.draws[n].deaths >= self.plan.max_deaths]
+        for name in hopeless:
+            self.end(name, "failed")
+        self.back([name for name in lost if name not in hopeless])
+
+    def take(self, count: int) -> list[str] | None:
+        taken = sorted(self.buffer, key=lambda name: self.draws[name].version)[:count]
+        self.buffer = [name for name in self.buffer if name not in taken]
+        for name in taken:
+            self.draws[name].place = "leased"
+        self.leased += taken
+        return taken or None
+
+    def advance(self, step: int) -> None:
+        self.served.append(step)
+        self.begin = step
+        kept = [name for name in self.buffer if self.draws[name].version in self.usable]
+        going_on = [name for name in self.flying() if self.draws[name].version in self.usable]
+        self.switch(kept, going_on if self.plan.drains else [])
+        self.trained_versions = self.usable
+
+    def lead(self) -> bool:
+        end = self.period_end
+        keep = self.plan.groups_per_step * (end - self.step) - len(self.leased)
+        if len(self.buffer) < keep or self.step == self.version:
+            return False
+        self.served.append(self.step)
+        self.begin = end
+        self.switch(self.buffer[:keep], [])
+        return True
+
+    def switch(self, kept: list[str], going_on: list[str]) -> None:
+        cleared = [name for name in self.buffer if name not in kept]
+        for name in cleared:
+            self.draws[name].company = 0
+        self.buffer = kept
+        self.back([name for name in self.flying() if name not in going_on] + cleared)
+
+    def end_step(self) -> None:
+        self.step += 1
+        if self.step == self.begin:
+            assert not self.buffer
+            self.buffer, self.ahead, self.trained_versions = self.ahead, [], self.usable
+
+    def resume(self) -> None:
+        self.dead.clear()
+        self.buffer = self.leased + self.buffer
+        self.leased = []
+        for name in self.buffer:
+            self.draws[name].place = "buffered"
+        self.back(self.flying())
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A draw as a worker once got it; it may be used again long after."""
+
+    worker: WorkerId
+    prompt: Prompt
+    version: int
+
+
+def scored(prompt: Prompt, version: int, rewards: tuple[float, ...]) -> ScoredGroup:
+    rollout = Rollout(
+        token_ids=np.array([1], np.int32),
+        inference_logprobs=np.zeros(1, np.float32),
+        finish_reason="stop",
+        text="",
+        first_version=version,
+        last_version=version,
+    )
+    rollouts = (rollout,) * len(rewards)
+    group = Group(prompt=prompt, rollouts=rollouts, version=version, sampling=Sampling())
+    return ScoredGroup(
+        group=group, rewards=np.array(rewards, np.float32), verdicts=({},) * len(rewards)
+    )
+
+
+def drop_uniform(group: ScoredGroup) -> Credit:
+    uniform = float(np.ptp(group.rewards)) == 0
+    return Credit(values=group.rewards, dropped="uniform" if uniform else None)
+
+
+class ReplayMachine(RuleBasedStateMachine):
+    @initialize(
+        gps=st.integers(1, 3),
+        interval=st.integers(1, 4),
+        max_lead=st.sampled_from([0, 1, 2, 9]),
+        max_steps=st.integers(1, 9),
+        extra_room=st.integers(0, 6),
+        surplus=st.sampled_from([0.0, 0.3, 1.0]),
+        max_deaths=st.sampled_from([1, 2, 3, 9]),
+        size=st.sampled_from([None, None, 0, 1, 5, 12]),
+        max_versions=st.sampled_from([1, 1, 2, 3]),
+        drains=st.booleans(),
+    )
+    def begin(
+        self,
+        gps: int,
+        interval: int,
+        max_lead: int,
+        max_steps: int,
+        extra_room: int,
+        surplus: float,
+        max_deaths: int,
+        size: int | None,
+        max_versions: int,
+        drains: bool,
+    ) -> None:
+        plan = Plan(
+            groups_per_step=gps,
+            interval=interval,
+            max_steps=max_steps,
+            capacity=gps + extra_room,
+            group_size=G,
+            surplus=surplus,
+            max_deaths=max_deaths,
+            max_versions=max_versions,
+            drains=drains,
+        )
+        max_lead = max_lead if max_versions == 1 else 0
+        self.oracle = Oracle(plan=plan, max_lead=max_lead, size=size)
+        self.ledger = self.new_ledger()
+        self.tickets: list[Ticket] = []
+        self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
+        self.holds = [0, 0]  # the version in each worker's engine
+        self.saved: tuple[bytes, Oracle, list[Ticket]] | None = None
+
+    def new_ledger(self) -> Ledger:
+        source = Source(self.oracle.size)
+        return Ledger(source, drop_uniform, self.oracle.plan, self.note_fate)
+
+    def note_fate(self, fate: Fate) -> None:
+        assert fate.id not in self.oracle.fates, f"two fates for draw {fate.id}"
+        self.oracle.fates[fate.id] = fate.kind
+
+    # Workers
+
+    def ask(self, index: int, limit: int) -> list[Ticket]:
+        worker, version = self.workers[index], self.holds[index]
+        expected = self.oracle.draw(worker, version, limit)
+        got = self.ledger.draw(worker, version, limit)
+        assert [(prompt.id, prompt.attempt) for prompt in got] == expected
+        tickets = [Ticket(worker, prompt, version) for prompt in got]
+        self.tickets += tickets
+        return tickets
+
+    @rule(index=st.sampled_from([FAST, SLOW]), limit=st.integers(1, 4), loads=LIKELY)
+    def a_worker_asks(self, index: int, limit: int, loads: bool) -> None:
+        if loads:
+            self.holds[index] = self.oracle.version
+        self.ask(index, limit if index == FAST else 1)
+
+    def put(self, ticket: Ticket, version: int, rewards: tuple[float, ...]) -> None:
+        oracle, name = self.oracle, ticket.prompt.id
+        group = scored(ticket.prompt, version, rewards)
+        if ticket.worker in oracle.dead:
+            with pytest.raises(StaleError):
+                self.ledger.put(ticket.worker, group)
+            return
+        is_held = oracle.holds(ticket.worker, name, ticket.prompt.attempt)
+        answer = self.ledger.put(ticket.worker, group)
+        if not is_held:
+            assert answer.startswith("refused:")
+        elif version != ticket.version:
+            assert answer == "refused:stale"
+            oracle.back([name])
+        elif len(rewards) != G:
+            assert answer == "refused:incomplete"
+            oracle.back([name])
+        elif len(set(rewards)) == 1:
+            assert answer == "dropped:uniform"
+            oracle.end(name, "dropped")
+        else:
+            assert answer == "kept"
+            oracle.draws[name].place = "buffered"
+            (oracle.ahead if oracle.is_ahead else oracle.buffer).append(name)
+
+    def held_tickets(self) -> list[Ticket]:
+        holds = self.oracle.holds
+        return [t for t in self.tickets if holds(t.worker, t.prompt.id, t.prompt.attempt)]
+
+    @precondition(lambda self: self.held_tickets())
+    @rule(data=st.data(), differ=st.lists(LIKELY, min_size=1, max_size=4))
+    def groups_are_done(self, data: st.DataObject, differ: list[bool]) -> None:
+        for rewards_differ in differ:
+            if held := self.held_tickets():
+                ticket = data.draw(st.sampled_from(held))
+                self.put(ticket, ticket.version, (0.0, 1.0) if rewards_differ else (1.0, 1.0))
+
+    @precondition(lambda self: self.held_tickets())
+    @rule(data=st.data(), shift=st.sampled_from([0, 0, -1, 1]), size=st.integers(0, 3))
+    def a_group_is_wrong(self, data: st.DataObject, shift: int, size: int) -> None:
+        ticket = data.draw(st.sampled_from(self.held_tickets()))
+        version = data.draw(st.sampled_from([ticket.version, *self.oracle.usable]))
+        self.put(ticket, version + shift, (0.0, 1.0, 0.0)[:size])
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), by_its_worker=LIKELY)
+    def a_group_comes_twice_or_late(self, data: st.DataObject, by_its_worker: bool) -> None:
+        ticket = data.draw(st.sampled_from(self.tickets))
+        if not by_its_worker:
+            ticket = replace(ticket, worker=self.workers[1 - ticket.worker.index])
+        self.put(ticket, ticket.version, (0.0, 1.0))
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), fails=st.booleans())
+    def a_draw_is_given_back_or_fails(self, data: st.DataObject, fails: bool) -> None:
+        ticket = data.draw(st.sampled_from(self.tickets))
+        oracle, prompt = self.oracle, ticket.prompt
+        act = self.ledger.fail if fails else self.ledger.give_back
+        if ticket.worker in oracle.dead:
+            with pytest.raises(StaleError):
+                act(ticket.worker, prompt, "cause", 1)
+            return
+        is_held = oracle.holds(ticket.worker, prompt.id, prompt.attempt)
+        act(ticket.worker, prompt, "cause", 1)
+        if is_held and fails:
+            oracle.end(prompt.id, "failed")
+        elif is_held:
+            oracle.back([prompt.id])
+
+    @precondition(lambda self: self.held_tickets())
+    @rule(index=st.sampled_from([FAST, SLOW]), other_asks=LIKELY)
+    def a_worker_dies_and_is_restarted(self, index: int, other_asks: bool) -> None:
+        worker = self.workers[index]
+        self.oracle.kill(worker)
+        self.ledger.release(worker)
+        self.workers[index] = WorkerId(index=index, incarnation=worker.incarnation + 1)
+        self.holds[index] = -1
+        if other_asks:
+            self.ask(1 - index, 2)
+
+    # The learner
+
+    def can_take(self) -> bool:
+        oracle = self.oracle
+        can = self.ledger.can_take(oracle.plan.groups_per_step)
+        return can and not oracle.leased and oracle.step < oracle.period_end
+
+    @invariant()
+    def the_learner_gets_full_batches_until_the_data_is_used_up(self) -> None:
+        oracle, count = self.oracle, self.oracle.plan.groups_per_step
+        is_used_up = len(oracle.draws) == oracle.size and self.ledger.exhausted
+        is_over = is_used_up and not oracle.queue and not oracle.at("in_flight")
+        assert self.ledger.can_take(count) == (len(oracle.buffer) >= count or is_over)
+
+    @precondition(lambda self: self.can_take())
+    @rule()
+    def learner_takes(self) -> None:
+        expected = self.oracle.take(self.oracle.plan.groups_per_step)
+        groups = self.ledger.take(self.oracle.plan.groups_per_step)
+        assert (None if groups is None else [group.id for group in groups]) == expected
+        plan = self.oracle.plan
+        for group in groups or ():
+            lag = self.oracle.step - group.scored.group.version
+            assert group.scored.group.version in self.oracle.trained_versions
+            lead = min(self.oracle.max_lead, plan.interval)
+            assert lag <= plan.max_versions * plan.interval - 1 + lead
+
+    @precondition(lambda self: self.oracle.leased)
+    @rule(skipped=st.sampled_from([False, False, True]))
+    def learner_steps(self, skipped: bool) -> None:
+        names, self.oracle.leased = self.oracle.leased, []
+        self.oracle.end_step()
+        if skipped:
+            self.ledger.drop(names, "non_finite", self.oracle.step)
+        else:
+            self.ledger.trained(names, self.oracle.step)
+        for name in names:
+            self.oracle.end(name, "dropped" if skipped else "trained")
+
+    def is_sync_due(self) -> bool:
+        oracle = self.oracle
+        due = oracle.step == oracle.period_end and oracle.step > oracle.version
+        return due and not oracle.leased and oracle.step < oracle.plan.max_steps
+
+    @precondition(lambda self: self.is_sync_due())
+    @rule()
+    def learner_synchronises(self) -> None:
+        self.ledger.advance(self.oracle.step)
+        self.oracle.advance(self.oracle.step)
+
+    def may_lead(self) -> bool:
+        oracle = self.oracle
+        end = oracle.period_end
+        in_reach = 0 < end - oracle.step <= oracle.max_lead and end < oracle.plan.max_steps
+        return in_reach and not oracle.is_ahead
+
+    @precondition(lambda self: self.may_lead())
+    @rule()
+    def learner_publishes_ahead(self) -> None:
+        step, begin = self.oracle.step, self.oracle.period_end
+        assert self.ledger.lead(step, begin) == self.oracle.lead()
+
+    # The process
+
+    @rule()
+    def a_snapshot_is_saved(self) -> None:
+        state = pickle.dumps(self.ledger.snapshot())
+        self.saved = (state, copy.deepcopy(self.oracle), list(self.tickets))
+
+    @precondition(lambda self: self.saved is not None)
+    @rule(restarts=st.booleans())
+    def the_run_is_killed_and_resumed(self, restarts: bool) -> None:
+        """All workers begin anew, under the same names; what they held before may still arrive."""
+        assert self.saved is not None
+        state, oracle, tickets = self.saved
+        self.oracle, self.tickets = copy.deepcopy(oracle), list(tickets) if restarts else []
+        self.ledger = self.new_ledger()
+        self.ledger.restore(pickle.loads(state))
+        self.oracle.resume()
+        self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
+        self.holds = [self.oracle.version, self.oracle.version]
+
+    # What always holds
+
+    @invariant()
+    def every_draw_is_where_the_oracle_says(self) -> None:
+        counts = self.ledger.counts()
+        places = ("queued", "in_flight", "buffered", "leased")
+        assert counts == {
+            "drawn": len(self.oracle.draws),
+            **{name: len(self.oracle.at(name)) for name in places + FATES},
+        }
+        assert self.oracle.fates == {
+            name: draw.place for name, draw in self.oracle.draws.items() if draw.place in FATES
+        }
+
+    @invariant()
+    def each_buffer_is_of_its_versions_and_both_are_within_capacity(self) -> None:
+        state, oracle = self.ledger.snapshot(), self.oracle
+        assert self.ledger.usable == oracle.usable
+        versions = {group.scored.group.version for group in state["buffer"]}
+        assert versions <= set(oracle.trained_versions)
+        assert len(versions) <= oracle.plan.max_versions
+        assert {group.scored.group.version for group in state["ahead"]} <= {oracle.version}
+        assert oracle.is_ahead or not state["ahead"]
+        held = len(state["buffer"]) + len(state["ahead"]) + len(state["in_flight"])
+        assert held <= oracle.plan.capacity
+        assert [group.id for group in state["ahead"]] == oracle.ahead
+        assert self.ledger.need() == self.oracle.need
+
+    def teardown(self) -> None:
+        if hasattr(self, "oracle"):
+            self.ends_now_or_later()
+
+    def ends_now_or_later(self) -> None:
+        """No draw is left without a fate, whatever state a stop finds."""
+        stopped = Ledger(Source(self.oracle.size), drop_uniform, self.oracle.plan)
+        stopped.restore(self.ledger.snapshot())
+        self.drain()
+        for ledger in (stopped, self.ledger):
+            ledger.finish()
+            counts = ledger.counts()
+            assert counts["drawn"] == sum(counts[fate] for fate in FATES)
+        assert set(self.oracle.fates) == set(self.oracle.draws)
+
+    def drain(self) -> None:
+        """Honest workers and an honest learner: at most `bound` rounds to the end of the run."""
+        plan, oracle = self.oracle.plan, self.oracle
+        bound = 2 * (plan.max_steps + 1) * (plan.groups_per_step + len(oracle.draws) + 2)
+        for _ in range(bound):
+            if self.is_at_end():
+                return
+            self.honest_round(finishes_all=True)
+        raise AssertionError(f"no end after {bound} rounds: {self.ledger.counts()}")
+
+    def is_at_end(self) -> bool:
+        oracle = self.oracle
+        if oracle.step == oracle.plan.max_steps and not oracle.leased:
+            return True
+        is_data_used_up = self.ledger.exhausted and len(oracle.draws) == oracle.size
+        return is_data_used_up and len(oracle.fates) == len(oracle.draws)
+
+    def honest_round(self, finishes_all: bool, slow_asks: bool = True) -> None:
+        oracle = self.oracle
+        if oracle.leased:
+            self.learner_steps(False)
+        if self.is_sync_due():
+            self.learner_synchronises()
+        self.holds = [oracle.version, oracle.version]
+        for ticket in reversed(self.held_tickets()):  # a slow group comes after newer ones
+            if finishes_all or ticket.worker.index == FAST:
+                assert ticket.version in oracle.usable
+                self.put(ticket, ticket.version, (0.0, 1.0))
+        if slow_asks:
+            self.ask(SLOW, 1)
+        self.ask(FAST, 2)
+        if self.can_take():
+            self.learner_takes()
+        if self.may_lead():
+            self.learner_publishes_ahead()
+
+    @rule(rounds=st.integers(1, 6), slow_one_finishes=LIKELY)
+    def a_while_goes_by(self, rounds: int, slow_one_finishes: bool) -> None:
+        for _ in range(rounds):
+            self.honest_round(finishes_all=slow_one_finishes)
+
+    @precondition(lambda self: self.oracle.plan.drains and self.oracle.plan.max_versions > 1)
+    @rule()
+    def a_slow_group_outlives_its_version(self) -> None:
+        version = self.oracle.version
+        self.holds[SLOW] = version
+        self.ask(SLOW, 1)
+        for _ in range(3 * self.oracle.plan.interval):
+            if self.oracle.version == version:
+                self.honest_round(finishes_all=False, slow_asks=False)
+        self.honest_round(finishes_all=True)
+
+
+TestReplay = ReplayMachine.TestCase
+TestReplay.settings = settings(
+    max_examples=500,
+    stateful_step_count=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

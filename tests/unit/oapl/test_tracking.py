@@ -1,0 +1,442 @@
+"""Metrics on disk, stored rollouts, and W&B with its failures."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from oapl.config import RunConfig
+from oapl.errors import InputError
+from oapl.evaluation import summarise
+from oapl.records import (
+    Credit,
+    CreditedGroup,
+    EvalAnswers,
+    Group,
+    Judgement,
+    Prompt,
+    Rollout,
+    Sampling,
+    ScoredGroup,
+    StepMetrics,
+    Verdict,
+)
+from oapl.replay.counts import ALWAYS, Tally
+from oapl.tracking import rollouts
+from oapl.tracking import tracker as fan_out
+from oapl.tracking.names import METRICS, describe
+from oapl.tracking.rollouts import RolloutStore, show
+from oapl.tracking.tracker import JsonlSink, build_tracker, first_evaluation, wandb_mode
+
+
+def config(tmp_path: Path, **tracked: Any) -> RunConfig:
+    return RunConfig(
+        run={"name": "r", "dir": str(tmp_path)},  # type: ignore[arg-type]
+        tracking={"console": "off", "wandb": "off", **tracked},  # type: ignore[arg-type]
+    )
+
+
+def line(step: int, **values: float) -> StepMetrics:
+    return StepMetrics(step=step, values={name.replace("__", "/"): v for name, v in values.items()})
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+def steps(path: Path) -> list[int]:
+    return [row["step"] for row in rows(path)]
+
+
+# metrics.jsonl
+
+
+def test_a_line_holds_its_step_and_numbers_that_json_knows(tmp_path: Path):
+    sink = JsonlSink(tmp_path, 0)
+    sink.log(line(1, loss__oapl=0.5, policy__grad_norm=math.inf, reward__mean=math.nan))
+    (row,) = rows(tmp_path / "metrics.jsonl")
+    assert row.pop("time/unix_s") > 1e9
+    assert row == {"step": 1, "loss/oapl": 0.5, "policy/grad_norm": None, "reward/mean": None}
+
+
+def test_on_resume_later_lines_are_set_aside_and_written_once(tmp_path: Path):
+    sink = JsonlSink(tmp_path, 0)
+    for step in range(1, 6):
+        sink.log(line(step, loss__oapl=step))
+    resumed = JsonlSink(tmp_path, 3)
+    for step in (4, 5):
+        resumed.log(line(step, loss__oapl=-step))
+    path = tmp_path / "metrics.jsonl"
+    assert [(r["step"], r["loss/oapl"]) for r in rows(path)] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (4, -4),
+        (5, -5),
+    ]
+    assert steps(tmp_path / "metrics.after-step-3.jsonl") == [4, 5]
+    JsonlSink(tmp_path, 3)  # killed again before the next checkpoint
+    assert steps(path) == [1, 2, 3]
+    assert steps(tmp_path / "metrics.after-step-3.jsonl") == [4, 5, 4, 5]
+
+
+def test_a_line_torn_by_a_kill_is_set_aside(tmp_path: Path):
+    JsonlSink(tmp_path, 0).log(line(1, loss__oapl=1))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "loss')
+    JsonlSink(tmp_path, 1).log(line(2, loss__oapl=2))
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+    assert (tmp_path / "metrics.after-step-1.jsonl").read_text() == '{"step": 2, "loss\n'
+
+
+def test_an_evaluation_made_again_after_a_resume_is_not_there_twice(tmp_path: Path):
+    sink = JsonlSink(tmp_path, 0)
+    sink.log(line(2, loss__oapl=1))
+    sink.log(StepMetrics(step=2, values={"eval/s/mean@4": 0.1}))
+    resumed = JsonlSink(tmp_path, 2)
+    assert steps(tmp_path / "metrics.jsonl") == [2, 2]  # kept, in case it is not made again
+    resumed.log(StepMetrics(step=2, values={"eval/s/mean@4": 0.2}))
+    resumed.log(StepMetrics(step=2, values={"eval/other/mean@4": 0.3}))
+    found = [{k: v for k, v in row.items() if "unix" not in k} for row in rows(sink._path)]
+    assert found == [
+        {"step": 2, "loss/oapl": 1},
+        {"step": 2, "eval/s/mean@4": 0.2},
+        {"step": 2, "eval/other/mean@4": 0.3},
+    ]
+
+
+def test_an_evaluation_alone_touches_nothing_of_the_run(tmp_path: Path):
+    sink = JsonlSink(tmp_path, 0)
+    sink.log(line(7, loss__oapl=1))
+    tracker = build_tracker(config(tmp_path), tmp_path, None)
+    tracker.log(StepMetrics(step=0, values={"eval/s/greedy": 1.0}))
+    tracker.close()
+    assert steps(tmp_path / "metrics.jsonl") == [7, 0]
+
+
+def test_messages_are_kept_with_their_time(tmp_path: Path):
+    tracker = build_tracker(config(tmp_path), tmp_path, 0)
+    tracker.message("worker 0.0 died")
+    assert (tmp_path / "messages.log").read_text().endswith(" worker 0.0 died\n")
+
+
+# Names
+
+
+def test_every_name_that_is_always_reported_is_in_the_table():
+    assert [name for name in ALWAYS if describe(name) is None] == []
+
+
+def test_what_replay_and_evaluation_report_is_in_the_table():
+    tally = Tally()
+    group = credited("p", 0).scored
+    tally.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
+    tally.refuse("stale", 1)
+    tally.clear(1, [1], 1)
+    tally.waste(1, 1)
+    tally.lease([0])
+    answers = EvalAnswers(
+        prompt=group.group.prompt,
+        rollouts=group.group.rollouts,
+        judgements=(Judgement(reward=1.0, verdicts={}),) * 2,
+    )
+    evaluation = summarise("set", [answers] * 2, (1, 2), 1.0)
+    unknown = [n for n in {**tally.drain(), **evaluation} if describe(n) is None]
+    assert unknown == []
+
+
+def test_a_name_finds_its_own_entry():
+    assert describe("eval/sums/pass@16") is METRICS["eval/{SET}/pass@k"]
+    assert describe("oapl/log_ratio_max") is METRICS["oapl/log_ratio_*"]
+    assert describe("eval/sums/mean@8_se") is METRICS["eval/{SET}/{MEASURE}_se"]
+    assert describe("oapl/log_ratio_median") is None
+    assert describe("nonsense") is None
+
+
+# Stored rollouts
+
+
+def credited(name: str, version: int, rewards: tuple[float, ...] = (0.0, 1.0)) -> CreditedGroup:
+    prompt = Prompt(
+        id=name,
+        text=f"<user>{name}?",
+        token_ids=np.array([1, 2], np.int32),
+        verifiers={"math": 1.0},
+        reference={"answer": "4"},
+        source="s",
+        question=f"{name}?",
+    )
+    answers = tuple(
+        Rollout(
+            token_ids=np.arange(3, dtype=np.int32),
+            inference_logprobs=np.full(3, -0.5, np.float32),
+            finish_reason="stop",
+            text=f"{name} answers {reward}",
+            first_version=version,
+            last_version=version,
+        )
+        for reward in rewards
+    )
+    return CreditedGroup(
+        scored=ScoredGroup(
+            group=Group(prompt=prompt, rollouts=answers, version=version, sampling=Sampling()),
+            rewards=np.array(rewards, np.float32),
+            verdicts=tuple(
+                {"math": Verdict(kind="accepted" if r else "wrong_answer", reward=r)}
+                for r in rewards
+            ),
+        ),
+        credit=Credit(values=np.array(rewards, np.float32)),
+    )
+
+
+def store(tmp_path: Path, per_step: int = 1) -> RolloutStore:
+    return RolloutStore(config(tmp_path, rollout_groups_per_step=per_step), tmp_path)
+
+
+def test_stored_rollouts_come_back_with_text_rewards_and_verdicts(tmp_path: Path):
+    kept = store(tmp_path)
+    kept.add([credited("q", version=2)], step=3)
+    kept.flush()
+    (row, other) = rollouts.read(tmp_path)
+    assert json.loads(row.pop("verdicts")) == {
+        "math": {"kind": "wrong_answer", "reward": 0.0, "detail": "", "seconds": 0.0, "parts": {}}
+    }
+    assert row == {
+        "step": 3,
+        "version": 2,
+        "id": "q",
+        "attempt": 0,
+        "source": "s",
+        "question": "q?",
+        "prompt": "<user>q?",
+        "reference": '{"answer": "4"}',
+        "response": "q answers 0.0",
+        "reward": 0.0,
+        "credit": 0.0,
+        "num_tokens": 3,
+        "prompt_tokens": 2,
+        "finish_reason": "stop",
+    }
+    assert other["reward"] == 1.0
+
+
+def test_the_sample_does_not_prefer_what_came_first(tmp_path: Path):
+    kept = store(tmp_path)
+    batch = [credited(str(i), 0) for i in range(4)]
+    for step in range(1, 40):
+        kept.add(batch, step)
+    kept.flush()
+    assert {row["id"] for row in rollouts.read(tmp_path)} == {"0", "1", "2", "3"}
+    assert len(rollouts.read(tmp_path)) == 39 * 2
+
+
+def test_no_group_is_stored_when_none_is_asked_for(tmp_path: Path):
+    kept = store(tmp_path, per_step=0)
+    kept.add([credited("q", 0)], 1)
+    kept.flush()
+    with pytest.raises(InputError, match="no stored rollouts"):
+        rollouts.read(tmp_path)
+
+
+def test_on_resume_stored_rollouts_after_the_step_are_set_aside(tmp_path: Path):
+    kept = store(tmp_path)
+    for step in range(1, 7):
+        kept.add([credited(f"q{step}", 0)], step)
+        if step % 3 == 2:
+            kept.flush()
+    kept.flush()  # parts 1-2, 3-5, 6-6
+    assert rollouts.set_aside(tmp_path, 4) == 4
+    assert {row["step"] for row in rollouts.read(tmp_path)} == {1, 2, 3, 4}
+    again = store(tmp_path)
+    again.add([credited("q5", 0)], 5)
+    again.flush()
+    assert [row["step"] for row in rollouts.read(tmp_path)][::2] == [1, 2, 3, 4, 5]
+    rollouts.set_aside(tmp_path, 4)
+    assert len(list((tmp_path / "rollouts" / "after-step-4").iterdir())) == 3
+
+
+def test_whole_groups_are_saved_with_tokens_and_logprobs(tmp_path: Path):
+    import pyarrow.parquet as pq
+
+    store(tmp_path).save_all([credited("q", 0)], tmp_path / "all.parquet")
+    row = pq.read_table(tmp_path / "all.parquet").to_pylist()[0]
+    assert (row["token_ids"], row["prompt_token_ids"]) == ([0, 1, 2], [1, 2])
+    assert (row["inference_logprobs"], row["temperature"]) == ([-0.5] * 3, 1.0)
+
+
+def test_show_prints_the_best_and_the_worst(tmp_path: Path):
+    kept = store(tmp_path, per_step=3)
+    kept.add([credited(name, 0, (0.0, 0.5, 1.0)) for name in "abc"], 1)
+    kept.flush()
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    show(tmp_path, limit=2, console=screen)
+    text = screen.export_text()
+    best, worst = text.split("worst")
+    assert best.count("answers 1.0") == 2
+    assert worst.count("answers 0.0") == 2
+    assert "answers 0.5" not in text
+    assert "math: accepted 1" in best
+    assert "math: wrong_answer 0" in worst
+    assert "a?" in text
+
+
+# W&B
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which nobody is logged in."""
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+@pytest.mark.usefixtures("nobody")
+def test_wandb_is_offline_unless_somebody_is_logged_in(monkeypatch: pytest.MonkeyPatch):
+    assert wandb_mode("auto") == "offline"
+    assert wandb_mode("offline") == "offline"
+    assert wandb_mode("off") == "off"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode("auto") == "off"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert wandb_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_mode("auto") == "offline"
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_netrc_entry_of_the_server_is_a_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.test:8080")
+    (tmp_path / "netrc").write_text("machine other.test login user password key\n")
+    assert wandb_mode("auto") == "offline"
+    (tmp_path / "netrc").write_text("machine wandb.test login user password key\n")
+    assert wandb_mode("auto") == "online"
+
+
+@pytest.mark.usefixtures("nobody")
+def test_wandb_forced_online_without_a_login_is_refused_before_anything_is_written(tmp_path: Path):
+    with pytest.raises(InputError, match="wandb login"):
+        build_tracker(config(tmp_path, wandb="online"), tmp_path / "run", 0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wandb_that_does_not_start_is_reported_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("no service")
+
+    monkeypatch.setattr(fan_out, "WandbSink", broken)
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    tracker.log(line(1, loss__oapl=1))
+    tracker.close()
+    assert (
+        "W&B did not start offline: RuntimeError: no service"
+        in (tmp_path / "messages.log").read_text()
+    )
+    assert steps(tmp_path / "metrics.jsonl") == [1]
+
+
+def wandb_records(path: Path) -> list[Any]:
+    """The records of a W&B file: 32 KiB blocks of (crc, length, type, part of a record)."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, parts, found = path.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        if (1 << 15) - at % (1 << 15) < 7:
+            at += (1 << 15) - at % (1 << 15)
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            found.append(record)
+            parts = b""
+    return found
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("nobody")
+def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_resume(
+    tmp_path: Path,
+):
+    import wandb
+
+    setup = config(tmp_path, wandb="auto")
+    for start in (0, 2):
+        tracker = build_tracker(setup, setup.folder, start)
+        kept = RolloutStore(setup, setup.folder, tracker.rollouts)
+        for step in (start + 1, start + 2):
+            kept.add([credited(f"q{step}", start)], step)
+            tracker.log(line(step, loss__oapl=step / 10))
+        kept.flush()
+        # Of a version published ahead of its period: the evaluation ends after a later step.
+        tracker.log(StepMetrics(step=start + 1, values={"eval/s/greedy": 1.0}))
+        tracker.close()
+    wandb.teardown()  # the service writes the last records only as it ends
+    assert "W&B is offline" in (setup.folder / "messages.log").read_text()
+    ids, axes, settings, history, tables = [], [], {}, [], []
+    for path in sorted((setup.folder / "wandb").glob("offline-run-*/*.wandb")):
+        for record in wandb_records(path):
+            if record.HasField("run"):
+                ids.append(record.run.run_id)
+                updates = record.run.config.update
+                settings |= {item.key: json.loads(item.value_json) for item in updates}
+            if record.HasField("metric"):
+                axes.append(
+                    (record.metric.glob_name or record.metric.name, record.metric.step_metric)
+                )
+            if record.HasField("history"):
+                row = {
+                    i.key or ".".join(i.nested_key): json.loads(i.value_json)
+                    for i in record.history.item
+                }
+                history.append(row)
+                if "rollouts.path" in row:
+                    tables.append(
+                        json.loads((path.parent / "files" / row["rollouts.path"]).read_text())
+                    )
+    assert len(set(ids)) == 1
+    assert set(axes) == {("step", ""), ("*", "step")}
+    assert settings["sync"]["interval"] == setup.sync.interval
+    assert settings["tracking"]["wandb"] == "auto"
+    names = ("step", "_step", "loss/oapl", "eval/s/greedy")
+    assert sorted(tuple(row.get(name) for name in names) for row in history) == [
+        (1, 1, 0.1, None),
+        (2, 2, 0.2, 1.0),
+        (3, 3, 0.3, None),
+        (4, 4, 0.4, 1.0),
+    ]
+    assert [[row[0] for row in table["data"]] for table in tables] == [[1, 1, 2, 2], [3, 3, 4, 4]]
+    first = dict(zip(tables[0]["columns"], tables[0]["data"][0], strict=True))
+    assert (first["prompt"], first["response"]) == ("<user>q1?", "q1 answers 0.0")
+    assert (first["reward"], json.loads(first["verdicts"])["math"]["kind"]) == (0.0, "wrong_answer")
+
+
+def test_nothing_of_the_rollouts_is_prepared_when_nobody_shows_them(tmp_path: Path):
+    tracker = build_tracker(config(tmp_path), tmp_path, 0)
+    prepared: list[int] = []
+    rows: Any = (prepared.append(number) or {} for number in range(3))  # type: ignore[func-returns-value]
+    tracker.rollouts(rows)
+    assert prepared == []
+
+
+def test_the_first_evaluation_is_found_by_a_run_that_did_not_make_it(tmp_path):
+    sink = JsonlSink(tmp_path, 0)
+    sink.log(StepMetrics(step=0, values={"eval/a/mean@8": 0.25}))
+    sink.log(StepMetrics(step=1, values={"loss/total": 1.0}))
+    sink.log(StepMetrics(step=1, values={"eval/a/mean@8": 0.5}))
+    assert first_evaluation(tmp_path) == {"eval/a/mean@8": 0.25}
+    assert first_evaluation(tmp_path / "nothing") == {}

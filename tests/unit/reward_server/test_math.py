@@ -1,0 +1,183 @@
+"""What the math verifier takes for right. The tables hold the known errors of other verifiers."""
+
+import time
+
+import pytest
+
+from oapl.errors import InputError
+from reward_server.answers import equality
+from reward_server.verifiers import math
+from tests.agreement.math import judge_all, judge_cases, model_solutions
+from tests.support import real_data
+from tests.support.judging import prompt, rollout, server
+from tests.support.math_cases import cases
+
+# answer, reference
+RIGHT = [
+    ("5", "5"), ("5.", "5"), (r"10\,000", "10000"), ("10,000", "10000"), ("10 000", "10000"),
+    ("1{,}000", "1000"), ("025", "25"), ("−3", "-3"), ("-1/2", "-0.5"), (r"\dfrac12", "1/2"),
+    ("3 1/2", "7/2"), (r"3\frac{1}{2}", r"\frac{7}{2}"), ("½", "0.5"), ("3½", "3.5"),
+    (r"0.\overline{3}", r"\frac13"), (r"1.2\times10^5", "120000"), ("2^{10}", "1024"),
+    (r"50\%", "50"), ("50%", "0.5"), ("0.5", r"50\%"), ("50 percent", "50"), (r"\$18", "18"),
+    ("18 dollars", "18"), (r"12\text{ cm}^2", "12"), ("5 cm", "5"), (r"90^\circ", "90"),
+    ("90°", "90"), (r"\frac{3}{4}\text{ hours}", "0.75"), ("$5$", "5"), (r"\(5\)", "5"),
+    ("√2", r"\sqrt{2}"), ("√(3)", r"\sqrt3"), ("sqrt(2)", r"\sqrt{2}"), ("x²", "x^2"),
+    ("∞", r"\infty"), ("pi/4", r"\frac{\pi}{4}"), (r"2\pi", "2π"), ("i", r"\sqrt{-1}"),
+    (r"\text{(A)}", "A"), ("(A)", "A"), ("a", "A"), (r"\text{Evelyn}", "evelyn"),
+    (r"\text{even}", "even"), ("no solution", "No solution"), (r"\text{June 20}", "June 20"),
+    ("x = 5", "5"), ("5", "x=5"), ("2+3=5", "5"), (r"f(x)=x+1", "x+1"), (r"x \in [0,1]", "[0,1]"),
+    (r"\frac{1}{3} \approx 0.33", "1/3"), ("y = 2x+3", "y=3+2x"), ("1, -2", "x=1 or x=-2"),
+    ("2,1", "1,2"), ("1 or 2", "1,2"), (r"1 \text{ and } 2", "1,2"), ("1,2", "x=1,2"),
+    ("(1,2)", "(1, 2)"), (r"\left(1,2\right)", "(1,2)"), (r"\{1,2,3\}", r"\{3,2,1\}"),
+    ("[0,1)", r"0\le x<1"), ("x>2", r"(2,\infty)"), (r"\varnothing", r"\emptyset"),
+    (r"(-\infty,3]\cup[5,\infty)", r"(-\infty, 3] \cup [5, \infty)"),
+    (r"3\pm\sqrt2", r"3\pm\sqrt{2}"), ("1011", "1011_2"), ("1011_2", "1011_{2}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"), ("x^2+2x+1", "(x+1)^2"),
+    (r"11\sqrt2", r"\sqrt{242}"), (r"\frac{-1}{2}", r"-\frac12"), ("6 - 5i", "6-5i"),
+    (r"\log_2 3", r"\frac{\ln 3}{\ln 2}"), ("e^{x^2}", "e^{x^2}"), ("10:30", "10:30"),
+]  # fmt: skip
+WRONG = [
+    ("0.0000003", "0.0000004"), ("0.0000001", "0"), ("0.333", "1/3"), (r"\sqrt{2}", "1.414"),
+    ("12345678901234567891", "12345678901234567890"), ("-2 1/4", "-1.75"), ("31/2", "3 1/2"),
+    ("3 1/2", "31/2"), ("1 2", "12"), ("50", "0.5"), ("listen", "silent"), ("yes", "no"),
+    ("1011_2", "1011_3"), ("11", "1011_2"), ("a+b", "A+B"), ("B", "A"), ("A or B", "A"),
+    ("x", "5"), ("5x", "5"), ("6", "5"), ("", "5"), ("NaN", "5"), (r"\infty", "5"), ("1/0", "0"),
+    ("3,4", "4"), ("5,5", "5"), ("3 or 4", "3"), (r"3 \text{ or } 4", "3"), (r"\{3,4\}", "3"),
+    (r"3\text{ or }4", "3"), (r"\pm 3", "3"), ("4=5", "5"), ("3 if x>0", "3"), ("(1,2)", "(2,1)"),
+    (r"[0,1]", "[0,1)"), (r"\frac{1-\sqrt5}{2}", r"\frac{1-\sqrt5}{-2}"),
+    (r"\sum_{k=1}^{100} k", "5050"), (r"\int_0^1 2x dx", "1"), (r"\prod_{k=1}^{3} k", "6"),
+    ("5!", "120"), (r"\binom{5}{2}", "10"), (r"2\cdot 3", "6"), ("1+1", "2"), ("7-5", "2"),
+]  # fmt: skip
+# Each of these costs math-verify alone between two seconds and its whole patience.
+SLOW = [
+    "9^{9^{9}}", "9^9^9^9", "9**9**9", "(10^(10^6))!", "100000!", "2^{123456789}", "5" * 200_000,
+    "{" * 2000 + "5" + "}" * 2000, "(" * 200 + "5" + ")" * 200, r"\sqrt{" * 198 + "2" + "}" * 198,
+    r"\int_0^1 \int_0^1 e^{x^2 y^3} dx dy", r"\prod_{k=1}^{99999} k", r"\binom{10^9}{10^8}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "gold"), RIGHT)
+def test_equal_answers_are_accepted(answer, gold):
+    assert equality.same(answer, gold)[0]
+
+
+@pytest.mark.parametrize(("answer", "gold"), WRONG)
+def test_unequal_unfinished_or_hedged_answers_are_refused(answer, gold):
+    assert not equality.same(answer, gold)[0]
+
+
+@pytest.mark.parametrize("answer", SLOW, ids=range(len(SLOW)))
+def test_answers_that_only_cost_time_are_refused_at_once(answer):
+    started = time.monotonic()
+    assert not equality.same(answer, "7")[0]
+    assert time.monotonic() - started < 0.5
+
+
+def test_the_papers_rule_accepts_what_either_part_accepts():
+    assert math.prorl("10,000", "10000")[0]
+    assert math.prorl("x^2+2x+1", "(x+1)^2")[0]
+    assert math.prorl(r"2\cdot 3", "6")[0]  # the default refuses this one
+    assert not math.prorl("6", "5")[0]
+    assert not math.prorl("0.0000003", "0.0000004")[0]
+
+
+def test_the_papers_rule_ends_what_costs_too_much_and_counts_it():
+    verdict = judged(r"\boxed{(10^(10^6))!}", "7", mode="prorl")
+    assert (verdict.kind, verdict.reward) == ("timeout", 0.0)
+
+
+async def test_a_tower_ends_at_the_pools_deadline_as_a_counted_timeout():
+    async with server({"math": 1.0}, {"math": {"mode": "prorl"}}, deadline_s=1.0) as running:
+        await running.score([(prompt({"answer": "7"}), rollout(r"\boxed{7}"))])
+        started = time.monotonic()
+        work = [(prompt({"answer": "7"}), rollout(text)) for text in (r"\boxed{9^{9^{9}}}", "7")]
+        slow, none = await running.score(work)
+        seconds = time.monotonic() - started
+        metrics = await running.stats()
+    assert [said.verdicts["math"].kind for said in (slow, none)] == ["timeout", "malformed"]
+    assert metrics["faults/reward_timeout"] == 1
+    assert seconds < 3.0
+
+
+def test_firm_verdicts_are_given_on_written_answers_of_every_kind():
+    written = cases()
+    assert len(written) >= 250
+    assert 0.15 < sum(case.is_held_out for case in written) / len(written) < 0.3
+    said = judge_cases(written)
+    misses = [one for one in said if not one.is_agreed]
+    told = "\n".join(f"{one.of}: {one.answer!r} for {one.gold!r}: {one.kind}" for one in misses)
+    assert 1 - len(misses) / len(said) >= 0.985, told
+
+
+def judged(text, reference="4", reason="stop", prompt_text="q", **options):
+    question = prompt({"answer": reference}, text=prompt_text)
+    return math.build(options).verify(question, rollout(text, reason))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (r"\boxed{4}", "accepted"),
+        (r"\boxed{3} wait, \boxed{4}", "accepted"),
+        (r"\boxed{4} wait, \boxed{3}", "wrong_answer"),
+        (r"\boxed{\boxed{4}}", "accepted"),
+        ("<answer>4</answer>", "accepted"),
+        (r"<answer>\boxed{4}</answer>", "accepted"),
+        (r"<think>\boxed{3}</think> \boxed{4}", "accepted"),
+        (r"<think>\boxed{4}</think> so 4", "malformed"),
+        (r"<think>\boxed{4}", "malformed"),
+        (r"\boxed{4}</think> it is", "malformed"),
+        (r"\boxed{4</think>", "malformed"),
+        ("the answer is 4", "malformed"),
+        (r"\boxed{}", "malformed"),
+        ("", "malformed"),
+    ],
+)
+def test_only_the_last_answer_outside_of_thinking_counts(text, kind):
+    assert judged(text).kind == kind
+
+
+def test_a_prompt_that_opens_the_thinking_wants_it_closed():
+    assert judged(r"\boxed{4}", prompt_text="q<think>\n").kind == "malformed"
+    assert judged(r"hm</think>\boxed{4}", prompt_text="q<think>\n").kind == "accepted"
+
+
+def test_the_range_of_the_reward_is_selectable():
+    assert judged(r"\boxed{5}").reward == 0.0
+    assert judged(r"\boxed{5}", range="minus_one_one").reward == -1.0
+    assert judged("none", range="minus_one_one").reward == -1.0
+    assert judged(r"\boxed{4}", range="minus_one_one").reward == 1.0
+
+
+def test_a_truncated_response_is_wrong_unless_it_is_to_be_judged():
+    assert judged(r"\boxed{4} and", reason="length").kind == "malformed"
+    assert judged(r"\boxed{4} and", reason="length", truncated="judge").kind == "accepted"
+
+
+def test_where_the_answer_stands_is_selectable():
+    both = r"\boxed{4} <answer>5</answer>"
+    assert judged(both, answer_in="boxed").kind == "accepted"
+    assert judged(both, answer_in="tag").kind == "wrong_answer"
+    assert judged(both).kind == "wrong_answer"
+
+
+def test_any_of_several_references_will_do():
+    assert judged(r"\boxed{4}", reference=["3", "4"]).kind == "accepted"
+    assert judged(r"\boxed{4}", reference="so\n#### 4").kind == "accepted"
+    assert judged(r"\boxed{4}", reference=4).kind == "accepted"
+
+
+def test_a_prompt_without_a_reference_is_refused_by_name():
+    with pytest.raises(InputError, match="p:0@0 has no reference answer"):
+        judged(r"\boxed{4}", reference=None)
+
+
+def test_real_model_solutions_are_judged_as_their_makers_judged_them():
+    try:
+        work = list(model_solutions())
+    except real_data.Absent as absent:
+        pytest.skip(str(absent))
+    said = judge_all(work)
+    assert len(said) > 4000
+    assert sum(one.is_agreed for one in said) / len(said) > 0.999
