@@ -15,7 +15,7 @@ from actors.engines.base import Counters
 from oapl.config import RunConfig
 from oapl.interfaces import Scorer
 from oapl.records import Judgement, Metrics, Prompt, Rollout
-from oapl.remote.batched_calls import Joined
+from oapl.remote.batched_calls import BatchedCalls
 from oapl.remote.waiting import within
 
 RESTART_S = 3.0
@@ -65,12 +65,12 @@ class BatchedScorer:
         self._limit_s = limit_s
         self._retries = retries
         self._restart_s = restart_s
-        self._joined = Joined(self._judge)
+        self._calls = BatchedCalls(self._judge)
         self._counters = Counters()
 
     async def score(self, tasks: Sequence[Task]) -> list[Judgement]:
         """One judgement per task, in order; `failure` is set where no server could give one."""
-        return await self._joined([_slim(task) for task in tasks])
+        return await self._calls([_slim(task) for task in tasks])
 
     async def stats(self) -> Metrics:
         """Our own counters: calls, tasks, and what failed on the way. Not the servers'."""

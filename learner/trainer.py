@@ -39,7 +39,7 @@ from oapl.records import (
     Sent,
     WeightsVersion,
 )
-from oapl.remote.promises import Kept
+from oapl.remote.promises import Resolved
 from oapl.weights.base import Chunk, layout, send_chunk
 
 
@@ -78,7 +78,7 @@ def build(
     )
     return Trainer(
         config,
-        engine=zero_engine.Engine(config, policy),
+        engine=zero_engine.ZeroEngine(config, policy),
         objective=objective,
         sender=sender,
     )
@@ -112,7 +112,7 @@ class Trainer:
         self,
         config: RunConfig,
         *,
-        engine: zero_engine.Engine,
+        engine: zero_engine.ZeroEngine,
         objective: Objective,
         sender: WeightSender | None,
     ) -> None:
@@ -189,7 +189,7 @@ class Trainer:
             transport=self.sender.transport,
             probe_ids=self._publication.probe_ids,
             chunks=(),
-            probe_logprobs=Kept(()),
+            probe_logprobs=Resolved(()),
         )
 
     def send_chunk(self, number: int) -> Sent | None:

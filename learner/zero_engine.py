@@ -110,7 +110,7 @@ def leave() -> None:
     deepspeed.comm.destroy_process_group()
 
 
-class Engine:
+class ZeroEngine:
     """A module under DeepSpeed, with AdamW.
 
     Attributes:

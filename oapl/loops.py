@@ -33,10 +33,10 @@ from oapl.records import (
     ScoredGroup,
     WorkerId,
 )
-from oapl.remote.batched_calls import Joined
+from oapl.remote.batched_calls import BatchedCalls
 
 T = TypeVar("T")
-Put = Joined[ScoredGroup, str]
+Put = BatchedCalls[ScoredGroup, str]
 
 POLL_S = 1.0
 """How long replay may hold a worker's question before it answers with nothing."""
@@ -148,7 +148,7 @@ async def collect(
     version = engine.version
     running: set[asyncio.Task[None]] = set()
     # Groups that are put together end together, so their successors are handed out together too.
-    put: Put = Joined(partial(replay.put, worker))
+    put: Put = BatchedCalls(partial(replay.put, worker))
 
     async def make(prompt: Prompt) -> None:
         await _make_group(

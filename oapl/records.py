@@ -52,7 +52,8 @@ class Prompt:
         reference: Whatever the verifiers need: answer, puzzle entry, other columns.
         source: Name of the data source.
         question: The user's own words, before the template.
-        company: After a death, groups that may share its engine, this one included; 0: any number.
+        max_in_engine: After an engine died under this prompt, most groups that the next one may
+            hold with it, this one included; 0 is no limit.
     """
 
     id: str
@@ -63,7 +64,7 @@ class Prompt:
     source: str
     question: str = ""
     attempt: int = 0
-    company: int = 0
+    max_in_engine: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

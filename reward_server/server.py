@@ -22,7 +22,7 @@ from oapl.config.sections import RewardSection
 from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
 from reward_server.pool.fork_server import Setup
-from reward_server.pool.forks import Template
+from reward_server.pool.forks import Forks
 from reward_server.pool.lane import Lane
 from reward_server.sandbox import jail, levels
 from reward_server.settings import check, prepare
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Tally:
+class VerdictCounts:
     """Verdicts of one verifier since the last report."""
 
     rewards: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ class RewardServer:
     def __init__(self, config: RewardSection, *, setup: Setup) -> None:
         self._config = config
         self._programs = setup.programs
-        self._template = Template(setup)
+        self._template = Forks(setup)
         self._lanes = {
             name: Lane(
                 name,
@@ -111,7 +111,7 @@ class RewardServer:
             )
             for name, limits in setup.limits().items()
         }
-        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._tallies: defaultdict[str, VerdictCounts] = defaultdict(VerdictCounts)
         self._faults: Counter[str] = Counter()
         self._warned: set[tuple[str, str]] = set()
 
@@ -142,13 +142,13 @@ class RewardServer:
             metrics |= self._tallies[name].metrics(name)
             metrics[f"reward/{name}/queue_length"] = float(lane.take_peak())
             faults["lost_workers"] += lane.events["lost"]
-            faults["hires"] += lane.events["hires"]
+            faults["failed_starts"] += lane.events["failed_starts"]
             faults["forged"] += lane.events["forged"]
             faults["leaks"] += lane.events["spent"]
             lane.events.clear()
         faults["template_restarts"] += self._template.num_restarts
         self._template.num_restarts = 0
-        pool = ("failures", "lost_workers", "hires", "forged", "leaks", "template_restarts")
+        pool = ("failures", "lost_workers", "failed_starts", "forged", "leaks", "template_restarts")
         names = (*FAILED, *DEADLY, *pool)
         metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
         self._tallies.clear()

@@ -86,7 +86,7 @@ def prepare(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, reward=dataclasses.replace(config.reward, options=options))
 
 
-def sandbox(config: RunConfig) -> measure.Report | None:
+def sandbox(config: RunConfig) -> measure.SandboxReport | None:
     """The sandbox for programs on this machine, attacked; None where no verifier runs any.
 
     Raises:

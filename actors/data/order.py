@@ -11,8 +11,8 @@ ORDER_STREAM = 0x0DE5
 """Keeps the data's random numbers apart from every other use of the run's seed."""
 
 
-class Deck:
-    """Which of `size` cards comes next: a seeded order per epoch, with a cursor."""
+class DrawOrder:
+    """Which of `size` rows comes next: a seeded order per epoch, with a cursor."""
 
     def __init__(self, digest: str, size: int, *, seed: int, epochs: int, shuffle: bool) -> None:
         self._digest = digest
@@ -24,15 +24,15 @@ class Deck:
         self._order = self._make_order()
 
     def next(self) -> tuple[int, int] | None:
-        """(card, epoch), or None when the last epoch is over."""
+        """(row, epoch), or None when the last epoch is over."""
         if self._position == self._size:
             self._epoch, self._position = self._epoch + 1, 0
             self._order = self._make_order()
         if self._epochs and self._epoch >= self._epochs:
             return None
-        card = int(self._order[self._position])
+        row = int(self._order[self._position])
         self._position += 1
-        return card, self._epoch
+        return row, self._epoch
 
     @property
     def passes(self) -> float:

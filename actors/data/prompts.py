@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from actors.data.encoding import Counts, Encoded, encode, in_chunks
-from actors.data.order import Deck
+from actors.data.order import DrawOrder
 from actors.data.sources import Problem, read_problems
 from actors.data.templates import Template, choose
 from actors.data.tokenizer import prompt_room
@@ -34,7 +34,7 @@ from oapl.records import (
 
 
 class PromptStream:
-    """See `oapl.interfaces.PromptSource`: all sources as one deck, so in proportion to their sizes.
+    """See `oapl.interfaces.PromptSource`: all sources in one order, by their sizes.
 
     Attributes:
         counts: Per source, what was read, dropped and cut.
@@ -50,7 +50,7 @@ class PromptStream:
         counts: Mapping[str, Counts] | None = None,
     ) -> None:
         self._prompts = tuple(prompts)
-        self._deck = Deck(
+        self._order = DrawOrder(
             _digest(self._prompts), len(self._prompts), seed=seed, epochs=epochs, shuffle=shuffle
         )
         self.counts = dict(counts or {})
@@ -60,14 +60,14 @@ class PromptStream:
         return len(self._prompts)
 
     def next(self) -> Prompt | None:
-        drawn = self._deck.next()
+        drawn = self._order.next()
         return None if drawn is None else _drawn(self._prompts[drawn[0]], drawn[1])
 
     def state(self) -> State:
-        return self._deck.state()
+        return self._order.state()
 
     def restore(self, state: State) -> None:
-        self._deck.restore(state)
+        self._order.restore(state)
 
 
 class ExampleQueue:
@@ -82,7 +82,7 @@ class ExampleQueue:
     def __init__(self, config: RunConfig, tokenizer: Any) -> None:
         examples, self.counts = _read_examples(config, tokenizer)
         self._examples = tuple(examples)
-        self._deck = Deck(
+        self._order = DrawOrder(
             _digest([prompt for prompt, _ in examples], [rollout for _, rollout in examples]),
             len(examples),
             seed=config.run.seed,
@@ -97,7 +97,7 @@ class ExampleQueue:
     def draw(self, count: int) -> list[CreditedGroup]:
         """The next `count` examples; fewer at the end of the last epoch."""
         groups: list[CreditedGroup] = []
-        while len(groups) < count and (drawn := self._deck.next()) is not None:
+        while len(groups) < count and (drawn := self._order.next()) is not None:
             prompt, rollout = self._examples[drawn[0]]
             groups.append(example(_drawn(prompt, drawn[1]), rollout))
         return groups
@@ -117,15 +117,15 @@ class ExampleQueue:
         return False
 
     async def snapshot(self) -> State:
-        return self._deck.state()
+        return self._order.state()
 
     async def restore(self, state: State) -> None:
-        self._deck.restore(state)
+        self._order.restore(state)
 
     async def finish(self) -> None: ...
 
     async def stats(self) -> Metrics:
-        return {"data/epoch": self._deck.passes}
+        return {"data/epoch": self._order.passes}
 
 
 def build(config: RunConfig, tokenizer: Any) -> PromptStream:

@@ -5,11 +5,11 @@ loop, and how busy theirs is, do not matter to it.
 
 A load closes a gate of our own before it pauses vLLM (0.23 and 0.32 queue what arrives during a
 pause, 0.33 rejects it), aborts what is in flight (nothing, after a drain), clears the caches, and
-hands the tensors over in pieces (`_vllm.shared_memory`). The first piece is read whole before vLLM
-is touched, so a publication that is not this model's, or a damaged one of a single piece, costs no
-rebuild; whatever fails later leaves a model half old and half new, so the engine is built anew.
-Requests that wait at the gate end as aborted, since they were meant for the version before. vLLM's
-own exceptions never leave: unpickling one imports vLLM, and takes seconds.
+hands the tensors over in segments (`_vllm.shared_memory`). The first segment is read whole before
+vLLM is touched, so a publication that is not this model's, or a damaged one of a single segment,
+costs no rebuild; whatever fails later leaves a model half old and half new, so the engine is built
+anew. Requests that wait at the gate end as aborted, since they were meant for the version before.
+vLLM's own exceptions never leave: unpickling one imports vLLM, and takes seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from actors.engines import base
 from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm.outputs import INITIAL_VERSION, NOTHING, to_rollout
 from oapl.config import RunConfig
-from oapl.config.sections import Count, Flag, NonNegativeInt, Share, section
+from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
 from oapl.errors import EngineError, OaplError
 from oapl.interfaces import WeightReceiver
 from oapl.records import (
@@ -63,7 +63,7 @@ class Config:
 
     max_num_seqs: Count = 256
     """Sequences sampled at a time."""
-    memory_fraction: Share = 0.0
+    memory_fraction: Fraction = 0.0
     """Share of each device's memory; 0 means 0.9 of the engine's share of the device."""
     kv_cache_bytes: NonNegativeInt = 0
     """Size of the KV cache per device; 0 means what `memory_fraction` leaves; on a CPU room for
@@ -78,7 +78,7 @@ class Config:
     """Neither compile the model nor capture graphs; never done on a CPU, where it does not pay."""
 
 
-def complaints(config: RunConfig) -> Iterator[str]:
+def problems(config: RunConfig) -> Iterator[str]:
     """What of the configuration this engine cannot do."""
     asked = Config(**config.rollout.engine_options).memory_fraction
     share = config.cluster.devices_per_engine or 1.0
@@ -336,29 +336,29 @@ class VllmAsync:
             await self._llm.abort(list(self._in_flight))
             await asyncio.wait(list(self._in_flight.values()))
 
-    async def _take_in(self, version: int, first: shared_memory.Piece, rest: Tensors) -> None:
+    async def _take_in(self, version: int, first: shared_memory.Segment, rest: Tensors) -> None:
         from actors.engines._vllm import weights as vllm_weights
 
         with contextlib.ExitStack() as held:
-            piece: shared_memory.Piece | None = held.enter_context(first)
+            segment: shared_memory.Segment | None = held.enter_context(first)
             await self._llm.start_weight_update()
-            while piece is not None:  # the next one is written while vLLM loads this one
+            while segment is not None:  # the next one is written while vLLM loads this one
                 writing = asyncio.create_task(asyncio.to_thread(shared_memory.write, rest))
                 try:
-                    await self._update(piece)
+                    await self._update(segment)
                 finally:
                     held.close()
-                    piece = await writing
-                    if piece is not None:
-                        held.enter_context(piece)
+                    segment = await writing
+                    if segment is not None:
+                        held.enter_context(segment)
         await self._llm.finish_weight_update()
         await self._llm.collective_rpc(vllm_weights.SETTLE, args=(self._may_hold_nan,))
         await self._open(version)
 
-    async def _update(self, piece: shared_memory.Piece) -> None:
+    async def _update(self, segment: shared_memory.Segment) -> None:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
-        request = WeightTransferUpdateRequest(update_info={"address": piece.address})
+        request = WeightTransferUpdateRequest(update_info={"address": segment.address})
         await self._llm.update_weights(request)
 
     async def _open(self, version: int) -> None:

@@ -29,7 +29,7 @@ from actors.engines import base
 from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION
 from oapl.config import RunConfig
-from oapl.config.sections import Count, Flag, NonNegativeInt, section
+from oapl.config.fields import Count, Flag, NonNegativeInt, section
 from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
 from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
@@ -55,7 +55,7 @@ class Config:
     """Do not compile the model; compiling takes longer than it saves on a CPU."""
 
 
-def complaints(config: RunConfig) -> Iterator[str]:
+def problems(config: RunConfig) -> Iterator[str]:
     """What of the configuration this engine cannot do."""
     if (degree := config.rollout.tensor_parallel_size) > 1:
         yield (
@@ -115,11 +115,11 @@ class VllmInprocess:
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
         """One rollout; see `oapl.interfaces.Engine.generate`."""
-        from actors.engines._vllm.stepping import Request
+        from actors.engines._vllm.stepping import EngineRequest
 
         base.check_fits(prompt, sampling, self.context, self._vocabulary)
         loop = asyncio.get_running_loop()
-        request = Request(
+        request = EngineRequest(
             id=f"r{next(self._ids)}",
             token_ids=prompt.token_ids.tolist(),
             params=inputs.rollout_params(sampling),

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from oapl.config import RunConfig, plugins
-from oapl.config.fields import fields
+from oapl.config.listing import fields
 from oapl.config.messages import explain, nearest, shown
 from oapl.config.sections import (
     DataSource,
@@ -42,7 +42,7 @@ def plugin_rules(config: RunConfig) -> Iterator[str]:
         yield from _devices(config, device)
         engine = load("actors.engines", engine_name(config), "rollout.engine")
         wrong = plugin_options(engine, config.rollout.engine_options, "rollout.engine_options.")
-        own = getattr(engine, "complaints", None)
+        own = getattr(engine, "problems", None)
         yield from wrong or (own(config) if own else ())
     except InputError as error:
         yield str(error)

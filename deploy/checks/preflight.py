@@ -32,7 +32,7 @@ from reward_server import settings as rewards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class PreflightReport:
     """The resolved configuration and what it means.
 
     Attributes:
@@ -62,7 +62,7 @@ def preflight(
     training: bool = True,
     is_dry: bool = False,
     hardware: Hardware | None = None,
-) -> Report:
+) -> PreflightReport:
     """Refuse what cannot work.
 
     Args:
@@ -125,8 +125,8 @@ class _Findings:
         self.notes: list[str] = [] if config.is_imitation else rewards.notes(config)
         self.unchecked: list[str] = []
 
-    def report(self) -> Report:
-        return Report(
+    def report(self) -> PreflightReport:
+        return PreflightReport(
             config=self._config,
             facts=self.facts,
             notes=tuple(self.notes),

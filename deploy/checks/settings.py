@@ -212,10 +212,13 @@ def _ranks(config: RunConfig) -> Iterator[str]:
             'host\'s memory, but cluster.device = "cpu" holds all of it there; leave it out'
         )
     if config.cluster.mode == "local":
-        for key, least in (("num_ranks", 1), ("max_restarts", 0)):
-            if (value := getattr(learner, key)) > least:
+        for key, value, least in (
+            ("learner.num_ranks", learner.num_ranks, 1),
+            ("run.max_restarts", config.run.max_restarts, 0),
+        ):
+            if value > least:
                 yield (
-                    f'learner.{key} = {value}: cluster.mode = "local" is one process, which holds '
+                    f'{key} = {value}: cluster.mode = "local" is one process, which holds '
                     f'one rank and ends with it; set it to {least}, or cluster.mode = "ray"'
                 )
 

@@ -21,7 +21,7 @@ from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks.preflight import preflight
 from deploy.sizing.hardware import accelerators
 from oapl.config import plugins
-from oapl.config.fields import literal, settings
+from oapl.config.listing import literal, settings
 from oapl.config.sections import DataSection, DataSource
 from oapl.config.toml import load_config
 from oapl.errors import InputError

@@ -38,7 +38,7 @@ SIZES = {"sft": 6000, "train": 8000, "eval": 256}
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\\n' }}"
 
 
-def quickstart(overrides: Sequence[str]) -> program.Outcome:
+def quickstart(overrides: Sequence[str]) -> program.RunOutcome:
     """Run the whole tour; `overrides` apply to the reinforcement half, seed and name to both."""
     started = time.monotonic()
     config = load_config(RECIPES / "cpu_quickstart.toml", [*placeholders(), *overrides])

@@ -8,19 +8,19 @@ from typing import Any
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
-from deploy.run.workers import Fleet
+from deploy.run.workers import Workers
 from oapl.config import RunConfig
 from oapl.evaluation import summarise
 from oapl.records import EvalAnswers, Judgement, Metrics, Rollout, Sampling
 
 
-class Examiner:
+class Evaluator:
     """Called with a label, evaluates, writes the answers to `evaluations/LABEL.SET.jsonl`."""
 
-    def __init__(self, config: RunConfig, fleet: Fleet) -> None:
+    def __init__(self, config: RunConfig, workers: Workers) -> None:
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._config = config
-        self._fleet = fleet
+        self._workers = workers
         self._sets = {
             source.name: prompts.read_prompts((source,), config, tokenizer)
             for source in config.eval.sources
@@ -35,7 +35,7 @@ class Examiner:
             max_tokens=config.max_tokens or self._config.rollout.max_tokens,
         )
         for name, questions in self._sets.items():
-            answers = await self._fleet.evaluate(
+            answers = await self._workers.evaluate(
                 questions, sampling, config.num_samples, config.greedy
             )
             metrics |= summarise(name, answers, config.ks, config.threshold)

@@ -22,9 +22,9 @@ from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
 from deploy.processes.launch import Processes, connect
 from deploy.run import folders
-from deploy.run.evaluation import Examiner
-from deploy.run.reward_servers import Judges
-from deploy.run.workers import Fleet
+from deploy.run.evaluation import Evaluator
+from deploy.run.reward_servers import RewardServers
+from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.errors import InputError, RankError
@@ -43,7 +43,7 @@ CLOSE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
     Attributes:
@@ -83,7 +83,7 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
     )
 
 
-def train(config: RunConfig) -> Outcome:
+def train(config: RunConfig) -> RunOutcome:
     """Train by reinforcement learning, or by imitation when the objective is `sft`.
 
     Raises:
@@ -96,7 +96,7 @@ def train(config: RunConfig) -> Outcome:
         return asyncio.run(_train(reward_settings.prepare(config), notes))
 
 
-def evaluate(config: RunConfig) -> Outcome:
+def evaluate(config: RunConfig) -> RunOutcome:
     """Evaluate the model at `model.path` on `eval.sources`; nothing is trained."""
     if not config.eval.sources:
         raise InputError("eval.sources is empty; name at least one evaluation set")
@@ -106,25 +106,27 @@ def evaluate(config: RunConfig) -> Outcome:
         return asyncio.run(_evaluate(reward_settings.prepare(config)))
 
 
-async def _train(config: RunConfig, notes: Sequence[str]) -> Outcome:
+async def _train(config: RunConfig, notes: Sequence[str]) -> RunOutcome:
     """Attempt the run; when a learner rank failed, start everything again as often as allowed."""
-    course = _Course(resume=folders.resume_from(config), restarts_left=config.learner.max_restarts)
-    outcome = await _attempt(config, course, notes)
+    attempts = _Attempts(resume=folders.resume_from(config), restarts_left=config.run.max_restarts)
+    outcome = await _attempt(config, attempts, notes)
     while outcome is None:
-        outcome = await _attempt(config, course)
+        outcome = await _attempt(config, attempts)
     return outcome
 
 
-async def _attempt(config: RunConfig, course: _Course, notes: Sequence[str] = ()) -> Outcome | None:
+async def _attempt(
+    config: RunConfig, attempts: _Attempts, notes: Sequence[str] = ()
+) -> RunOutcome | None:
     """Start everything, learn to the end, stop everything.
 
     Returns:
         None when a rank failed and all is to be started again.
     """
-    resume = course.resume
+    resume = attempts.resume
     start = 0 if resume is None else folders.step_of(resume)
     tracker = build_tracker(config, config.folder, start)
-    phases = _Phases(tracker, course.seconds)
+    phases = _Phases(tracker, attempts.seconds)
     try:
         for note in notes:
             tracker.message(note)
@@ -132,7 +134,7 @@ async def _attempt(config: RunConfig, course: _Course, notes: Sequence[str] = ()
             with phases("start"):
                 build = _imitation if config.is_imitation else _reinforcement
                 run = await build(config, processes, tracker)
-            if course.is_restarted:
+            if attempts.is_restarted:
                 run.learner.count_restart()
             async with _watched(run), _stopping_on_signals() as stop:
                 try:
@@ -141,27 +143,27 @@ async def _attempt(config: RunConfig, course: _Course, notes: Sequence[str] = ()
                         with phases("start"):
                             await run.learner.restore(resume)
                     with phases("train"):
-                        await _learn(config, run, stop, course.ends_at(config))
+                        await _learn(config, run, stop, attempts.ends_at(config))
                     with phases("finish"):
                         after = await _finish(config, run, stop)
                 finally:
-                    course.resume = run.learner.last_checkpoint or resume
+                    attempts.resume = run.learner.last_checkpoint or resume
         tracker.phase(STOPPED if stop.signal else DONE)
     except Exception as error:
-        if isinstance(error, RankError) and course.restarts_left and not stop.signal:
-            course.restart(error, tracker)
+        if isinstance(error, RankError) and attempts.restarts_left and not stop.signal:
+            attempts.restart(error, tracker)
             return None
         tracker.message(f"failed: {type(error).__name__}: {error}")
         raise
     finally:
         tracker.close()
-    return Outcome(
+    return RunOutcome(
         folder=config.folder,
         step=run.learner.step,
         signal=stop.signal,
         before=first_evaluation(config.folder),
         after=after,
-        phases=course.seconds,
+        phases=attempts.seconds,
     )
 
 
@@ -171,8 +173,8 @@ class _Run:
 
     learner: LearnerGroup
     replay: Any
-    fleet: Fleet | None = None
-    examiner: Examiner | None = None
+    workers: Workers | None = None
+    evaluator: Evaluator | None = None
 
 
 async def _reinforcement(config: RunConfig, processes: Processes, tracker: Tracker) -> _Run:
@@ -180,27 +182,27 @@ async def _reinforcement(config: RunConfig, processes: Processes, tracker: Track
     replay, rewards = await asyncio.gather(
         processes.start("replay", "replay"), _reward_servers(config, processes)
     )
-    fleet = Fleet(
+    workers = Workers(
         config,
         processes=processes,
         replay=replay.handle,
         scorers=rewards,
         note=tracker.message,
     )
-    fleet.start()
+    workers.start()
     trainers = await processes.start_ranks()
-    examiner = Examiner(config, fleet) if config.eval.sources else None
+    evaluator = Evaluator(config, workers) if config.eval.sources else None
     learner = LearnerGroup(
         config,
         trainers=[trainer.handle for trainer in trainers],
         replay=replay.handle,
         tracker=tracker,
         store=RolloutStore(config, config.folder, tracker.rollouts),
-        engines=fleet,
-        rewards=Judges(rewards, tracker.message),
-        evaluate=examiner,
+        engines=workers,
+        rewards=RewardServers(rewards, tracker.message),
+        evaluate=evaluator,
     )
-    return _Run(learner, replay.handle, fleet, examiner)
+    return _Run(learner, replay.handle, workers, evaluator)
 
 
 async def _reward_servers(config: RunConfig, processes: Processes) -> list[Any]:
@@ -230,12 +232,12 @@ async def _watched(run: _Run) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        if run.fleet is not None:
-            await run.fleet.close()
+        if run.workers is not None:
+            await run.workers.close()
 
 
 async def _learn(config: RunConfig, run: _Run, stop: _Stop, ends_at: float) -> None:
-    """Run the loop; end early when the fleet has failed."""
+    """Run the loop; end early when the workers has failed."""
     group_size = config.rollout.group_size
     learning = asyncio.ensure_future(
         learn(
@@ -252,8 +254,8 @@ async def _learn(config: RunConfig, run: _Run, stop: _Stop, ends_at: float) -> N
     if ends_at < math.inf:
         asyncio.get_running_loop().call_later(ends_at - time.monotonic(), stop.event.set)
     waiting: set[asyncio.Future[None]] = {learning}
-    if run.fleet is not None:
-        waiting.add(run.fleet.failed)
+    if run.workers is not None:
+        waiting.add(run.workers.failed)
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if learning not in done:
         learning.cancel()
@@ -267,35 +269,35 @@ async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
     await run.learner.checkpoint()
     await run.learner.save_model(config.folder / "model")
     after: Metrics = {}
-    if run.examiner is not None and not stop.signal:
+    if run.evaluator is not None and not stop.signal:
         await run.learner.publish_last()
         after = await run.learner.evaluate()
-    if run.fleet is not None:
-        await run.fleet.stop()
+    if run.workers is not None:
+        await run.workers.stop()
     await run.replay.finish()
     return after
 
 
-async def _evaluate(config: RunConfig) -> Outcome:
+async def _evaluate(config: RunConfig) -> RunOutcome:
     tracker = build_tracker(config, config.folder, None)
     phases = _Phases(tracker, {})
     try:
         async with _processes(config, training=False) as processes:
             with phases("start"):
-                fleet = Fleet(
+                workers = Workers(
                     config,
                     processes=processes,
                     replay=None,
                     scorers=await _reward_servers(config, processes),
                     note=tracker.message,
                 )
-                await fleet.start_idle()
+                await workers.start_idle()
             with phases("evaluate"):
-                after = await Examiner(config, fleet)("eval")
+                after = await Evaluator(config, workers)("eval")
             tracker.log(StepMetrics(step=0, values=after))
     finally:
         tracker.close()
-    return Outcome(folder=config.folder, step=0, after=after, phases=phases.seconds)
+    return RunOutcome(folder=config.folder, step=0, after=after, phases=phases.seconds)
 
 
 @contextlib.asynccontextmanager
@@ -356,7 +358,7 @@ class _Phases:
 
 
 @dataclass(slots=True)
-class _Course:
+class _Attempts:
     """What a run keeps when its processes are started again.
 
     Attributes:
@@ -379,7 +381,7 @@ class _Course:
         tracker.phase(RESTART)
         tracker.message(
             f"{why}; starting all processes again from {place}, {self.restarts_left} restarts left "
-            "(learner.max_restarts)"
+            "(run.max_restarts)"
         )
 
     def ends_at(self, config: RunConfig) -> float:

@@ -17,7 +17,7 @@ STATS_TIMEOUT_S = 30.0
 COUNTS = ("judged", "failures", "queue_length")
 
 
-class Judges:
+class RewardServers:
     """Collects counters of all reward servers."""
 
     def __init__(self, servers: Sequence[Scorer], note: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from deploy.commands.submit import STOPPED
-from deploy.run.program import Outcome
+from deploy.run.program import RunOutcome
 from oapl.evaluation import compare
 from oapl.tracking.console import comparison_table
 
@@ -19,7 +19,7 @@ NUM_EXAMPLES = 3
 TITLE = "before and after, same problems, same settings"
 
 
-def report(outcome: Outcome) -> int:
+def report(outcome: RunOutcome) -> int:
     """Say how a run ended.
 
     Returns:
@@ -38,12 +38,12 @@ def report(outcome: Outcome) -> int:
     return 0
 
 
-def show_evaluation(outcome: Outcome) -> None:
+def show_evaluation(outcome: RunOutcome) -> None:
     """The figures of `oapl eval`."""
     Console().print(comparison_table(compare({}, outcome.after), "evaluation"))
 
 
-def show(outcome: Outcome, wall_s: float) -> None:
+def show(outcome: RunOutcome, wall_s: float) -> None:
     """The quickstart's last words."""
     console = Console()
     console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
@@ -81,7 +81,7 @@ def _reward(row: dict[str, Any]) -> float:
     return float(_greedy(row)["reward"] or 0.0)
 
 
-def _print_times(console: Console, outcome: Outcome, wall_s: float) -> None:
+def _print_times(console: Console, outcome: RunOutcome, wall_s: float) -> None:
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.phases.items())
     console.print(f"\nwall time {wall_s:.0f} s: {phases}", highlight=False)
     lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").open()]
@@ -93,7 +93,7 @@ def _print_times(console: Console, outcome: Outcome, wall_s: float) -> None:
     )
 
 
-def _print_commands(console: Console, outcome: Outcome) -> None:
+def _print_commands(console: Console, outcome: RunOutcome) -> None:
     folder, here = outcome.folder, Path.cwd()
     if folder.is_relative_to(here):
         folder = folder.relative_to(here)

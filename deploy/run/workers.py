@@ -59,7 +59,7 @@ class Member:
         return WorkerId(index=self.index, incarnation=self.incarnation)
 
 
-class Fleet:
+class Workers:
     """Owns the worker processes.
 
     Attributes:
@@ -208,18 +208,19 @@ class Fleet:
             self._fail(error)
         self._places -= 1
         if self._places == 0 and not self._stopping:
-            limit = self._config.cluster.max_restarts
+            limit = self._config.cluster.max_worker_restarts
             self._fail(
                 OaplError(
                     f"every rollout worker died more than {limit} times in a row "
-                    f"(cluster.max_restarts); see {self._config.folder / 'logs'}"
+                    f"(cluster.max_worker_restarts); see {self._config.folder / 'logs'}"
                 )
             )
 
     async def _keep_alive(self, index: int) -> None:
         """Start worker `index`, and start it again each time it dies or its node leaves.
 
-        Returns when it was told to stop, or died more than `cluster.max_restarts` times in a row.
+        Returns when it was told to stop, or died more often in a row than
+        `cluster.max_worker_restarts` allows.
 
         Raises:
             ProbeError: It disagrees with the learner.
@@ -248,7 +249,7 @@ class Fleet:
                     deaths = 1
                 else:
                     deaths += 1
-                gives_up = deaths > self._config.cluster.max_restarts
+                gives_up = deaths > self._config.cluster.max_worker_restarts
                 then = "not started again" if gives_up else "restarting"
                 self._unreported += 1
                 self._note(f"worker {index}.{incarnation} {what} ({_one_line(error)}); {then}")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from oapl.config import RunConfig
-from oapl.config.fields import dotted, field_at, fields, literal, section_at, setting, settings
+from oapl.config.listing import dotted, field_at, fields, literal, section_at, setting, settings
 
 LONGEST_VALUE = 80
 

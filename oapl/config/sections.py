@@ -9,33 +9,24 @@ fields are in `deploy.checks.settings`.
 from __future__ import annotations
 
 import os
-import os.path
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import AfterValidator, Field
 
-T = TypeVar("T")
-Count = Annotated[int, Field(ge=1, strict=True)]
-NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
-Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
-NonNegative = Annotated[Number, Field(ge=0)]
-Positive = Annotated[Number, Field(gt=0)]
-Share = Annotated[Number, Field(ge=0, lt=1)]
-Mass = Annotated[Number, Field(gt=0, le=1)]
-Flag = Annotated[bool, Field(strict=True)]
-Place = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A path or a hub name; `~` is the home directory, also where no shell has seen it."""
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def section(cls: type[T]) -> type[T]:
-    """Makes a class a config section: frozen, keyword-only, validated, unknown keys refused."""
-    options = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-    make = dataclass(config=options, frozen=True, kw_only=True)
-    return cast(type[T], make(cls))
+from oapl.config.fields import (
+    Count,
+    Flag,
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    Number,
+    PathOrHubName,
+    Positive,
+    Probability,
+    section,
+)
 
 
 def _with_name(objective: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +40,7 @@ class RunSection:
 
     name: str = "run"
     """Name of the run; its folder is `dir/name`."""
-    dir: Place = "runs"
+    dir: PathOrHubName = "runs"
     """Folder that holds run folders; made absolute where the run is launched."""
     seed: NonNegativeInt = 0
     """Seed from which every other seed derives."""
@@ -57,13 +48,15 @@ class RunSection:
     """Learner steps of the whole run."""
     max_hours: NonNegative = 0.0
     """Stop with a checkpoint after this many hours; 0 means no limit."""
+    max_restarts: NonNegativeInt = 0
+    """How often all is started again from the last checkpoint when a learner rank died or hung."""
 
 
 @section
 class ModelSection:
     """The model that is trained."""
 
-    path: Place = ""
+    path: PathOrHubName = ""
     """Folder or hub name of a Hugging Face causal language model."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Data type of the weights inside the inference engine."""
@@ -79,9 +72,9 @@ class DataSource:
 
     name: str
     """Name of the source in prompt ids and metrics."""
-    path: Place = ""
+    path: PathOrHubName = ""
     """JSONL (.jsonl, .jsonl.gz) or Parquet file with one problem per row."""
-    dataset: Place = ""
+    dataset: PathOrHubName = ""
     """Hugging Face data set, a local path or a hub name."""
     subset: str = ""
     """Configuration of the Hugging Face data set, where it has several."""
@@ -140,7 +133,7 @@ class RolloutSection:
     """G, rollouts per prompt."""
     temperature: Positive = 1.0
     """Sampling temperature; the learner divides its logits by the same."""
-    top_p: Mass = 1.0
+    top_p: Probability = 1.0
     """Nucleus sampling; 1 is off."""
     top_k: NonNegativeInt = 0
     """Top-k sampling; 0 is off."""
@@ -202,7 +195,7 @@ class OptimizerSection:
 
     lr: Positive = 1e-6
     """Peak learning rate."""
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     """Adam's decay rates."""
     eps: Positive = 1e-8
     """Adam's epsilon."""
@@ -214,7 +207,7 @@ class OptimizerSection:
     """Learning rate after warm-up."""
     min_lr: NonNegative = 0.0
     """Floor of the cosine schedule."""
-    warmup_ratio: Share = 0.0
+    warmup_ratio: Fraction = 0.0
     """Share of `run.max_steps` in which the rate rises linearly from 0."""
 
 
@@ -237,8 +230,6 @@ class LearnerSection:
     loss. What engines are given is `model.dtype`, whatever this is."""
     offload: Literal["none", "optimizer", "all"] = "none"
     """What lies in the host's memory: optimizer needs ZeRO 1 to 3; all, parameters too, needs 3."""
-    max_restarts: NonNegativeInt = 0
-    """How often all is started again from the last checkpoint when a rank died or hung."""
     activation_checkpointing: Flag = False
     """Recompute activations in the backward pass to save memory."""
     logprob_chunk_tokens: Count = 1024
@@ -283,7 +274,7 @@ class EvalSection:
     """k of pass@k."""
     temperature: Positive = 1.0
     """Sampling temperature of the samples."""
-    top_p: Mass = 1.0
+    top_p: Probability = 1.0
     """Nucleus sampling; 1 is off."""
     max_tokens: NonNegativeInt = 0
     """Longest response; 0 means `rollout.max_tokens`."""
@@ -305,7 +296,7 @@ class CheckpointSection:
     """Save also between synchronisations after so many minutes; 0 means never."""
     keep: Count = 2
     """Checkpoints kept."""
-    resume: Place = "auto"
+    resume: PathOrHubName = "auto"
     """auto: go on from the run folder's last checkpoint; never: refuse a folder that has one; or a
     checkpoint's path."""
 
@@ -354,7 +345,7 @@ class ClusterSection:
     """Custom Ray resources that one learner rank asks for beside its device, name to amount."""
     start_timeout_s: Positive = 300.0
     """Longest wait for a process to get its place on the cluster, and to start there."""
-    max_restarts: NonNegativeInt = 10
+    max_worker_restarts: NonNegativeInt = 10
     """How often a dead rollout worker is started again, each; a reward server always is."""
 
 

@@ -23,7 +23,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from oapl.config import RunConfig, plugins
-from oapl.config.fields import Setting, field_at, fields, is_section, literal, settings
+from oapl.config.listing import Setting, field_at, fields, is_section, literal, settings
 from oapl.config.messages import explain
 from oapl.errors import InputError
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oapl.config.sections import Positive, section
+from oapl.config.fields import Positive, section
 from oapl.errors import InputError
 from oapl.objectives.base import policy_metrics
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
 needs_group = False

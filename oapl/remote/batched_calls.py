@@ -23,7 +23,7 @@ MAX_JOINED = 64
 """Items in one call; more wait for one another's slowest."""
 
 
-class Joined(Generic[Item, Answer]):
+class BatchedCalls(Generic[Item, Answer]):
     """Sends items that several tasks hand over, together.
 
     Args:

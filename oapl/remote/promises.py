@@ -30,7 +30,7 @@ class Promise(Protocol[T_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept(Generic[T]):
+class Resolved(Generic[T]):
     """A promise whose answer is there from the start."""
 
     answer: T

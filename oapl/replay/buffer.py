@@ -24,11 +24,11 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import Fate, Plan
+from oapl.replay.periods import Fate, PeriodNeeds
 
 
 class ReplayBuffer:
-    """`oapl.interfaces.Replay`. Arguments are those of `Ledger` and, by keyword, of `Plan`."""
+    """`oapl.interfaces.Replay`. Arguments are those of `Ledger` and, by name, of `PeriodNeeds`."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ReplayBuffer:
         drains: bool = False,
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
-        plan = Plan(
+        periods = PeriodNeeds(
             groups_per_step=groups_per_step,
             interval=interval,
             max_steps=max_steps,
@@ -57,7 +57,7 @@ class ReplayBuffer:
             max_versions=max_versions,
             drains=drains,
         )
-        self._ledger = Ledger(source, credit, plan, on_fate)
+        self._ledger = Ledger(source, credit, periods, on_fate)
         self._changed = asyncio.Condition()
 
     # For workers

@@ -57,7 +57,7 @@ class Moments:
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
 
-class Tally:
+class ReplayCounts:
     """Collects since the last `drain`."""
 
     def __init__(self) -> None:

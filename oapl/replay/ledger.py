@@ -36,8 +36,8 @@ from oapl.records import (
     State,
     WorkerId,
 )
-from oapl.replay.counts import Tally
-from oapl.replay.periods import FATES, Fate, FateKind, Plan
+from oapl.replay.counts import ReplayCounts
+from oapl.replay.periods import FATES, Fate, FateKind, PeriodNeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Ledger:
     Args:
         source: Where new draws come from; its cursor is part of the snapshot.
         credit: The objective's `credit`.
-        plan: How many groups the run asks for.
+        periods: How many groups the run asks for.
         on_fate: Told of every fate as it falls.
     """
 
@@ -61,10 +61,10 @@ class Ledger:
         self,
         source: PromptSource,
         credit: Callable[[ScoredGroup], Credit],
-        plan: Plan,
+        periods: PeriodNeeds,
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
-        self.plan = plan
+        self.periods = periods
         self.usable: tuple[int, ...] = (0,)  # versions accepted and kept; the last one is served
         self.begin = 0  # learner step at which the period that `version` feeds begins
         self.step = 0
@@ -83,7 +83,7 @@ class Ledger:
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
         self._drawn = 0
         self._fates: Counter[tuple[FateKind, str]] = Counter()
-        self._tally = Tally()
+        self._reported = ReplayCounts()
 
     # Handing out
 
@@ -104,8 +104,8 @@ class Ledger:
         trained_from = len(self._buffer) + len(self._leased)
         coming = len(self._ahead) + len(self._in_flight)
         held = coming if self.is_ahead else trained_from + coming
-        wanted = self.plan.wanted(self.begin, self.step) - held
-        return max(0, min(wanted, self.plan.capacity - trained_from - coming))
+        wanted = self.periods.wanted(self.begin, self.step) - held
+        return max(0, min(wanted, self.periods.capacity - trained_from - coming))
 
     def serves(self, version: int) -> bool:
         """Whether a worker that holds `version` can get draws at all."""
@@ -115,8 +115,8 @@ class Ledger:
         """Up to `limit` draws for a worker that holds the served version, else none.
 
         Returned draws go first. Suspects, retried after a death, share an engine with suspects
-        only, and at most as many as each one's `company` allows. A worker with nothing in flight
-        gets them before any other draw, so that they cannot starve.
+        only, and at most as many as each one's `max_in_engine` allows. A worker with nothing in
+        flight gets them before any other draw, so that they cannot starve.
 
         Raises:
             StaleError: The worker was released.
@@ -126,7 +126,7 @@ class Ledger:
         if not self.serves(version) or room <= 0:
             return []
         held = [f.prompt for f in self._in_flight.values() if f.worker == worker]
-        has_suspects = any(prompt.company for prompt in held)
+        has_suspects = any(prompt.max_in_engine for prompt in held)
         if has_suspects or not held:
             suspects = self._pop_suspects(room, held)
             if suspects or has_suspects:
@@ -134,15 +134,16 @@ class Ledger:
         return self._hand_out(worker, self._pop_shared(room))
 
     def _pop_suspects(self, room: int, held: Sequence[Prompt]) -> list[Prompt]:
-        company = list(held)
+        together = list(held)
         for prompt in self._queue:
-            smallest = min((p.company for p in (*company, prompt) if p.company), default=0)
-            if prompt.company and len(company) < smallest and len(company) < len(held) + room:
-                company.append(prompt)
-        return self._pop(company[len(held) :])
+            limits = [p.max_in_engine for p in (*together, prompt) if p.max_in_engine]
+            fits = len(together) < min(limits, default=0) and len(together) < len(held) + room
+            if prompt.max_in_engine and fits:
+                together.append(prompt)
+        return self._pop(together[len(held) :])
 
     def _pop_shared(self, room: int) -> list[Prompt]:
-        shared = self._pop([prompt for prompt in self._queue if not prompt.company][:room])
+        shared = self._pop([prompt for prompt in self._queue if not prompt.max_in_engine][:room])
         while len(shared) < room and (prompt := self._next_new()) is not None:
             shared.append(prompt)
         return shared
@@ -181,14 +182,14 @@ class Ledger:
         self._refuse_released(worker, f"put group {group.prompt.id}", tokens=group.num_tokens)
         why = self._why_refused(worker, scored)
         if why:
-            self._tally.refuse(why, group.num_tokens)
+            self._reported.refuse(why, group.num_tokens)
             if self._holds(worker, group.prompt):
                 self._return(group.prompt, why)
             return f"refused:{why}"
         credit = self._credit(scored)
         del self._in_flight[group.prompt.id]
         self._settled[group.prompt.id] = (group.prompt.attempt, group.version)
-        self._tally.accept(scored, credit)
+        self._reported.accept(scored, credit)
         if credit.dropped is not None:
             self._close(group.prompt, "dropped", credit.dropped)
             return f"dropped:{credit.dropped}"
@@ -224,7 +225,7 @@ class Ledger:
     def _is_complete(self, group: Group, scored: ScoredGroup) -> bool:
         whole = all(rollout.finish_reason != "abort" for rollout in group.rollouts)
         sizes = {len(group.rollouts), len(scored.rewards), len(scored.verdicts)}
-        return whole and sizes == {self.plan.group_size}
+        return whole and sizes == {self.periods.group_size}
 
     def _holds(self, worker: WorkerId, prompt: Prompt) -> bool:
         flight = self._in_flight.get(prompt.id)
@@ -241,20 +242,20 @@ class Ledger:
         tokens are counted.
         """
         self._refuse_released(worker, f"gave back {prompt.id}")
-        self._tally.waste(num_tokens, self.plan.group_size)
+        self._reported.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
             self._return(prompt, cause)
 
     def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
         """End a draw that cannot be sampled or scored; ignored when the worker does not hold it."""
         self._refuse_released(worker, f"failed {prompt.id}")
-        self._tally.waste(num_tokens, self.plan.group_size)
+        self._reported.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
             self._close(self._in_flight.pop(prompt.id).prompt, "failed", cause)
 
     def _return(self, prompt: Prompt, cause: str) -> None:
-        self._tally.count("replay/returned")
-        self._tally.count(f"replay/returned/{cause}")
+        self._reported.count("replay/returned")
+        self._reported.count(f"replay/returned/{cause}")
         self._requeue([self._in_flight.pop(prompt.id).prompt])
 
     def release(self, worker: WorkerId) -> None:
@@ -266,19 +267,19 @@ class Ledger:
         for prompt in lost:
             del self._in_flight[prompt.id]
             deaths = self._deaths[prompt.id] = self._deaths.get(prompt.id, 0) + 1
-            self._tally.count("replay/deaths")
-            if deaths >= self.plan.max_deaths:
+            self._reported.count("replay/deaths")
+            if deaths >= self.periods.max_deaths:
                 self._close(prompt, "failed", f"{deaths} engines died under it")
             else:
-                company = self.plan.company(deaths, len(lost))
-                retried.append(replace(prompt, company=company))
+                limit = self.periods.max_in_engine(deaths, len(lost))
+                retried.append(replace(prompt, max_in_engine=limit))
         self._requeue(retried)
 
     def _refuse_released(self, worker: WorkerId, what: str, tokens: int | None = None) -> None:
         if worker.incarnation > self._released.get(worker.index, -1):
             return
         if tokens is not None:
-            self._tally.refuse("released", tokens)
+            self._reported.refuse("released", tokens)
         raise StaleError(f"{worker} {what}, but this incarnation was released after its death")
 
     def _requeue(self, prompts: Iterable[Prompt]) -> None:
@@ -303,7 +304,7 @@ class Ledger:
         ids = sorted(self._buffer, key=lambda id: self._buffer[id].scored.group.version)[:count]
         groups = [self._buffer.pop(id) for id in ids]
         self._leased.update(zip(ids, groups, strict=True))
-        self._tally.lease(self.step - group.scored.group.version for group in groups)
+        self._reported.lease(self.step - group.scored.group.version for group in groups)
         return groups or None
 
     def trained(self, ids: Sequence[str], step: int) -> None:
@@ -350,10 +351,10 @@ class Ledger:
         """
         assert step == self.step, f"version {step} would lead, but learner step is {self.step}"
         assert not self.is_ahead, f"version {self.version} already feeds the period of {self.begin}"
-        assert self.plan.max_versions == 1, "a lead needs a buffer of one version"
-        end = self.plan.period_end(self.begin, self.step)
-        assert begin == end < self.plan.max_steps, f"no period begins at {begin}"
-        keep = self.plan.groups_per_step * (end - step) - len(self._leased)
+        assert self.periods.max_versions == 1, "a lead needs a buffer of one version"
+        end = self.periods.period_end(self.begin, self.step)
+        assert begin == end < self.periods.max_steps, f"no period begins at {begin}"
+        keep = self.periods.groups_per_step * (end - step) - len(self._leased)
         if step == self.version or len(self._buffer) < keep:
             return False
         self._serve(step, begin, keep)
@@ -365,15 +366,15 @@ class Ledger:
         What is of a version still usable stays. Of the draws taken back the slowest (still in
         flight) come first from now on, then the cleared ones.
         """
-        self.usable = (*self.usable, version)[-self.plan.max_versions :]
+        self.usable = (*self.usable, version)[-self.periods.max_versions :]
         beyond = [group.scored.group for group in list(self._buffer.values())[keep:]]
         cleared = [group for group in beyond if group.version not in self.usable]
         lengths = [len(rollout.token_ids) for group in cleared for rollout in group.rollouts]
         flights = self._in_flight.values()
-        lost = [f for f in flights if not (self.plan.drains and f.version in self.usable)]
-        self._tally.clear(len(cleared), lengths, len(lost))
+        lost = [f for f in flights if not (self.periods.drains and f.version in self.usable)]
+        self._reported.clear(len(cleared), lengths, len(lost))
         # A group that was finished has shown that its prompt kills no engine.
-        innocent = [replace(group.prompt, company=0) for group in cleared]
+        innocent = [replace(group.prompt, max_in_engine=0) for group in cleared]
         for prompt in innocent:
             del self._buffer[prompt.id]
         for flight in lost:
@@ -402,7 +403,7 @@ class Ledger:
         self._fates[kind, detail] += 1
         self._deaths.pop(prompt.id, None)
         if kind in ("dropped", "failed"):
-            self._tally.count(f"replay/{kind}")
+            self._reported.count(f"replay/{kind}")
         if self._on_fate is not None:
             fate = Fate(prompt.id, prompt.attempt, kind, detail, self.step)
             self._on_fate(fate)
@@ -445,7 +446,7 @@ class Ledger:
             "replay/queued": float(len(self._queue)),
             "replay/need": float(self.need()),
         }
-        return gauges | self._tally.drain()
+        return gauges | self._reported.drain()
 
     def snapshot(self) -> State:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
@@ -462,7 +463,7 @@ class Ledger:
             "deaths": dict(self._deaths),
             "drawn": self._drawn,
             "fates": dict(self._fates),
-            "tally": copy.deepcopy(self._tally),
+            "tally": copy.deepcopy(self._reported),
         }
 
     def restore(self, state: State) -> None:
@@ -485,5 +486,5 @@ class Ledger:
         self._deaths = dict(state["deaths"])
         self._drawn = state["drawn"]
         self._fates = Counter(state["fates"])
-        self._tally = copy.deepcopy(state["tally"])
+        self._reported = copy.deepcopy(state["tally"])
         self.counts()

@@ -30,7 +30,7 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class PeriodNeeds:
     """How many groups a run asks for, and when.
 
     Attributes:
@@ -88,7 +88,7 @@ class Plan:
         surplus = math.ceil(self.surplus * self.groups_per_step * (end - begin) - 1e-9)
         return self.groups_per_step * (end - max(step, begin)) + surplus
 
-    def company(self, deaths: int, lost: int) -> int:
+    def max_in_engine(self, deaths: int, lost: int) -> int:
         """How many draws may share an engine when one is retried that was `lost` with others.
 
         One of them may have killed the engine. Ever smaller companies find it: sizes shrink by

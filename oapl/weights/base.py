@@ -22,7 +22,7 @@ import xxhash
 from oapl.errors import OaplError, WeightsError
 from oapl.interfaces import WeightSender
 from oapl.records import ITEM_BYTES, Probe, Sent, TensorSpec, WeightsVersion
-from oapl.remote.promises import Kept
+from oapl.remote.promises import Resolved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -222,14 +222,14 @@ def send(
         content = np.empty(chunk.num_bytes, dtype=np.uint8)
         for (_, target), (_, tensor) in zip(chunk.tensors(content), rest, strict=False):
             target.copy_(tensor)
-        sent.append(Kept(send_chunk(sender, version, number, chunk, content)))
+        sent.append(Resolved(send_chunk(sender, version, number, chunk, content)))
     return WeightsVersion(
         version=version,
         specs=specs,
         transport=sender.transport,
         probe_ids=probe.token_ids,
         chunks=tuple(sent),
-        probe_logprobs=Kept(probe.logprobs),
+        probe_logprobs=Resolved(probe.logprobs),
     )
 
 

@@ -60,14 +60,14 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ChunkRequest:
     """What an engine asks for: the chunks of a publication from `first` on."""
 
     publication: int
     first: int
 
 
-CLOSE = Request(publication=-2, first=0)
+CLOSE = ChunkRequest(publication=-2, first=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ def _one_round(
 
     left = timedelta(seconds=left_s)
     store = _connect(place.host, place.port, left)
-    turn = _ask(store, Request(place.publication, first))
+    turn = _ask(store, ChunkRequest(place.publication, first))
     store.wait([f"seat/{turn}"], left)
     answer = json.loads(store.get(f"seat/{turn}"))
     if answer is None:
@@ -274,23 +274,23 @@ def _one_round(
             yield buffer
 
 
-def _ask(store: Store, request: Request) -> int:
+def _ask(store: Store, request: ChunkRequest) -> int:
     ticket: int = store.add("tickets", 1)
     store.set(f"ask/{ticket}", _packed(request))
     return ticket
 
 
-def _request(store: Store, ticket: int, patience: timedelta) -> Request:
+def _request(store: Store, ticket: int, patience: timedelta) -> ChunkRequest:
     """What the holder of `ticket` asks for; nothing that is kept when it died while asking."""
     try:
         store.wait([f"ask/{ticket}"], patience)
-        return Request(**json.loads(store.get(f"ask/{ticket}")))
+        return ChunkRequest(**json.loads(store.get(f"ask/{ticket}")))
     except (RuntimeError, ValueError, TypeError) as error:
         log.warning("nothing to serve for ticket %d: %s", ticket, str(error).splitlines()[0])
-        return Request(publication=-1, first=0)
+        return ChunkRequest(publication=-1, first=0)
 
 
-def _packed(record: Request | Seat | None) -> bytes:
+def _packed(record: ChunkRequest | Seat | None) -> bytes:
     """JSON: whoever reaches the port may write there, and a pickle would run."""
     return json.dumps(None if record is None else asdict(record)).encode()
 

@@ -18,7 +18,7 @@ Item = tuple[Prompt, Rollout]
 Outcome = Verdict | PoolError
 
 
-class Batch:
+class Call:
     """The items of one call.
 
     Attributes:
@@ -56,7 +56,7 @@ class Job:
         num_losses: Times it was lost with a worker through no fault of its own.
     """
 
-    batch: Batch
+    call: Call
     index: int
     item: Item
     num_deaths: int = 0
@@ -66,7 +66,7 @@ class Job:
         """`now`: the event loop's time, where it is known."""
         if now is None:
             now = asyncio.get_running_loop().time()
-        self.batch.settle(self.index, outcome, now)
+        self.call.settle(self.index, outcome, now)
 
 
 @dataclass(eq=False)
@@ -97,18 +97,18 @@ class Backlog:
     def has_suspects(self) -> bool:
         return bool(self._suspects)
 
-    async def put(self, items: Sequence[Item]) -> Batch:
+    async def put(self, items: Sequence[Item]) -> Call:
         """Queue a call's items, waiting for room; those that found none in time have failed."""
-        batch = Batch(len(items))
-        jobs = deque(Job(batch, index, item) for index, item in enumerate(items))
+        call = Call(len(items))
+        jobs = deque(Job(call, index, item) for index, item in enumerate(items))
         try:
-            async with asyncio.timeout_at(batch.started + self.wait_s), self._adding:
+            async with asyncio.timeout_at(call.started + self.wait_s), self._adding:
                 while jobs:
                     await self._wait_for_room()
                     self._add(jobs)
         except TimeoutError:
             self._expire(jobs)
-        return batch
+        return call
 
     async def wait(self) -> None:
         """Until there is something to judge; its time is whoever brings it's."""
@@ -122,10 +122,10 @@ class Backlog:
         oldest = asyncio.get_running_loop().time() - self.wait_s
         while self._jobs and len(taken) < count and characters > 0:
             job = self._jobs.popleft()
-            batch = job.batch
-            if batch.done.done():  # whoever asked has left
+            call = job.call
+            if call.done.done():  # whoever asked has left
                 continue
-            if batch.started < oldest:
+            if call.started < oldest:
                 self._expire([job])
                 continue
             taken.append(job)

@@ -57,7 +57,7 @@ def _limits(plugin: str, options: Mapping[str, Any]) -> Limits:
     return getattr(module, "LIMITS", Limits())
 
 
-class Template:
+class ForkServer:
     """Forks a worker for each request on its control socket."""
 
     def __init__(self, control: socket.socket, setup: Setup) -> None:
@@ -117,7 +117,7 @@ class Template:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            begun = frames.Begun(page)
+            begun = frames.StartedCounter(page)
             _close_others(connection.fileno())
             limits = self._limits[name]
             worker.run(
@@ -161,7 +161,7 @@ def main() -> None:
     sys.path[:] = setup.path
     importlib.invalidate_caches()
     try:
-        template = Template(control, setup)
+        template = ForkServer(control, setup)
     except Exception as error:  # noqa: BLE001 - told to the server, which makes it a failure
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}"[:2000]

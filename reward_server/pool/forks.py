@@ -1,7 +1,7 @@
 """The server's side of its processes: one template, which forks workers, each killable at will.
 
 Workers are named by pidfd, so that a kill can hit no other process. When the template dies its
-workers die with it, and the next hire starts another. Waits use `asyncio.timeout`: `wait_for` of
+workers die with it, and the next start makes another. Waits use `asyncio.timeout`: `wait_for` of
 Python 3.11 loses a cancellation that comes together with the result, and closing would wait for
 ever.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_server.pool.fork_server import Setup
-from reward_server.pool.handle import PoolError, Worker
+from reward_server.pool.handle import PoolError, PoolWorker
 
 START_TIMEOUT_S = 60.0  # imports of math-verify and reasoning-gym take 2 s; a user's torch, 10 s
 FORK_TIMEOUT_S = 20.0
@@ -39,7 +39,7 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 log = logging.getLogger(__name__)
 
 
-class Template:
+class Forks:
     """The template process as the server sees it; restarted when it is found dead."""
 
     def __init__(self, setup: Setup) -> None:
@@ -58,14 +58,14 @@ class Template:
     def pid(self) -> int:
         return self._process.pid
 
-    async def fork(self, name: str) -> Worker:
+    async def fork(self, name: str) -> PoolWorker:
         """A new worker for the verifier `name`, started and locked up.
 
         Raises:
             PoolError: It could not be started; the message says why.
         """
         await self._ready()
-        worker = Worker(name)
+        worker = PoolWorker(name)
         try:
             await self._fork(worker, name)
             worker.send(dict(os.environ))
@@ -152,7 +152,7 @@ class Template:
                 is_killed=hello.get("killed", False),
             )
 
-    async def _fork(self, worker: Worker, name: str) -> None:
+    async def _fork(self, worker: PoolWorker, name: str) -> None:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)

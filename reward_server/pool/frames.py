@@ -3,8 +3,8 @@
 Frames are four bytes of length, then the body. Downwards the body is a pickle of our own records.
 Upwards it is JSON and nothing else, and what it says is checked: a worker has run a model's text,
 so its words are data, never an object to load. Beside the socket there is one number in shared
-memory, `Begun`: cheap verdicts come up several at a time, and this tells at which item a worker is
-that hangs or died.
+memory, `StartedCounter`: cheap verdicts come up several at a time, and this tells at which item a
+worker is that hangs or died.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _exactly(connection: socket.socket, count: int) -> bytes | None:
     return bytes(body)
 
 
-class Begun:
+class StartedCounter:
     """How many items a worker has begun, in a page of memory that it shares with its server.
 
     The page is sealed: a worker that shrank it would crash whoever reads it.

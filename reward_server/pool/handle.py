@@ -35,7 +35,7 @@ class PoolError(OaplError, RuntimeError):
         self.is_killed = is_killed
 
 
-class Worker(asyncio.Protocol):
+class PoolWorker(asyncio.Protocol):
     """A forked process that judges; answers come in the order of the items sent.
 
     Attributes:
@@ -47,8 +47,8 @@ class Worker(asyncio.Protocol):
         self.name = name
         self.pid = 0
         self.num_sent = 0
-        self.page = frames.Begun.descriptor()
-        self._begun = frames.Begun(self.page)
+        self.page = frames.StartedCounter.descriptor()
+        self._begun = frames.StartedCounter(self.page)
         self._pidfd = -1
         self._transport: asyncio.Transport | None = None
         self._parser = frames.Frames()

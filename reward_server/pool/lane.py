@@ -10,14 +10,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from reward_server.pool.backlog import Backlog, Batch, Item
-from reward_server.pool.forks import Template
+from reward_server.pool.backlog import Backlog, Call, Item
+from reward_server.pool.forks import Forks
 from reward_server.pool.handle import PoolError
 from reward_server.pool.slot import Slot
 
 
 class Lane:
-    """Judges items of one verifier in up to `num_workers` processes, hired when first needed.
+    """Judges items of one verifier in up to `num_workers` processes, started when first needed.
 
     Args:
         name: The verifier's name.
@@ -32,7 +32,7 @@ class Lane:
     def __init__(
         self,
         name: str,
-        template: Template,
+        template: Forks,
         *,
         num_workers: int,
         deadline_s: float,
@@ -66,18 +66,18 @@ class Lane:
         peak, self._backlog.peak = self._backlog.peak, len(self._backlog)
         return peak
 
-    async def judge(self, items: Sequence[Item]) -> Batch:
+    async def judge(self, items: Sequence[Item]) -> Call:
         """The items with all their outcomes."""
         loop = asyncio.get_running_loop()
         if not self._running:
             self._running = [loop.create_task(slot.run()) for slot in self._slots]
         if self._running[0].get_loop() is not loop:
             raise RuntimeError("a reward server belongs to the event loop that first called it")
-        batch = await self._backlog.put(items)
+        call = await self._backlog.put(items)
         if self._is_closed:
             self._backlog.fail(_closed())
-        await batch.done
-        return batch
+        await call.done
+        return call
 
     async def close(self) -> None:
         """Kill the workers; what was not judged fails."""

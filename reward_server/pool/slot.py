@@ -20,8 +20,8 @@ from typing import Any
 from oapl.records import VerdictKind
 from reward_server.pool import frames
 from reward_server.pool.backlog import Backlog, Job
-from reward_server.pool.forks import Template
-from reward_server.pool.handle import PoolError, Worker
+from reward_server.pool.forks import Forks
+from reward_server.pool.handle import PoolError, PoolWorker
 
 CHUNK_S = 0.02
 """Work to send at a time; as much again is under way, so that no worker waits for its server."""
@@ -52,12 +52,12 @@ class Slot:
         share: Slots that empty the same queue: one takes no more than its part of it.
         deadline_s: Hard limit for one item.
         retries: How often what we broke is tried again.
-        events: Where mishaps are counted: `lost`, `hires`, `forged`, `spent`.
+        events: Where mishaps are counted: `lost`, `failed_starts`, `forged`, `spent`.
     """
 
     def __init__(
         self,
-        template: Template,
+        template: Forks,
         backlog: Backlog,
         *,
         share: int,
@@ -78,7 +78,7 @@ class Slot:
         self._is_spent = False
         self._resident_bytes = 0
         self._looked = 0.0
-        self.worker: Worker | None = None
+        self.worker: PoolWorker | None = None
 
     async def run(self) -> None:
         """For ever; when cancelled, its worker is killed and what it held has failed."""
@@ -96,7 +96,7 @@ class Slot:
         """Send what is due, take in what comes."""
         if not self._held:
             await self._backlog.wait()
-            if not self._is_fit() and not await self._hire():
+            if not self._is_fit() and not await self._start():
                 return
         assert self.worker is not None
         self._feed(self.worker)
@@ -108,7 +108,7 @@ class Slot:
             self._late(self.worker)
             return
         if frame is None:
-            await self._bury(self.worker)
+            await self._discard(self.worker)
         elif not self._take(frame):
             log.warning("a %s worker answered out of turn; it is replaced", self._backlog.name)
             self._events["forged"] += 1
@@ -121,7 +121,7 @@ class Slot:
             return False
         return not (self._backlog.has_suspects and worker.num_sent)
 
-    async def _hire(self) -> bool:
+    async def _start(self) -> bool:
         """A fresh worker; False when it cannot be had, and then all that waits has failed."""
         self._dismiss()
         failures = kills = 0
@@ -130,7 +130,7 @@ class Slot:
                 self.worker = await self._template.fork(self._backlog.name)
                 break
             except PoolError as error:
-                self._events["hires"] += 1
+                self._events["failed_starts"] += 1
                 kills += error.is_killed
                 failures += not error.is_killed
                 if failures > self._retries or kills > MAX_KILLS:
@@ -141,7 +141,7 @@ class Slot:
         self._resident_bytes = 0
         return True
 
-    def _feed(self, worker: Worker) -> None:
+    def _feed(self, worker: PoolWorker) -> None:
         """Send a chunk when no more than one is under way, and none is under suspicion."""
         now = asyncio.get_running_loop().time()
         self._look(worker, now)
@@ -161,7 +161,7 @@ class Slot:
                 self._since = now
             self._held.extend(jobs)
 
-    def _look(self, worker: Worker, now: float) -> None:
+    def _look(self, worker: PoolWorker, now: float) -> None:
         """Mark a worker that has judged enough or leaks."""
         if worker.num_sent >= MAX_JUDGED:
             self._is_spent = True
@@ -173,7 +173,7 @@ class Slot:
                 self._events["spent"] += 1
                 self._is_spent = True
 
-    async def _frame(self, worker: Worker) -> dict[str, Any] | None:
+    async def _frame(self, worker: PoolWorker) -> dict[str, Any] | None:
         """The next answers, by the deadline of the item that the worker is at.
 
         Raises:
@@ -187,11 +187,11 @@ class Slot:
             self._give_back(worker)
         return await worker.frame(self._since + self._deadline_s - loop.time())
 
-    def _current(self, worker: Worker) -> int:
+    def _current(self, worker: PoolWorker) -> int:
         """Where among the held items the worker is, by its own account."""
         return min(max(worker.num_begun - 1 - self._first, 0), len(self._held) - 1)
 
-    def _give_back(self, worker: Worker) -> None:
+    def _give_back(self, worker: PoolWorker) -> None:
         """It is slow or hangs: what it has not begun goes elsewhere. It would not know: replace."""
         last = self._current(worker)
         rest = [self._held.pop() for _ in range(len(self._held) - 1 - last)]
@@ -224,7 +224,7 @@ class Slot:
         self._since = now
         return True
 
-    def _late(self, worker: Worker) -> None:
+    def _late(self, worker: PoolWorker) -> None:
         index = self._current(worker)
         seconds = self._deadline_s
         job = self._held[index]
@@ -232,7 +232,7 @@ class Slot:
         self._drop_worker()
         job.settle(frames.unpaid("timeout", f"killed after {seconds:g} s", seconds))
 
-    async def _bury(self, worker: Worker) -> None:
+    async def _discard(self, worker: PoolWorker) -> None:
         """The worker died; find out why, and who is to blame."""
         code = await self._template.exit_code(worker.pid)
         index = self._current(worker)

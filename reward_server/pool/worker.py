@@ -34,7 +34,7 @@ GARBAGE_THRESHOLD = 50_000
 
 def run(
     connection: socket.socket,
-    begun: frames.Begun,
+    begun: frames.StartedCounter,
     verifier: Any,
     *,
     limits: Limits,
@@ -60,7 +60,7 @@ def run(
     _serve(connection, begun, verifier)
 
 
-def _serve(connection: socket.socket, begun: frames.Begun, verifier: Any) -> None:
+def _serve(connection: socket.socket, begun: frames.StartedCounter, verifier: Any) -> None:
     """Judge items in the order in which they come; say of each that it is begun."""
     number = 0
     rows = frames.Rows()

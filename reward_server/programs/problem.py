@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class ProgramTests:
     """What a submission is tested by.
 
     Attributes:
@@ -63,7 +63,7 @@ class Problem:
         return len(self.exchanges) + len(self.calls)
 
 
-def read(reference: Mapping[str, Any], question: str) -> Problem:
+def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
     """The problem of a prompt.
 
     Args:
@@ -83,7 +83,7 @@ def read(reference: Mapping[str, Any], question: str) -> Problem:
     if isinstance(tests, str) and tests.strip():
         entry = str(reference.get("entry_point") or "")
         prelude = stub_of(question, entry)
-        return Problem(script=tests, entry=entry, prelude=prelude, tolerance=tolerance)
+        return ProgramTests(script=tests, entry=entry, prelude=prelude, tolerance=tolerance)
     if isinstance(tests, Mapping):
         tests = _pairs(tests)
     if not isinstance(tests, Sequence) or isinstance(tests, str | bytes) or not tests:
@@ -96,7 +96,7 @@ def read(reference: Mapping[str, Any], question: str) -> Problem:
             "its tests call a function, but nothing names it: `fn_name`, `starter_code` or "
             "`metadata.func_name`"
         )
-    return Problem(
+    return ProgramTests(
         exchanges=exchanges,
         calls=calls,
         entry=entry,

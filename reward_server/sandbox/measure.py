@@ -40,7 +40,7 @@ THROUGH = "\nprint('through')"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SandboxReport:
     """What was measured.
 
     Attributes:
@@ -62,7 +62,7 @@ class Report:
         return text + "".join(f"; not {level}: {why}" for level, why in self.passed.items())
 
 
-def strongest() -> Report:
+def strongest() -> SandboxReport:
     """Try the levels, strongest first."""
     passed: dict[str, str] = {}
     for level in reversed(LEVELS[1:]):
@@ -74,9 +74,9 @@ def strongest() -> Report:
             except SandboxError as error:
                 why = str(error)
         if not why:
-            return Report(level, passed)
+            return SandboxReport(level, passed)
         passed[level] = why
-    return Report("none", passed)
+    return SandboxReport("none", passed)
 
 
 def attack(level: str) -> dict[str, bool]:

@@ -18,7 +18,7 @@ PROBE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class JailReport:
     """What the jail held against.
 
     Attributes:
@@ -40,7 +40,7 @@ class Report:
         return text + (f"; {self.error}" if self.error else "")
 
 
-def probe() -> Report:
+def probe() -> JailReport:
     """Fork a child, jail it, let it try; call it from a process with a single thread."""
     reader, writer = os.pipe()
     with (
@@ -56,9 +56,9 @@ def probe() -> Report:
         os.close(writer)
         text = _answer(reader, child)
     if not text.startswith("{"):
-        return Report("none", landlock.abi(), {}, text or "the probe's child died")
+        return JailReport("none", landlock.abi(), {}, text or "the probe's child died")
     denied = json.loads(text)
-    return Report(_level(denied), landlock.abi(), denied)
+    return JailReport(_level(denied), landlock.abi(), denied)
 
 
 def _level(denied: dict[str, bool]) -> str:

@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.programs import compare, extract, problem
-from reward_server.programs.problem import Problem
+from reward_server.programs.problem import ProgramTests
 from reward_server.sandbox import measure, values
 from reward_server.sandbox.command import Bounds, locate
 from reward_server.sandbox.levels import OF_LEVEL
@@ -52,14 +52,14 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TestOutcome:
     """How a test went: a kind of verdict, and one line for a person."""
 
     kind: VerdictKind
     detail: str = ""
 
 
-PASSED = Outcome("accepted")
+PASSED = TestOutcome("accepted")
 
 
 class CodeVerifier:
@@ -101,7 +101,7 @@ class CodeVerifier:
             return self._tested(task, source, deadline)
         return self._run_all(task, source, deadline)
 
-    def _run_all(self, task: Problem, source: str, deadline: float) -> Verdict:
+    def _run_all(self, task: ProgramTests, source: str, deadline: float) -> Verdict:
         """Every test in a process of its own."""
         num_passed, first = 0, None
         tests = [*task.exchanges, *task.calls]
@@ -113,10 +113,10 @@ class CodeVerifier:
             if outcome.kind == "accepted":
                 num_passed += 1
             elif first is None:
-                first = Outcome(outcome.kind, f"test {number}: {outcome.detail}")
+                first = TestOutcome(outcome.kind, f"test {number}: {outcome.detail}")
         return self._verdict(num_passed, len(tests), first)
 
-    def _tested(self, task: Problem, source: str, deadline: float) -> Verdict:
+    def _tested(self, task: ProgramTests, source: str, deadline: float) -> Verdict:
         """Tests that are Python."""
         ending, served = self._again(self._harness, task, source, deadline)
         if ending.is_late or served.is_late:
@@ -134,9 +134,9 @@ class CodeVerifier:
         failure = str(ending.report.get("failure", ""))
         is_answer = failure.startswith("AssertionError")
         kind: VerdictKind = "wrong_answer" if is_answer else "runtime_error"
-        return self._verdict(passed, total, broken or Outcome(kind, failure))
+        return self._verdict(passed, total, broken or TestOutcome(kind, failure))
 
-    def _verdict(self, num_passed: int, num_tests: int, first: Outcome | None) -> Verdict:
+    def _verdict(self, num_passed: int, num_tests: int, first: TestOutcome | None) -> Verdict:
         share = num_passed / num_tests
         is_whole = num_passed == num_tests
         reward = share if self._config.reward == "share" else float(is_whole)
@@ -145,7 +145,7 @@ class CodeVerifier:
         kind = first.kind if first is not None else "accepted"
         return Verdict(kind=kind, reward=reward, detail=detail, parts={"tests_passed": share})
 
-    def _one(self, task: Problem, source: str, test: Any, deadline: float) -> Outcome:
+    def _one(self, task: ProgramTests, source: str, test: Any, deadline: float) -> TestOutcome:
         assert self._sandbox is not None
         if isinstance(test, problem.Call):
             args = [values.encode(item) for item in test.args]
@@ -163,7 +163,7 @@ class CodeVerifier:
         )
         return PASSED if is_same else _wrong(got, test.expected)
 
-    def _harness(self, task: Problem, source: str, deadline: float) -> tuple[Ending, Ending]:
+    def _harness(self, task: ProgramTests, source: str, deadline: float) -> tuple[Ending, Ending]:
         assert self._sandbox is not None
         return self._sandbox.harness(
             source,
@@ -188,39 +188,39 @@ _SIGSYS = int(signal.SIGSYS)
 _DENIED: Mapping[str, VerdictKind] = {"denied": "sandbox_violation", "memory": "resource_limit"}
 
 
-def _returned(ending: Ending, expected: Any, tolerance: float) -> Outcome | None:
+def _returned(ending: Ending, expected: Any, tolerance: float) -> TestOutcome | None:
     """The comparison of a call's value; None where it gave none."""
     if ending.is_late or ending.is_flooding or "value" not in ending.report:
         return None
     try:
         got = values.as_json(values.decode(ending.report["value"]))
     except ValueError as error:
-        return Outcome("wrong_answer", str(error))
+        return TestOutcome("wrong_answer", str(error))
     is_same = compare.same_value(got, expected, tolerance)
     return PASSED if is_same else _wrong(repr(got), repr(expected))
 
 
-def _broken(ending: Ending) -> Outcome:
+def _broken(ending: Ending) -> TestOutcome:
     """Why a program that did not end well did not."""
     if ending.is_late:
-        return Outcome("timeout")
+        return TestOutcome("timeout")
     if ending.is_flooding:
-        return Outcome("resource_limit", "wrote without end")
+        return TestOutcome("resource_limit", "wrote without end")
     if ending.status == -_SIGSYS:
-        return Outcome("sandbox_violation", "a forbidden system call")
+        return TestOutcome("sandbox_violation", "a forbidden system call")
     if ending.status in (-signal.SIGXCPU, -signal.SIGKILL):
-        return Outcome("resource_limit", f"killed by signal {-ending.status}")
+        return TestOutcome("resource_limit", f"killed by signal {-ending.status}")
     said = ending.report.get("end")
     if said == "compile_error":
-        return Outcome("compile_error", _said(ending))
+        return TestOutcome("compile_error", _said(ending))
     if ending.status < 0:
-        return Outcome("runtime_error", f"ended by signal {-ending.status}")
+        return TestOutcome("runtime_error", f"ended by signal {-ending.status}")
     kind = _DENIED.get(str(said), "runtime_error")
-    return Outcome(kind, _said(ending) or f"exit code {ending.status}, no result")
+    return TestOutcome(kind, _said(ending) or f"exit code {ending.status}, no result")
 
 
-def _wrong(got: str, expected: str) -> Outcome:
-    return Outcome("wrong_answer", f"{got[:80]!r} is not {expected[:80]!r}")
+def _wrong(got: str, expected: str) -> TestOutcome:
+    return TestOutcome("wrong_answer", f"{got[:80]!r} is not {expected[:80]!r}")
 
 
 def _said(ending: Ending) -> str:

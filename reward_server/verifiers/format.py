@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.verifiers import base
 

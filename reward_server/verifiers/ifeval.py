@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeGuard
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.instructions import _linguistics

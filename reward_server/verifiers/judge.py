@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server import judge_cache

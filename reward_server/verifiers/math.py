@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.answers import equality, notation, symbolic
 from reward_server.verifiers import base

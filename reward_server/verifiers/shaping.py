@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.verifiers import base

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.answers import equality, notation
 from reward_server.answers.notation import Spelled

@@ -1,5 +1,5 @@
-"""The same setting with real Ray actors: replay, fleet, worker and learner group, whose engine and
-trainer wait the times that the simulation draws."""
+"""The same setting with real Ray actors: replay, workers and learner group; engine and trainer
+wait the times that the simulation draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.processes.handles import AsyncHost, RayHandle
 from deploy.processes.launch import Process
-from deploy.run.workers import Fleet
+from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.interfaces import Tracker
@@ -151,15 +151,17 @@ async def run(
     processes = SleeperProcesses(ray, config, worker_options=worker_options, start_s=start_s)
     replay = await processes.start("replay", "replay")
     trainer = await processes.start("trainer", "trainer")
-    fleet = Fleet(config, processes=processes, replay=replay.handle, scorers=(), note=lines.message)
-    fleet.start()
+    workers = Workers(
+        config, processes=processes, replay=replay.handle, scorers=(), note=lines.message
+    )
+    workers.start()
     learner = LearnerGroup(
         config,
         trainers=[trainer.handle],
         replay=replay.handle,
         tracker=lines,
         store=NoStore(),
-        engines=fleet,
+        engines=workers,
     )
     learner.checkpoint_if_due = _nothing  # type: ignore[method-assign]
     try:
@@ -175,7 +177,7 @@ async def run(
         )
         return await replay.handle.counts()
     finally:
-        await fleet.stop()
+        await workers.stop()
         await processes.close()
 
 

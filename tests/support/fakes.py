@@ -18,7 +18,7 @@ from oapl.records import (
     Verdict,
     WeightsVersion,
 )
-from oapl.remote.promises import Kept
+from oapl.remote.promises import Resolved
 
 # -- engine and reward server of a rollout worker --------------------------------------------------
 
@@ -155,5 +155,5 @@ def publication(version: int) -> WeightsVersion:
         transport="local",
         probe_ids=(),
         chunks=(),
-        probe_logprobs=Kept(()),
+        probe_logprobs=Resolved(()),
     )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from oapl.config.sections import section
+from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.verifiers.base import GIB, Limits
 

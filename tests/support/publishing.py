@@ -8,7 +8,7 @@ from typing import Any
 from learner.trainer import Trainer
 from oapl.errors import WeightsError
 from oapl.records import WeightsVersion
-from oapl.remote.promises import Kept
+from oapl.remote.promises import Resolved
 from oapl.weights.base import layout
 
 
@@ -19,10 +19,10 @@ def export(trainer: Trainer, version: int) -> WeightsVersion | None:
     failure: WeightsError | None = None
     for number in range(len(trainer._publication.chunks)):
         try:
-            chunks.append(Kept(trainer.send_chunk(number)))
+            chunks.append(Resolved(trainer.send_chunk(number)))
         except WeightsError as error:  # the other ranks know nothing of it and go on
             failure = failure or error
-    scores = Kept(trainer.score_probe())
+    scores = Resolved(trainer.score_probe())
     if failure is not None:
         raise failure
     if weights is None:

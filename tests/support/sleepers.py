@@ -1,6 +1,6 @@
 """An engine and a trainer that only wait drawn times, to see what loops and Ray add to them.
 
-Everything else is the real thing: replay, worker, fleet, learner group. Durations are those of
+Everything else is the real thing: replay, worker, workers, learner group. Durations are those of
 `tests.overlap.model`, by draw and attempt, so that a run and its simulation have the same ones;
 `rollout.engine_options` says how long a learner step lasts (`step_s`) and a group on average
 (`mean`, in steps).

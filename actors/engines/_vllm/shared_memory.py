@@ -4,7 +4,7 @@ A vLLM worker is no Ray process, so it cannot fetch what a transport brings; sen
 tensors would be copied for seconds. So the engine's host writes them into an anonymous memory file
 (`memfd`), which the worker opens by way of `/proc` and maps. It needs no room in /dev/shm (64 MiB
 in many containers), and nothing is left behind however either process ends. Both must run on one
-machine under one user. Publications travel in pieces, so that a large one never exists twice.
+machine under one user. Publications travel in segments, so that a large one never exists twice.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from oapl.weights.base import Tensors, from_bytes, spec_of, to_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECE_BYTES = 128 * 2**20
+SEGMENT_BYTES = 128 * 2**20
 ALIGNMENT = 64
-"""Of a tensor within a piece: torch refuses to view a float at an odd address."""
+"""Of a tensor within a segment: torch refuses to view a float at an odd address."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Segment:
     """Part of a publication in memory that `read` finds; gone when it is closed."""
 
     fd: int
@@ -44,25 +44,25 @@ class Piece:
             "contents": [[asdict(spec), *place] for spec, *place in self.contents],
         }
 
-    def __enter__(self) -> Piece:
+    def __enter__(self) -> Segment:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
 
-def write(tensors: Tensors, limit_bytes: int = 0) -> Piece | None:
-    """Take tensors until a piece is full.
+def write(tensors: Tensors, limit_bytes: int = 0) -> Segment | None:
+    """Take tensors until a segment is full.
 
     Args:
-        tensors: Name and tensor; what does not fit stays for the next piece.
-        limit_bytes: Of a piece, 0 for `PIECE_BYTES`; a larger tensor makes one of its own.
+        tensors: Name and tensor; what does not fit stays for the next segment.
+        limit_bytes: Of a segment, 0 for `SEGMENT_BYTES`; a larger tensor makes one of its own.
 
     Returns:
-        The piece, which the caller closes; None when no tensor was left.
+        The segment, which the caller closes; None when no tensor was left.
     """
     taken, contents, end = [], [], 0
-    limit_bytes = limit_bytes or PIECE_BYTES
+    limit_bytes = limit_bytes or SEGMENT_BYTES
     for name, tensor in tensors:
         start = -(-end // ALIGNMENT) * ALIGNMENT
         content = to_bytes(tensor)
@@ -84,11 +84,11 @@ def write(tensors: Tensors, limit_bytes: int = 0) -> Piece | None:
     except BaseException:
         os.close(fd)
         raise
-    return Piece(fd, tuple(contents))
+    return Segment(fd, tuple(contents))
 
 
 def read(address: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a piece, read-only views of its memory, which live as long as they do."""
+    """The tensors of a segment, read-only views of its memory, which live as long as they do."""
     memory = np.memmap(address["path"], dtype=np.uint8, mode="r")
     for fields, start, num_bytes in address["contents"]:
         spec = TensorSpec(**{**fields, "shape": tuple(fields["shape"])})

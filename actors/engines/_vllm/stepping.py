@@ -34,7 +34,7 @@ CLOSE_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
-class Request:
+class EngineRequest:
     """One rollout to be made, and the event loop that waits for it."""
 
     id: str
@@ -85,8 +85,8 @@ class SteppingThread:
         self._build = build
         self._decode = decode
         self._counters = counters
-        self._inbox: queue.SimpleQueue[Request | _Cancel | _Call] = queue.SimpleQueue()
-        self._active: dict[str, Request] = {}
+        self._inbox: queue.SimpleQueue[EngineRequest | _Cancel | _Call] = queue.SimpleQueue()
+        self._active: dict[str, EngineRequest] = {}
         self._awaiting_idle: list[Future[None]] = []
         self._fault: str | None = None
         self._closing = False
@@ -97,7 +97,7 @@ class SteppingThread:
 
     # -- from any thread -----------------------------------------------------------------------
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: EngineRequest) -> None:
         """Queue a request; `request.future` will be resolved on its own loop.
 
         Raises:
@@ -174,7 +174,7 @@ class SteppingThread:
         if not self._active:
             return
         states = self.engine.output_processor.request_states
-        partial: list[tuple[Request, Any, FinishReason]] = [
+        partial: list[tuple[EngineRequest, Any, FinishReason]] = [
             (request, so_far(states[request.internal_id]), "abort")
             for request in self._active.values()
         ]
@@ -236,8 +236,8 @@ class SteppingThread:
                 return
             self._handle(item)
 
-    def _handle(self, item: Request | _Cancel | _Call) -> None:
-        if isinstance(item, Request):
+    def _handle(self, item: EngineRequest | _Cancel | _Call) -> None:
+        if isinstance(item, EngineRequest):
             self._admit(item)
         elif isinstance(item, _Cancel):
             if self._active.pop(item.id, None) is not None:
@@ -249,7 +249,7 @@ class SteppingThread:
             except Exception as error:  # noqa: BLE001 - raised again where the call is awaited
                 item.future.set_exception(error)
 
-    def _admit(self, request: Request) -> None:
+    def _admit(self, request: EngineRequest) -> None:
         if self._fault:
             self._answer([(request, EngineError(self._fault))])
             return
@@ -278,12 +278,12 @@ class SteppingThread:
             del self._active[out.request_id]
         self._counters.add({"engine/steps": 1, "engine/busy_s": time.monotonic() - started})
 
-    def _finish(self, finished: list[tuple[Request, Any, FinishReason]]) -> None:
+    def _finish(self, finished: list[tuple[EngineRequest, Any, FinishReason]]) -> None:
         """Turn vLLM's outputs into rollouts, count them and hand them over."""
         if not finished:
             return
         texts = self._decode([list(output.token_ids) for _, output, _ in finished])
-        answers: list[tuple[Request, Answer]] = []
+        answers: list[tuple[EngineRequest, Answer]] = []
         for (request, output, reason), text in zip(finished, texts, strict=True):
             rollout = to_rollout(output, reason, text, self.version)
             count_rollout(self._counters, rollout)
@@ -292,9 +292,9 @@ class SteppingThread:
             answers.append((request, rollout))
         self._answer(answers)
 
-    def _answer(self, answers: Iterable[tuple[Request, Answer]]) -> None:
+    def _answer(self, answers: Iterable[tuple[EngineRequest, Answer]]) -> None:
         """One wake-up per event loop."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Request, Answer]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[EngineRequest, Answer]]] = {}
         for answer in answers:
             by_loop.setdefault(answer[0].loop, []).append(answer)
         for loop, share in by_loop.items():
@@ -333,7 +333,7 @@ class SteppingThread:
             gc.collect()  # the engine is full of cycles; without this two models are in memory
 
 
-def _resolve(answers: list[tuple[Request, Answer]]) -> None:
+def _resolve(answers: list[tuple[EngineRequest, Answer]]) -> None:
     for request, answer in answers:
         if request.future.done():
             continue

@@ -50,7 +50,7 @@ class PublicationInit(WeightTransferInitInfo):
 
 @dataclass
 class PublicationUpdate(WeightTransferUpdateInfo):
-    """A part of a publication: the tensors themselves, or the address of a piece of memory."""
+    """A part of a publication: the tensors themselves, or the address of a segment of memory."""
 
     tensors: Tensors | None = None
     address: Mapping[str, Any] | None = None

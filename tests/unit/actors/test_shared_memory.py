@@ -17,8 +17,8 @@ TENSORS = {
 }
 
 
-def read_back(piece):
-    return {name: tensor.clone() for name, tensor in shared_memory.read(piece.address)}
+def read_back(segment):
+    return {name: tensor.clone() for name, tensor in shared_memory.read(segment.address)}
 
 
 def is_open(fd):
@@ -30,8 +30,8 @@ def is_open(fd):
 
 
 def test_a_piece_gives_back_every_tensor_of_every_type():
-    with shared_memory.write(iter(TENSORS.items())) as piece:
-        back = read_back(piece)
+    with shared_memory.write(iter(TENSORS.items())) as segment:
+        back = read_back(segment)
     assert list(back) == list(TENSORS)
     for name, tensor in back.items():
         assert tensor.dtype == TENSORS[name].dtype
@@ -40,9 +40,9 @@ def test_a_piece_gives_back_every_tensor_of_every_type():
 
 def test_pieces_end_when_they_are_full_and_miss_nothing():
     tensors, names = iter(TENSORS.items()), []
-    while piece := shared_memory.write(tensors, limit_bytes=30):
-        with piece:
-            names.append(list(read_back(piece)))
+    while segment := shared_memory.write(tensors, limit_bytes=30):
+        with segment:
+            names.append(list(read_back(segment)))
     assert names == [["a", "b"], ["c", "d"]]  # a: 20 bytes; b begins at 64, beyond the limit
 
 
@@ -55,23 +55,23 @@ def test_another_process_reads_it_and_nothing_is_left():
     )
     import json
 
-    with shared_memory.write(iter(TENSORS.items())) as piece:
+    with shared_memory.write(iter(TENSORS.items())) as segment:
         answer = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(piece.address)],
+            [sys.executable, "-c", program, json.dumps(segment.address)],
             capture_output=True,
             text=True,
             timeout=60,
         )
-        assert is_open(piece.fd)
-    assert not is_open(piece.fd)
+        assert is_open(segment.fd)
+    assert not is_open(segment.fd)
     assert answer.returncode == 0, answer.stderr
     expected = sum(tensor.double().sum().item() for tensor in TENSORS.values())
     assert float(answer.stdout) == pytest.approx(expected)
 
 
 def test_tensors_outlive_the_piece_they_came_from():
-    with shared_memory.write(iter(TENSORS.items())) as piece:
-        held = dict(shared_memory.read(piece.address))
+    with shared_memory.write(iter(TENSORS.items())) as segment:
+        held = dict(shared_memory.read(segment.address))
     assert torch.equal(held["d"], TENSORS["d"])
 
 

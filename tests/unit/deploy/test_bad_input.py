@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.checks.preflight import Report, preflight
+from deploy.checks.preflight import PreflightReport, preflight
 from oapl.__main__ import main
 from oapl.config.toml import load_config
 from oapl.errors import InputError
@@ -264,8 +264,8 @@ CASES = [
     ),
     Bad(
         "restarts of the process that is the run",
-        "cluster.mode=local\nlearner.max_restarts=2",
-        ("learner.max_restarts = 2", "ends with it", "set it to 0"),
+        "cluster.mode=local\nrun.max_restarts=2",
+        ("run.max_restarts = 2", "ends with it", "set it to 0"),
     ),
     Bad(
         "object store without Ray",
@@ -650,7 +650,7 @@ def _spoil_models(folder: Path) -> None:
     (mixed / "config.json").write_text(json.dumps(config | {"vocab_size": 120}))
 
 
-def run(files: Path, folder: Path, overrides: str) -> Report:
+def run(files: Path, folder: Path, overrides: str) -> PreflightReport:
     """What the program does before it starts anything."""
     base = [
         f"run.dir={folder / 'runs'}",
@@ -709,7 +709,7 @@ def test_a_bad_command_line_exits_with_2_and_one_message(files, tmp_path, capsys
 def test_a_verifier_looks_at_its_options_before_the_run(files, tmp_path, monkeypatch):
     (tmp_path / "picky").mkdir()
     (tmp_path / "picky" / "judge.py").write_text(
-        "from oapl.config.sections import section\n"
+        "from oapl.config.fields import section\n"
         "from oapl.errors import InputError\n"
         "@section\n"
         "class Config:\n"

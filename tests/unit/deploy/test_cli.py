@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oapl.config import RunConfig
-from oapl.config.fields import settings
+from oapl.config.listing import settings
 from oapl.config.toml import help_text, load_config, to_toml
 from oapl.errors import InputError
 

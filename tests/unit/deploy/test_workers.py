@@ -6,7 +6,7 @@ import pytest
 
 from deploy.processes.launch import Process
 from deploy.run import workers as fleets
-from deploy.run.workers import Fleet
+from deploy.run.workers import Workers
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, InputError, OaplError, ProbeError
 from oapl.records import ProbeReport
@@ -91,19 +91,19 @@ class Bench:
     def __init__(self, num_engines=2, max_restarts=2, refusals=()):
         config = RunConfig(
             rollout={"num_engines": num_engines},
-            cluster={"max_restarts": max_restarts},
+            cluster={"max_worker_restarts": max_restarts},
             sync={"timeout_s": 2},
         )
         self.notes, self.replay = [], FakeReplay()
         self.processes = FakeProcesses(refusals)
-        self.fleet = Fleet(
+        self.workers = Workers(
             config,
             processes=self.processes,
             replay=self.replay,
             scorers=(),
             note=self.notes.append,
         )
-        self.fleet.start()
+        self.workers.start()
 
     async def until(self, condition):
         async with asyncio.timeout(2):
@@ -117,96 +117,96 @@ class Bench:
 
 async def test_a_worker_that_dies_is_replaced_by_one_with_the_current_weights():
     bench = Bench()
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))
     bench.processes.workers["worker-0.0"].die()
-    await bench.fleet.load(publication(4))
+    await bench.workers.load(publication(4))
     await bench.until(lambda: bench.holds("worker-0.1", 4) and bench.holds("worker-1.0", 4))
     assert bench.replay.released == ["worker 0.0"]
-    assert (await bench.fleet.stats())["faults/worker_restarts"] == 1
-    assert not bench.fleet.failed.done()
-    await bench.fleet.stop()
+    assert (await bench.workers.stats())["faults/worker_restarts"] == 1
+    assert not bench.workers.failed.done()
+    await bench.workers.stop()
 
 
 async def test_a_worker_without_a_place_is_tried_for_as_long_as_it_takes():
     absent = [DeadlineError("waited 300 s for worker-1.0 to start")] * 9
     bench = Bench(max_restarts=2, refusals={1: absent})
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     await bench.until(lambda: bench.holds("worker-1.9", 0))
-    assert not bench.fleet.failed.done(), "more tries than max_restarts: no worker died"
+    assert not bench.workers.failed.done(), "more tries than max_restarts: no worker died"
     assert sum("found no place" in note for note in bench.notes) == 9
-    await bench.fleet.stop()
+    await bench.workers.stop()
 
 
 async def test_a_place_whose_worker_dies_again_and_again_is_given_up_and_the_others_go_on():
     bench = Bench(max_restarts=2, refusals={1: [RuntimeError("out of memory")] * 9})
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     await bench.until(lambda: any("not started again" in note for note in bench.notes))
     assert [n for n in bench.processes.started if n.startswith("worker-1")] == [
         "worker-1.0",
         "worker-1.1",
         "worker-1.2",
     ]
-    assert not bench.fleet.failed.done()
-    await bench.fleet.load(publication(4))
-    await bench.fleet.stop()
+    assert not bench.workers.failed.done()
+    await bench.workers.load(publication(4))
+    await bench.workers.stop()
 
 
 async def test_the_run_fails_when_every_place_is_given_up():
     refusals = {index: [RuntimeError("out of memory")] * 9 for index in (0, 1)}
     bench = Bench(max_restarts=1, refusals=refusals)
     with pytest.raises(OaplError, match="more than 1 times in a row"):
-        await asyncio.wait_for(bench.fleet.failed, 2)
-    await bench.fleet.close()
+        await asyncio.wait_for(bench.workers.failed, 2)
+    await bench.workers.close()
 
 
 async def test_good_work_gives_a_place_all_its_restarts_again(monkeypatch):
     monkeypatch.setattr(fleets, "GOOD_WORK_S", 0.0)
     bench = Bench(num_engines=1, max_restarts=1)
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     for incarnation in range(6):
         name = f"worker-0.{incarnation}"
         await bench.until(lambda name=name: bench.holds(name, 0))
         bench.processes.workers[name].die()
     await bench.until(lambda: bench.holds("worker-0.6", 0))
-    assert not bench.fleet.failed.done()
-    await bench.fleet.stop()
+    assert not bench.workers.failed.done()
+    await bench.workers.stop()
 
 
 async def test_what_a_user_wrote_ends_the_run_at_once_but_not_what_a_returning_node_lacks():
     bench = Bench(refusals={0: [InputError("no such model")]})
     with pytest.raises(InputError, match="no such model"):
-        await asyncio.wait_for(bench.fleet.failed, 2)
-    await bench.fleet.close()
+        await asyncio.wait_for(bench.workers.failed, 2)
+    await bench.workers.close()
 
     late = [DeadlineError("no node"), InputError("no such model here")]
     bench = Bench(refusals={1: late})
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     await bench.until(lambda: bench.holds("worker-1.2", 0))
-    assert not bench.fleet.failed.done()
-    await bench.fleet.stop()
+    assert not bench.workers.failed.done()
+    await bench.workers.stop()
 
 
 async def test_an_engine_that_disagrees_with_the_learner_stops_the_run():
     bench = Bench()
     await bench.until(lambda: len(bench.processes.workers) == 2)
     bench.processes.workers["worker-1.0"].probe_fails = True
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     with pytest.raises(ProbeError):
-        await asyncio.wait_for(bench.fleet.failed, 2)
-    await bench.fleet.close()
+        await asyncio.wait_for(bench.workers.failed, 2)
+    await bench.workers.close()
 
 
 async def test_a_silent_worker_delays_nobody_is_counted_late_and_killed_in_the_end(monkeypatch):
     bench = Bench()
-    await bench.fleet.load(publication(0))
+    await bench.workers.load(publication(0))
     await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))
     bench.processes.workers["worker-0.0"].is_silent = True
-    assert (await asyncio.wait_for(bench.fleet.stats(), 1))["rollout/tokens"] == 5
+    assert (await asyncio.wait_for(bench.workers.stats(), 1))["rollout/tokens"] == 5
     assert bench.processes.killed == []
     monkeypatch.setattr(fleets, "STATS_TIMEOUT_S", 0.01)
-    await bench.fleet.stats()
+    await bench.workers.stats()
     assert bench.processes.killed[0] == "worker-0.0"
     await bench.until(lambda: bench.holds("worker-0.1", 0))
-    assert (await bench.fleet.stats())["rollout/tokens"] == 10
-    await bench.fleet.stop()
+    assert (await bench.workers.stats())["rollout/tokens"] == 10
+    await bench.workers.stop()

@@ -14,7 +14,7 @@ from oapl.config.sections import EvalSection, ReplaySection
 from oapl.errors import DeadlineError, DiedError, DivergedError, RankError, WeightsError
 from oapl.objectives.base import build
 from oapl.records import ProbeReport, Sent, TensorSpec
-from oapl.remote.promises import Kept
+from oapl.remote.promises import Resolved
 from oapl.tracking.rollouts import RolloutStore
 from tests.support.fakes import publication
 from tests.support.makers import make_groups
@@ -40,7 +40,7 @@ class FakeTrainer:
 
     def promise(self, method, *args):
         self.promised.append((method, *args))
-        return Kept({"send_chunk": Sent(ticket=None, digest=""), "score_probe": ()}[method])
+        return Resolved({"send_chunk": Sent(ticket=None, digest=""), "score_probe": ()}[method])
 
     async def save(self, path):
         path.mkdir()

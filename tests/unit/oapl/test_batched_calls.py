@@ -1,11 +1,11 @@
-"""Joined: few calls, every item its own answer, nobody waits for nothing."""
+"""BatchedCalls: few calls, every item its own answer, nobody waits for nothing."""
 
 import asyncio
 import time
 
 import pytest
 
-from oapl.remote.batched_calls import PACE_S, Joined
+from oapl.remote.batched_calls import PACE_S, BatchedCalls
 
 
 class Server:
@@ -33,14 +33,16 @@ async def hand_over(joined, items, gap_s=0.0):
 async def test_items_that_come_fast_share_paced_calls_and_get_their_own_answers():
     server, started = Server(), time.monotonic()
     items = list(range(60))
-    assert await hand_over(Joined(server), items, gap_s=PACE_S / 10) == [10 * i for i in items]
+    assert await hand_over(BatchedCalls(server), items, gap_s=PACE_S / 10) == [
+        10 * i for i in items
+    ]
     assert [item for call in server.calls for item in call] == items
     assert len(server.calls) <= 2 + (time.monotonic() - started) / PACE_S
     assert server.calls[0] == [0], "the first does not wait for the pace"
 
 
 async def test_an_item_that_comes_after_a_pause_leaves_at_once():
-    joined = Joined(Server())
+    joined = BatchedCalls(Server())
     await joined([1])
     await asyncio.sleep(PACE_S)
     started = time.monotonic()
@@ -50,7 +52,7 @@ async def test_an_item_that_comes_after_a_pause_leaves_at_once():
 
 async def test_an_error_reaches_everybody_in_the_call_and_the_next_call_goes_on():
     server = Server(ConnectionError("gone"))
-    joined = Joined(server)
+    joined = BatchedCalls(server)
     answers = await hand_over(joined, [1, 2, 3])
     assert [str(answer) for answer in answers] == ["gone"] * 3
     server.error = None
@@ -62,10 +64,10 @@ async def test_an_answer_too_few_is_an_error_not_a_wait():
         return items[1:]
 
     with pytest.raises(ValueError, match="shorter"):
-        await asyncio.wait_for(Joined(forgetful)([1, 2]), 5)
+        await asyncio.wait_for(BatchedCalls(forgetful)([1, 2]), 5)
 
 
 async def test_nothing_to_send_is_no_call():
     server = Server()
-    assert await Joined(server)([]) == []
+    assert await BatchedCalls(server)([]) == []
     assert server.calls == []

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from deploy.checks.plugins import plugin_options, verifiers_in_use
 from deploy.checks.settings import check
 from oapl.config import RunConfig
-from oapl.config.fields import field_at, section_at, settings
-from oapl.config.sections import Count, DataSource, SyncSection, section
+from oapl.config.fields import Count, section
+from oapl.config.listing import field_at, section_at, settings
+from oapl.config.sections import DataSource, SyncSection
 from oapl.errors import InputError
 
 
@@ -87,7 +88,7 @@ def test_imitation_passes_with_groups_of_one():
 
 def test_a_group_of_one_is_fine_for_an_objective_that_compares_nothing(tmp_path, monkeypatch):
     (tmp_path / "lonely_objective.py").write_text(
-        "from oapl.config.sections import section\n@section\nclass Config:\n    pass\n"
+        "from oapl.config.fields import section\n@section\nclass Config:\n    pass\n"
     )
     (tmp_path / "lonely").mkdir()
     (tmp_path / "lonely_objective.py").rename(tmp_path / "lonely" / "objective.py")

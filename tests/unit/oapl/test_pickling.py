@@ -19,7 +19,7 @@ PROMPT = Prompt(
     source="sums",
     question="1+1",
     attempt=2,
-    company=3,
+    max_in_engine=3,
 )
 ROLLOUT = Rollout(
     token_ids=np.arange(3, dtype=np.int32),

@@ -15,7 +15,7 @@ from oapl.errors import DeadlineError, InputError, StaleError
 from oapl.records import Credit, Group, Prompt, Rollout, Sampling, ScoredGroup, State, WorkerId
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import Fate, Plan
+from oapl.replay.periods import Fate, PeriodNeeds
 
 ANN, BOB = WorkerId(index=0), WorkerId(index=1)
 G = 2
@@ -78,7 +78,7 @@ def drop_uniform(group: ScoredGroup) -> Credit:
     return Credit(values=group.rewards, dropped="uniform" if uniform else None)
 
 
-PLAN = {
+PERIODS = {
     "groups_per_step": 2,
     "interval": 3,
     "max_steps": 9,
@@ -93,14 +93,14 @@ def ledger(
     size: int | None = None,
     credit: Callable[[ScoredGroup], Credit] = keep_all,
     fates: list[Fate] | None = None,
-    **plan: float,
+    **periods: float,
 ) -> Ledger:
     on_fate = None if fates is None else fates.append
-    return Ledger(Counting(size), credit, Plan(**(PLAN | plan)), on_fate)  # type: ignore[arg-type]
+    return Ledger(Counting(size), credit, PeriodNeeds(**(PERIODS | periods)), on_fate)  # type: ignore[arg-type]
 
 
-def buffer(size: int | None = None, **plan: float) -> ReplayBuffer:
-    return ReplayBuffer(Counting(size), keep_all, **(PLAN | plan))  # type: ignore[arg-type]
+def buffer(size: int | None = None, **periods: float) -> ReplayBuffer:
+    return ReplayBuffer(Counting(size), keep_all, **(PERIODS | periods))  # type: ignore[arg-type]
 
 
 def ids(things: object) -> list[str]:
@@ -111,7 +111,7 @@ def train(rules: Ledger, step: int) -> None:
     """One learner step: generate what is missing, take, train."""
     for prompt in rules.draw(ANN, rules.version, 100):
         assert rules.put(ANN, scored(prompt, rules.version)) == "kept"
-    groups = rules.take(rules.plan.groups_per_step)
+    groups = rules.take(rules.periods.groups_per_step)
     assert groups
     rules.trained(ids(groups), step)
 
@@ -137,8 +137,8 @@ def test_a_surplus_hands_out_a_share_of_the_whole_period_more():
 
 
 def test_a_surplus_of_a_tenth_of_thirty_is_three():
-    plan = Plan(**(PLAN | {"groups_per_step": 10, "surplus": 0.1}))  # type: ignore[arg-type]
-    assert plan.wanted(begin=0, step=0) == 33
+    periods = PeriodNeeds(**(PERIODS | {"groups_per_step": 10, "surplus": 0.1}))  # type: ignore[arg-type]
+    assert periods.wanted(begin=0, step=0) == 33
 
 
 def test_the_last_period_is_as_short_as_the_run():
@@ -147,17 +147,17 @@ def test_the_last_period_is_as_short_as_the_run():
         train(rules, step)
     rules.advance(3)
     assert len(rules.draw(ANN, 3, 100)) == 2
-    assert ledger(max_steps=1).plan.wanted(begin=0, step=1) == 0
+    assert ledger(max_steps=1).periods.wanted(begin=0, step=1) == 0
 
 
 def test_a_run_given_more_steps_goes_on_within_its_period():
-    plan = Plan(**(PLAN | {"max_steps": 20}))  # type: ignore[arg-type]
-    assert plan.period_end(begin=3, step=4) == 6
+    periods = PeriodNeeds(**(PERIODS | {"max_steps": 20}))  # type: ignore[arg-type]
+    assert periods.period_end(begin=3, step=4) == 6
 
 
 def test_a_shorter_interval_on_resume_still_has_a_period_ahead():
-    plan = Plan(**(PLAN | {"interval": 2, "max_steps": 20}))  # type: ignore[arg-type]
-    assert plan.period_end(begin=0, step=5) == 6
+    periods = PeriodNeeds(**(PERIODS | {"interval": 2, "max_steps": 20}))  # type: ignore[arg-type]
+    assert periods.period_end(begin=0, step=5) == 6
 
 
 def test_capacity_bounds_buffered_leased_and_in_flight_together():
@@ -294,7 +294,7 @@ def test_a_dead_workers_draws_are_retried_alone_when_the_next_death_fails_them()
         rules.put(BOB, scored(prompt))
     reborn = WorkerId(index=0, incarnation=1)
     (alone,) = rules.draw(reborn, 0, 3)
-    assert (alone.id, alone.attempt, alone.company) == (lost[0].id, 1, 1)
+    assert (alone.id, alone.attempt, alone.max_in_engine) == (lost[0].id, 1, 1)
     assert rules.draw(reborn, 0, 3) == []  # nothing beside it
     rules.put(reborn, scored(alone))
     assert ids(rules.draw(reborn, 0, 3)) == [lost[1].id]
@@ -312,7 +312,7 @@ def test_a_dead_workers_draws_are_retried_in_ever_smaller_company():
     rules.release(second)
     third = WorkerId(index=0, incarnation=2)
     (alone,) = rules.draw(third, 0, 16)  # its next death is its last
-    assert (alone.id, alone.company) == (first[1].id, 1)
+    assert (alone.id, alone.max_in_engine) == (first[1].id, 1)
     rules.release(third)
     assert rules.fates() == {"failed:3 engines died under it": 1}, "and nobody else"
 
@@ -321,9 +321,9 @@ def test_a_dead_workers_draws_are_retried_in_ever_smaller_company():
     ("max_deaths", "sizes"), [(2, [64, 1]), (3, [64, 8, 1]), (4, [64, 16, 4, 1])]
 )
 def test_companies_shrink_by_equal_ratios_down_to_one(max_deaths, sizes):
-    plan = ledger(max_deaths=max_deaths).plan
+    periods = ledger(max_deaths=max_deaths).periods
     for deaths, (lost, company) in enumerate(itertools.pairwise(sizes), start=1):
-        assert plan.company(deaths, lost) == company
+        assert periods.max_in_engine(deaths, lost) == company
 
 
 def test_a_prompt_that_kills_engines_fails():
@@ -344,7 +344,7 @@ def test_a_suspect_that_was_finished_and_cleared_is_none_any_more():
     (alone,) = rules.draw(BOB, 0, 1)
     rules.put(BOB, scored(alone))
     rules.advance(3)
-    assert not rules.draw(BOB, 3, 1)[0].company
+    assert not rules.draw(BOB, 3, 1)[0].max_in_engine
 
 
 def test_a_released_incarnation_is_refused_and_its_group_counted():
@@ -498,7 +498,7 @@ def test_a_snapshot_during_a_lead_brings_both_buffers_back():
     kept, flying = rules.draw(ANN, 1, 2)
     rules.put(ANN, scored(kept, 1))
     rules.take(2)
-    again = Ledger(Counting(), keep_all, rules.plan)
+    again = Ledger(Counting(), keep_all, rules.periods)
     again.restore(pickle.loads(pickle.dumps(rules.snapshot())))
     assert (again.version, again.begin, again.step) == (1, 3, 1)
     for step in (2, 3):
@@ -638,7 +638,7 @@ def test_a_snapshot_brings_everything_back_with_draws_in_flight_first():
     rules.take(2)
     state = pickle.loads(pickle.dumps(rules.snapshot()))
 
-    again = Ledger(Counting(), keep_all, rules.plan)
+    again = Ledger(Counting(), keep_all, rules.periods)
     again.restore(state)
     assert again.counts() == {
         "drawn": 5,
@@ -654,7 +654,7 @@ def test_a_snapshot_brings_everything_back_with_draws_in_flight_first():
     assert ids(again.take(2) or []) == ["p:1", "p:2"]  # the leased ones lead again
     again.trained(["p:1", "p:2"], 1)
     (lonely,) = again.draw(BOB, 0, 9)  # workers begin anew; incarnation 0 is alive
-    assert (lonely.id, lonely.attempt, lonely.company) == ("p:0", 3 - 1, 1)
+    assert (lonely.id, lonely.attempt, lonely.max_in_engine) == ("p:0", 3 - 1, 1)
     again.release(BOB)
     assert again.fates() == {"failed:2 engines died under it": 1, "trained": 2}
     (restarted, new) = again.draw(ANN, 0, 2)
@@ -667,7 +667,7 @@ def test_a_snapshot_keeps_the_versions_and_one_of_an_earlier_build_has_one():
     rules.put(ANN, scored(old))
     rules.advance(3)
     state = pickle.loads(pickle.dumps(rules.snapshot()))
-    again = Ledger(Counting(), keep_all, rules.plan)
+    again = Ledger(Counting(), keep_all, rules.periods)
     again.restore(state)
     assert (again.usable, again.version) == ((0, 3), 3)
     assert again.put(ANN, scored(old)) == "refused:duplicate"
@@ -677,7 +677,7 @@ def test_a_snapshot_keeps_the_versions_and_one_of_an_earlier_build_has_one():
     fewer.advance(6)
     assert (fewer.usable, fewer.counts()["buffered"]) == ((6,), 0)
     del state["usable"]
-    before = Ledger(Counting(), keep_all, rules.plan)
+    before = Ledger(Counting(), keep_all, rules.periods)
     before.restore(state)
     assert before.usable == (3,)
 

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from oapl.errors import StaleError
 from oapl.records import Credit, Group, Prompt, Rollout, Sampling, ScoredGroup, State, WorkerId
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import FATES, Fate, Plan
+from oapl.replay.periods import FATES, Fate, PeriodNeeds
 
 G = 2
 FAST, SLOW = 0, 1
@@ -67,7 +67,7 @@ class Draw:
     worker: WorkerId | None = None
     since: int = 0
     deaths: int = 0
-    company: int = 0  # after a death: how many may share its engine
+    max_in_engine: int = 0  # after a death: how many may share its engine
     version: int = -1  # of its group in a buffer, or the one it was handed out for
 
 
@@ -75,7 +75,7 @@ class Draw:
 class Oracle:
     """The rules written for reading, not for speed: one table of draws and two orders."""
 
-    plan: Plan
+    periods: PeriodNeeds
     max_lead: int
     size: int | None
     draws: dict[str, Draw] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Oracle:
 
     @property
     def usable(self) -> tuple[int, ...]:
-        return tuple(self.served[-self.plan.max_versions :])
+        return tuple(self.served[-self.periods.max_versions :])
 
     @property
     def is_ahead(self) -> bool:
@@ -114,18 +114,21 @@ class Oracle:
     @property
     def period_end(self) -> int:
         """Of the period that the served version feeds."""
-        return min((self.begin // self.plan.interval + 1) * self.plan.interval, self.plan.max_steps)
+        return min(
+            (self.begin // self.periods.interval + 1) * self.periods.interval,
+            self.periods.max_steps,
+        )
 
     @property
     def need(self) -> int:
-        gps, steps = self.plan.groups_per_step, range(self.begin, self.period_end)
+        gps, steps = self.periods.groups_per_step, range(self.begin, self.period_end)
         left = [step for step in steps if step >= self.step]
         if not left:
             return 0
-        extra = math.ceil(self.plan.surplus * gps * len(steps) - 1e-9)
+        extra = math.ceil(self.periods.surplus * gps * len(steps) - 1e-9)
         held = self.flying() + (self.ahead if self.is_ahead else self.buffer + self.leased)
         everything = self.flying() + self.ahead + self.buffer + self.leased
-        free = self.plan.capacity - len(everything)
+        free = self.periods.capacity - len(everything)
         return max(0, min(gps * len(left) + extra - len(held), free))
 
     def draw(self, worker: WorkerId, version: int, limit: int) -> list[tuple[str, int]]:
@@ -139,7 +142,7 @@ class Oracle:
             for name in filter(self.is_suspect, self.queue):
                 together = [*held, *names, name]
                 if len(names) < room and all(
-                    len(together) <= self.draws[other].company for other in together
+                    len(together) <= self.draws[other].max_in_engine for other in together
                 ):
                     names.append(name)
         if not names and not is_under_suspicion:
@@ -156,7 +159,7 @@ class Oracle:
         return [(name, self.draws[name].attempt) for name in names]
 
     def is_suspect(self, name: str) -> bool:
-        return self.draws[name].company > 0
+        return self.draws[name].max_in_engine > 0
 
     def holds(self, worker: WorkerId, name: str, attempt: int) -> bool:
         draw = self.draws[name]
@@ -177,12 +180,12 @@ class Oracle:
         for name in lost:
             draw = self.draws[name]
             draw.deaths += 1
-            tries = self.plan.max_deaths - draw.deaths
-            draw.company = max(
+            tries = self.periods.max_deaths - draw.deaths
+            draw.max_in_engine = max(
                 (c for c in range(1, len(lost) + 1) if c**tries <= len(lost) ** (tries - 1)),
                 default=1,
             )
-        hopeless = [n for n in lost if self.draws[n].deaths >= self.plan.max_deaths]
+        hopeless = [n for n in lost if self.draws[n].deaths >= self.periods.max_deaths]
         for name in hopeless:
             self.end(name, "failed")
         self.back([name for name in lost if name not in hopeless])
@@ -200,12 +203,12 @@ class Oracle:
         self.begin = step
         kept = [name for name in self.buffer if self.draws[name].version in self.usable]
         going_on = [name for name in self.flying() if self.draws[name].version in self.usable]
-        self.switch(kept, going_on if self.plan.drains else [])
+        self.switch(kept, going_on if self.periods.drains else [])
         self.trained_versions = self.usable
 
     def lead(self) -> bool:
         end = self.period_end
-        keep = self.plan.groups_per_step * (end - self.step) - len(self.leased)
+        keep = self.periods.groups_per_step * (end - self.step) - len(self.leased)
         if len(self.buffer) < keep or self.step == self.version:
             return False
         self.served.append(self.step)
@@ -216,7 +219,7 @@ class Oracle:
     def switch(self, kept: list[str], going_on: list[str]) -> None:
         cleared = [name for name in self.buffer if name not in kept]
         for name in cleared:
-            self.draws[name].company = 0
+            self.draws[name].max_in_engine = 0
         self.buffer = kept
         self.back([name for name in self.flying() if name not in going_on] + cleared)
 
@@ -291,7 +294,7 @@ class ReplayMachine(RuleBasedStateMachine):
         max_versions: int,
         drains: bool,
     ) -> None:
-        plan = Plan(
+        periods = PeriodNeeds(
             groups_per_step=gps,
             interval=interval,
             max_steps=max_steps,
@@ -303,7 +306,7 @@ class ReplayMachine(RuleBasedStateMachine):
             drains=drains,
         )
         max_lead = max_lead if max_versions == 1 else 0
-        self.oracle = Oracle(plan=plan, max_lead=max_lead, size=size)
+        self.oracle = Oracle(periods=periods, max_lead=max_lead, size=size)
         self.ledger = self.new_ledger()
         self.tickets: list[Ticket] = []
         self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
@@ -312,7 +315,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def new_ledger(self) -> Ledger:
         source = Source(self.oracle.size)
-        return Ledger(source, drop_uniform, self.oracle.plan, self.note_fate)
+        return Ledger(source, drop_uniform, self.oracle.periods, self.note_fate)
 
     def note_fate(self, fate: Fate) -> None:
         assert fate.id not in self.oracle.fates, f"two fates for draw {fate.id}"
@@ -419,12 +422,12 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def can_take(self) -> bool:
         oracle = self.oracle
-        can = self.ledger.can_take(oracle.plan.groups_per_step)
+        can = self.ledger.can_take(oracle.periods.groups_per_step)
         return can and not oracle.leased and oracle.step < oracle.period_end
 
     @invariant()
     def the_learner_gets_full_batches_until_the_data_is_used_up(self) -> None:
-        oracle, count = self.oracle, self.oracle.plan.groups_per_step
+        oracle, count = self.oracle, self.oracle.periods.groups_per_step
         is_used_up = len(oracle.draws) == oracle.size and self.ledger.exhausted
         is_over = is_used_up and not oracle.queue and not oracle.at("in_flight")
         assert self.ledger.can_take(count) == (len(oracle.buffer) >= count or is_over)
@@ -432,15 +435,15 @@ class ReplayMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.can_take())
     @rule()
     def learner_takes(self) -> None:
-        expected = self.oracle.take(self.oracle.plan.groups_per_step)
-        groups = self.ledger.take(self.oracle.plan.groups_per_step)
+        expected = self.oracle.take(self.oracle.periods.groups_per_step)
+        groups = self.ledger.take(self.oracle.periods.groups_per_step)
         assert (None if groups is None else [group.id for group in groups]) == expected
-        plan = self.oracle.plan
+        periods = self.oracle.periods
         for group in groups or ():
             lag = self.oracle.step - group.scored.group.version
             assert group.scored.group.version in self.oracle.trained_versions
-            lead = min(self.oracle.max_lead, plan.interval)
-            assert lag <= plan.max_versions * plan.interval - 1 + lead
+            lead = min(self.oracle.max_lead, periods.interval)
+            assert lag <= periods.max_versions * periods.interval - 1 + lead
 
     @precondition(lambda self: self.oracle.leased)
     @rule(skipped=st.sampled_from([False, False, True]))
@@ -457,7 +460,7 @@ class ReplayMachine(RuleBasedStateMachine):
     def is_sync_due(self) -> bool:
         oracle = self.oracle
         due = oracle.step == oracle.period_end and oracle.step > oracle.version
-        return due and not oracle.leased and oracle.step < oracle.plan.max_steps
+        return due and not oracle.leased and oracle.step < oracle.periods.max_steps
 
     @precondition(lambda self: self.is_sync_due())
     @rule()
@@ -468,7 +471,7 @@ class ReplayMachine(RuleBasedStateMachine):
     def may_lead(self) -> bool:
         oracle = self.oracle
         end = oracle.period_end
-        in_reach = 0 < end - oracle.step <= oracle.max_lead and end < oracle.plan.max_steps
+        in_reach = 0 < end - oracle.step <= oracle.max_lead and end < oracle.periods.max_steps
         return in_reach and not oracle.is_ahead
 
     @precondition(lambda self: self.may_lead())
@@ -517,11 +520,11 @@ class ReplayMachine(RuleBasedStateMachine):
         assert self.ledger.usable == oracle.usable
         versions = {group.scored.group.version for group in state["buffer"]}
         assert versions <= set(oracle.trained_versions)
-        assert len(versions) <= oracle.plan.max_versions
+        assert len(versions) <= oracle.periods.max_versions
         assert {group.scored.group.version for group in state["ahead"]} <= {oracle.version}
         assert oracle.is_ahead or not state["ahead"]
         held = len(state["buffer"]) + len(state["ahead"]) + len(state["in_flight"])
-        assert held <= oracle.plan.capacity
+        assert held <= oracle.periods.capacity
         assert [group.id for group in state["ahead"]] == oracle.ahead
         assert self.ledger.need() == self.oracle.need
 
@@ -531,7 +534,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def ends_now_or_later(self) -> None:
         """No draw is left without a fate, whatever state a stop finds."""
-        stopped = Ledger(Source(self.oracle.size), drop_uniform, self.oracle.plan)
+        stopped = Ledger(Source(self.oracle.size), drop_uniform, self.oracle.periods)
         stopped.restore(self.ledger.snapshot())
         self.drain()
         for ledger in (stopped, self.ledger):
@@ -542,8 +545,8 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def drain(self) -> None:
         """Honest workers and an honest learner: at most `bound` rounds to the end of the run."""
-        plan, oracle = self.oracle.plan, self.oracle
-        bound = 2 * (plan.max_steps + 1) * (plan.groups_per_step + len(oracle.draws) + 2)
+        periods, oracle = self.oracle.periods, self.oracle
+        bound = 2 * (periods.max_steps + 1) * (periods.groups_per_step + len(oracle.draws) + 2)
         for _ in range(bound):
             if self.is_at_end():
                 return
@@ -552,7 +555,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def is_at_end(self) -> bool:
         oracle = self.oracle
-        if oracle.step == oracle.plan.max_steps and not oracle.leased:
+        if oracle.step == oracle.periods.max_steps and not oracle.leased:
             return True
         is_data_used_up = self.ledger.exhausted and len(oracle.draws) == oracle.size
         return is_data_used_up and len(oracle.fates) == len(oracle.draws)
@@ -581,13 +584,13 @@ class ReplayMachine(RuleBasedStateMachine):
         for _ in range(rounds):
             self.honest_round(finishes_all=slow_one_finishes)
 
-    @precondition(lambda self: self.oracle.plan.drains and self.oracle.plan.max_versions > 1)
+    @precondition(lambda self: self.oracle.periods.drains and self.oracle.periods.max_versions > 1)
     @rule()
     def a_slow_group_outlives_its_version(self) -> None:
         version = self.oracle.version
         self.holds[SLOW] = version
         self.ask(SLOW, 1)
-        for _ in range(3 * self.oracle.plan.interval):
+        for _ in range(3 * self.oracle.periods.interval):
             if self.oracle.version == version:
                 self.honest_round(finishes_all=False, slow_asks=False)
         self.honest_round(finishes_all=True)

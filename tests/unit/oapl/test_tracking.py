@@ -29,7 +29,7 @@ from oapl.records import (
     StepMetrics,
     Verdict,
 )
-from oapl.replay.counts import ALWAYS, Tally
+from oapl.replay.counts import ALWAYS, ReplayCounts
 from oapl.tracking import rollouts
 from oapl.tracking import tracker as fan_out
 from oapl.tracking.names import METRICS, describe
@@ -136,7 +136,7 @@ def test_every_name_that_is_always_reported_is_in_the_table():
 
 
 def test_what_replay_and_evaluation_report_is_in_the_table():
-    tally = Tally()
+    tally = ReplayCounts()
     group = credited("p", 0).scored
     tally.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
     tally.refuse("stale", 1)

@@ -15,7 +15,7 @@ import torch
 from oapl.config import RunConfig, plugins
 from oapl.errors import DiedError, WeightsError
 from oapl.records import Probe
-from oapl.remote.promises import Kept
+from oapl.remote.promises import Resolved
 from oapl.weights import base, disk, local, object_store
 from oapl.weights.base import check_specs, from_bytes, layout, send, send_chunk, spec_of, to_bytes
 
@@ -158,7 +158,7 @@ def damaged(weights):
     """One bit of a digest differs, as if contents did."""
     (sent,) = [promise.get(0) for promise in weights.chunks]
     other = dataclasses.replace(sent, digest="0" * 32)
-    return dataclasses.replace(weights, chunks=(Kept(other),))
+    return dataclasses.replace(weights, chunks=(Resolved(other),))
 
 
 def test_a_chunk_of_another_version_is_refused(transport):

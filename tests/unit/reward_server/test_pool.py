@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from deploy.run.reward_servers import merged
 from oapl.tracking.names import describe
-from reward_server.pool.forks import Template
+from reward_server.pool.forks import Forks
 from reward_server.server import RewardServer
 from tests.chaos import rewards as chaos
 from tests.support.judging import HOSTILE, deed, is_gone, server
@@ -28,7 +28,7 @@ def hostile(**reward):
 
 
 async def warm(running: RewardServer) -> None:
-    """Both workers hired: what follows is timed without the template's start."""
+    """Both workers started: what follows is timed without the template's start."""
     await running.score(FINE)
 
 
@@ -402,7 +402,7 @@ def test_reports_of_several_servers_become_one():
 
 
 async def test_closing_ends_when_it_comes_together_with_a_new_worker(monkeypatch):
-    hear = Template._hear
+    hear = Forks._hear
     closings = []
 
     def hear_and_close(template, message, descriptors):
@@ -410,7 +410,7 @@ async def test_closing_ends_when_it_comes_together_with_a_new_worker(monkeypatch
         if "pid" in message and not closings:
             closings.append(asyncio.ensure_future(running._lanes[HOSTILE].close()))
 
-    monkeypatch.setattr(Template, "_hear", hear_and_close)
+    monkeypatch.setattr(Forks, "_hear", hear_and_close)
     async with hostile() as running:
         async with asyncio.timeout(10):
             answers = await running.score(FINE)
