@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from oapl.config import RunConfig
 from oapl.records import TensorSpec
 from oapl.weights.base import Chunk, in_order
+from oapl.whole_files import written_aside
 
 CHUNK_BYTES = 64 * 2**20
 """Sharded parameters gathered at a time for a file; 16 MiB to all at once were equally fast."""
@@ -97,16 +98,10 @@ def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) ->
             pass
         return
     state = dict(tensors)
-    part, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    part.mkdir(parents=True)
-    model.save_pretrained(part, state_dict=state)
-    _save_tokenizer(part, config)
-    if path.exists():
-        path.rename(old)
-    part.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    with written_aside(path) as part:
+        part.mkdir()
+        model.save_pretrained(part, state_dict=state)
+        _save_tokenizer(part, config)
 
 
 def _save_tokenizer(target: Path, config: RunConfig) -> None:

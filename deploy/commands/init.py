@@ -6,7 +6,6 @@ that matter for this model and this data, each with its sentence; nothing is ove
 
 from __future__ import annotations
 
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from oapl.config.listing import literal, settings
 from oapl.config.sections import DataSection, DataSource
 from oapl.config.toml import load_config
 from oapl.errors import InputError
+from oapl.whole_files import written_aside
 from reward_server.answers import notation
 
 PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "messages")
@@ -154,16 +154,12 @@ def init(
     seen_data = look_at_data(data, tokenizer)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", output.stem).lstrip("-._") or "run"
     text = written(seen_model, seen_data, device, name, output)
-    part = output.with_name(f".{output.name}.part")
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        preflight(load_config(part))
-        os.replace(part, output)
+        with written_aside(output) as part:
+            part.write_text(text)
+            preflight(load_config(part))
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error}); choose another -o") from error
-    finally:
-        part.unlink(missing_ok=True)
     return list(notes(seen_model, seen_data, output))
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from oapl.errors import InputError
+from oapl.whole_files import written_aside
 
 TASK = {
     "min_terms": 2,
@@ -68,12 +68,10 @@ def convert(package: Path, target: Path) -> Path:
         quantization_config=GgufConfig(dequantize=True),  # a quantised model cannot be saved
         dtype=torch.bfloat16,
     )
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    AutoTokenizer.from_pretrained(package, gguf_file=name).save_pretrained(part)
-    write_problems(part)
-    part.rename(target)
+    with written_aside(target) as part:
+        model.save_pretrained(part)
+        AutoTokenizer.from_pretrained(package, gguf_file=name).save_pretrained(part)
+        write_problems(part)
     return target
 
 
@@ -98,9 +96,8 @@ def write_problems(folder: Path) -> None:
             row = {"prompt": prompt, "answer": entry["answer"], "entry": entry}
             rows["eval" if pair in held_out else "train"].append(row)
     for name, lines in rows.items():
-        part = folder / f".{name}.jsonl"
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        part.rename(folder / f"{name}.jsonl")
+        with written_aside(folder / f"{name}.jsonl") as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _terms(entry: dict[str, Any]) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ kept depends on the step alone, not on which came first (those are the short one
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rich.text import Text
 from oapl.config import RunConfig
 from oapl.errors import InputError
 from oapl.records import CreditedGroup, Verdict
+from oapl.whole_files import written_aside
 
 FOLDER = "rollouts"
 ROWS_PER_PART = 512
@@ -126,14 +126,11 @@ def _tokens(group: CreditedGroup, index: int) -> Row:
 
 
 def _write(rows: list[Row], path: Path) -> None:
-    """Written aside, then renamed: a reader never sees half a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    pq.write_table(pa.Table.from_pylist(rows), aside)
-    os.replace(aside, path)
+    with written_aside(path) as part:
+        pq.write_table(pa.Table.from_pylist(rows), part)
 
 
 def set_aside(folder: Path, step: int) -> int:
@@ -156,9 +153,8 @@ def set_aside(folder: Path, step: int) -> int:
         pq.write_table(after, _free(target / path.name))
         before = table.filter(pc.field("step") <= step)
         if len(before):
-            aside = path.with_suffix(".part")
-            pq.write_table(before, aside)
-            os.replace(aside, path)
+            with written_aside(path) as part:
+                pq.write_table(before, part)
         else:
             path.unlink()
         moved += len(after)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from oapl.records import StepMetrics
+from oapl.whole_files import written_aside
 
 FILE = "status.json"
 PHASES = ("start", "evaluate", "train", "publish", "finish")
@@ -98,9 +99,8 @@ class StatusSink:
             self.phase(FAILED)
 
     def _write(self) -> None:
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self._status)) + "\n")
-        os.replace(part, self._path)
+        with written_aside(self._path) as part:
+            part.write_text(json.dumps(asdict(self._status)) + "\n")
 
 
 def read(folder: Path) -> Status | None:

@@ -29,6 +29,7 @@ from oapl.tracking import console, ray_metrics, rollouts
 from oapl.tracking.history import CLOCK, MESSAGES_FILE, METRICS_FILE, STAMP, Tail
 from oapl.tracking.names import STEP
 from oapl.tracking.status import StatusSink
+from oapl.whole_files import written_aside
 
 TABLE = "rollouts"
 TABLE_ROWS = 64
@@ -137,9 +138,8 @@ class JsonlSink:
         kept = [line for line in lines if not is_moved(_parse(line))]
         with self._path.with_name(f"metrics.after-step-{self._resumed_at}.jsonl").open("a") as file:
             file.writelines(line + "\n" for line in moved)
-        part = self._path.with_suffix(".part")
-        part.write_text("".join(line + "\n" for line in kept))
-        os.replace(part, self._path)
+        with written_aside(self._path) as part:
+            part.write_text("".join(line + "\n" for line in kept))
 
 
 def is_evaluation(row: Mapping[str, Any]) -> bool:
