@@ -5,17 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from reward_server.sandbox import bubblewrap, landlock, measure
 from reward_server.sandbox.levels import OF_LEVEL
-from reward_server.sandbox.runner import Sandbox, SandboxError
+from reward_server.sandbox.runner import SILENCE_S, Sandbox, SandboxError
 from tests.attacks import catalogue, trial
 from tests.support.judging import is_gone
 
 SLOW = {"prints after its deadline"}
 LEVELS = ["namespaces", "landlock", "seccomp"]
+PATIENCE_S = 10.0
+"""For what ends at once, on a loaded machine; what this is to catch would never end."""
 
 
 def _is_here(level: str) -> str:
@@ -92,17 +95,19 @@ def test_an_attack_that_nothing_stops_is_seen():
     }
 
 
-def test_a_program_that_does_not_end_is_killed_at_its_deadline(box):
-    started = time.monotonic()
+def test_a_program_that_does_not_end_is_killed_at_its_deadline_and_the_zygote_lives_on(box):
+    run(box, "")
+    before = box.num_starts
     assert run(box, "while True: pass", seconds=0.3).is_late
-    assert time.monotonic() - started < 0.8
     assert run(box, "print(1)").output == b"1\n"
+    assert box.num_starts == before
 
 
 def test_a_zygote_that_was_killed_is_started_again(box):
     run(box, "")
-    before = box.num_starts
+    before, zygote = box.num_starts, _zygote(box.pid)
     os.kill(box.pid, signal.SIGKILL)
+    assert is_gone(zygote, PATIENCE_S)  # it lives on for a moment, and could still run a program
     with pytest.raises(SandboxError):
         run(box, "print(1)")
     assert run(box, "print(1)").output == b"1\n"
@@ -111,21 +116,22 @@ def test_a_zygote_that_was_killed_is_started_again(box):
 
 def test_a_stopped_zygote_costs_one_second_of_patience(box):
     run(box, "")
-    victim = _innermost(box.pid)
-    os.kill(victim, signal.SIGSTOP)
+    before, zygote = box.num_starts, _zygote(box.pid)
+    os.kill(zygote, signal.SIGSTOP)
     started = time.monotonic()
     assert run(box, "print(1)", seconds=0.2).is_late
-    assert time.monotonic() - started < 2.0
-    assert is_gone(victim, 2.0)
+    assert 0.2 + SILENCE_S <= time.monotonic() - started < PATIENCE_S
+    assert is_gone(zygote, PATIENCE_S)
     assert run(box, "print(1)").output == b"1\n"
+    assert box.num_starts == before + 1
 
 
 def test_closing_the_sandbox_ends_all_that_is_in_it(level):
     made = Sandbox(OF_LEVEL[level])
     made.start()
-    inner = _innermost(made.pid)
+    zygote = _zygote(made.pid)
     made.close()
-    assert is_gone(inner, 2.0)
+    assert is_gone(zygote, PATIENCE_S)
 
 
 HOLDER = """
@@ -143,19 +149,28 @@ def test_killing_whoever_holds_the_sandbox_ends_its_programs(level):
     command = [sys.executable, "-c", HOLDER, level]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         jail = int(holder.stdout.readline())
-        time.sleep(0.3)  # until the program runs
-        program = _innermost(jail)
-        assert program != jail
+        program = _program_of(_zygote(jail))
         holder.kill()
-        assert is_gone(program, 2.0)
-        assert is_gone(jail, 2.0)
+        assert is_gone(program, PATIENCE_S)
+        assert is_gone(jail, PATIENCE_S)
 
 
-def _innermost(pid: int) -> int:
-    """The last in the line of first children: the zygote, or the program that it runs."""
-    while True:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            children = file.read().split()
-        if not children:
-            return pid
-        pid = int(children[0])
+def _zygote(jail: int) -> int:
+    """The zygote of a jail that is warm: behind bubblewrap's two processes, where there are any."""
+    pid = jail
+    while Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap":
+        (pid,) = _children(pid)
+    return pid
+
+
+def _program_of(zygote: int) -> int:
+    """The program that a zygote runs, once it has been forked."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := _children(zygote)):
+        assert time.monotonic() < deadline, f"the zygote {zygote} runs no program"
+        time.sleep(0.01)
+    return found[0]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
