@@ -31,7 +31,7 @@ def key(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-class Replies:
+class JudgeCache:
     """Open it in the process that uses it: a connection does not survive a fork.
 
     Raises:

@@ -33,6 +33,17 @@ FAILED = ("timeout", "error")
 """Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says; of the others
 only where a worker process died of the answer, or forged its verdict."""
 DEADLY = ("runtime_error", "resource_limit", "sandbox_violation")
+FAULTS = (
+    *FAILED,
+    *DEADLY,
+    "failures",
+    "lost_workers",
+    "failed_starts",
+    "forged",
+    "leaks",
+    "fork_server_restarts",
+)
+"""What is counted as `faults/reward_*`: kinds of verdict, then what befell the pool."""
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +56,7 @@ class VerdictCounts:
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    of_sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    kinds_by_source: Counter[tuple[str, str]] = field(default_factory=Counter)
     num_errors: int = 0
     num_failures: int = 0
 
@@ -54,7 +65,7 @@ class VerdictCounts:
         kinds = [verdict.kind for verdict in verdicts]
         self.rewards += [verdict.reward for verdict in verdicts]
         self.kinds.update(kinds)
-        self.of_sources.update(zip(sources, kinds, strict=True))
+        self.kinds_by_source.update(zip(sources, kinds, strict=True))
         for verdict in verdicts:
             if verdict.parts:
                 for part, value in verdict.parts.items():
@@ -70,9 +81,9 @@ class VerdictCounts:
             "timeout_rate": self.kinds["timeout"] / count,
             "error_rate": self.num_errors / count,
         }
-        for source in {source for source, _ in self.of_sources}:
-            judged = sum(self.of_sources[source, kind] for kind in KINDS)
-            share = self.of_sources[source, "malformed"] / judged
+        for source in {source for source, _ in self.kinds_by_source}:
+            judged = sum(self.kinds_by_source[source, kind] for kind in KINDS)
+            share = self.kinds_by_source[source, "malformed"] / judged
             rates[f"malformed_rate/{source.replace('/', '_')}"] = share
         p50, p95 = np.percentile(self.latencies_s, (50, 95))
         measures = {
@@ -98,11 +109,11 @@ class RewardServer:
     def __init__(self, config: RewardSection, *, setup: Setup) -> None:
         self._config = config
         self._programs = setup.programs
-        self._template = Forks(setup)
+        self._forks = Forks(setup)
         self._lanes = {
             name: Lane(
                 name,
-                self._template,
+                self._forks,
                 num_workers=limits.workers or config.workers,
                 deadline_s=limits.deadline_s or config.deadline_s,
                 capacity=config.max_waiting,
@@ -111,7 +122,7 @@ class RewardServer:
             )
             for name, limits in setup.limits().items()
         }
-        self._tallies: defaultdict[str, VerdictCounts] = defaultdict(VerdictCounts)
+        self._counts: defaultdict[str, VerdictCounts] = defaultdict(VerdictCounts)
         self._faults: Counter[str] = Counter()
         self._warned: set[tuple[str, str]] = set()
 
@@ -139,36 +150,31 @@ class RewardServer:
         metrics: Metrics = {"reward/sandbox_level": self._level()}
         faults = Counter(self._faults)
         for name, lane in self._lanes.items():
-            metrics |= self._tallies[name].metrics(name)
+            metrics |= self._counts[name].metrics(name)
             metrics[f"reward/{name}/queue_length"] = float(lane.take_peak())
-            faults["lost_workers"] += lane.events["lost"]
-            faults["failed_starts"] += lane.events["failed_starts"]
-            faults["forged"] += lane.events["forged"]
-            faults["leaks"] += lane.events["spent"]
+            faults += lane.events
             lane.events.clear()
-        faults["template_restarts"] += self._template.num_restarts
-        self._template.num_restarts = 0
-        pool = ("failures", "lost_workers", "failed_starts", "forged", "leaks", "template_restarts")
-        names = (*FAILED, *DEADLY, *pool)
-        metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
-        self._tallies.clear()
+        faults["fork_server_restarts"] += self._forks.num_restarts
+        self._forks.num_restarts = 0
+        metrics |= {f"faults/reward_{name}": float(faults[name]) for name in FAULTS}
+        self._counts.clear()
         self._faults.clear()
         return metrics
 
     def processes(self) -> list[int]:
-        """Process ids of the template and of the present workers."""
-        return [self._template.pid, *(pid for lane in self._lanes.values() for pid in lane.pids)]
+        """Process ids of the fork server and of the present workers."""
+        return [self._forks.pid, *(pid for lane in self._lanes.values() for pid in lane.pids)]
 
     def _level(self) -> int:
         """The level of the sandbox for programs, or of the workers' jail where none are run."""
         if self._programs is not None:
             return levels.LEVELS.index(self._programs)
-        return jail.LEVELS.index(self._template.level)
+        return jail.LEVELS.index(self._forks.level)
 
     async def close(self) -> None:
         """Kill every process; calls in progress end with a failure."""
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
-        await self._template.close()
+        await self._forks.close()
 
     async def _judge(
         self,
@@ -186,26 +192,26 @@ class RewardServer:
                 failures[index] = f"no verifier {name!r} is configured (there are {known})"
             self._faults["failures"] += len(indices)
             return
-        batch = await lane.judge([tasks[index] for index in indices])
-        tally, given, sources = self._tallies[name], [], []
-        for index, outcome in zip(indices, batch.outcomes, strict=True):
+        call = await lane.judge([tasks[index] for index in indices])
+        counts, judged, sources = self._counts[name], [], []
+        for index, outcome in zip(indices, call.outcomes, strict=True):
             if not isinstance(outcome, Verdict):
-                tally.num_failures += 1
+                counts.num_failures += 1
                 self._faults["failures"] += 1
                 failures[index] = str(outcome)
                 continue
             if outcome.kind in FAILED or outcome.reward != outcome.reward:
                 outcome = self._failed(name, outcome)
             verdicts[index][name] = outcome
-            given.append(outcome)
+            judged.append(outcome)
             sources.append(tasks[index][0].source)
-        tally.add(given, sources)
-        tally.latencies_s += batch.latencies_s
+        counts.add(judged, sources)
+        counts.latencies_s += call.latencies_s
 
     def _failed(self, name: str, verdict: Verdict) -> Verdict:
         """The verdict with the configured reward; each kind is logged once."""
         self._faults[verdict.kind] += 1
-        self._tallies[name].num_errors += verdict.kind != "timeout"
+        self._counts[name].num_errors += verdict.kind != "timeout"
         if (name, verdict.kind) not in self._warned:
             self._warned.add((name, verdict.kind))
             log.warning("verifier %s, first %s: %s", name, verdict.kind, verdict.detail)

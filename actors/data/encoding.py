@@ -25,7 +25,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class RowCounts:
     """What became of the rows of one source.
 
     Attributes:
@@ -57,7 +57,7 @@ class Encoded:
 
     prompts: tuple[Prompt, ...]
     problems: tuple[Problem, ...]
-    counts: Counts
+    counts: RowCounts
 
 
 def encode(
@@ -99,7 +99,7 @@ def encode(
             f"shortest has {min(map(len, ids))} tokens, and the longest response leaves {room} of "
             "the context; lower max_tokens or raise rollout.context_tokens"
         )
-    counts = Counts(
+    counts = RowCounts(
         read=len(problems),
         dropped=len(problems) - len(prompts),
         truncated=truncated,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.encoding import Counts, Encoded, encode, in_chunks
+from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
 from actors.data.order import DrawOrder
 from actors.data.sources import Problem, read_problems
 from actors.data.templates import Template, choose
@@ -47,7 +47,7 @@ class PromptStream:
         seed: int,
         epochs: int = 0,
         shuffle: bool = True,
-        counts: Mapping[str, Counts] | None = None,
+        counts: Mapping[str, RowCounts] | None = None,
     ) -> None:
         self._prompts = tuple(prompts)
         self._order = DrawOrder(
@@ -198,7 +198,7 @@ def _demand_sources(config: RunConfig) -> tuple[DataSource, ...]:
 
 def _read_examples(
     config: RunConfig, tokenizer: Any
-) -> tuple[list[tuple[Prompt, Rollout]], dict[str, Counts]]:
+) -> tuple[list[tuple[Prompt, Rollout]], dict[str, RowCounts]]:
     """Every example that fits: its prompt as in RL, its response at most `rollout.max_tokens`."""
 
     def read(source: DataSource) -> list[Problem]:

@@ -28,7 +28,7 @@ import numpy as np
 from actors.data.tokenizer import context_tokens, decode, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs, shared_memory
-from actors.engines._vllm.outputs import INITIAL_VERSION, NOTHING, to_rollout
+from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
 from oapl.errors import EngineError, OaplError
@@ -237,7 +237,7 @@ class VllmAsync:
         await self._gate.wait()
         self._check()
         if version != self._version:
-            return self._finish(NOTHING, "abort")
+            return self._finish(NO_OUTPUT, "abort")
         request_id = f"r{next(self._ids)}"
         task = asyncio.current_task()
         assert task is not None
@@ -256,7 +256,7 @@ class VllmAsync:
             raise
         except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
             if not self._gate.is_set() and not self._llm.errored:  # 0.33 rejects during a pause
-                return self._finish(NOTHING, "abort")
+                return self._finish(NO_OUTPUT, "abort")
             raise self._ours(error) from None
         finally:
             del self._in_flight[request_id]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.data import prompts
-from actors.data.encoding import Counts
+from actors.data.encoding import RowCounts
 from actors.data.templates import choose
 from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
 from deploy.checks.settings import check
@@ -314,14 +314,14 @@ def _tokenizer(config: RunConfig, tokenizer: Any) -> dict[str, str]:
     }
 
 
-def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, Counts], int]:
+def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, RowCounts], int]:
     """Counts per source, and prompts (SFT: examples) of one epoch."""
     read = prompts.ExampleQueue if config.is_imitation else prompts.build
     data = read(config, tokenizer)
     return data.counts, len(data)
 
 
-def _describe(what: str, counts: Mapping[str, Counts], notes: list[str]) -> dict[str, str]:
+def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> dict[str, str]:
     for name, count in counts.items():
         if count.dropped or count.truncated:
             notes.append(f"{what} {name}: {count}")

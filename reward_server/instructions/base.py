@@ -57,7 +57,7 @@ def kinds() -> list[str]:
     return [f"{family}:{name}" for family in plugins.names(PACKAGE) for name in _public(family)]
 
 
-def stands(count: int, relation: Relation, bound: int) -> bool:
+def satisfies(count: int, relation: Relation, bound: int) -> bool:
     """Whether a count is `less than` or `at least` the bound."""
     return count < bound if relation == "less than" else count >= bound
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 
 from reward_server.instructions import _linguistics
-from reward_server.instructions.base import Count, Relation, stands
+from reward_server.instructions.base import Count, Relation, satisfies
 
 
 def capital_word_frequency(
@@ -14,7 +14,7 @@ def capital_word_frequency(
 ) -> bool:
     """Words all in capitals, counted no further than the bound."""
     capitals = itertools.islice(_linguistics.capitals(text), capital_frequency)
-    return stands(sum(1 for _ in capitals), capital_relation, capital_frequency)
+    return satisfies(sum(1 for _ in capitals), capital_relation, capital_frequency)
 
 
 def english_capital(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from reward_server.instructions.base import Count, Phrase, Relation, Words, occurrences, stands
+from reward_server.instructions.base import Count, Phrase, Relation, Words, occurrences, satisfies
 
 Letter = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1)]
 
@@ -18,7 +18,7 @@ def existence(text: str, *, keywords: Words) -> bool:
 
 
 def frequency(text: str, *, keyword: Phrase, frequency: Count, relation: Relation) -> bool:
-    return stands(occurrences(keyword, text), relation, frequency)
+    return satisfies(occurrences(keyword, text), relation, frequency)
 
 
 def forbidden_words(text: str, *, forbidden_words: Words) -> bool:
@@ -32,4 +32,4 @@ def letter_frequency(
     text: str, *, letter: Letter, let_frequency: Count, let_relation: Relation
 ) -> bool:
     """Any character will do (the original draws a letter at random in place of `#` or `!`)."""
-    return stands(text.lower().count(letter.lower()), let_relation, let_frequency)
+    return satisfies(text.lower().count(letter.lower()), let_relation, let_frequency)

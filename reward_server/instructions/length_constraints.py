@@ -6,17 +6,17 @@ import itertools
 import re
 
 from reward_server.instructions import _linguistics
-from reward_server.instructions.base import Count, Phrase, Relation, stands
+from reward_server.instructions.base import Count, Phrase, Relation, satisfies
 
 
 def number_sentences(text: str, *, num_sentences: Count, relation: Relation) -> bool:
     """Counted no further than the bound."""
     sentences = itertools.islice(_linguistics.sentences(text), num_sentences)
-    return stands(sum(1 for _ in sentences), relation, num_sentences)
+    return satisfies(sum(1 for _ in sentences), relation, num_sentences)
 
 
 def number_words(text: str, *, num_words: Count, relation: Relation) -> bool:
-    return stands(sum(1 for _ in re.finditer(r"\w+", text)), relation, num_words)
+    return satisfies(sum(1 for _ in re.finditer(r"\w+", text)), relation, num_words)
 
 
 def number_paragraphs(text: str, *, num_paragraphs: Count) -> bool:

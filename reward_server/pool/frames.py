@@ -24,7 +24,7 @@ from oapl.records import KINDS, Verdict, VerdictKind
 
 HEADER = struct.Struct("!I")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
-MAX_ROWS = 128  # verdicts in a frame: as many as fit at their longest
+MAX_VERDICTS = 128  # verdicts in a frame: as many as fit at their longest
 MAX_DETAIL = 500
 MAX_PARTS = 32
 LARGEST = 1e300  # larger numbers, and integers of any length, are nobody's reward
@@ -57,7 +57,7 @@ def _exactly(connection: socket.socket, count: int) -> bytes | None:
 
 
 class StartedCounter:
-    """How many items a worker has begun, in a page of memory that it shares with its server.
+    """How many items a worker has started on, in a page of memory that it shares with its server.
 
     The page is sealed: a worker that shrank it would crash whoever reads it.
     """
@@ -69,7 +69,7 @@ class StartedCounter:
     @staticmethod
     def descriptor() -> int:
         """A new page, to be mapped by both and closed."""
-        descriptor = os.memfd_create("begun", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        descriptor = os.memfd_create("started", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, mmap.PAGESIZE)
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
@@ -84,7 +84,7 @@ class StartedCounter:
         self._count[0] = value
 
 
-class Frames:
+class FrameParser:
     """Cuts a stream of bytes into frames of JSON."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
     return frame
 
 
-class Rows:
+class OutgoingVerdicts:
     """Verdicts on their way up, by column: JSON takes a fifth of the time of a list per verdict."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class Rows:
             self._parts[len(self)] = parts
         self._add(verdict.kind, reward, str(verdict.detail), nanoseconds)
 
-    def add_unpaid(self, kind: str, detail: str, nanoseconds: int) -> None:
+    def add_without_reward(self, kind: str, detail: str, nanoseconds: int) -> None:
         """Without a reward: the verifier broke, or the prompt cannot be judged (`FAILURE`)."""
         self._parts.pop(len(self), None)
         self._add(kind, None, detail, nanoseconds)
@@ -156,11 +156,7 @@ class Rows:
         return {"first": first, **columns, "ns": self._ns, "parts": self._parts}
 
 
-Outcome = Verdict | str
-"""What a worker made of an item: a verdict, or why the prompt cannot be judged."""
-
-
-def outcomes(frame: Mapping[str, Any]) -> Iterator[Outcome]:
+def outcomes(frame: Mapping[str, Any]) -> Iterator[Verdict | str]:
     """The outcomes of a frame, checked field by field: a payload may have written it.
 
     Raises:
@@ -178,24 +174,24 @@ def outcomes(frame: Mapping[str, Any]) -> Iterator[Outcome]:
         yield _outcome(kind, reward, detail, nanoseconds, part)
 
 
-def _outcome(kind: Any, reward: Any, detail: Any, nanoseconds: Any, parts: Any) -> Outcome:
+def _outcome(kind: Any, reward: Any, detail: Any, nanoseconds: Any, parts: Any) -> Verdict | str:
     if not isinstance(detail, str) or not _is_finite(nanoseconds):
         raise Malformed("a verdict of another form")
     if kind == FAILURE:
         return detail
     seconds = nanoseconds / 1e9
     if kind not in KINDS:
-        return unpaid("error", f"{kind!r:.60} is no kind of verdict", seconds)
+        return without_reward("error", f"{kind!r:.60} is no kind of verdict", seconds)
     if reward is None:
-        return unpaid(kind, detail, seconds)
+        return without_reward(kind, detail, seconds)
     if not _is_finite(reward):
-        return unpaid("error", f"the verifier gave the reward {reward!r:.60}", seconds)
+        return without_reward("error", f"the verifier gave the reward {reward!r:.60}", seconds)
     if parts is not None and not _are_parts(parts):
-        return unpaid("error", f"the verifier gave unusable parts: {parts!r:.200}", seconds)
+        return without_reward("error", f"the verifier gave unusable parts: {parts!r:.200}", seconds)
     return Verdict(kind=kind, reward=reward, detail=detail, seconds=seconds, parts=parts or {})
 
 
-def unpaid(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verdict:
+def without_reward(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verdict:
     """A verdict without a reward of its own: `reward.on_failure` stands for it."""
     return Verdict(kind=kind, reward=math.nan, detail=detail, seconds=seconds)
 

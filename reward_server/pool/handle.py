@@ -48,10 +48,10 @@ class PoolWorker(asyncio.Protocol):
         self.pid = 0
         self.num_sent = 0
         self.page = frames.StartedCounter.descriptor()
-        self._begun = frames.StartedCounter(self.page)
+        self._started = frames.StartedCounter(self.page)
         self._pidfd = -1
         self._transport: asyncio.Transport | None = None
-        self._parser = frames.Frames()
+        self._parser = frames.FrameParser()
         self._frames: deque[dict[str, Any]] = deque()
         self._is_gone = False
         self._news = asyncio.Event()
@@ -61,9 +61,9 @@ class PoolWorker(asyncio.Protocol):
         return self._is_gone
 
     @property
-    def num_begun(self) -> int:
-        """Items it has begun so far, by its own account."""
-        return self._begun.count
+    def num_started(self) -> int:
+        """Items it has started on so far, by its own account."""
+        return self._started.count
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -110,7 +110,7 @@ class PoolWorker(asyncio.Protocol):
         raise TimeoutError(f"worker {self.pid} of {self.name} did not answer in {timeout_s:g} s")
 
     def resident_bytes(self) -> int:
-        """Memory it has in use, pages shared with the template included; 0 when it is gone."""
+        """Memory it has in use, pages shared with the fork server included; 0 when it is gone."""
         try:
             with open(f"/proc/{self.pid}/statm") as file:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -124,7 +124,7 @@ class PoolWorker(asyncio.Protocol):
             self.page = -1
 
     def kill(self) -> None:
-        """SIGKILL, and forget it. The template reaps."""
+        """SIGKILL, and forget it. The fork server reaps."""
         self._is_gone = True
         self.close_page()
         if self._pidfd >= 0:

@@ -1,7 +1,7 @@
 """A lane: the queue of one verifier and the worker processes that empty it.
 
 Invariants: every item of a call ends in exactly one outcome, in order: a verdict, or a `PoolError`
-where the fault is ours. See `jobs` for the queue, `slot` for what becomes of workers.
+where the fault is ours. See `backlog` for the queue, `slot` for what becomes of workers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Lane:
 
     Args:
         name: The verifier's name.
-        template: Where workers come from.
+        forks: Where workers come from.
         num_workers: Most processes.
         deadline_s: Hard limit for one item.
         capacity: Most items that wait; callers beyond wait for room.
@@ -32,7 +32,7 @@ class Lane:
     def __init__(
         self,
         name: str,
-        template: Forks,
+        forks: Forks,
         *,
         num_workers: int,
         deadline_s: float,
@@ -44,7 +44,7 @@ class Lane:
         self._backlog = Backlog(name, capacity, wait_s)
         self._slots = [
             Slot(
-                template,
+                forks,
                 self._backlog,
                 share=num_workers,
                 deadline_s=deadline_s,

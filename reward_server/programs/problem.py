@@ -20,7 +20,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class StdinTest:
     """Standard input, and what must be printed."""
 
     stdin: str
@@ -28,7 +28,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CallTest:
     """Arguments of a call, and the value that must come back."""
 
     args: tuple[Any, ...]
@@ -40,8 +40,8 @@ class ProgramTests:
     """What a submission is tested by.
 
     Attributes:
-        exchanges: Runs from standard input to standard output.
-        calls: Calls of `entry`.
+        stdin_tests: Runs from standard input to standard output.
+        call_tests: Calls of `entry`.
         script: Python that asserts; empty where there is none.
         entry: What is called: `name`, or `Class().name`.
         prelude: Python that stands before the submission: the stub that the question consists of.
@@ -49,8 +49,8 @@ class ProgramTests:
         ignores_case: It says that letters may be printed in any case.
     """
 
-    exchanges: tuple[Exchange, ...] = ()
-    calls: tuple[Call, ...] = ()
+    stdin_tests: tuple[StdinTest, ...] = ()
+    call_tests: tuple[CallTest, ...] = ()
     script: str = ""
     entry: str = ""
     prelude: str = ""
@@ -60,7 +60,7 @@ class ProgramTests:
     @property
     def num_tests(self) -> int:
         """Tests whose number is known before they are run."""
-        return len(self.exchanges) + len(self.calls)
+        return len(self.stdin_tests) + len(self.call_tests)
 
 
 def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
@@ -89,16 +89,16 @@ def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
     if not isinstance(tests, Sequence) or isinstance(tests, str | bytes) or not tests:
         raise ValueError("it has no `tests`")
     entry = _entry(reference, tests, question)
-    exchanges = tuple(_exchange(t) for t in tests if not _is_call(t))
-    calls = tuple(_call(t) for t in tests if _is_call(t)) if entry else ()
-    if not exchanges and not calls:
+    stdin_tests = tuple(_stdin_test(t) for t in tests if not _is_call(t))
+    call_tests = tuple(_call_test(t) for t in tests if _is_call(t)) if entry else ()
+    if not stdin_tests and not call_tests:
         raise ValueError(
             "its tests call a function, but nothing names it: `fn_name`, `starter_code` or "
             "`metadata.func_name`"
         )
     return ProgramTests(
-        exchanges=exchanges,
-        calls=calls,
+        stdin_tests=stdin_tests,
+        call_tests=call_tests,
         entry=entry,
         tolerance=tolerance,
         ignores_case=bool(_ANY_CASE.search(question)),
@@ -170,8 +170,8 @@ def _is_call(test: Mapping[str, Any]) -> bool:
     return test.get("testtype") == "functional"
 
 
-def _exchange(test: Mapping[str, Any]) -> Exchange:
-    return Exchange(stdin=_lines(test.get("input")), expected=_lines(test.get("output")))
+def _stdin_test(test: Mapping[str, Any]) -> StdinTest:
+    return StdinTest(stdin=_lines(test.get("input")), expected=_lines(test.get("output")))
 
 
 def _lines(value: Any) -> str:
@@ -181,13 +181,13 @@ def _lines(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _call(test: Mapping[str, Any]) -> Call:
+def _call_test(test: Mapping[str, Any]) -> CallTest:
     given, expected = test.get("input"), test.get("output")
     if isinstance(given, str):
         args = tuple(_json(line) for line in given.split("\n") if line.strip())
     else:
         args = tuple(given) if isinstance(given, list) else (given,)
-    return Call(args=args, expected=_json(expected) if isinstance(expected, str) else expected)
+    return CallTest(args=args, expected=_json(expected) if isinstance(expected, str) else expected)
 
 
 def _json(text: str) -> Any:

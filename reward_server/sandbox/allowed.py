@@ -127,9 +127,9 @@ def program(*, opens: bool = True) -> bytes:
     return b"".join([*bpf.head(machine, kill), *_tree(_intervals(leaves))])
 
 
-def of_process(template: bytes, pid: int) -> bytes:
+def of_process(program: bytes, pid: int) -> bytes:
     """The filter of one process: `kill` and `tgkill` reach that process and no other."""
-    return template.replace(struct.pack("=I", _PID), struct.pack("=I", pid))
+    return program.replace(struct.pack("=I", _PID), struct.pack("=I", pid))
 
 
 def _look(name: str) -> list[bytes]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from reward_server.sandbox.command import ENVIRONMENT, Bounds, command
 from reward_server.sandbox.descriptors import MIB, Pipe, make_pipe, null, sealed
-from reward_server.sandbox.levels import OF_LEVEL, Layers
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL, Layers
 
 START_TIMEOUT_S = 20.0
 SILENCE_S = 1.0
@@ -75,14 +75,14 @@ class Sandbox:
     """A jail with a warm zygote.
 
     Args:
-        layers: Those of a level (`levels.OF_LEVEL`), or any others.
+        layers: Those of a level (`levels.LAYERS_OF_LEVEL`), or any others.
         bounds: What each program may use.
         packages: What programs may import besides the standard library; imported beforehand.
     """
 
     def __init__(
         self,
-        layers: Layers = OF_LEVEL["namespaces"],
+        layers: Layers = LAYERS_OF_LEVEL["namespaces"],
         bounds: Bounds | None = None,
         packages: Sequence[str] = (),
     ) -> None:

@@ -10,7 +10,7 @@ something outside does not answer. A file may also offer
 * `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
 * `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
 
-and the object itself `warm()`, called once in the template process from which workers are forked,
+and the object itself `warm()`, called once in the fork server, from which workers are forked,
 and `start(level)`, called in each worker process before it is locked up, with the level of its jail
 or, where it is not jailed, of the sandbox for programs (`reward_server.sandbox`).
 A file that runs programs written by models says `RUNS_PROGRAMS = True`.
@@ -40,7 +40,7 @@ _BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
 _TAG = re.compile(r"<answer>|</answer>")
 
 
-class Answers(Protocol):
+class AnswerOptions(Protocol):
     """The options of a verifier that compares an answer with a reference."""
 
     @property
@@ -218,10 +218,10 @@ def _whole_box(content: str) -> str | None:
     return None
 
 
-def compared(
+def judge_answer(
     prompt: Prompt,
     rollout: Rollout,
-    options: Answers,
+    options: AnswerOptions,
     same: Callable[[str, str], tuple[bool | None, str]],
 ) -> Verdict:
     """The verdict on the last answer of a response: whether it is one of the references.

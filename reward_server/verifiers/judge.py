@@ -24,7 +24,7 @@ from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server import judge_cache
-from reward_server.judge_cache import Replies, Reply
+from reward_server.judge_cache import JudgeCache, Reply
 from reward_server.verifiers import base
 
 SETTING = "reward.options.judge"
@@ -112,7 +112,7 @@ class JudgeVerifier:
         self._config = config
         self._wrong = base.wrong_reward(config.range)
         self._client: Any = None
-        self._cache: Replies | None = None
+        self._cache: JudgeCache | None = None
         self._runner = asyncio.Runner()
 
     def warm(self) -> None:
@@ -129,7 +129,7 @@ class JudgeVerifier:
         )
         if self._config.cache:
             with self._cache_errors():
-                self._cache = Replies(Path(self._config.cache))
+                self._cache = JudgeCache(Path(self._config.cache))
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         has_reference = "{reference}" in self._config.template

@@ -43,7 +43,7 @@ class MathVerifier:
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         same = prorl if self._config.mode == "prorl" else equality.same
-        return base.compared(prompt, rollout, self._config, same)
+        return base.judge_answer(prompt, rollout, self._config, same)
 
 
 def build(options: Mapping[str, Any]) -> MathVerifier:

@@ -57,7 +57,7 @@ class StemVerifier:
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         choices, tolerance = choices_of(prompt), self._config.tolerance
-        return base.compared(
+        return base.judge_answer(
             prompt,
             rollout,
             self._config,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward_server.sandbox.command import ROOT
-from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL, LEVELS, Layers
 from reward_server.sandbox.runner import Sandbox, SandboxError
 from reward_server.verifiers import code
 from tests.attacks.catalogue import SQUARES, Attack, Forgery, Odd
@@ -185,8 +185,9 @@ def sandbox(layers: Layers) -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def verifier(level: str) -> Iterator[code.CodeVerifier]:
-    made = code.build({"total_s": 2.0})
+def verifier(level: str, total_s: float = 2.0) -> Iterator[code.CodeVerifier]:
+    """A verifier of programs; `total_s` is for what ends late or never, which costs all of it."""
+    made = code.build({"total_s": total_s})
     made.start(level)
     try:
         yield made
@@ -209,7 +210,7 @@ def without(layer: str) -> Layers:
     import dataclasses
 
     off: dict[str, object] = {layer: "" if layer == "seccomp" else False}
-    return dataclasses.replace(OF_LEVEL["namespaces"], **off)  # type: ignore[arg-type]
+    return dataclasses.replace(LAYERS_OF_LEVEL["namespaces"], **off)  # type: ignore[arg-type]
 
 
 def only(layer: str) -> Layers:

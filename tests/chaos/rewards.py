@@ -1,9 +1,9 @@
 """`make chaos`: processes of the reward pool are killed while 2,000 responses are judged.
 
-Two reward servers on a Ray cluster of two nodes; workers, templates and the servers themselves are
-ended with SIGKILL, 20 times in all. Every response must be answered once, with its true verdict;
-exit code 1 when one is not. `tests/unit/reward_server/test_pool.py` does the same with a few
-hundred responses and no Ray.
+Two reward servers on a Ray cluster of two nodes; workers, fork servers and the reward servers
+themselves are ended with SIGKILL, 20 times in all. Every response must be answered once, with its
+true verdict; exit code 1 when one is not. `tests/unit/reward_server/test_pool.py` does the same
+with a few hundred responses and no Ray.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _kill_one(pids: Sequence[int]) -> bool:
         return False
     try:
         os.kill(random.choice(pids), signal.SIGKILL)
-    except ProcessLookupError:  # it died with its template
+    except ProcessLookupError:  # it died with its fork server
         return False
     return True
 
@@ -132,18 +132,18 @@ async def through_ray(address: str) -> list[str]:
     print(f"reward servers on {' and '.join(places)}", flush=True)
 
     async def victims() -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {"server": [], "template": [], "worker": []}
+        found: dict[str, list[int]] = {"server": [], "fork_server": [], "worker": []}
         for server in servers:
             try:
-                template, *workers = await asyncio.wait_for(server.handle.processes(), 5)
-                found["server"].append(_parent(template))
+                fork_server, *workers = await asyncio.wait_for(server.handle.processes(), 5)
+                found["server"].append(_parent(fork_server))
             except Exception:  # noqa: BLE001 - it was killed, and is being restarted
                 continue
-            found["template"].append(template)
+            found["fork_server"].append(fork_server)
             found["worker"] += workers
         return found
 
-    kinds = ["worker", "template", "worker", "server"]
+    kinds = ["worker", "fork_server", "worker", "server"]
     kills = [kind for kind, _ in zip(itertools.cycle(kinds), range(KILLS), strict=False)]
     scorer = scoring.build(config, [server.handle for server in servers])
     await scorer.score([task(0, 0.0)])
@@ -159,7 +159,7 @@ async def through_ray(address: str) -> list[str]:
 
 
 def _parent(pid: int) -> int:
-    """The server of a template."""
+    """The reward server of a fork server."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 

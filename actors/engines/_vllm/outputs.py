@@ -24,10 +24,10 @@ class Output:
     weight_versions: Any = None
 
 
-NOTHING = Output((), None)
+NO_OUTPUT = Output((), None)
 
 
-def so_far(state: Any) -> Output:
+def partial_output(state: Any) -> Output:
     """What a request in flight has got, which vLLM's own abort throws away."""
     return Output(state.detokenizer.output_token_ids, state.logprobs_processor.logprobs)
 

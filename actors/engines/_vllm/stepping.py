@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from actors.engines._vllm.outputs import INITIAL_VERSION, NOTHING, so_far, to_rollout
+from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, partial_output, to_rollout
 from actors.engines.base import Counters, count_rollout, is_finite
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
@@ -175,7 +175,7 @@ class SteppingThread:
             return
         states = self.engine.output_processor.request_states
         partial: list[tuple[EngineRequest, Any, FinishReason]] = [
-            (request, so_far(states[request.internal_id]), "abort")
+            (request, partial_output(states[request.internal_id]), "abort")
             for request in self._active.values()
         ]
         self.engine.abort_request(list(self._active))
@@ -254,7 +254,7 @@ class SteppingThread:
             self._answer([(request, EngineError(self._fault))])
             return
         if request.version != self.version:
-            self._finish([(request, NOTHING, "abort")])
+            self._finish([(request, NO_OUTPUT, "abort")])
             return
         try:
             request.internal_id = self.engine.add_request(

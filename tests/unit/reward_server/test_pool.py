@@ -28,7 +28,7 @@ def hostile(**reward):
 
 
 async def warm(running: RewardServer) -> None:
-    """Both workers started: what follows is timed without the template's start."""
+    """Both workers started: what follows is timed without the fork server's start."""
     await running.score(FINE)
 
 
@@ -101,20 +101,20 @@ async def test_a_worker_killed_from_outside_is_replaced_and_nobody_is_blamed():
     assert is_gone(busy, 1.0)
 
 
-async def test_a_killed_template_is_restarted_and_its_workers_die_with_it():
+async def test_a_killed_fork_server_is_restarted_and_its_workers_die_with_it():
     async with hostile(workers=1) as running:
         await warm(running)
-        template, worker = running.processes()
-        os.kill(template, signal.SIGKILL)
+        fork_server, worker = running.processes()
+        os.kill(fork_server, signal.SIGKILL)
         assert is_gone(worker, 2.0)
         answers = await running.score(FINE)
         metrics = await running.stats()
-        assert running.processes()[0] != template
+        assert running.processes()[0] != fork_server
     assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
-    assert metrics["faults/reward_template_restarts"] == 1
+    assert metrics["faults/reward_fork_server_restarts"] == 1
 
 
-async def test_a_template_killed_under_a_running_item_does_not_cost_the_item_its_verdict():
+async def test_a_fork_server_killed_under_a_running_item_does_not_cost_the_item_its_verdict():
     async with hostile(workers=1, deadline_s=3.0) as running:
         await warm(running)
         waiting = asyncio.create_task(
@@ -279,23 +279,23 @@ async def test_answers_that_are_malformed_are_counted_apart(shared):
     assert metrics[f"reward/{HOSTILE}/error_rate"] == 0
 
 
-async def test_kills_of_workers_and_templates_under_load_lose_no_item():
+async def test_kills_of_workers_and_fork_servers_under_load_lose_no_item():
     async with hostile(deadline_s=chaos.DEADLINE_S, on_failure=chaos.ON_FAILURE) as running:
         await warm(running)
 
         async def victims():
-            template, *workers = running.processes()
-            return {"template": [template], "worker": workers}
+            fork_server, *workers = running.processes()
+            return {"fork_server": [fork_server], "worker": workers}
 
-        kills = ["worker", "template", "worker", "worker"]
+        kills = ["worker", "fork_server", "worker", "worker"]
         wrong, made = await chaos.kill_under_load(
             running.score, victims, items=400, kills=kills, seconds=0.01
         )
         metrics = await running.stats()
     assert wrong == []
-    assert made == {"worker": 3, "template": 1}
+    assert made == {"worker": 3, "fork_server": 1}
     assert metrics["faults/reward_lost_workers"] >= 3
-    assert metrics["faults/reward_template_restarts"] == 1
+    assert metrics["faults/reward_fork_server_restarts"] == 1
 
 
 async def test_an_answer_under_which_two_workers_died_is_to_blame_and_its_neighbours_are_not():
@@ -323,7 +323,7 @@ async def test_a_full_queue_makes_callers_wait_and_loses_nothing():
 
 async def test_a_response_that_found_no_worker_in_time_is_our_failure_and_says_what_to_raise():
     async with hostile(workers=1, max_waiting=2, max_wait_s=0.2, deadline_s=0.6) as running:
-        await warm(running)  # the template's start takes longer than they would wait
+        await warm(running)  # the fork server's start takes longer than they would wait
         await running.stats()
         answers = await running.score([deed("loop"), *FINE])
         metrics = await running.stats()
@@ -405,8 +405,8 @@ async def test_closing_ends_when_it_comes_together_with_a_new_worker(monkeypatch
     hear = Forks._hear
     closings = []
 
-    def hear_and_close(template, message, descriptors):
-        hear(template, message, descriptors)
+    def hear_and_close(forks, message, descriptors):
+        hear(forks, message, descriptors)
         if "pid" in message and not closings:
             closings.append(asyncio.ensure_future(running._lanes[HOSTILE].close()))
 

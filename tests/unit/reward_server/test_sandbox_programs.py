@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reward_server.sandbox import bubblewrap, landlock, measure
-from reward_server.sandbox.levels import OF_LEVEL
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL
 from reward_server.sandbox.runner import SILENCE_S, Sandbox, SandboxError
 from tests.attacks import catalogue, trial
 from tests.support.judging import is_gone
@@ -34,7 +34,7 @@ def level(request):
     if why := _is_here(request.param):
         pytest.skip(why)
     try:
-        with trial.sandbox(OF_LEVEL[request.param]):
+        with trial.sandbox(LAYERS_OF_LEVEL[request.param]):
             pass
     except SandboxError as error:
         pytest.skip(str(error))
@@ -43,7 +43,7 @@ def level(request):
 
 @pytest.fixture(scope="module")
 def box(level):
-    with trial.sandbox(OF_LEVEL[level]) as made:
+    with trial.sandbox(LAYERS_OF_LEVEL[level]) as made:
         yield made
 
 
@@ -75,7 +75,7 @@ def test_forged_verdicts_pay_nothing():
 
 
 def test_odd_but_correct_programs_are_accepted(level):
-    with trial.verifier(level) as judge:
+    with trial.verifier(level, total_s=60.0) as judge:
         refused = {
             odd.what: trial.verdict_on(odd, judge)
             for odd in catalogue.correct()
@@ -87,7 +87,7 @@ def test_odd_but_correct_programs_are_accepted(level):
 def test_an_attack_that_nothing_stops_is_seen():
     """Without layers the same trial must report what gets through; else it proves nothing."""
     attacks = {attack.what: attack for attack in catalogue.attacks()}
-    with trial.world() as world, trial.sandbox(OF_LEVEL["none"]) as open_box:
+    with trial.world() as world, trial.sandbox(LAYERS_OF_LEVEL["none"]) as open_box:
         for what in ("reads a file of the server", "connects to a server", "deletes a file"):
             assert trial.succeeds(attacks[what], open_box, world), what
     assert {"read a secret", "write a file", "fork"} <= {
@@ -127,7 +127,7 @@ def test_a_stopped_zygote_costs_one_second_of_patience(box):
 
 
 def test_closing_the_sandbox_ends_all_that_is_in_it(level):
-    made = Sandbox(OF_LEVEL[level])
+    made = Sandbox(LAYERS_OF_LEVEL[level])
     made.start()
     zygote = _zygote(made.pid)
     made.close()
@@ -136,9 +136,9 @@ def test_closing_the_sandbox_ends_all_that_is_in_it(level):
 
 HOLDER = """
 import sys, threading, time
-from reward_server.sandbox.levels import OF_LEVEL
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL
 from reward_server.sandbox.runner import Sandbox
-box = Sandbox(OF_LEVEL[sys.argv[1]])
+box = Sandbox(LAYERS_OF_LEVEL[sys.argv[1]])
 box.start()
 print(box.pid, flush=True)
 box.script("while True: pass", b"", deadline=time.monotonic() + 60, max_output=100)
