@@ -8,14 +8,12 @@ publication is under way.
 from __future__ import annotations
 
 import asyncio
-import json
-import pickle
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from learner.checkpoints import snapshots
+from learner.checkpoints import contents, snapshots
 from learner.publication import Engines, Publications
 from learner.ranks import Ranks
 from oapl import batching
@@ -23,6 +21,9 @@ from oapl.config import RunConfig
 from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.records import CreditedGroup, Metrics, ScoredGroup, StepMetrics
+
+REPLAY = "replay.pkl"
+"""Replay's snapshot in a checkpoint."""
 
 
 class Rewards(Protocol):
@@ -197,10 +198,9 @@ class LearnerGroup:
         part = snapshots.begin(self._folder, self.step)
         saves = [t.save(part / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(saves, "a checkpoint", self.step)
-        (part / "replay.pkl").write_bytes(pickle.dumps(await self._replay.snapshot()))
+        contents.write_pickle(part / REPLAY, await self._replay.snapshot())
         await self._publications.save(part, self.step)
-        state = {"step": self.step, **self._publications.state()}
-        (part / "state.json").write_text(json.dumps(state))
+        contents.write_state(part, {"step": self.step, **self._publications.state()})
         self._store.flush()
         path = await asyncio.to_thread(snapshots.commit, part, self.step)
         snapshots.prune(self._folder, self._config.checkpoint.keep)
@@ -213,13 +213,14 @@ class LearnerGroup:
         """Go on from a checkpoint, in new processes.
 
         Raises:
-            CheckpointError: It is damaged, or of another run's shape.
+            CheckpointError: It is damaged, of another run's shape, or of another version of oapl.
         """
+        state = contents.read_state(path)
         await asyncio.to_thread(snapshots.verify, path)
-        state = json.loads((path / "state.json").read_text())
+        replay = contents.read_pickle(path / REPLAY)
         loads = [t.load(path / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(loads, "the checkpoint", self.step)
-        await self._replay.restore(pickle.loads((path / "replay.pkl").read_bytes()))
+        await self._replay.restore(replay)
         self.step = self._last_saved_step = state["step"]
         self.last_checkpoint = path
         snapshots.set_aside(self._folder, self.step)

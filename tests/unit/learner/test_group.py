@@ -7,12 +7,19 @@ import os
 
 import pytest
 
-from learner.checkpoints import published
+from learner.checkpoints import contents, published, snapshots
 from learner.group import LearnerGroup
 from oapl.batching import example
 from oapl.config import RunConfig
 from oapl.config.sections import EvalSection, ReplaySection
-from oapl.errors import DeadlineError, DiedError, DivergedError, RankError, WeightsError
+from oapl.errors import (
+    CheckpointError,
+    DeadlineError,
+    DiedError,
+    DivergedError,
+    RankError,
+    WeightsError,
+)
 from oapl.objectives.base import build
 from oapl.records import ProbeReport, Sent, TensorSpec, Verdict
 from oapl.remote.promises import Resolved
@@ -449,3 +456,26 @@ async def test_a_checkpoint_at_a_synchronisation_brings_step_and_replay_back(con
     assert (again.step, again.version) == (8, -1), "learn publishes the learner's own weights"
     assert again.last_checkpoint == learner.last_checkpoint == path
     assert json.loads((path / "state.json").read_text())["step"] == 8
+
+
+async def test_a_checkpoint_of_another_version_is_refused_before_any_rank_is_asked(
+    config, monkeypatch
+):
+    learner, asked = make(config), []
+    monkeypatch.setattr(contents, "FORMAT", 1)
+    path = await learner.checkpoint()
+    monkeypatch.undo()
+
+    class Asked(FakeTrainer):
+        async def load(self, path):
+            asked.append(path)
+
+    with pytest.raises(CheckpointError, match=r"is of format 1, .*resume with the version"):
+        await make(config, trainers=[Asked()]).restore(path)
+    part = snapshots.begin(path.parent, 4)
+    contents.write_state(part, {"step": 4})
+    (part / "replay.pkl").write_bytes(b"coapl.gone\nLedger\n.")
+    path = snapshots.commit(part, 4)
+    with pytest.raises(CheckpointError, match=r"step-4: replay\.pkl .*resume with the version"):
+        await make(config, trainers=[Asked()]).restore(path)
+    assert asked == []
