@@ -47,12 +47,14 @@ class Learner(Protocol):
 
     Attributes:
         step: Learner steps made.
-        begin: Step at which the period that the published version feeds begins; -1 before the first
-            publication, above `step` after one that came ahead of its period.
     """
 
     step: int
-    begin: int
+
+    @property
+    def begin(self) -> int:
+        """Step at which the period that the published version feeds begins; -1 before the first
+        publication, above `step` after one that came ahead of its period."""
 
     async def checkpoint_if_due(self) -> None: ...
 

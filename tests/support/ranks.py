@@ -130,13 +130,13 @@ class Rank:
             trainer.update(self._share(2))
             found["differs_after_resume"] = distance(after, weights(trainer))
             if self._rank == 0:
-                sender, trainer.sender = trainer.sender, FailingSender()
+                sender, trainer.publisher.sender = trainer.publisher.sender, FailingSender()
             try:
                 export(trainer, 3)
             except WeightsError as error:
                 found["failed_export"] = str(error)
             if self._rank == 0:
-                trainer.sender = sender
+                trainer.publisher.sender = sender
             published = export(trainer, 3)
             found["specs"] = len(published.specs) if published else 0
             trainer.save_model(out / f"model-{stage}")
