@@ -450,7 +450,7 @@ class Ledger:
             "replay/queued": float(len(self._queue)),
             "replay/need": float(self.need()),
         }
-        return gauges | self._counts.drain()
+        return gauges | self._counts.take()
 
     def snapshot(self) -> State:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
