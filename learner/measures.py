@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from oapl.counters import Moments
 from oapl.records import Metrics
-from oapl.replay.counts import Moments, expand
 
 
 class Measures:
@@ -44,22 +44,6 @@ class Measures:
         for name in dict.fromkeys(name for parts, _ in everyone for name in parts):
             whole = Moments()
             for parts, _ in everyone:
-                whole = merged(whole, parts.get(name, Moments()))
-            if whole.count:
-                report |= expand(name, whole)
+                whole.merge(parts.get(name, Moments()))
+            report |= whole.report(name)
         return report
-
-
-def merged(a: Moments, b: Moments) -> Moments:
-    """The moments of both streams together."""
-    count = a.count + b.count
-    if not count:
-        return Moments()
-    shift = b.mean - a.mean
-    return Moments(
-        count=count,
-        mean=a.mean + shift * b.count / count,
-        squares=a.squares + b.squares + shift**2 * a.count * b.count / count,
-        low=min(a.low, b.low),
-        high=max(a.high, b.high),
-    )

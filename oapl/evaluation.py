@@ -15,14 +15,14 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from oapl.comparison import SE
 from oapl.records import EvalAnswers, Judgement, Metrics, Rollout
 
-SE = "_se"
 BOXED = r"\boxed{"
 TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
@@ -205,36 +205,3 @@ def by_length(
             accuracy = float(np.mean(inside))
             bins.append(LengthBin(low=low, high=high, count=len(inside), accuracy=accuracy))
     return bins
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One measure before and after; None where it was not measured, errors included."""
-
-    measure: str
-    before: float | None
-    after: float | None
-    before_se: float | None = None
-    after_se: float | None = None
-
-    @property
-    def change(self) -> float | None:
-        if self.before is None or self.after is None:
-            return None
-        return self.after - self.before
-
-
-def compare(before: Mapping[str, float], after: Mapping[str, float]) -> list[Comparison]:
-    """Rows of a before/after table of `summarise`'s metrics, in the order of `after`."""
-    names = list(dict.fromkeys([*after, *before]))
-    return [
-        Comparison(
-            measure=name.removeprefix("eval/"),
-            before=before.get(name),
-            after=after.get(name),
-            before_se=before.get(name + SE),
-            after_se=after.get(name + SE),
-        )
-        for name in names
-        if not name.endswith(SE)
-    ]

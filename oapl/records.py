@@ -34,6 +34,8 @@ VerdictKind = Literal[
     "error",
 ]
 KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
+FateKind = Literal["trained", "dropped", "failed", "unfinished"]
+FATES: tuple[FateKind, ...] = get_args(FateKind)
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of the types that weights are published in."""
 
@@ -205,6 +207,26 @@ class CreditedGroup:
     @property
     def id(self) -> str:
         return self.scored.group.prompt.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """How a draw of a prompt ended; each draw has exactly one.
+
+    Attributes:
+        id: Of the prompt.
+        attempt: The prompt's, when it ended.
+        kind: `trained`; `dropped` by the objective's filter or with a skipped step; `failed`, since
+            it could not be sampled or scored; `unfinished` when the run ended.
+        detail: Name of the filter or the cause; empty where `kind` says it all.
+        step: Learner steps made until then.
+    """
+
+    id: str
+    attempt: int
+    kind: FateKind
+    detail: str
+    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

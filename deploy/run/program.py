@@ -34,6 +34,7 @@ from oapl.objectives.base import shuffled
 from oapl.records import Metrics, StepMetrics
 from oapl.remote.waiting import within
 from oapl.replay.buffer import ReplayBuffer
+from oapl.replay.periods import PeriodNeeds
 from oapl.tracking.rollouts import RolloutStore
 from oapl.tracking.status import DONE, RESTART, STOPPED
 from oapl.tracking.tracker import Tracker, build_tracker, first_evaluation
@@ -71,15 +72,17 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
     return ReplayBuffer(
         prompts.build(config, tokenizer),
         objective.credit,
-        groups_per_step=config.groups_per_step,
-        interval=config.sync.interval,
-        max_steps=config.run.max_steps,
-        capacity=config.replay.capacity,
-        group_size=config.rollout.group_size,
-        surplus=config.replay.surplus,
-        max_deaths=config.rollout.max_deaths,
-        max_versions=config.replay.max_versions,
-        drains=config.sync.in_flight == "drain",
+        PeriodNeeds(
+            groups_per_step=config.groups_per_step,
+            interval=config.sync.interval,
+            max_steps=config.run.max_steps,
+            capacity=config.replay.capacity,
+            group_size=config.rollout.group_size,
+            surplus=config.replay.surplus,
+            max_deaths=config.rollout.max_deaths,
+            max_versions=config.replay.max_versions,
+            drains=config.sync.in_flight == "drain",
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deploy.commands.submit import STOPPED
 from deploy.run.program import RunOutcome
-from oapl.evaluation import compare
+from oapl.comparison import compare
 from oapl.tracking.console import comparison_table
 
 EXIT_SIGNAL = 128

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from oapl.config import plugins
 from oapl.config.messages import explain
 from oapl.errors import InputError
+from oapl.estimators import kl_k3
 from oapl.interfaces import Objective
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
@@ -73,8 +74,6 @@ def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
     `policy/policy_kl` is k3 where learner steps lie between the two, `policy/mismatch_kl` where
     none do (numerics alone); `policy/prob_ratio` is exp(|ln pi - ln pi_vllm|) of all tokens.
     """
-    from oapl.logprobs import kl_k3
-
     log_ratio = inputs.logprobs.detach() - inputs.inference_logprobs  # [N]
     is_lagged = inputs.lag[inputs.rollout_index] > 0
     divergence = kl_k3(log_ratio)

@@ -17,6 +17,7 @@ from oapl.interfaces import PromptSource
 from oapl.records import (
     Credit,
     CreditedGroup,
+    Fate,
     Metrics,
     Prompt,
     ScoredGroup,
@@ -24,39 +25,26 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import Fate, PeriodNeeds
+from oapl.replay.periods import PeriodNeeds
 
 
 class ReplayBuffer:
-    """`oapl.interfaces.Replay`. Arguments are those of `Ledger` and, by name, of `PeriodNeeds`."""
+    """The ledger behind a lock, with waits that end; see `oapl.interfaces.Replay`.
+
+    Args:
+        source: Where new draws come from; its cursor is part of the snapshot.
+        credit: The objective's `credit`, asked once per accepted group.
+        periods: How many groups the run asks for, and when.
+        on_fate: Told of every fate as it falls; must not block.
+    """
 
     def __init__(
         self,
         source: PromptSource,
         credit: Callable[[ScoredGroup], Credit],
-        *,
-        groups_per_step: int,
-        interval: int,
-        max_steps: int,
-        capacity: int,
-        group_size: int,
-        surplus: float = 0.0,
-        max_deaths: int = 3,
-        max_versions: int = 1,
-        drains: bool = False,
+        periods: PeriodNeeds,
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
-        periods = PeriodNeeds(
-            groups_per_step=groups_per_step,
-            interval=interval,
-            max_steps=max_steps,
-            capacity=capacity,
-            group_size=group_size,
-            surplus=surplus,
-            max_deaths=max_deaths,
-            max_versions=max_versions,
-            drains=drains,
-        )
         self._ledger = Ledger(source, credit, periods, on_fate)
         self._changed = asyncio.Condition()
 

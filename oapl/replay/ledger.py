@@ -27,8 +27,11 @@ from dataclasses import dataclass, replace
 from oapl.errors import StaleError
 from oapl.interfaces import PromptSource
 from oapl.records import (
+    FATES,
     Credit,
     CreditedGroup,
+    Fate,
+    FateKind,
     Group,
     Metrics,
     Prompt,
@@ -37,7 +40,7 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.replay.counts import ReplayCounts
-from oapl.replay.periods import FATES, Fate, FateKind, PeriodNeeds
+from oapl.replay.periods import PeriodNeeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Ledger:
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
         self._drawn = 0
         self._fates: Counter[tuple[FateKind, str]] = Counter()
-        self._reported = ReplayCounts()
+        self._counts = ReplayCounts()
 
     # Handing out
 
@@ -182,14 +185,14 @@ class Ledger:
         self._refuse_released(worker, f"put group {group.prompt.id}", tokens=group.num_tokens)
         why = self._why_refused(worker, scored)
         if why:
-            self._reported.refuse(why, group.num_tokens)
+            self._counts.refuse(why, group.num_tokens)
             if self._holds(worker, group.prompt):
                 self._return(group.prompt, why)
             return f"refused:{why}"
         credit = self._credit(scored)
         del self._in_flight[group.prompt.id]
         self._settled[group.prompt.id] = (group.prompt.attempt, group.version)
-        self._reported.accept(scored, credit)
+        self._counts.accept(scored, credit)
         if credit.dropped is not None:
             self._close(group.prompt, "dropped", credit.dropped)
             return f"dropped:{credit.dropped}"
@@ -242,20 +245,20 @@ class Ledger:
         tokens are counted.
         """
         self._refuse_released(worker, f"gave back {prompt.id}")
-        self._reported.waste(num_tokens, self.periods.group_size)
+        self._counts.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
             self._return(prompt, cause)
 
     def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
         """End a draw that cannot be sampled or scored; ignored when the worker does not hold it."""
         self._refuse_released(worker, f"failed {prompt.id}")
-        self._reported.waste(num_tokens, self.periods.group_size)
+        self._counts.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
             self._close(self._in_flight.pop(prompt.id).prompt, "failed", cause)
 
     def _return(self, prompt: Prompt, cause: str) -> None:
-        self._reported.count("replay/returned")
-        self._reported.count(f"replay/returned/{cause}")
+        self._counts.count("replay/returned")
+        self._counts.count(f"replay/returned/{cause}")
         self._requeue([self._in_flight.pop(prompt.id).prompt])
 
     def release(self, worker: WorkerId) -> None:
@@ -267,7 +270,7 @@ class Ledger:
         for prompt in lost:
             del self._in_flight[prompt.id]
             deaths = self._deaths[prompt.id] = self._deaths.get(prompt.id, 0) + 1
-            self._reported.count("replay/deaths")
+            self._counts.count("replay/deaths")
             if deaths >= self.periods.max_deaths:
                 self._close(prompt, "failed", f"{deaths} engines died under it")
             else:
@@ -279,7 +282,7 @@ class Ledger:
         if worker.incarnation > self._released.get(worker.index, -1):
             return
         if tokens is not None:
-            self._reported.refuse("released", tokens)
+            self._counts.refuse("released", tokens)
         raise StaleError(f"{worker} {what}, but this incarnation was released after its death")
 
     def _requeue(self, prompts: Iterable[Prompt]) -> None:
@@ -304,7 +307,7 @@ class Ledger:
         ids = sorted(self._buffer, key=lambda id: self._buffer[id].scored.group.version)[:count]
         groups = [self._buffer.pop(id) for id in ids]
         self._leased.update(zip(ids, groups, strict=True))
-        self._reported.lease(self.step - group.scored.group.version for group in groups)
+        self._counts.lease(self.step - group.scored.group.version for group in groups)
         return groups or None
 
     def trained(self, ids: Sequence[str], step: int) -> None:
@@ -372,7 +375,7 @@ class Ledger:
         lengths = [len(rollout.token_ids) for group in cleared for rollout in group.rollouts]
         flights = self._in_flight.values()
         lost = [f for f in flights if not (self.periods.drains and f.version in self.usable)]
-        self._reported.clear(len(cleared), lengths, len(lost))
+        self._counts.clear(len(cleared), lengths, len(lost))
         # A group that was finished has shown that its prompt kills no engine.
         innocent = [replace(group.prompt, max_in_engine=0) for group in cleared]
         for prompt in innocent:
@@ -403,10 +406,11 @@ class Ledger:
         self._fates[kind, detail] += 1
         self._deaths.pop(prompt.id, None)
         if kind in ("dropped", "failed"):
-            self._reported.count(f"replay/{kind}")
+            self._counts.count(f"replay/{kind}")
         if self._on_fate is not None:
-            fate = Fate(prompt.id, prompt.attempt, kind, detail, self.step)
-            self._on_fate(fate)
+            self._on_fate(
+                Fate(id=prompt.id, attempt=prompt.attempt, kind=kind, detail=detail, step=self.step)
+            )
 
     # Accounts
 
@@ -446,12 +450,11 @@ class Ledger:
             "replay/queued": float(len(self._queue)),
             "replay/need": float(self.need()),
         }
-        return gauges | self._reported.drain()
+        return gauges | self._counts.take()
 
     def snapshot(self) -> State:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
         return {
-            "version": self.version,
             "usable": self.usable,
             "begin": self.begin,
             "step": self.step,
@@ -463,7 +466,7 @@ class Ledger:
             "deaths": dict(self._deaths),
             "drawn": self._drawn,
             "fates": dict(self._fates),
-            "tally": copy.deepcopy(self._reported),
+            "counts": copy.deepcopy(self._counts),
         }
 
     def restore(self, state: State) -> None:
@@ -473,8 +476,7 @@ class Ledger:
         """
         assert self._drawn == 0, "restore into a ledger that was already used"
         self._source.restore(state["source"])
-        # Snapshots of earlier builds name the one version that they kept.
-        self.usable = tuple(state.get("usable", (state["version"],)))
+        self.usable = state["usable"]
         self.begin, self.step = state["begin"], state["step"]
         self._queue = deque(state["queue"])
         self._requeue(state["in_flight"])
@@ -486,5 +488,5 @@ class Ledger:
         self._deaths = dict(state["deaths"])
         self._drawn = state["drawn"]
         self._fates = Counter(state["fates"])
-        self._reported = copy.deepcopy(state["tally"])
+        self._counts = copy.deepcopy(state["counts"])
         self.counts()

@@ -1,4 +1,4 @@
-"""How many groups a period wants, and the names of the ways in which a draw ends.
+"""How many groups a period wants.
 
 Invariants: periods end at multiples of L, whenever the version that feeds them was published; what
 is wanted depends on where the served version's period begins and on the learner step alone, so that
@@ -10,23 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from oapl.errors import InputError
-
-FateKind = Literal["trained", "dropped", "failed", "unfinished"]
-FATES: tuple[FateKind, ...] = ("trained", "dropped", "failed", "unfinished")
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """How a draw ended: `detail` names the filter or the cause; `step` counts learner steps."""
-
-    id: str
-    attempt: int
-    kind: FateKind
-    detail: str
-    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +76,9 @@ class PeriodNeeds:
     def max_in_engine(self, deaths: int, lost: int) -> int:
         """How many draws may share an engine when one is retried that was `lost` with others.
 
-        One of them may have killed the engine. Ever smaller companies find it: sizes shrink by
-        equal ratios, so that the try before a draw would fail is made alone, and no draw fails for
-        its neighbour's fault.
+        One of them may have killed the engine. Ever fewer at a time find it: their numbers
+        shrink by equal ratios, so that the try before a draw would fail is made alone, and no draw
+        fails for its neighbour's fault.
 
         Args:
             deaths: Engines that died under the draw, at least 1 and below `max_deaths`.

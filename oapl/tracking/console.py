@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from oapl import interfaces
+from oapl.comparison import Comparison
 from oapl.config import RunConfig
-from oapl.evaluation import Comparison
 from oapl.records import StepMetrics
 from oapl.tracking.history import Tail, feed
 from oapl.tracking.view import DASH, Clock, View, figure

@@ -18,6 +18,7 @@ from oapl.records import (
 )
 from oapl.remote import batched_calls
 from oapl.replay.buffer import ReplayBuffer
+from oapl.replay.periods import PeriodNeeds
 from tests.support.sleepers import CountingSource, keep
 
 G, PER_STEP, L = 2, 3, 4
@@ -149,21 +150,23 @@ class RecordedReplay:
 class Bench:
     """Replay, a worker that collects under each version, and a learner."""
 
-    def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **replay):
+    def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **periods):
         self.max_lead = max_lead
         self.engine, self.scorer = CheckedEngine(), CheckedScorer()
-        self.learner = CheckedLearner(self.engine, skip, replay.get("max_versions", 1))
+        self.learner = CheckedLearner(self.engine, skip, periods.get("max_versions", 1))
         self.stop = asyncio.Event()
         self.max_steps = max_steps
         self.replay = ReplayBuffer(
             source or CountingSource(),
             keep,
-            groups_per_step=PER_STEP,
-            interval=L,
-            max_steps=max_steps,
-            capacity=100,
-            group_size=G,
-            **replay,
+            PeriodNeeds(
+                groups_per_step=PER_STEP,
+                interval=L,
+                max_steps=max_steps,
+                capacity=100,
+                group_size=G,
+                **periods,
+            ),
         )
 
     async def collect_once(self):

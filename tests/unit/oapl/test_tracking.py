@@ -136,20 +136,20 @@ def test_every_name_that_is_always_reported_is_in_the_table():
 
 
 def test_what_replay_and_evaluation_report_is_in_the_table():
-    tally = ReplayCounts()
+    counts = ReplayCounts()
     group = credited("p", 0).scored
-    tally.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
-    tally.refuse("stale", 1)
-    tally.clear(1, [1], 1)
-    tally.waste(1, 1)
-    tally.lease([0])
+    counts.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
+    counts.refuse("stale", 1)
+    counts.clear(1, [1], 1)
+    counts.waste(1, 1)
+    counts.lease([0])
     answers = EvalAnswers(
         prompt=group.group.prompt,
         rollouts=group.group.rollouts,
         judgements=(Judgement(reward=1.0, verdicts={}),) * 2,
     )
     evaluation = summarise("set", [answers] * 2, (1, 2), 1.0)
-    unknown = [n for n in {**tally.drain(), **evaluation} if describe(n) is None]
+    unknown = [n for n in {**counts.take(), **evaluation} if describe(n) is None]
     assert unknown == []
 
 
