@@ -34,9 +34,10 @@ from oapl.objectives.base import shuffled
 from oapl.records import Metrics, StepMetrics
 from oapl.remote.waiting import within
 from oapl.replay.buffer import ReplayBuffer
+from oapl.tracking.history import first_evaluation
 from oapl.tracking.rollouts import RolloutStore
 from oapl.tracking.status import DONE, RESTART, STOPPED
-from oapl.tracking.tracker import Tracker, build_tracker, first_evaluation
+from oapl.tracking.tracker import Tracker, build_tracker
 from reward_server import settings as reward_settings
 
 CLOSE_TIMEOUT_S = 60.0

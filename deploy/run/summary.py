@@ -13,6 +13,7 @@ from deploy.commands.submit import STOPPED
 from deploy.run.program import RunOutcome
 from oapl.evaluation import compare
 from oapl.tracking.console import comparison_table
+from oapl.tracking.lines import METRICS_FILE
 
 EXIT_SIGNAL = 128
 NUM_EXAMPLES = 3
@@ -84,7 +85,7 @@ def _reward(row: dict[str, Any]) -> float:
 def _print_times(console: Console, outcome: RunOutcome, wall_s: float) -> None:
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.phases.items())
     console.print(f"\nwall time {wall_s:.0f} s: {phases}", highlight=False)
-    lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (outcome.folder / METRICS_FILE).open()]
     both = sum(line.get("time/both_working_s") or 0.0 for line in lines)
     steps = sum(line.get("time/step_s") or 0.0 for line in lines)
     console.print(

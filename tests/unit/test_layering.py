@@ -20,7 +20,7 @@ ADAPTERS = {
     "ray": {"deploy", "oapl/weights/object_store.py", "oapl/tracking/ray_metrics.py"},
     "vllm": {"actors/engines", "actors/engines/_vllm/inputs.py", "actors/engines/_vllm/weights.py"},
     "deepspeed": {"learner"},
-    "wandb": {"oapl/tracking/tracker.py"},
+    "wandb": {"oapl/tracking/wandb_sink.py"},
     "torch_npu": {"oapl/devices/npu.py"},
 }
 
