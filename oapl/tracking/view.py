@@ -154,7 +154,7 @@ class View:
         return self._phase_since if self._is_over else self._clock()
 
     def eta_s(self) -> float | None:
-        """Estimate the seconds to `max_steps` at the pace of the last steps; None before the first."""
+        """Estimate the seconds to `max_steps` at the last steps' pace; None before the first."""
         (since, first), (_, last) = self._pace[0], self._pace[-1]
         if last <= first:
             return None
