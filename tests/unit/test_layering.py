@@ -25,8 +25,8 @@ ROOMS = {
     "oapl": (
         ("errors", "logprobs"),
         ("config", "remote", "whole_files"),
-        ("records", "devices"),
-        ("counters", "batching", "interfaces", "estimators", "comparison", "evaluation"),
+        ("records", "devices", "comparison"),
+        ("counters", "batching", "interfaces", "estimators", "evaluation"),
         ("replay", "weights", "loops", "objectives"),
         ("tracking",),
     ),
@@ -40,6 +40,8 @@ ROOMS = {
     "learner": (
         ("loss_scale", "measures", "models", "probing", "schedule", "checkpoints"),
         ("export", "zero_engine"),
+        ("forward", "ranks"),
+        ("publisher", "publication"),
         ("trainer",),
         ("group",),
     ),
@@ -57,7 +59,7 @@ ADAPTERS = {
     "ray": ("deploy/", "oapl/weights/object_store.py", "oapl/tracking/ray_metrics.py"),
     "vllm": ("actors/engines/",),
     "deepspeed": ("learner/",),
-    "wandb": ("oapl/tracking/tracker.py",),
+    "wandb": ("oapl/tracking/wandb_sink.py",),
     "torch_npu": ("oapl/devices/npu.py",),
 }
 """The files that may import a heavy library; those of `oapl` only inside functions."""

@@ -15,7 +15,7 @@ from oapl.records import StepMetrics
 from oapl.tracking import console
 from oapl.tracking.console import LiveConsole, PlainConsole, comparison_table, save_svg
 from oapl.tracking.history import Tail
-from oapl.tracking.tracker import JsonlSink
+from oapl.tracking.jsonl import JsonlSink
 from oapl.tracking.view import View, figure, sparkline
 
 STEP = {

@@ -30,11 +30,13 @@ from oapl.records import (
     Verdict,
 )
 from oapl.replay.counts import ALWAYS, ReplayCounts
-from oapl.tracking import rollouts
-from oapl.tracking import tracker as fan_out
+from oapl.tracking import rollouts, wandb_sink
+from oapl.tracking.history import first_evaluation
+from oapl.tracking.jsonl import JsonlSink
 from oapl.tracking.names import METRICS, describe
 from oapl.tracking.rollouts import RolloutStore, show
-from oapl.tracking.tracker import JsonlSink, build_tracker, first_evaluation, wandb_mode
+from oapl.tracking.tracker import build_tracker
+from oapl.tracking.wandb_sink import wandb_mode
 
 
 def config(tmp_path: Path, **tracked: Any) -> RunConfig:
@@ -336,7 +338,7 @@ def test_a_wandb_that_does_not_start_is_reported_and_left_out(
     def broken(*arguments: object) -> None:
         raise RuntimeError("no service")
 
-    monkeypatch.setattr(fan_out, "WandbSink", broken)
+    monkeypatch.setattr(wandb_sink, "WandbSink", broken)
     tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
     tracker.log(line(1, loss__oapl=1))
     tracker.close()

@@ -21,7 +21,8 @@ from oapl.records import StepMetrics
 from oapl.tracking import console, status
 from oapl.tracking import watch as watching
 from oapl.tracking.history import Tail
-from oapl.tracking.tracker import JsonlSink, build_tracker
+from oapl.tracking.jsonl import JsonlSink
+from oapl.tracking.tracker import build_tracker
 from oapl.tracking.view import View
 from oapl.tracking.watch import watch
 
