@@ -1,4 +1,4 @@
-"""A micro-batch through the policy: what an update, a probe and a preparation have in common."""
+"""A micro-batch through the policy: what an update and a probe have in common."""
 
 from __future__ import annotations
 

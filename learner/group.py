@@ -29,21 +29,35 @@ REPLAY = "replay.pkl"
 class Rewards(Protocol):
     """The reward servers, as the learner sees them."""
 
-    async def stats(self) -> Metrics: ...
+    async def stats(self) -> Metrics:
+        """Counters since the last call."""
 
 
 class Store(Protocol):
     """Where a sample of the trained groups is kept."""
 
-    def add(self, groups: Sequence[CreditedGroup], step: int) -> None: ...
+    def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
+        """Sample the groups that learner step `step` was made of."""
 
-    def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None: ...
+    def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None:
+        """Write every rollout of `groups` into a file of its own."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Write what is held."""
 
 
 class LearnerGroup:
     """Owns the learner step; see `oapl.loops.Learner` for the acts.
+
+    Args:
+        config: The run's.
+        trainers: In the order of the ranks.
+        replay: What `groups` were taken from: its counters and its snapshot.
+        tracker: Takes the lines of metrics.
+        store: Keeps a sample of what is trained on.
+        engines: None where nothing is sampled.
+        rewards: None where nothing is judged.
+        evaluate: Evaluates what the engines hold, under a name; None without evaluation sets.
 
     Attributes:
         step: Learner steps made, skipped ones included.
@@ -97,11 +111,11 @@ class LearnerGroup:
         return self._publications.begin
 
     def count_restart(self) -> None:
-        """These ranks replace others that failed: to be told in the next line of metrics."""
+        """Note for the next line of metrics that these ranks replace others that failed."""
         self._values["faults/learner_restarts"] = 1.0
 
     async def checkpoint_if_due(self) -> None:
-        """At the end of a period.
+        """Save at the end of a period, every `checkpoint.every_syncs` of them.
 
         Without a lead the learner's weights are served next, and replay holds nothing now but what
         `replay.max_versions` keeps.
@@ -133,7 +147,12 @@ class LearnerGroup:
         await self._publications.publish_last(self.step)
 
     async def update(self, groups: Sequence[CreditedGroup]) -> bool:
-        """One learner step on all ranks.
+        """Make one learner step on all ranks.
+
+        Raises what went wrong with a publication beside training, too.
+
+        Args:
+            groups: One step's, credited.
 
         Returns:
             False when it was skipped for a non-finite loss or gradient.
@@ -192,6 +211,9 @@ class LearnerGroup:
 
         Called between two steps: no group is leased. A publication under way is awaited first, so
         that its evaluation is not lost.
+
+        Returns:
+            The checkpoint, `step-N`.
         """
         await self._publications.settle()
         started = time.monotonic()
@@ -227,7 +249,7 @@ class LearnerGroup:
         await self._publications.restore(path, state, self.step)
 
     async def save_model(self, path: Path) -> None:
-        """The present policy as Hugging Face safetensors."""
+        """Write the present policy as Hugging Face safetensors into the folder `path`."""
         saves = [t.save_model(path) for t in self._ranks.trainers]
         await self._ranks.gather(saves, "the model to be saved", self.step)
 

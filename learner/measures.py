@@ -19,16 +19,26 @@ class Measures:
         self._totals: dict[str, list[Tensor]] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Numbers of one micro-batch, of which moments are reported."""
+        """Take numbers of one micro-batch, any shape each; their moments are reported."""
         for name, values in metrics.items():
             self._values.setdefault(name, []).append(values.detach().float())
 
     def add_to_total(self, name: str, value: Tensor) -> None:
-        """A scalar whose sum over all micro-batches is reported."""
+        """Take a scalar, whose sum over all micro-batches is reported.
+
+        Args:
+            name: In the report.
+            value: A tensor [] of this micro-batch.
+        """
         self._totals.setdefault(name, []).append(value.detach().float())
 
     def reduced(self) -> Metrics:
-        """The report over all ranks, the same on each. Called by all; a rank may have no names."""
+        """Reduce over all ranks; called by all, and a rank may have no names.
+
+        Returns:
+            Totals under their names, moments under the names that `oapl.replay.counts.expand`
+            gives; the same on each rank.
+        """
         moments = {name: Moments() for name in self._values}
         for name, values in self._values.items():
             moments[name].add(torch.cat(values).cpu().numpy())

@@ -53,14 +53,18 @@ def build(
     objective: Objective | None = None,
     sender: WeightSender | None = None,
 ) -> Trainer:
-    """A trainer in this process, which enters the process group of the ranks.
+    """Make a trainer in this process, which enters the process group of the ranks.
 
     Args:
         config: The run's.
         rank, world_size: This rank, and how many there are.
         master_address, master_port: Where rank 0 listens; unused with one rank.
         objective: Default: the one that `config.objective` names.
-        sender: Where exports go; default: rank 0 makes one of `sync.transport`.
+        sender: Where the weights go; default: rank 0 makes one of `sync.transport`.
+
+    Raises:
+        InputError: The model's log-probs are not what the learner computes.
+        OaplError: The ranks cannot meet.
     """
     # What a user may have got wrong comes first: a rank that has joined has others waiting for it.
     os.environ.update(zero_engine.environment(config))
@@ -109,7 +113,10 @@ class Trainer:
         self._last_batch: Batch | None = None
 
     def update(self, batch: Batch) -> Metrics:
-        """One learner step.
+        """Make one learner step.
+
+        Args:
+            batch: This rank's share.
 
         Returns:
             Metrics of the global batch, the same on every rank. `faults/skipped_steps` is 1.0 when
@@ -149,20 +156,8 @@ class Trainer:
         self._count_skip(batch.step, is_applied, metrics["loss/total"])
         return metrics
 
-    def announce(self, version: int) -> WeightsVersion | None:
-        """See `Publisher.announce`; the probe is of the last batch."""
-        return self.publisher.announce(version, self._last_batch)
-
-    def send_chunk(self, number: int) -> Sent | None:
-        """See `Publisher.send_chunk`."""
-        return self.publisher.send_chunk(number)
-
-    def score_probe(self) -> tuple[np.ndarray, ...]:
-        """See `Publisher.score_probe`. Returns float32 [T - 1] per sequence."""
-        return self.publisher.score_probe()
-
     def save(self, path: Path) -> None:
-        """Everything of this process that affects the next step, into the folder `path`."""
+        """Write all of this process that affects the next step into the folder `path`."""
         scale = self.engine.loss_scale
         state = {
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -182,13 +177,25 @@ class Trainer:
             self.engine.loss_scale = LossScale(**state["loss_scale"])
 
     def save_model(self, path: Path) -> None:
-        """Hugging Face safetensors, configuration and tokenizer, complete or not at all."""
+        """Write safetensors, configuration and tokenizer; `path` appears whole or not at all."""
         is_writer = torch.distributed.get_rank() == 0
         export.save_model(self.engine.module.lm, Path(path), self._config, is_writer=is_writer)
         torch.distributed.barrier()
 
+    def announce(self, version: int) -> WeightsVersion | None:
+        """See `Publisher.announce`; the probe is of the last batch."""
+        return self.publisher.announce(version, self._last_batch)
+
+    def send_chunk(self, number: int) -> Sent | None:
+        """See `Publisher.send_chunk`."""
+        return self.publisher.send_chunk(number)
+
+    def score_probe(self) -> tuple[np.ndarray, ...]:
+        """See `Publisher.score_probe`. Returns float32 [T - 1] per sequence."""
+        return self.publisher.score_probe()
+
     def stats(self) -> Metrics:
-        """Largest memory so far: of the device, or of the process on a CPU."""
+        """Tell the largest memory so far, in bytes: of the device, or of the process on a CPU."""
         if self.engine.device.type != "cpu":
             peak = torch.get_device_module(self.engine.device).max_memory_allocated()
         else:

@@ -62,7 +62,12 @@ def read_state(checkpoint: Path) -> State:
 
 
 def write_pickle(path: Path, value: Any) -> None:
-    """Pickle records, or containers of them, into the file `path`."""
+    """Pickle a value into a file.
+
+    Args:
+        path: The file.
+        value: Records, or containers of them.
+    """
     path.write_bytes(pickle.dumps(value))
 
 

@@ -54,7 +54,7 @@ def commit(part: Path, step: int) -> Path:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
+    """Find the newest complete checkpoint in a run's `checkpoints/`; None where there is none."""
     found = {int(m[1]): path for path in _children(folder) if (m := NAME.fullmatch(path.name))}
     return found[max(found)] if found else None
 

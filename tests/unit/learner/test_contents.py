@@ -36,7 +36,7 @@ HELD = {
         "version usable begin step source queue in_flight buffer ahead deaths drawn fates tally"
     ),
 }
-"""Fields of the records in checkpoints of format 2 wherever they live, and replay's keys."""
+"""Of format 2: the fields of records, wherever they live, and the keys of replay's snapshot."""
 
 
 class Old:
