@@ -58,7 +58,7 @@ class Store(Protocol):
 
 
 class LearnerGroup:
-    """Owns the learner step; see `oapl.loops.Learner` for the acts.
+    """Owns the learner step; see `oapl.interfaces.Learner` for the acts.
 
     Attributes:
         step: Learner steps made, skipped ones included.
