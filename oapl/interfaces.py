@@ -83,6 +83,10 @@ class Engine(Protocol):
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
         """Sample one response. Called G times per prompt by `collect`, and by evaluations.
 
+        Args:
+            prompt: What is sampled from.
+            sampling: How, and how many tokens at most.
+
         Returns:
             A rollout of one version, with finish reason `abort` when a load cut it off.
 
@@ -517,7 +521,7 @@ class WeightReceiver(Protocol):
         """Fetch a publication chunk by chunk, some before the learner has sent the others.
 
         Returns:
-            Name and CPU tensor of `weights.specs`, in that order, in the dtype sent. A tensor may
+            Name and CPU tensor [*shape] of `weights.specs`, in that order, in the dtype sent. It may
             be a read-only view that lasts until the next one is asked for.
 
         Raises:
