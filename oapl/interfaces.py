@@ -511,7 +511,7 @@ class WeightSender(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of everything that was published; receivers are told that it is gone."""
+        """Let go of what was published. For whoever lives on: a rank that ends need not call it."""
 
 
 class WeightReceiver(Protocol):
@@ -521,8 +521,8 @@ class WeightReceiver(Protocol):
         """Fetch a publication chunk by chunk, some before the learner has sent the others.
 
         Returns:
-            Name and CPU tensor [*shape] of `weights.specs`, in that order, in the dtype sent. It may
-            be a read-only view that lasts until the next one is asked for.
+            Name and CPU tensor [*spec.shape] of each of `weights.specs`, in that order, in the
+            dtype sent: a view of its chunk's memory, which may be read-only.
 
         Raises:
             WeightsError: It is gone, late, or not what was announced; what has been handed over
