@@ -47,7 +47,7 @@ class Store(Protocol):
 
 
 class LearnerGroup:
-    """Owns the learner step; see `oapl.loops.Learner` for the acts.
+    """Owns the learner step; see `oapl.interfaces.Learner` for the acts.
 
     Args:
         config: The run's.

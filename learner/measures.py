@@ -19,16 +19,16 @@ class Measures:
         self._totals: dict[str, list[Tensor]] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take numbers of one micro-batch, any shape each; their moments are reported."""
+        """Take numbers of one micro-batch, [N] or [B] by name, of which moments are reported."""
         for name, values in metrics.items():
             self._values.setdefault(name, []).append(values.detach().float())
 
     def add_to_total(self, name: str, value: Tensor) -> None:
-        """Take a scalar, whose sum over all micro-batches is reported.
+        """Take a scalar, [], whose sum over all micro-batches and ranks is reported.
 
         Args:
-            name: In the report.
-            value: A tensor [] of this micro-batch.
+            name: A metric's.
+            value: This micro-batch's share.
         """
         self._totals.setdefault(name, []).append(value.detach().float())
 

@@ -65,7 +65,7 @@ class Moments:
     max: float = -math.inf
 
     def add(self, values: Iterable[float] | np.ndarray) -> None:
-        """Take in numbers, an array of any shape or none at all; computed in float64."""
+        """Take in numbers [N], or an array of any shape, or none at all; computed in float64."""
         new = np.asarray(values if isinstance(values, np.ndarray) else list(values), np.float64)
         if new.size:
             mean = float(new.mean())

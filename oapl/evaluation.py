@@ -28,7 +28,7 @@ TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Unbiased estimate that at least one of k samples is right: 1 - C(n - c, k) / C(n, k).
+    """Estimate without bias that one of k samples is right: 1 - C(n - c, k) / C(n, k).
 
     As the product 1 - prod_{i = n - c + 1}^{n} (1 - k / i): no large binomials; exactly 0 for
     c = 0 and exactly 1 when fewer than k samples are wrong (so for k = n with c > 0).
@@ -40,6 +40,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
     Raises:
         ValueError: Not 1 <= k <= n or not 0 <= c <= n.
+
+    Source: Chen et al. 2021 (arXiv 2107.03374), section 2.1.
     """
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} cannot be estimated from {n} samples; k must lie in 1 to {n}")
@@ -189,9 +191,15 @@ class LengthBin:
 def by_length(
     answers: Sequence[EvalAnswers], edges: Sequence[int], threshold: float
 ) -> list[LengthBin]:
-    """Accuracy by response length; bin i holds edges[i] <= length < edges[i + 1].
+    """Tell accuracy by response length; bin i holds edges[i] <= length < edges[i + 1].
 
-    Empty bins are left out; so are responses outside the edges.
+    Args:
+        answers: One record per problem.
+        edges: Response tokens, rising.
+        threshold: Smallest reward that counts as right.
+
+    Returns:
+        Bins in order, without empty ones; responses outside the edges are left out.
     """
     samples = [sample for answer in answers for sample in _judged(answer)]
     bins = []

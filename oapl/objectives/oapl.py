@@ -45,7 +45,7 @@ class Objective:
         self._beta2 = config.beta2
 
     def credit(self, group: ScoredGroup) -> Credit:
-        """r - V* of each rollout.
+        """Give each rollout r - V*, float32 [G]; no group is dropped.
 
         Raises:
             InputError: A rollout has no inference log-probs, the anchor of the loss.
@@ -61,7 +61,7 @@ class Objective:
         return Credit(values=advantage, metrics={"oapl/v_star_*": value})
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
-        """Sum of squared residuals over the rollouts here, divided by those of the global batch."""
+        """Sum the squared residuals of the rollouts here, over those of the global batch."""
         log_ratio = inputs.logprobs - inputs.inference_logprobs  # [N]
         sequence_log_ratio = segment_sum(log_ratio, inputs.rollout_index, len(inputs.credit))
         residual = self._beta2 * sequence_log_ratio - inputs.credit  # [B]

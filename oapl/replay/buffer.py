@@ -53,7 +53,7 @@ class ReplayBuffer:
     async def next_prompts(
         self, worker: WorkerId, version: int, limit: int, timeout_s: float
     ) -> Sequence[Prompt] | None:
-        """Up to `limit` draws, as soon as there is one.
+        """Hand out draws as soon as there is one. See `oapl.interfaces.Replay.next_prompts`.
 
         Returns:
             An empty list when nothing was needed for `timeout_s`; None, at once, when `version` is
@@ -76,7 +76,14 @@ class ReplayBuffer:
             return draws if draws or self._ledger.serves(version) else None
 
     async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> list[str]:
-        """Per group `kept`, `dropped:FILTER` or `refused:WHY`; see `Ledger.put`."""
+        """Take finished groups, each as `Ledger.put` does. See `oapl.interfaces.Replay.put`.
+
+        Returns:
+            Per group `kept`, `dropped:FILTER` or `refused:WHY`.
+
+        Raises:
+            StaleError: The worker was released.
+        """
         async with self._changed:
             answers = [self._ledger.put(worker, group) for group in groups]
             self._changed.notify_all()
@@ -85,21 +92,21 @@ class ReplayBuffer:
     async def give_back(
         self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int
     ) -> None:
-        """The draw returns to the front of the queue, attempt + 1."""
+        """Return a draw to the front of the queue. See `oapl.interfaces.Replay.give_back`."""
         await self._change(self._ledger.give_back, worker, prompt, cause, num_tokens)
 
     async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
-        """The draw's fate is `failed`."""
+        """End a draw as `failed`. See `oapl.interfaces.Replay.fail`."""
         await self._change(self._ledger.fail, worker, prompt, cause, num_tokens)
 
     async def release(self, worker: WorkerId) -> None:
-        """The worker is dead: its draws return; later calls of this incarnation are refused."""
+        """Take a dead worker's draws back; later calls of this incarnation are refused."""
         await self._change(self._ledger.release, worker)
 
     # For the learner
 
     async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
-        """Lease the `count` oldest groups.
+        """Lease the `count` oldest groups. See `oapl.interfaces.Batches.take`.
 
         Returns:
             Fewer than `count` only at the end of the data, and after that None.
@@ -115,11 +122,11 @@ class ReplayBuffer:
             return groups
 
     async def trained(self, ids: Sequence[str], step: int) -> None:
-        """The leased groups were trained on; `step` learner steps are made, this one included."""
+        """Close leases of groups trained on. See `oapl.interfaces.Batches.trained`."""
         await self._change(self._ledger.trained, ids, step)
 
     async def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
-        """The step on the leased groups was skipped; it still counts in `step`."""
+        """Close leases whose step was skipped. See `oapl.interfaces.Batches.drop`."""
         await self._change(self._ledger.drop, ids, reason, step)
 
     async def advance(self, step: int) -> None:
@@ -127,18 +134,14 @@ class ReplayBuffer:
         await self._change(self._ledger.advance, step)
 
     async def lead(self, step: int, begin: int) -> bool:
-        """Serve version `step` for the period that will begin at `begin`, beside the present one.
-
-        Returns:
-            False when the present period still lacks groups; nothing has changed then.
-        """
+        """Serve a version ahead of its period. See `oapl.interfaces.Batches.lead`."""
         async with self._changed:
             leads = self._ledger.lead(step, begin)
             self._changed.notify_all()
             return leads
 
     async def finish(self) -> None:
-        """The run ends: what has no fate is `unfinished`. A snapshot is taken before, not after."""
+        """End the run: what has no fate is `unfinished`. A snapshot is taken before, not after."""
         await self._change(self._ledger.finish)
 
     # Accounts

@@ -91,7 +91,12 @@ class ReplayCounts:
         self._moments["replay/lag_*"].add(lags)
 
     def accept(self, scored: ScoredGroup, credit: Credit) -> None:
-        """A group was accepted, whether the objective keeps it or drops it."""
+        """A group was accepted, whether the objective keeps it or drops it.
+
+        Args:
+            scored: Rewards float32 [G] and the rollouts behind them.
+            credit: Of which only the metrics are reported.
+        """
         rollouts = scored.group.rollouts
         self.count("replay/accepted")
         observed: dict[str, Iterable[float] | np.ndarray] = {

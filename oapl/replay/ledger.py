@@ -45,6 +45,8 @@ from oapl.replay.periods import PeriodNeeds
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
+    """A draw that a worker holds."""
+
     prompt: Prompt
     worker: WorkerId
     version: int  # served when it was handed out, and that of its group
@@ -58,6 +60,14 @@ class Ledger:
         credit: The objective's `credit`.
         periods: How many groups the run asks for.
         on_fate: Told of every fate as it falls.
+
+    Attributes:
+        periods: As given.
+        usable: Versions accepted and kept, oldest first; the last one is served.
+        begin: Learner step at which the period that `version` feeds begins.
+        step: Learner steps made.
+        exhausted: The source has no more draws.
+        finished: `finish` was called.
     """
 
     def __init__(
@@ -68,8 +78,8 @@ class Ledger:
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
         self.periods = periods
-        self.usable: tuple[int, ...] = (0,)  # versions accepted and kept; the last one is served
-        self.begin = 0  # learner step at which the period that `version` feeds begins
+        self.usable: tuple[int, ...] = (0,)
+        self.begin = 0
         self.step = 0
         self.exhausted = False
         self.finished = False
@@ -115,11 +125,16 @@ class Ledger:
         return version == self.version and not self.finished
 
     def draw(self, worker: WorkerId, version: int, limit: int) -> list[Prompt]:
-        """Up to `limit` draws for a worker that holds the served version, else none.
+        """Hand out draws to a worker that holds the served version, else none.
 
         Returned draws go first. Suspects, retried after a death, share an engine with suspects
         only, and at most as many as each one's `max_in_engine` allows. A worker with nothing in
         flight gets them before any other draw, so that they cannot starve.
+
+        Args:
+            worker: Who asks.
+            version: What its engine holds.
+            limit: Most draws.
 
         Raises:
             StaleError: The worker was released.
@@ -172,11 +187,18 @@ class Ledger:
     # Coming back
 
     def put(self, worker: WorkerId, scored: ScoredGroup) -> str:
-        """`kept`, `dropped:FILTER` or `refused:WHY`.
+        """Credit a finished group and keep, drop or refuse it.
 
-        WHY is `stale` (a version that is not kept, or not the draw's, or an older attempt),
-        `duplicate`, `unknown` (this worker never had the draw), `incomplete` or `finished`. A
-        refused group whose draw the worker still holds sends the draw back to the queue.
+        A refused group whose draw the worker still holds sends the draw back to the queue.
+
+        Args:
+            worker: Who made it.
+            scored: Of any version and any number of rollouts: this is where they are checked.
+
+        Returns:
+            `kept`, `dropped:FILTER` or `refused:WHY`. WHY is `stale` (a version that is not kept,
+            or not the draw's, or an older attempt), `duplicate`, `unknown` (this worker never had
+            the draw), `incomplete` or `finished`.
 
         Raises:
             StaleError: The worker was released; the group is counted.
@@ -239,7 +261,7 @@ class Ledger:
         )
 
     def give_back(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
-        """Return a draw to the front of the queue, after `num_tokens` were generated for nothing.
+        """Return a draw to the front of the queue. See `oapl.interfaces.Replay.give_back`.
 
         When the worker no longer holds it (a synchronisation took it back already), only the
         tokens are counted.
@@ -250,7 +272,7 @@ class Ledger:
             self._return(prompt, cause)
 
     def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
-        """End a draw that cannot be sampled or scored; ignored when the worker does not hold it."""
+        """End a draw that cannot be sampled or scored. See `oapl.interfaces.Replay.fail`."""
         self._refuse_released(worker, f"failed {prompt.id}")
         self._counts.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
@@ -296,6 +318,7 @@ class Ledger:
         return self.exhausted and not self._in_flight and not self._queue
 
     def can_take(self, count: int) -> bool:
+        """Whether `take` would give `count` groups, or all that is left."""
         return len(self._buffer) >= count or self.is_over()
 
     def take(self, count: int) -> list[CreditedGroup] | None:
@@ -311,11 +334,11 @@ class Ledger:
         return groups or None
 
     def trained(self, ids: Sequence[str], step: int) -> None:
-        """Close leases after the learner step that made the count of steps `step`."""
+        """Close leases of groups trained on. See `oapl.interfaces.Batches.trained`."""
         self._close_leases(ids, "trained", "", step)
 
     def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
-        """Close leases whose step was skipped; `step` counts it all the same."""
+        """Close leases whose step was skipped. See `oapl.interfaces.Batches.drop`."""
         self._close_leases(ids, "dropped", reason, step)
 
     def _close_leases(self, ids: Sequence[str], kind: FateKind, detail: str, step: int) -> None:
@@ -345,7 +368,7 @@ class Ledger:
         self.step = step
 
     def lead(self, step: int, begin: int) -> bool:
-        """Serve version `step` for the period that begins at `begin`, if this one has its groups.
+        """Serve version `step` ahead of its period. See `oapl.interfaces.Batches.lead`.
 
         The groups that the present period needs stay for the learner.
 
@@ -437,6 +460,7 @@ class Ledger:
         }
 
     def in_flight_by_worker(self) -> dict[WorkerId, int]:
+        """How many draws each worker holds, of those that hold any."""
         return dict(Counter(flight.worker for flight in self._in_flight.values()))
 
     def stats(self) -> Metrics:

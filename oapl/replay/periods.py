@@ -53,18 +53,27 @@ class PeriodNeeds:
             )
 
     def period_end(self, begin: int, step: int) -> int:
-        """Learner step at which the period that began (or will begin) at `begin` ends.
+        """Find the learner step at which a period ends.
 
         The second term matters only when a resumed run has a shorter interval: the period then
         ends at the first multiple that is still ahead.
+
+        Args:
+            begin: Learner step at which it began, or will begin.
+            step: Learner steps made.
         """
         end = max(begin // self.interval + 1, math.ceil(step / self.interval)) * self.interval
         return min(end, self.max_steps)
 
     def wanted(self, begin: int, step: int) -> int:
-        """Groups that the period of `begin` can still use after `step` learner steps.
+        """Count the groups that a period can still use: all of them, when it has yet to begin.
 
-        All of them, when it has yet to begin.
+        Args:
+            begin: Learner step at which it began, or will begin.
+            step: Learner steps made.
+
+        Returns:
+            Those of its steps to come, and the surplus of the whole period.
         """
         end = self.period_end(begin, step)
         if step >= end:

@@ -8,7 +8,7 @@ import pytest
 
 from actors.scoring import BatchedScorer
 from oapl.records import Prompt, Rollout
-from oapl.remote.batched_calls import MAX_JOINED, PACE_S
+from oapl.remote.batched_calls import MAX_ITEMS, PACE_S
 from tests.support.fakes import FakeServer
 
 
@@ -61,8 +61,8 @@ async def test_rollouts_that_end_apart_do_not_wait_for_each_other():
 
 async def test_a_call_has_an_upper_size():
     server = FakeServer()
-    await score_apart(scorer(server), MAX_JOINED + 1)
-    assert sorted(server.calls) == [1, MAX_JOINED]
+    await score_apart(scorer(server), MAX_ITEMS + 1)
+    assert sorted(server.calls) == [1, MAX_ITEMS]
 
 
 async def test_several_tasks_keep_their_order():

@@ -28,7 +28,7 @@ WORKER = WorkerId(index=0)
 @pytest.fixture(autouse=True)
 def _quick_waits(monkeypatch):
     monkeypatch.setattr(loops, "POLL_S", 0.05)
-    monkeypatch.setattr(batched_calls, "JOIN_S", 0.0)
+    monkeypatch.setattr(batched_calls, "GATHER_S", 0.0)
     monkeypatch.setattr(batched_calls, "PACE_S", 0.0)
 
 
