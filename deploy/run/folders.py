@@ -27,15 +27,14 @@ def prepare(config: RunConfig) -> None:
     """Write `config.toml` into the run folder, which is locked and fit to resume from.
 
     Raises:
-        InputError: The folder holds a checkpoint and `checkpoint.resume` is `never`, or
-            `checkpoint.resume` names no checkpoint.
+        InputError: See `resume_from`.
     """
     resume_from(config)
     (config.folder / "config.toml").write_text(to_toml(config))
 
 
 def prepare_evaluation(config: RunConfig) -> None:
-    """The folder may be a training run's: its `config.toml` stays what it is."""
+    """Write `eval.toml`; a training run's folder keeps its `config.toml` as it is."""
     (config.folder / "eval.toml").write_text(to_toml(config))
 
 
@@ -48,6 +47,11 @@ def locked(
     Two locks, since machines that share a folder need not see each other's `flock`: that one, which
     goes with the process however it ends, and the owner's name in the file, whose time the owner
     renews. A name left behind by another machine counts as long as its time moves.
+
+    Args:
+        folder: The run's.
+        beat_s: Between two renewals.
+        patience_s: How long a name of another machine is watched before it is taken for gone.
 
     Raises:
         InputError: Another process holds it; nothing in it was changed.
@@ -114,7 +118,11 @@ def _in_use(folder: Path, owner: str) -> str:
 
 
 def resume_from(config: RunConfig) -> Path | None:
-    """The checkpoint that `checkpoint.resume` means; None to start afresh."""
+    """Find the checkpoint that `checkpoint.resume` means; None to start afresh.
+
+    Raises:
+        InputError: It is `never`, and the folder holds a checkpoint; or it names no checkpoint.
+    """
     resume, folder = config.checkpoint.resume, config.folder / "checkpoints"
     found = snapshots.latest(folder)
     if resume == "auto":
@@ -136,7 +144,11 @@ def resume_from(config: RunConfig) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Learner steps made before this checkpoint."""
+    """Read from a checkpoint's name how many learner steps were made before it.
+
+    Raises:
+        InputError: It is not called `step-N`.
+    """
     match = snapshots.NAME.fullmatch(checkpoint.name)
     if match is None:
         raise InputError(f"{checkpoint} is not called step-N; its step cannot be told")
