@@ -12,7 +12,7 @@ AREA = "services"
 
 
 def look() -> Iterator[Finding]:
-    """By login and environment, as a run with `tracking.wandb = "auto"` decides it."""
+    """Look at login and environment, as a run with `tracking.wandb = "auto"` would."""
     mode = wandb_mode("auto")
     where = {
         "online": "logged in: runs are uploaded",

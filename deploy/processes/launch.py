@@ -115,7 +115,11 @@ class Processes(Protocol):
 
 
 def connect(config: RunConfig, *, training: bool = True) -> Processes:
-    """The launcher that `cluster.mode` names.
+    """Make the launcher that `cluster.mode` names.
+
+    Args:
+        config: The run.
+        training: Whether there will be learner ranks and a replay buffer.
 
     Raises:
         InputError: The cluster does not answer, cannot hold the run, or its nodes differ.
@@ -126,7 +130,12 @@ def connect(config: RunConfig, *, training: bool = True) -> Processes:
 
 
 def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
-    """What the run asks of a cluster."""
+    """Count what the run asks of a cluster, process by process.
+
+    Args:
+        config: The run.
+        training: Whether there will be learner ranks and a replay buffer.
+    """
     ranks = config.learner.num_ranks if training else 0
     engines = 0 if config.is_imitation and training else config.rollout.num_engines
     judged = int(engines > 0)
@@ -160,7 +169,12 @@ def _amounts(config: RunConfig, role: Role) -> dict[str, float]:
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Variables for a process of this role, of its device and of the library inside it."""
+    """Collect the variables for a process, of its device and of the library inside it.
+
+    Args:
+        config: The run.
+        role: What the process does.
+    """
     variables = dict(load_device(config).environment(config, role))
     if role == "worker":
         engine = plugins.load("actors.engines", engine_name(config), "rollout.engine")
@@ -171,7 +185,7 @@ def environment(config: RunConfig, role: Role) -> dict[str, str]:
 
 
 class LocalProcesses:
-    """Everything in this process; for a first look, a debugger and tests."""
+    """Runs everything in this process; for a first look, a debugger and tests."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -182,6 +196,7 @@ class LocalProcesses:
                 os.environ.setdefault(key, value)
 
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process[Any]:
+        """Build the object here, on a thread of its own; see `Processes.start`."""
         thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         build = plugins.resolve(BUILDERS[role])
         loop = asyncio.get_running_loop()
@@ -192,6 +207,7 @@ class LocalProcesses:
         return process
 
     async def start_ranks(self) -> list[Process[Trainer]]:
+        """Build the ranks one after the other; see `Processes.start_ranks`."""
         world = self._config.learner.num_ranks
         return [
             await self.start("trainer", f"trainer-{rank}", rank=rank, world_size=world)
@@ -199,18 +215,24 @@ class LocalProcesses:
         ]
 
     async def kill(self, process: Process[Any]) -> None:
+        """Close the object, if it can be."""
         with contextlib.suppress(AttributeError):
             await process.handle.close()
         if process in self._started:
             self._started.remove(process)
 
     async def close(self) -> None:
+        """Close every object, the last one first."""
         for process in reversed(self._started.copy()):
             await self.kill(process)
 
 
 class RayProcesses:
-    """Ray actors, on a cluster that is joined or started here.
+    """Starts Ray actors, on a cluster that is joined or started here.
+
+    Args:
+        config: The run.
+        asked: What it will start; refused before anything is, where the cluster can never hold it.
 
     Raises:
         InputError: See `connect`.
@@ -251,6 +273,7 @@ class RayProcesses:
             ray_cluster.check_nodes(self._ray, useful, self._config.folder)
 
     async def start(self, role: Role, name: str, **kwargs: Any) -> Process[Any]:
+        """Start an actor where there is room for it; see `Processes.start`."""
         options = _options(self._config, role)
         if role == "reward":  # its state is nothing but counters, and what it holds is asked again
             options |= {"max_restarts": -1, "scheduling_strategy": "SPREAD"}
@@ -258,7 +281,7 @@ class RayProcesses:
         return await self._begin(role, name, actor, {})
 
     async def start_ranks(self) -> list[Process[Trainer]]:
-        """In one placement group: on one node if it holds them, else on as few as can be.
+        """Start the ranks in one placement group: on one node if it holds them, else on few.
 
         Ranks of a node are consecutive; rank 0's node chooses the port at which all meet.
 
@@ -350,11 +373,13 @@ class RayProcesses:
         (self._config.folder / "processes.json").write_text(json.dumps(pids, indent=1) + "\n")
 
     async def kill(self, process: Process[Any]) -> None:
+        """Kill the actor."""
         self._ray.kill(process.actor)
         if process in self._started:
             self._started.remove(process)
 
     async def close(self) -> None:
+        """Kill every actor, and leave the cluster, which ends if it was started here."""
         for process in self._started.copy():
             await self.kill(process)
         self._free_ranks()

@@ -27,15 +27,14 @@ def prepare(config: RunConfig) -> None:
     """Write `config.toml` into the run folder, which is locked and fit to resume from.
 
     Raises:
-        InputError: The folder holds a checkpoint and `checkpoint.resume` is `never`, or
-            `checkpoint.resume` names no checkpoint.
+        InputError: See `learner.checkpoints.resuming.resume_from`.
     """
     resuming.resume_from(config)
     (config.folder / "config.toml").write_text(to_toml(config))
 
 
 def prepare_evaluation(config: RunConfig) -> None:
-    """The folder may be a training run's: its `config.toml` stays what it is."""
+    """Write `eval.toml`; a training run's folder keeps its `config.toml` as it is."""
     (config.folder / "eval.toml").write_text(to_toml(config))
 
 
@@ -48,6 +47,11 @@ def locked(
     Two locks, since machines that share a folder need not see each other's `flock`: that one, which
     goes with the process however it ends, and the owner's name in the file, whose time the owner
     renews. A name left behind by another machine counts as long as its time moves.
+
+    Args:
+        folder: The run's.
+        beat_s: Between two renewals.
+        patience_s: How long a name of another machine is watched before it is taken for gone.
 
     Raises:
         InputError: Another process holds it; nothing in it was changed.

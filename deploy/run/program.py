@@ -1,5 +1,8 @@
 """A run from configuration to trained model: places, starts, watches and stops everything.
 
+The acts stand in their order: an attempt starts the parts, learns, finishes; another follows when a
+learner rank has failed and `run.max_restarts` allows it.
+
 from oapl import RunConfig
 from deploy.run.program import train
 outcome = train(RunConfig(model={"path": "my-model"}, ...))
@@ -68,7 +71,7 @@ class RunOutcome:
 
 
 def build_replay(config: RunConfig) -> ReplayBuffer:
-    """The replay buffer, composed in its own process of prompts and the objective's credit."""
+    """Compose the replay buffer, in its own process, of prompts and the objective's credit."""
     tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
     objective = build_objective(config.objective)
     if config.reward.control == "shuffle":
@@ -104,7 +107,12 @@ def train(config: RunConfig) -> RunOutcome:
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
-    """Evaluate the model at `model.path` on `eval.sources`; nothing is trained."""
+    """Evaluate the model at `model.path` on `eval.sources`; nothing is trained.
+
+    Raises:
+        InputError: The configuration cannot work, or names no evaluation set.
+        OaplError: The evaluation failed.
+    """
     if not config.eval.sources:
         raise InputError("eval.sources is empty; name at least one evaluation set")
     preflight(config, training=False)

@@ -40,12 +40,17 @@ def report(outcome: RunOutcome) -> int:
 
 
 def show_evaluation(outcome: RunOutcome) -> None:
-    """The figures of `oapl eval`."""
+    """Print the figures of `oapl eval`."""
     Console().print(comparison_table(compare({}, outcome.after), "evaluation"))
 
 
 def show(outcome: RunOutcome, wall_s: float) -> None:
-    """The quickstart's last words."""
+    """Print the quickstart's last words.
+
+    Args:
+        outcome: Of its second half, the reinforcement.
+        wall_s: What the whole took.
+    """
     console = Console()
     console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
     for example in _examples(outcome.folder / "evaluations"):

@@ -38,7 +38,7 @@ STATS_WAIT_S = 2.0
 STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
 EVALUATION_ATTEMPTS = 3
-"""A worker that dies takes its answers with it; one that this meets thrice has a cause."""
+"""A worker that dies takes its answers with it; one that this meets thrice is no accident."""
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class Member:
 
     @property
     def id(self) -> WorkerId:
+        """How replay and messages call it."""
         return WorkerId(index=self.index, incarnation=self.incarnation)
 
 
@@ -108,7 +109,7 @@ class Workers:
         self._places = config.rollout.num_engines
 
     def start(self) -> None:
-        """Begin to start the workers; they join as they are ready."""
+        """Begin to start the workers, which join as they are ready."""
         for index in range(self._config.rollout.num_engines):
             self._tasks.append(asyncio.create_task(self._hold_place(index)))
 
@@ -176,7 +177,7 @@ class Workers:
         raise AssertionError("unreachable")
 
     async def stats(self) -> Metrics:
-        """Counters of all workers since the last call, summed."""
+        """Sum the counters of all workers since the last call, of those that answer soon."""
         total: Metrics = {"faults/worker_restarts": float(self._unreported)}
         self._unreported = 0
         members = list(self._members.values())

@@ -88,7 +88,12 @@ def show(view: View, mode: str, screen: Console, every_s: float) -> LiveConsole 
 class LiveConsole(Sink):
     """Redraws its view all the time; prints of the process appear above it.
 
-    Its methods take the time of what they are given, in unix seconds; None means now.
+    Like those of a plain console, its methods take the time of what they are given, in unix
+    seconds; None means now.
+
+    Args:
+        view: What it draws, and feeds with what it is given.
+        screen: Where to draw.
     """
 
     def __init__(self, view: View, screen: Console) -> None:
@@ -97,12 +102,15 @@ class LiveConsole(Sink):
         self._live.start()
 
     def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        """Feed the view; see `Sink.log`."""
         self._view.feed(metrics, at)
 
     def message(self, text: str, at: float | None = None) -> None:
+        """Feed the view; see `Sink.message`."""
         self._view.say(text, at)
 
     def phase(self, name: str, at: float | None = None) -> None:
+        """Feed the view; see `Sink.phase`."""
         self._view.enter(name, at)
 
     def refresh(self) -> None:
@@ -110,6 +118,7 @@ class LiveConsole(Sink):
         self._live.refresh()
 
     def close(self) -> None:
+        """Leave the last drawing where it is."""
         self._live.stop()
 
 
@@ -117,6 +126,12 @@ class PlainConsole(Sink):
     """Prints a line every `every_s` seconds; messages and evaluations at once, the last step last.
 
     The time of a line is that of its step: nothing is printed while nothing happens.
+
+    Args:
+        view: What it tells of, and feeds with what it is given.
+        screen: Where to print.
+        every_s: Between two lines.
+        clock: Tells seconds that only go forward.
     """
 
     def __init__(self, view: View, screen: Console, every_s: float, clock: Clock = time.monotonic):
@@ -128,6 +143,7 @@ class PlainConsole(Sink):
         self._printed = ""
 
     def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        """Feed the view, and print its line when one is due; see `Sink.log`."""
         self._view.feed(metrics, at)
         figures = {n: v for n, v in metrics.values.items() if n.startswith("eval/")}
         if figures:
@@ -137,12 +153,15 @@ class PlainConsole(Sink):
             self.refresh()
 
     def message(self, text: str, at: float | None = None) -> None:
+        """Print the message; see `Sink.message`."""
         self._print(text, at)
 
     def phase(self, name: str, at: float | None = None) -> None:
+        """Feed the view; see `Sink.phase`."""
         self._view.enter(name, at)
 
     def close(self) -> None:
+        """Print the last line."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -166,7 +185,12 @@ def _evaluated(figures: dict[str, float]) -> Iterable[str]:
 
 
 def comparison_table(rows: Sequence[Comparison], title: str = "before and after") -> Table:
-    """Draw an evaluation before and after training as a table under `title`."""
+    """Draw an evaluation before and after training as a table.
+
+    Args:
+        rows: One per measure; a figure that is not there is a dash.
+        title: Of the table.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAVY)
     table.add_column("measure")
     for heading in ("before", "after", "change"):

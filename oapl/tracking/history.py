@@ -52,7 +52,12 @@ class Tail:
 
 
 def entries(metrics: Tail, messages: Tail) -> Iterator[Entry]:
-    """Yield the new lines of both files, in order of time."""
+    """Yield the new lines of both files, in order of time.
+
+    Args:
+        metrics: Of `METRICS_FILE`.
+        messages: Of `MESSAGES_FILE`.
+    """
     found: list[Entry] = []
     for line in metrics.lines():
         row = json.loads(line)
@@ -64,7 +69,13 @@ def entries(metrics: Tail, messages: Tail) -> Iterator[Entry]:
 
 
 def feed(view: View, metrics: Tail, messages: Tail) -> None:
-    """Give the view the new lines of both files."""
+    """Give a view the new lines of both files.
+
+    Args:
+        view: Takes them in.
+        metrics: Of `METRICS_FILE`.
+        messages: Of `MESSAGES_FILE`.
+    """
     for at, entry in entries(metrics, messages):
         if isinstance(entry, StepMetrics):
             view.feed(entry, at)

@@ -48,6 +48,7 @@ class JsonlSink(Sink):
             self._set_aside(lambda row: row is None or row[STEP] > step)
 
     def log(self, metrics: StepMetrics) -> None:
+        """Add a line, in place of the same evaluation's line of before a resume."""
         values = {name: _finite(value) for name, value in metrics.values.items()}
         if metrics.step == self._resumed_at and is_evaluation(values):
             # The checkpoint was saved before this evaluation, which is therefore made again.
@@ -57,6 +58,7 @@ class JsonlSink(Sink):
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def message(self, text: str) -> None:
+        """Add a line with the time of now."""
         with self._messages.open("a") as file:
             file.write(f"{time.strftime(STAMP)} {text}\n")
 

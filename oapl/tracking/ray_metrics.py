@@ -54,6 +54,7 @@ class RayMetricsSink(Sink):
         self._gauges: dict[str, Any] = {}
 
     def log(self, metrics: StepMetrics) -> None:
+        """Set the gauges, while Ray runs here and has refused none."""
         ray = sys.modules.get("ray")
         if self._tell is None or ray is None or not ray.is_initialized():
             return

@@ -50,7 +50,12 @@ class RolloutStore:
         self._rows: list[Row] = []
 
     def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
-        """Keep a sample of the groups that learner step `step` trained on."""
+        """Keep a sample of the groups that a learner step trained on.
+
+        Args:
+            groups: All of them.
+            step: The learner step; it alone seeds the draw.
+        """
         count = min(self._per_step, len(groups))
         for index in sorted(np.random.default_rng(step).permutation(len(groups))[:count]):
             self._rows += _rows(groups[index], step)
@@ -68,7 +73,12 @@ class RolloutStore:
         self._rows = []
 
     def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None:
-        """Write whole groups, token ids and log-probs included, to be looked into or replayed."""
+        """Write whole groups, token ids and log-probs included, to be looked into or replayed.
+
+        Args:
+            groups: What to write.
+            path: The Parquet file.
+        """
         _write([row for group in groups for row in _rows(group, step=-1, is_whole=True)], path)
 
 

@@ -87,11 +87,13 @@ class StatusSink(Sink):
         self._write()
 
     def phase(self, name: str) -> None:
+        """Write the phase, unless it is the present one."""
         if name != self._status.phase:
             self._status = replace(self._status, phase=name, since_unix_s=round(time.time(), 3))
             self._write()
 
     def close(self) -> None:
+        """Write that the run has failed, unless it has said how it ended or that it restarts."""
         if not self._status.is_over and self._status.phase != RESTART:
             self.phase(FAILED)
 

@@ -21,7 +21,7 @@ from oapl.tracking.status import StatusSink
 
 
 class Tracker:
-    """`oapl.interfaces.Tracker`: hands everything to each sink, in the order of their coming."""
+    """Hands everything to each sink, in the order in which they came; see `interfaces.Tracker`."""
 
     def __init__(self) -> None:
         self._sinks: list[interfaces.Tracker] = []
@@ -31,22 +31,27 @@ class Tracker:
         self._sinks.append(sink)
 
     def log(self, metrics: StepMetrics) -> None:
+        """See `Sink.log`."""
         for sink in self._sinks:
             sink.log(metrics)
 
     def message(self, text: str) -> None:
+        """See `Sink.message`."""
         for sink in self._sinks:
             sink.message(text)
 
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See `Sink.rollouts`."""
         for sink in self._sinks:
             sink.rollouts(rows)
 
     def phase(self, name: str) -> None:
+        """See `Sink.phase`."""
         for sink in self._sinks:
             sink.phase(name)
 
     def close(self) -> None:
+        """Close every sink."""
         for sink in self._sinks:
             sink.close()
 

@@ -96,7 +96,12 @@ class View:
         self._messages: deque[tuple[float, str]] = deque(maxlen=KEPT_MESSAGES)
 
     def feed(self, metrics: StepMetrics, at: float | None = None) -> None:
-        """Take in a line of metrics; `at` is its unix time, None means now."""
+        """Take in a line of metrics.
+
+        Args:
+            metrics: A learner step's, or an evaluation's.
+            at: When it was written; None means now.
+        """
         with self._lock:
             self._feed(metrics, self._clock() if at is None else at)
 
@@ -129,7 +134,12 @@ class View:
                 self._values[name] = sum(weight * rate for weight, rate in seen) / seconds
 
     def say(self, text: str, at: float | None = None) -> None:
-        """Take in a message; `at` is its unix time, None means now."""
+        """Take in a message.
+
+        Args:
+            text: One line, or several that are shown as one.
+            at: When it was written; None means now.
+        """
         with self._lock:
             self._messages.append((self._clock() if at is None else at, text))
 
@@ -138,7 +148,7 @@ class View:
 
         Args:
             phase: One of `PHASES` or `ENDS` of `oapl.tracking.status`.
-            at: When it began, in unix seconds; None means now.
+            at: When it began; None means now.
         """
         with self._lock:
             if phase != self._phase:

@@ -133,6 +133,7 @@ class WandbSink(Sink):
         self.where = str(self._run.url) if mode == "online" else offline
 
     def log(self, metrics: StepMetrics) -> None:
+        """Log under the learner step, or the newest one where W&B is past that."""
         values = {STEP: metrics.step, **metrics.values}
         if metrics.step < self._newest:  # an evaluation that went on beside training: W&B never
             del values[STEP]  # goes back, so it stands at the newest step; metrics.jsonl is exact
