@@ -15,6 +15,8 @@ from oapl.replay import ReplayBuffer
 from tests.fakes import FakeEngine, FakeServer, publication
 from tests.sleepers import CountingSource, keep
 
+pytestmark = pytest.mark.leaping
+
 FP32 = {"model": {"dtype": "float32"}, "learner": {"precision": "fp32"}}
 
 

@@ -19,6 +19,8 @@ from oapl.records import (
 from oapl.replay import ReplayBuffer
 from tests.sleepers import CountingSource, keep
 
+pytestmark = pytest.mark.leaping
+
 G, PER_STEP, L = 2, 3, 4
 WORKER = WorkerId(index=0)
 
@@ -181,7 +183,7 @@ class Bench:
         done = -1
         while not self.stop.is_set():
             if self.engine.version == done:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
                 continue
             done = self.engine.version
             await self.collect_once()
