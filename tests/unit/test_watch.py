@@ -25,7 +25,7 @@ from oapl.tracking import JsonlSink
 from oapl.view import View
 from oapl.watch import watch
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 @pytest.fixture
