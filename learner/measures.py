@@ -36,7 +36,7 @@ class Measures:
         """Reduce over all ranks; called by all, and a rank may have no names.
 
         Returns:
-            Totals under their names, moments under the names that `oapl.replay.counts.expand`
+            Totals under their names, moments under those of `oapl.counters.Moments`
             gives; the same on each rank.
         """
         moments = {name: Moments() for name in self._values}

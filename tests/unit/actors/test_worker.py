@@ -16,6 +16,8 @@ from oapl.replay.periods import PeriodNeeds
 from tests.support.fakes import FakeEngine, FakeServer, publication
 from tests.support.sleepers import CountingSource, keep
 
+pytestmark = pytest.mark.leaping
+
 FP32 = {"model": {"dtype": "float32"}, "learner": {"precision": "fp32"}}
 
 

@@ -14,6 +14,8 @@ from oapl.errors import DeadlineError, InputError, OaplError, ProbeError
 from oapl.records import ProbeReport
 from tests.support.fakes import publication
 
+pytestmark = pytest.mark.leaping
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
@@ -200,6 +202,7 @@ async def test_an_engine_that_disagrees_with_the_learner_stops_the_run():
 
 
 async def test_a_silent_worker_delays_nobody_is_counted_late_and_killed_in_the_end(monkeypatch):
+    monkeypatch.setattr(workers.time, "monotonic", asyncio.get_running_loop().time)
     bench = Bench()
     await bench.workers.load(publication(0))
     await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))

@@ -24,17 +24,16 @@ HELD = {
     "Credit": "values metrics dropped",
     "CreditedGroup": "scored credit",
     "Group": "prompt rollouts version sampling seconds",
-    "Moments": "count mean squares low high",
+    "Counters": "_lock _sums",
+    "Moments": "count mean squares min max",
     "Probe": "token_ids logprobs",
     "Prompt": ("id text token_ids verifiers reference source question attempt max_in_engine"),
-    "ReplayCounts": "_counts _moments",
+    "ReplayCounts": "_counters _moments",
     "Rollout": ("token_ids inference_logprobs finish_reason text first_version last_version"),
     "Sampling": "temperature top_p top_k max_tokens",
     "ScoredGroup": "group rewards verdicts",
     "Verdict": "kind reward detail seconds parts",
-    "snapshot": (
-        "version usable begin step source queue in_flight buffer ahead deaths drawn fates tally"
-    ),
+    "snapshot": ("usable begin step source queue in_flight buffer ahead deaths drawn fates counts"),
 }
 """Of format 2: the fields of records, wherever they live, and the keys of replay's snapshot."""
 

@@ -21,6 +21,8 @@ from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
 from tests.support.sleepers import CountingSource, keep
 
+pytestmark = pytest.mark.leaping
+
 G, PER_STEP, L = 2, 3, 4
 WORKER = WorkerId(index=0)
 
@@ -185,7 +187,7 @@ class Bench:
         done = -1
         while not self.stop.is_set():
             if self.engine.version == done:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
                 continue
             done = self.engine.version
             await self.collect_once()

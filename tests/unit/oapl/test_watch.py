@@ -26,7 +26,7 @@ from oapl.tracking.tracker import build_tracker
 from oapl.tracking.view import View
 from oapl.tracking.watch import watch
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 @pytest.fixture
