@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from actors.engines.base import Counters
 from oapl.config import RunConfig
+from oapl.counters import Counters
 from oapl.interfaces import Scorer
 from oapl.records import Judgement, Metrics, Prompt, Rollout
 from oapl.remote.batched_calls import BatchedCalls

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actors import scoring
-from actors.engines.base import Counters
 from oapl import loops
 from oapl.config import RunConfig, plugins
+from oapl.counters import Counters
 from oapl.devices import base as devices
 from oapl.errors import EngineError, ProbeError
 from oapl.interfaces import Engine, Replay, Scorer

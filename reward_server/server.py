@@ -19,6 +19,7 @@ import numpy as np
 
 from oapl.config import RunConfig
 from oapl.config.sections import RewardSection
+from oapl.counters import Moments
 from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
 from reward_server.pool.fork_server import Setup
@@ -52,10 +53,10 @@ log = logging.getLogger(__name__)
 class VerdictCounts:
     """Verdicts of one verifier since the last report."""
 
-    rewards: list[float] = field(default_factory=list)
+    rewards: Moments = field(default_factory=Moments)
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    parts: defaultdict[str, Moments] = field(default_factory=lambda: defaultdict(Moments))
     kinds_by_source: Counter[tuple[str, str]] = field(default_factory=Counter)
     num_errors: int = 0
     num_failures: int = 0
@@ -63,17 +64,19 @@ class VerdictCounts:
     def add(self, verdicts: Sequence[Verdict], sources: Sequence[str]) -> None:
         """Verdicts with their rewards as they stand, and their prompts' sources."""
         kinds = [verdict.kind for verdict in verdicts]
-        self.rewards += [verdict.reward for verdict in verdicts]
+        self.rewards.add(verdict.reward for verdict in verdicts)
         self.kinds.update(kinds)
         self.kinds_by_source.update(zip(sources, kinds, strict=True))
+        parts: defaultdict[str, list[float]] = defaultdict(list)
         for verdict in verdicts:
-            if verdict.parts:
-                for part, value in verdict.parts.items():
-                    self.parts[part].append(value)
+            for part, value in verdict.parts.items():
+                parts[part].append(value)
+        for part, values in parts.items():
+            self.parts[part].add(values)
 
     def metrics(self, name: str) -> Metrics:
         """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
-        count = len(self.rewards)
+        count = self.rewards.count
         if not count:
             return {f"reward/{name}/failures": float(self.num_failures)}
         rates = {
@@ -87,8 +90,8 @@ class VerdictCounts:
             rates[f"malformed_rate/{source.replace('/', '_')}"] = share
         p50, p95 = np.percentile(self.latencies_s, (50, 95))
         measures = {
-            **{part: float(np.mean(values)) for part, values in self.parts.items()},
-            "mean": sum(self.rewards) / count,
+            **{part: values.mean for part, values in self.parts.items()},
+            "mean": self.rewards.mean,
             "judged": count,
             "failures": self.num_failures,
             **rates,

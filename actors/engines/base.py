@@ -1,18 +1,19 @@
 """What every engine needs beside its library: seeds, the model's parameter list, what fits, the
-wait before a load, the comparison with the learner, counters."""
+wait before a load, the comparison with the learner, what is counted."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 
 import numpy as np
 
 from oapl.config import RunConfig
+from oapl.counters import Counters
 from oapl.errors import OaplError, WeightsError
-from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling
+from oapl.records import ProbeReport, Prompt, Rollout, Sampling
 
 DRAIN_SHARE = 0.5
 """Of `sync.timeout_s`, for draining: whoever waits for a publication waits for the load too."""
@@ -110,25 +111,6 @@ async def drain(config: RunConfig, ended: Awaitable[None], counters: Counters) -
     except TimeoutError:
         counters.add({"faults/cut_drains": 1})
     counters.add({"engine/drain_s": time.monotonic() - started})
-
-
-class Counters:
-    """Sums since the last look, added to and read from different threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sums: Metrics = {}
-
-    def add(self, amounts: Mapping[str, float]) -> None:
-        with self._lock:
-            for name, amount in amounts.items():
-                self._sums[name] = self._sums.get(name, 0.0) + amount
-
-    def take(self) -> Metrics:
-        """The sums, which start again at 0."""
-        with self._lock:
-            sums, self._sums = self._sums, {}
-        return sums
 
 
 def is_finite(logprobs: Sequence[np.ndarray]) -> bool:

@@ -31,6 +31,7 @@ from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
+from oapl.counters import Counters
 from oapl.errors import EngineError, OaplError
 from oapl.interfaces import WeightReceiver
 from oapl.records import (
@@ -140,7 +141,7 @@ class VllmAsync:
         self._index = index
         self._builds = itertools.count(incarnation * 1000)
         self._ids = itertools.count()
-        self._counters = base.Counters()
+        self._counters = Counters()
         self._stopwatch = base.Stopwatch(self._counters, "idle")
         self.context = context_tokens(config)
         self._tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)

@@ -30,6 +30,7 @@ from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, NonNegativeInt, section
+from oapl.counters import Counters
 from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
 from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
@@ -99,7 +100,7 @@ class VllmInprocess:
         self._index = index
         self._builds = itertools.count(incarnation * 1000)
         self._ids = itertools.count()
-        self._counters = base.Counters()
+        self._counters = Counters()
         self.context = context_tokens(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)

@@ -21,10 +21,10 @@ from actors.data.templates import choose
 from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
 from deploy.checks.settings import check
 from deploy.processes import ray_cluster
-from deploy.run import folders
 from deploy.sizing.hardware import Hardware, this_machine
 from deploy.sizing.report import size
 from deploy.sizing.shape import Shape, lengths_of, shape_of
+from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.toml import to_toml
 from oapl.errors import InputError, first_line
@@ -223,7 +223,7 @@ def _folder(config: RunConfig) -> str:
         raise InputError(
             f"run.dir = {config.run.dir!r}: {there} cannot be written to; choose another run.dir"
         )
-    checkpoint = folders.resume_from(config)
+    checkpoint = resuming.resume_from(config)
     return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
 
 

@@ -27,6 +27,7 @@ from deploy.processes import ray_cluster
 from oapl.config import RunConfig
 from oapl.config.toml import load_config
 from oapl.errors import InputError, OaplError
+from oapl.tracking.status import STOPPED_AT
 from reward_server import settings as rewards
 
 EXCLUDES = (
@@ -34,8 +35,6 @@ EXCLUDES = (
     *("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.whl", "*.parquet", ".env"),
 )
 """Names of files and folders, at any depth, that stay here."""
-STOPPED = "stopped at step"
-"""Begins the last line of a run that a signal has stopped, and that left a checkpoint."""
 EXIT_TERMINATED, EXIT_KILLED = 128 + signal.SIGTERM, 128 + signal.SIGKILL
 QUIET_S = 300.0
 """How long the job server may be away while a job runs."""
@@ -237,7 +236,7 @@ def _exit_code(info: Any, last: str) -> int:
     if status == "SUCCEEDED":
         return 0
     if status == "STOPPED":  # Ray keeps no exit code of a job that it has stopped
-        return EXIT_TERMINATED if STOPPED in last else EXIT_KILLED
+        return EXIT_TERMINATED if STOPPED_AT in last else EXIT_KILLED
     if info.driver_exit_code is None:
         raise OaplError(f"the cluster could not run the job: {info.message}")
     code = int(info.driver_exit_code)

@@ -1,6 +1,6 @@
 r"""What a verifier file offers, and how an answer is found in a response.
 
-A file `verifiers/x.py` has a frozen `Config` (`oapl.config.section`) and `build(options)`, which
+A file `verifiers/x.py` has a frozen `Config` (a `section`) and `build(options)`, which
 returns an object with `verify(prompt, rollout) -> Verdict`. `verify` gives a verdict on whatever a
 response may be; it raises `InputError` for a prompt without its reference and `Unavailable` where
 something outside does not answer. A file may also offer

@@ -20,7 +20,7 @@ from tests.attacks.catalogue import SQUARES, Attack, Forgery, Odd
 from tests.support.judging import prompt, rollout
 
 TOKEN = "correct horse battery staple"
-ENDLESS_S, TIME_S = 1.0, 3.0
+ENDLESS_S, TIME_S = 1.0, 60.0
 LATE_S = ENDLESS_S + 1.5  # the kill, a second of patience, a new jail
 MAX_OUTPUT = 1 << 20
 
@@ -167,7 +167,7 @@ def succeeds(attack: Attack, sandbox: Sandbox, surroundings: World) -> str:
 def _still_works(sandbox: Sandbox) -> bool:
     try:
         ending = sandbox.script(
-            "print(input())", b"7", deadline=time.monotonic() + 3, max_output=100
+            "print(input())", b"7", deadline=time.monotonic() + TIME_S, max_output=100
         )
     except SandboxError:
         return False

@@ -30,7 +30,8 @@ SECONDS = 0.04
 """What an answer takes: the kills need time to be made in."""
 DEADLINE_S, ON_FAILURE = 1.0, -3.0
 PAUSE_S = (0.2, 0.6)
-"""Between two kills: an answer judged alone, after its worker's death, shall not meet the next."""
+"""Between two kills, and a call's answers: one judged alone, after its worker's death, shall not
+meet the next."""
 LIMIT_S = 300.0
 
 Task = tuple[Prompt, Rollout]
@@ -61,17 +62,18 @@ def check(index: int, judgement: Judgement) -> str:
 async def kill_under_load(
     score: Score, victims: Victims, *, items: int, kills: Sequence[str], seconds: float
 ) -> tuple[list[str], Counter[str]]:
-    """Judge `items` responses, ending a process of each kind in `kills` meanwhile.
+    """Judge `items` responses, or more, ending a process of each kind in `kills` meanwhile.
 
     Returns:
         What was wrong, and the kills made by kind.
     """
     wrong: list[str] = []
     answered: Counter[int] = Counter()
-    numbers = iter(range(items))
+    numbers = itertools.count()
 
     async def caller() -> None:
-        while call := list(itertools.islice(numbers, CALL)):
+        while answered.total() < items or not killing.done():
+            call = list(itertools.islice(numbers, CALL))
             judgements = await score([task(index, seconds) for index in call])
             for index, judgement in zip(call, judgements, strict=True):
                 answered[index] += 1
@@ -80,7 +82,10 @@ async def kill_under_load(
 
     async def killer() -> None:
         for kind in kills:
+            before = answered.total()
             await asyncio.sleep(random.uniform(*PAUSE_S))
+            while answered.total() < before + CALL:
+                await asyncio.sleep(0.05)
             while not _kill_one((await victims()).get(kind, ())):
                 await asyncio.sleep(0.05)
             made[kind] += 1
@@ -89,14 +94,11 @@ async def kill_under_load(
     killing = asyncio.create_task(killer())
     async with asyncio.timeout(LIMIT_S):
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    if killing.done():
-        killing.result()
-    else:
-        wrong.append(f"only {made.total()} of {len(kills)} kills were made before all was judged")
-        killing.cancel()
+        await killing
+    asked = next(numbers)
     wrong += [f"response {index} was answered {n} times" for index, n in answered.items() if n != 1]
-    if len(answered) != items:
-        wrong.append(f"{len(answered)} of {items} responses were answered")
+    if len(answered) != asked:
+        wrong.append(f"{len(answered)} of {asked} responses were answered")
     return wrong, made
 
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, partial_output, to_rollout
-from actors.engines.base import Counters, count_rollout, is_finite
+from actors.engines.base import count_rollout, is_finite
+from oapl.counters import Counters
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
 

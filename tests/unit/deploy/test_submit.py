@@ -9,6 +9,7 @@ from deploy.commands import submit
 from oapl.__main__ import main
 from oapl.config.toml import load_config
 from oapl.errors import OaplError
+from oapl.tracking.status import STOPPED_AT
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_reward_function_that_does_not_travel_is_named_by_its_absolute_path(he
         ("FAILED", 2, "error: no such model\n", 2),
         ("FAILED", 1, "", 1),
         ("FAILED", -9, "", 137),
-        ("STOPPED", None, f"{submit.STOPPED} 5 with a checkpoint; ...\n", 143),
+        ("STOPPED", None, f"{STOPPED_AT} 5 with a checkpoint; ...\n", 143),
         ("STOPPED", None, "step 5\n", 137),
     ],
 )

@@ -138,7 +138,7 @@ def test_many_processes_share_one_cache(tmp_path):
         "    cache.put(key({'n': i}), reply); cache.put(key({'n': i, 'by': sys.argv[2]}), reply)\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in "abc"]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(timeout=300) for writer in writers] == [0, 0, 0]
     cache = JudgeCache(path)
     for name in "abc":
         for i in range(100):
@@ -210,7 +210,7 @@ async def test_as_many_are_asked_at_a_time_as_concurrency_says(endpoint):
     both = threading.Barrier(2)
 
     def answer(_):
-        both.wait(timeout=60)  # nobody is answered before two have asked
+        both.wait(timeout=300)  # nobody is answered before two have asked
         return RIGHT
 
     endpoint.answer = answer

@@ -16,9 +16,9 @@ from tests.attacks import catalogue, trial
 from tests.support.judging import is_gone
 
 SLOW = {"prints after its deadline"}
+ENOUGH_S = 60.0
+"""For what ends by itself, on a machine however slow."""
 LEVELS = ["namespaces", "landlock", "seccomp"]
-PATIENCE_S = 10.0
-"""For what ends at once, on a loaded machine; what this is to catch would never end."""
 
 
 def _is_here(level: str) -> str:
@@ -47,7 +47,7 @@ def box(level):
         yield made
 
 
-def run(box: Sandbox, source: str, stdin: bytes = b"", seconds: float = 5.0):
+def run(box: Sandbox, source: str, stdin: bytes = b"", seconds: float = ENOUGH_S):
     deadline = time.monotonic() + seconds
     return box.script(source, stdin, deadline=deadline, max_output=10_000)
 
@@ -65,7 +65,7 @@ def test_attacks_on_the_machine_are_stopped(level, box):
 
 
 def test_forged_verdicts_pay_nothing():
-    with trial.verifier(measure.strongest().level) as judge:
+    with trial.verifier(measure.strongest().level, ENOUGH_S) as judge:
         paid = [
             forgery.what
             for forgery in catalogue.forgeries()
@@ -75,7 +75,7 @@ def test_forged_verdicts_pay_nothing():
 
 
 def test_odd_but_correct_programs_are_accepted(level):
-    with trial.verifier(level, total_s=60.0) as judge:
+    with trial.verifier(level, ENOUGH_S) as judge:
         refused = {
             odd.what: trial.verdict_on(odd, judge)
             for odd in catalogue.correct()
@@ -98,7 +98,8 @@ def test_an_attack_that_nothing_stops_is_seen():
 def test_a_program_that_does_not_end_is_killed_at_its_deadline_and_the_zygote_lives_on(box):
     run(box, "")
     before = box.num_starts
-    assert run(box, "while True: pass", seconds=0.3).is_late
+    ending = run(box, "while True: pass", seconds=0.3)
+    assert (ending.is_late, ending.status) == (True, -signal.SIGKILL)
     assert run(box, "print(1)").output == b"1\n"
     assert box.num_starts == before
 
@@ -107,7 +108,7 @@ def test_a_zygote_that_was_killed_is_started_again(box):
     run(box, "")
     before, zygote = box.num_starts, _zygote(box.pid)
     os.kill(box.pid, signal.SIGKILL)
-    assert is_gone(zygote, PATIENCE_S)  # it lives on for a moment, and could still run a program
+    assert is_gone(zygote, ENOUGH_S)  # it lives on for a moment, and could still run a program
     with pytest.raises(SandboxError):
         run(box, "print(1)")
     assert run(box, "print(1)").output == b"1\n"
@@ -120,8 +121,8 @@ def test_a_stopped_zygote_costs_one_second_of_patience(box):
     os.kill(zygote, signal.SIGSTOP)
     started = time.monotonic()
     assert run(box, "print(1)", seconds=0.2).is_late
-    assert 0.2 + SILENCE_S <= time.monotonic() - started < PATIENCE_S
-    assert is_gone(zygote, PATIENCE_S)
+    assert 0.2 + SILENCE_S <= time.monotonic() - started < ENOUGH_S
+    assert is_gone(zygote, ENOUGH_S)
     assert run(box, "print(1)").output == b"1\n"
     assert box.num_starts == before + 1
 
@@ -131,7 +132,7 @@ def test_closing_the_sandbox_ends_all_that_is_in_it(level):
     made.start()
     zygote = _zygote(made.pid)
     made.close()
-    assert is_gone(zygote, PATIENCE_S)
+    assert is_gone(zygote, ENOUGH_S)
 
 
 HOLDER = """
@@ -141,7 +142,7 @@ from reward_server.sandbox.runner import Sandbox
 box = Sandbox(LAYERS_OF_LEVEL[sys.argv[1]])
 box.start()
 print(box.pid, flush=True)
-box.script("while True: pass", b"", deadline=time.monotonic() + 60, max_output=100)
+box.script("while True: pass", b"", deadline=time.monotonic() + 600, max_output=100)
 """
 
 
@@ -151,8 +152,8 @@ def test_killing_whoever_holds_the_sandbox_ends_its_programs(level):
         jail = int(holder.stdout.readline())
         program = _program_of(_zygote(jail))
         holder.kill()
-        assert is_gone(program, PATIENCE_S)
-        assert is_gone(jail, PATIENCE_S)
+        assert is_gone(program, ENOUGH_S)
+        assert is_gone(jail, ENOUGH_S)
 
 
 def _zygote(jail: int) -> int:
@@ -165,7 +166,7 @@ def _zygote(jail: int) -> int:
 
 def _program_of(zygote: int) -> int:
     """The program that a zygote runs, once it has been forked."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + ENOUGH_S
     while not (found := _children(zygote)):
         assert time.monotonic() < deadline, f"the zygote {zygote} runs no program"
         time.sleep(0.01)
