@@ -62,7 +62,12 @@ class VerdictCounts:
     num_failures: int = 0
 
     def add(self, verdicts: Sequence[Verdict], sources: Sequence[str]) -> None:
-        """Verdicts with their rewards as they stand, and their prompts' sources."""
+        """Count some verdicts.
+
+        Args:
+            verdicts: With their rewards as they stand after `reward.on_failure`.
+            sources: Per verdict the data source of its prompt.
+        """
         kinds = [verdict.kind for verdict in verdicts]
         self.rewards.add(verdict.reward for verdict in verdicts)
         self.kinds.update(kinds)
@@ -75,7 +80,7 @@ class VerdictCounts:
             self.parts[part].add(values)
 
     def metrics(self, name: str) -> Metrics:
-        """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
+        """Report means of reward and parts, shares of what went wrong, and waiting plus work."""
         count = self.rewards.count
         if not count:
             return {f"reward/{name}/failures": float(self.num_failures)}
@@ -130,7 +135,7 @@ class RewardServer:
         self._warned: set[tuple[str, str]] = set()
 
     async def score(self, tasks: Sequence[tuple[Prompt, Rollout]]) -> list[Judgement]:
-        """One judgement per task, in order: the weighted sum of its prompt's verifiers."""
+        """Give one judgement per task, in order: the weighted sum of its prompt's verifiers."""
         per_lane: defaultdict[str, list[int]] = defaultdict(list)
         for index, (prompt, _) in enumerate(tasks):
             for name in prompt.verifiers:
@@ -149,7 +154,7 @@ class RewardServer:
         ]
 
     async def stats(self) -> Metrics:
-        """What happened since the last call."""
+        """Report what happened since the last call."""
         metrics: Metrics = {"reward/sandbox_level": self._level()}
         faults = Counter(self._faults)
         for name, lane in self._lanes.items():
@@ -222,7 +227,7 @@ class RewardServer:
 
 
 def build(config: RunConfig) -> RewardServer:
-    """A reward server for every verifier that the run names; its processes start at once.
+    """Make a reward server for every verifier that the run names; its processes start at once.
 
     Raises:
         InputError: This machine's sandbox is weaker than `reward.min_level`.

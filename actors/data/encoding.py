@@ -68,7 +68,7 @@ def encode(
     overlong: Overlong,
     verifiers: Mapping[str, float],
 ) -> Encoded:
-    """Prompts of one source.
+    """Write the problems of one source as prompts.
 
     Args:
         problems: At least one.
@@ -109,7 +109,12 @@ def encode(
 
 
 def in_chunks(call: Callable[[Sequence[str]], list[T]], texts: Sequence[str]) -> list[T]:
-    """`call` over all texts, some at a time: one batch of all would need several times the room."""
+    """Call over all texts, some at a time: one batch of all would need several times the room.
+
+    Args:
+        call: Gives an item per text.
+        texts: Any number.
+    """
     return [
         item for start in range(0, len(texts), CHUNK) for item in call(texts[start : start + CHUNK])
     ]

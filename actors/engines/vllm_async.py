@@ -116,7 +116,14 @@ def environment(config: RunConfig) -> dict[str, str]:
 def build(
     config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
 ) -> VllmAsync:
-    """The engine with the model's weights as they lie on disk; version -1."""
+    """Make the engine with the model's weights as they lie on disk; version -1.
+
+    Args:
+        config: The run.
+        receiver: The transport's end at which publications come in.
+        index: The engine's, from 0.
+        incarnation: How often its worker was started before; the sampler's seed differs by it.
+    """
     for name, value in environment(config).items():
         os.environ.setdefault(name, value)
     return VllmAsync(config, receiver=receiver, index=index, incarnation=incarnation)
@@ -168,10 +175,11 @@ class VllmAsync:
 
     @property
     def version(self) -> int:
+        """See `oapl.interfaces.Engine`."""
         return self._version
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
-        """One rollout; see `oapl.interfaces.Engine.generate`."""
+        """Sample one rollout. See `oapl.interfaces.Engine.generate`."""
         base.check_fits(prompt, sampling, self.context, self._vocabulary)
         self._check()
         return await asyncio.wrap_future(
@@ -190,16 +198,17 @@ class VllmAsync:
         return await self._on_loop(self._load(weights), what)
 
     async def rebuild(self) -> None:
-        """A fresh engine with the weights on disk; what is in flight fails."""
+        """Make a fresh engine with the weights on disk; what is in flight fails."""
         await self._on_loop(self._rebuild_alone(), f"engine {self._index} to be rebuilt")
         self._counters.add({"faults/engine_rebuilds": 1})
 
     def stats(self) -> Metrics:
-        """Sums since the last call; `engine/busy_s` are the seconds with a request in flight."""
+        """Report sums since the last call; `engine/busy_s` counts while a request is in flight."""
         self._stopwatch.count()
         return self._counters.take()
 
     def close(self) -> None:
+        """End the engine; what is in flight ends as aborted."""
         if not self._closed:
             self._closed = True
             self._submit(self._close()).result(self._config.sync.timeout_s)

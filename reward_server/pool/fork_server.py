@@ -58,7 +58,12 @@ def _limits(plugin: str, options: Mapping[str, Any]) -> Limits:
 
 
 class ForkServer:
-    """Forks a worker for each request on its control socket."""
+    """Builds the verifiers, then forks a worker for each request on its control socket.
+
+    Args:
+        control: Socket to the reward server, one message a packet.
+        setup: The verifiers, and what the workers are held to.
+    """
 
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
@@ -154,6 +159,7 @@ def _close_others(kept: int) -> None:
 
 
 def main() -> None:
+    """Run the fork server; the control socket's descriptor is the first argument."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle

@@ -40,7 +40,15 @@ log = logging.getLogger(__name__)
 
 
 class Forks:
-    """The fork server as the reward server sees it; restarted when it is found dead."""
+    """The fork server as the reward server sees it; restarted when it is found dead.
+
+    Args:
+        setup: What each fork server is started with; the first starts at once.
+
+    Attributes:
+        num_restarts: Fork servers that were started in the place of a dead one.
+        level: How far its workers' jail was found to hold, one of `jail.LEVELS`.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -56,10 +64,11 @@ class Forks:
 
     @property
     def pid(self) -> int:
+        """Process id of the present fork server."""
         return self._process.pid
 
     async def fork(self, name: str) -> PoolWorker:
-        """A new worker for the verifier `name`, started and locked up.
+        """Start a worker for the verifier `name`, and wait until it is locked up.
 
         Raises:
             PoolError: It could not be started; the message says why.
@@ -85,7 +94,7 @@ class Forks:
         return worker
 
     async def exit_code(self, pid: int) -> int | None:
-        """A worker's exit code, negative for a signal; None if the fork server cannot say."""
+        """Wait a moment for a worker's exit code, negative for a signal; None if it is not told."""
         code = self._codes.get(pid)
         if code is None:
             return None
@@ -98,7 +107,7 @@ class Forks:
             self._codes.pop(pid, None)
 
     async def close(self) -> None:
-        """End the process and wait for it."""
+        """End the fork server and wait for it."""
         self._drop_server()
         for process in (self._process, *self._dead):
             await asyncio.to_thread(_end, process)

@@ -37,11 +37,12 @@ class Malformed(ValueError):
 
 
 def pack(body: bytes) -> bytes:
+    """Put the length in front of a body."""
     return HEADER.pack(len(body)) + body
 
 
 def receive(connection: socket.socket) -> bytes | None:
-    """The next body, blocking; None when the other end is gone."""
+    """Wait for the next body; None when the other end is gone."""
     header = _exactly(connection, HEADER.size)
     return None if header is None else _exactly(connection, HEADER.unpack(header)[0])
 
@@ -60,6 +61,9 @@ class StartedCounter:
     """How many items a worker has started on, in a page of memory that it shares with its server.
 
     The page is sealed: a worker that shrank it would crash whoever reads it.
+
+    Args:
+        descriptor: What `StartedCounter.descriptor` made, here or in the process at the other end.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -68,7 +72,7 @@ class StartedCounter:
 
     @staticmethod
     def descriptor() -> int:
-        """A new page, to be mapped by both and closed."""
+        """Make a new page, to be mapped by both and closed."""
         descriptor = os.memfd_create("started", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, mmap.PAGESIZE)
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -77,6 +81,7 @@ class StartedCounter:
 
     @property
     def count(self) -> int:
+        """The number of items; the worker sets it, and may set anything."""
         return self._count[0]
 
     @count.setter
@@ -91,7 +96,7 @@ class FrameParser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The frames that are complete now; those before a malformed one count.
+        """Give the frames that are complete now; those before a malformed one count.
 
         Raises:
             Malformed: Too long, or no JSON object.
@@ -133,6 +138,12 @@ class OutgoingVerdicts:
         return len(self._kinds)
 
     def add(self, verdict: Verdict, nanoseconds: int) -> None:
+        """Append a verdict with its reward.
+
+        Args:
+            verdict: What the verifier gave; a reward or part that is no number fails here.
+            nanoseconds: What judging took.
+        """
         reward = float(verdict.reward)  # what is no number fails here, before a column is touched
         if verdict.parts:
             parts = {name: float(part) for name, part in verdict.parts.items()}
@@ -140,7 +151,13 @@ class OutgoingVerdicts:
         self._add(verdict.kind, reward, str(verdict.detail), nanoseconds)
 
     def add_without_reward(self, kind: str, detail: str, nanoseconds: int) -> None:
-        """Without a reward: the verifier broke, or the prompt cannot be judged (`FAILURE`)."""
+        """Append a verdict without a reward: the verifier broke, or the prompt cannot be judged.
+
+        Args:
+            kind: A kind of verdict, or `FAILURE` where the prompt cannot be judged.
+            detail: Why, in one line.
+            nanoseconds: What judging took.
+        """
         self._parts.pop(len(self), None)
         self._add(kind, None, detail, nanoseconds)
 
@@ -151,13 +168,16 @@ class OutgoingVerdicts:
         self._ns.append(nanoseconds)
 
     def frame(self, first: int) -> dict[str, Any]:
-        """All of them, `first` being the number of the first."""
+        """Make a frame of them all; `first` is the number of the first, by the worker's count."""
         columns = {"kinds": self._kinds, "rewards": self._rewards, "details": self._details}
         return {"first": first, **columns, "ns": self._ns, "parts": self._parts}
 
 
 def outcomes(frame: Mapping[str, Any]) -> Iterator[Verdict | str]:
-    """The outcomes of a frame, checked field by field: a payload may have written it.
+    """Read the outcomes in a frame, checked field by field: a payload may have written it.
+
+    Returns:
+        Per item its verdict, or why its prompt cannot be judged.
 
     Raises:
         Malformed: It has another form.
@@ -192,7 +212,13 @@ def _outcome(kind: Any, reward: Any, detail: Any, nanoseconds: Any, parts: Any) 
 
 
 def without_reward(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verdict:
-    """A verdict without a reward of its own: `reward.on_failure` stands for it."""
+    """Make a verdict without a reward of its own (NaN): `reward.on_failure` stands for it.
+
+    Args:
+        kind: What became of the answer.
+        detail: Why, in one line.
+        seconds: What it took.
+    """
     return Verdict(kind=kind, reward=math.nan, detail=detail, seconds=seconds)
 
 

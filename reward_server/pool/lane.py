@@ -27,6 +27,9 @@ class Lane:
         capacity: Most items that wait; callers beyond wait for room.
         wait_s: Longest time an item may wait.
         retries: How often what we broke is tried again.
+
+    Attributes:
+        events: Mishaps so far by name: `lost_workers`, `failed_starts`, `forged`, `leaks`.
     """
 
     def __init__(
@@ -62,12 +65,16 @@ class Lane:
         return [slot.worker.pid for slot in self._slots if slot.worker is not None]
 
     def take_peak(self) -> int:
-        """Most items that waited at a time since the last call."""
+        """The most items that waited at a time since the last call."""
         peak, self._backlog.peak = self._backlog.peak, len(self._backlog)
         return peak
 
     async def judge(self, items: Sequence[Item]) -> Call:
-        """The items with all their outcomes."""
+        """Judge some items, and give them back with all their outcomes.
+
+        Raises:
+            RuntimeError: It is called from another event loop than the first time.
+        """
         loop = asyncio.get_running_loop()
         if not self._running:
             self._running = [loop.create_task(slot.run()) for slot in self._slots]

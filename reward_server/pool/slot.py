@@ -82,7 +82,7 @@ class Slot:
         self.worker: PoolWorker | None = None
 
     async def run(self) -> None:
-        """For ever; when cancelled, its worker is killed and what it held has failed."""
+        """Judge for ever; when cancelled, the worker is killed and what it held has failed."""
         try:
             while True:
                 try:

@@ -41,7 +41,16 @@ def run(
     level: str,
     parent: int,
 ) -> None:
-    """Take in the set-up frame, start, lock up, and judge until end of file."""
+    """Take in the server's variables, start, lock up, and judge until end of file.
+
+    Args:
+        connection: Socket to the reward server.
+        started: Where the number of items started on is written.
+        verifier: Built by the fork server.
+        limits: What this process is held to.
+        level: What `verifier.start` is told: the level of the jail, or of the sandbox for programs.
+        parent: Process id of the fork server, whose death ends this process.
+    """
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     variables = frames.receive(connection)
     if variables is None or os.getppid() != parent:
@@ -87,7 +96,15 @@ def judge(
     started_ns: int,
     outgoing: frames.OutgoingVerdicts,
 ) -> None:
-    """Add one verdict; kind `failure` where the prompt itself cannot be judged."""
+    """Add the verdict on one item; its kind is `FAILURE` where the prompt itself cannot be judged.
+
+    Args:
+        verifier: A plugin's; whatever it raises becomes a verdict.
+        prompt: What the item answers.
+        rollout: The answer.
+        started_ns: When it was begun, by `time.perf_counter_ns`.
+        outgoing: Where the verdict is added.
+    """
     try:
         verdict = verifier.verify(prompt, rollout)
         outgoing.add(verdict, time.perf_counter_ns() - started_ns)

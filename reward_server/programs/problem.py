@@ -59,12 +59,12 @@ class ProgramTests:
 
     @property
     def num_tests(self) -> int:
-        """Tests whose number is known before they are run."""
+        """The number of tests that is known before they are run: those of `script` are not."""
         return len(self.stdin_tests) + len(self.call_tests)
 
 
 def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
-    """The problem of a prompt.
+    """Read the tests of a prompt's problem.
 
     Args:
         reference: The columns of its row; `tests` is needed.
@@ -123,7 +123,7 @@ MAX_TOLERANCE_EXPONENT = 15
 
 
 def tolerance_of(question: str) -> float:
-    """The error that a problem's statement allows; 0 where it allows none.
+    """Read the error that a problem's statement allows; 0 where it allows none.
 
     A small power of ten counts where its sentence speaks of errors or of what is accepted.
     """
@@ -140,7 +140,12 @@ def tolerance_of(question: str) -> float:
 
 
 def stub_of(question: str, entry: str) -> str:
-    """The question itself where it is Python that defines `entry`; else nothing."""
+    """Give the question itself where it is Python that defines `entry`; else nothing.
+
+    Args:
+        question: The problem's text: HumanEval's are a function's head and its docstring.
+        entry: The function that the tests call; empty where nothing names it.
+    """
     if not entry or f"def {entry}" not in question:
         return ""
     try:

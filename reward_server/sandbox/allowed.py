@@ -100,7 +100,7 @@ _PID = 0x7E57_91D0  # stands for the process id, until `of_process` puts it in
 
 
 def program(*, opens: bool = True) -> bytes:
-    """The filter, for `of_process`.
+    """Make the filter, for `of_process`.
 
     Args:
         opens: Files may be opened; False where nothing else would say which.
@@ -128,7 +128,12 @@ def program(*, opens: bool = True) -> bytes:
 
 
 def of_process(program: bytes, pid: int) -> bytes:
-    """The filter of one process: `kill` and `tgkill` reach that process and no other."""
+    """Make the filter of one process: `kill` and `tgkill` reach that process and no other.
+
+    Args:
+        program: What `program` made.
+        pid: The process.
+    """
     return program.replace(struct.pack("=I", _PID), struct.pack("=I", pid))
 
 

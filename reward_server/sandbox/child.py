@@ -52,7 +52,13 @@ class Confinement:
 
 
 def become(descriptors: list[int], parent: int, confinement: Confinement) -> NoReturn:
-    """Turn this fork into the program. Never returns."""
+    """Turn this fork into the program. Never returns.
+
+    Args:
+        descriptors: Input, output, the program, the report and, for calls, the channel.
+        parent: Process id of the zygote, whose death ends this process.
+        confinement: What this process is held to.
+    """
     try:
         _rearrange(descriptors)
         _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
@@ -82,12 +88,15 @@ def _rearrange(descriptors: list[int]) -> None:
 
 
 def limits(memory_bytes: int, num_tasks: int, cpu_s: int) -> list[tuple[int, tuple[int, int]]]:
-    """The limits of a program, none above what this process has itself.
+    """Give the limits of a program, none above what this process has itself.
 
     Args:
         memory_bytes: Most address space.
         num_tasks: Most threads of this user; 0 where the kernel would count others' too.
         cpu_s: Processor time, behind the deadline.
+
+    Returns:
+        Resource and its soft and hard limit.
     """
     wanted = {
         resource.RLIMIT_AS: memory_bytes,

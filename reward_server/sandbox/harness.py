@@ -19,7 +19,12 @@ from reward_server.sandbox.execute import HEADER, MAX_LINE, main_module
 
 
 class Remote:
-    """A name of the program under test, called beyond the channel."""
+    """A name of the program under test, called beyond the channel.
+
+    Args:
+        path: `name`, or `Class().name`.
+        tolerance: Error allowed in numbers that come back.
+    """
 
     num_calls = 0
 
@@ -106,7 +111,7 @@ _ANSWERS: Any = None
 
 
 def harness(program: Mapping[str, Any]) -> NoReturn:
-    """Run tests; report how many assertions held."""
+    """Run tests, report how many assertions held, and end the process."""
     global _ANSWERS
     _ANSWERS = open(report.CHANNEL, "rb", closefd=False)  # noqa: SIM115
     counts, counting = _AssertionCounts(), _Counting()

@@ -52,7 +52,7 @@ class SandboxReport:
     rejected: Mapping[str, str] = field(default_factory=dict)
 
     def why_not(self, level: str) -> str:
-        """Why the level is not it."""
+        """Why a level is not the one that was found."""
         return self.rejected.get(level, "it was not tried")
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class SandboxReport:
 
 
 def strongest() -> SandboxReport:
-    """Try the levels, strongest first."""
+    """Find the strongest level that holds."""
     rejected: dict[str, str] = {}
     for level in reversed(LEVELS[1:]):
         why = _missing(level)
@@ -80,7 +80,7 @@ def strongest() -> SandboxReport:
 
 
 def attack(level: str) -> dict[str, bool]:
-    """Attempt to whether it got through, in a fresh sandbox of the level.
+    """Make every attempt in a fresh sandbox of a level, and say of each whether it got through.
 
     Raises:
         SandboxError: It does not start.

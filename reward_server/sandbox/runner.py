@@ -143,8 +143,13 @@ class Sandbox:
         """Run a program as `__main__`.
 
         Args:
+            source: The program.
+            stdin: Its standard input.
             deadline: By the monotonic clock.
             max_output: Bytes, beyond which it is killed.
+
+        Raises:
+            SandboxError: The zygote died, or none could be started.
         """
         program = {"mode": "script", "source": source}
         (ending,) = self._run([(program, stdin, max_output)], deadline)
@@ -153,7 +158,18 @@ class Sandbox:
     def function(
         self, source: str, prelude: str, path: str, args: Sequence[Any], *, deadline: float
     ) -> Ending:
-        """Call `path` ("name", or "Class().name") once; the report has its `value`, encoded."""
+        """Define a program and call it once; the report has the call's `value`, encoded.
+
+        Args:
+            source: The program.
+            prelude: Stands before it.
+            path: What is called: `name`, or `Class().name`.
+            args: Its arguments, encoded.
+            deadline: By the monotonic clock.
+
+        Raises:
+            SandboxError: The zygote died, or none could be started.
+        """
         program = {
             "mode": "function",
             "source": source,
@@ -177,13 +193,18 @@ class Sandbox:
         """Run tests in one process against a program in another, which sees only its arguments.
 
         Args:
+            source: The program.
             prelude: Stands before both.
+            tests: Python that asserts.
             entry: The function that the tests check.
             tolerance: Error allowed in the numbers that it returns.
             deadline: By the monotonic clock.
 
         Returns:
             How the tests ended (their report has `passed` and `total`), and how the program did.
+
+        Raises:
+            SandboxError: The zygote died, or none could be started.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:

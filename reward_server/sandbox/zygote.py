@@ -63,6 +63,7 @@ class Zygote:
         self._poll.register(control, select.POLLIN)
 
     def serve(self) -> None:
+        """Fork, kill and reap as told, until the control socket closes."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._runs:
@@ -112,6 +113,12 @@ class Zygote:
 
 
 def say(control: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message to the trusted side.
+
+    Args:
+        control: The zygote's end of the socket.
+        message: What is to be said, as JSON.
+    """
     control.send(json.dumps(message).encode())
 
 
@@ -176,7 +183,7 @@ def _prepare(modules: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """The program; its settings are JSON in the first argument."""
+    """Run the zygote; its settings are JSON in the first argument."""
     settings = json.loads(sys.argv[1])
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)

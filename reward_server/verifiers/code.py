@@ -63,7 +63,10 @@ PASSED = TestOutcome("accepted")
 
 
 class CodeVerifier:
-    """Runs programs against `reference["tests"]` (forms: `reward_server.programs.problem`)."""
+    """Runs programs against `reference["tests"]`. See `oapl.interfaces.Verifier`.
+
+    `reward_server.programs.problem` says in which forms the tests may be.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -78,10 +81,16 @@ class CodeVerifier:
         self._sandbox.start()
 
     def close(self) -> None:
+        """End the sandbox."""
         if self._sandbox is not None:
             self._sandbox.close()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Run the response's program.
+
+        Raises:
+            InputError: The prompt has no tests that can be run.
+        """
         try:
             task = problem.read(prompt.reference, prompt.question or prompt.text)
         except ValueError as error:

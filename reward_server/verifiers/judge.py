@@ -106,7 +106,10 @@ class Config:
 
 
 class JudgeVerifier:
-    """Asks the judge; connection and cache are opened by `start`, in the worker process."""
+    """Asks the judge. See `oapl.interfaces.Verifier`.
+
+    Connection and cache are opened by `start`, in the worker process.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -116,9 +119,11 @@ class JudgeVerifier:
         self._runner = asyncio.Runner()
 
     def warm(self) -> None:
+        """Import the client."""
         import openai  # noqa: F401 - a second of imports, paid once
 
     def start(self, level: str) -> None:
+        """Open connection and cache."""
         import openai
 
         self._client = openai.AsyncOpenAI(
@@ -132,6 +137,7 @@ class JudgeVerifier:
                 self._cache = JudgeCache(Path(self._config.cache))
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Ask the judge about the response."""
         has_reference = "{reference}" in self._config.template
         reference = " or ".join(base.golds(prompt)) if has_reference else ""
         cut = base.cut_off(rollout, self._config.truncated, self._wrong)
@@ -274,7 +280,7 @@ def prepare(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def verdict_in(reply: str) -> bool | None:
-    """What a reply says after its own thinking; None when it says neither."""
+    """Read what a reply says after its own thinking; None when it says neither."""
     found = _VERDICT.findall(reply.rpartition("</think>")[2])
     return "".join(found[-1]).lower() in _RIGHT if found else None
 

@@ -110,7 +110,7 @@ class SteppingThread:
         self._demand_thread()
 
     def cancel(self, request_id: str) -> None:
-        """Nobody waits for this request any more."""
+        """Give up a request: nobody waits for it any more."""
         self._inbox.put(_Cancel(request_id))
 
     def call(self, run: Callable[[], T]) -> Future[T]:
@@ -121,13 +121,17 @@ class SteppingThread:
         return future
 
     def idle(self) -> Future[None]:
-        """Done as soon as nothing is in flight; an `EngineError` where that came by a fault."""
+        """Promise that nothing is in flight; an `EngineError` where that came by a fault."""
         future: Future[None] = Future()
         self.call(lambda: self._awaiting_idle.append(future))
         return future
 
     def check(self) -> None:
-        """Raise the `EngineError` of a fault that no rebuild has mended yet."""
+        """Refuse to go on after a fault that no rebuild has mended yet.
+
+        Raises:
+            EngineError: That fault.
+        """
         if self._fault:
             raise EngineError(self._fault)
 
@@ -148,7 +152,7 @@ class SteppingThread:
     # -- on the thread -------------------------------------------------------------------------
 
     def rebuild(self) -> None:
-        """A fresh engine. What is in flight fails.
+        """Make a fresh engine. What is in flight fails.
 
         Raises:
             EngineError: It could not be built, or another one lives in this process.
@@ -185,6 +189,10 @@ class SteppingThread:
 
     def complete(self, prompts: Sequence[list[int]], params: Any) -> list[Any]:
         """Run some requests of our own to their end while nothing else is in flight.
+
+        Args:
+            prompts: Token ids [T] of each.
+            params: vLLM's sampling parameters, for all.
 
         Returns:
             vLLM's outputs, in order.
