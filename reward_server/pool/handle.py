@@ -26,10 +26,6 @@ log = logging.getLogger(__name__)
 class PoolError(OaplError, RuntimeError):
     """No worker process could judge: our fault, not the answer's.
 
-    Args:
-        message: What failed, and why.
-        is_killed: See below.
-
     Attributes:
         is_killed: A process was killed before it said what is wrong: another may do better.
     """

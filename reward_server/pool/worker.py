@@ -1,6 +1,6 @@
 """A worker process: judges one item after the other until its socket closes.
 
-It was forked from the fork server with the verifier already built. Its parent may die (it then gets
+The fork server forked it, with the verifier already built. Its parent may die (it then gets
 SIGKILL), its server may die (it reads end of file); it never outlives either.
 """
 

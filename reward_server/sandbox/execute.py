@@ -20,7 +20,7 @@ RECURSION = 50_000  # of functions; a script says it itself
 
 
 def prepare() -> None:
-    """Standard streams for the programs to come, made once; what is behind them changes.
+    """Make standard streams for the programs to come, once; what is behind them changes.
 
     Output is made over a pipe, as programs will have it: streams remember whether they can seek.
     """
