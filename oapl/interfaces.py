@@ -525,8 +525,8 @@ class WeightReceiver(Protocol):
         """Fetch a publication chunk by chunk, some before the learner has sent the others.
 
         Returns:
-            Name and CPU tensor [*spec.shape] of each of `weights.specs`, in that order, in the
-            dtype sent: a view of its chunk's memory, which may be read-only.
+            Name and CPU tensor [...] of each of `weights.specs`, in that order, of its shape and
+            dtype: a view of its chunk's memory, which may be read-only.
 
         Raises:
             WeightsError: It is gone, late, or not what was announced; what has been handed over

@@ -411,7 +411,7 @@ class WeightsVersion:
             tensors lie in which chunk (`oapl.weights.base.layout`).
         transport: Name of the transport file.
         probe_ids: Sequences that the engine must score after loading, int32 [T] each.
-        chunks: In order; kept as the learner gets to them.
+        chunks: In order; each is resolved as the learner gets to it.
         probe_logprobs: What the engine must arrive at: per sequence float32 [T - 1], the learner's
             ln pi of tokens 1 to T - 1, nats.
     """

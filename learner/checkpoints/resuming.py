@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from learner.checkpoints import digests, snapshots
+from learner.checkpoints import contents, digests, snapshots
 from oapl.config import RunConfig
 from oapl.errors import InputError
 
@@ -14,7 +14,15 @@ def resume_from(config: RunConfig) -> Path | None:
 
     Raises:
         InputError: It names no checkpoint, or is `never` where there is one.
+        CheckpointError: It is of another format than this version of oapl reads.
     """
+    found = _asked_for(config)
+    if found is not None:
+        contents.read_state(found)
+    return found
+
+
+def _asked_for(config: RunConfig) -> Path | None:
     resume, folder = config.checkpoint.resume, config.folder / "checkpoints"
     found = snapshots.latest(folder)
     if resume == "auto":

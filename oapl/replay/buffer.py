@@ -29,7 +29,9 @@ from oapl.replay.periods import PeriodNeeds
 
 
 class ReplayBuffer:
-    """The ledger behind a lock, with waits that end; see `oapl.interfaces.Replay`.
+    """The ledger behind a lock, with waits that end.
+
+    See `oapl.interfaces.Replay` for what workers call, `oapl.interfaces.Batches` for the learner.
 
     Args:
         source: Where new draws come from; its cursor is part of the snapshot.

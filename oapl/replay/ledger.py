@@ -55,6 +55,8 @@ class _Flight:
 class Ledger:
     """Prompt queue, draws in flight, buffer, leases and fates: one consistent cut.
 
+    Its acts are those of `oapl.interfaces.Replay` and `oapl.interfaces.Batches`, without the waits.
+
     Args:
         source: Where new draws come from; its cursor is part of the snapshot.
         credit: The objective's `credit`.

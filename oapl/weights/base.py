@@ -43,7 +43,7 @@ def spec_of(name: str, tensor: Tensor) -> TensorSpec:
 
     Args:
         name: What engines know it by.
-        tensor: [*spec.shape], of any dtype.
+        tensor: [...], the spec's shape, of any dtype.
     """
     return TensorSpec(
         name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch.")
@@ -70,7 +70,7 @@ class Chunk:
             yield spec, content[start : start + spec.num_bytes]
 
     def tensors(self, content: np.ndarray) -> Tensors:
-        """Name and tensor [*spec.shape] over the chunk's memory, uint8 [num_bytes]; no copies."""
+        """Name and tensor [...] over the chunk's memory, uint8 [num_bytes]; no copies."""
         for spec, part in self.views(content):
             yield spec.name, from_bytes(part, spec)
 
@@ -180,7 +180,7 @@ def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
         spec: Shape and dtype.
 
     Returns:
-        [*spec.shape].
+        [...], the spec's shape.
     """
     import torch
 
@@ -287,7 +287,7 @@ def received(
         timeout_s: Longest wait until the learner has sent a chunk.
 
     Returns:
-        Name and tensor [*spec.shape], a view of its chunk.
+        Name and tensor [...], a view of its chunk.
 
     Raises:
         WeightsError: A chunk is missing, surplus, late, of another size, or not what was sent.
