@@ -2,17 +2,23 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 SEED ?= 0
+WORKERS ?= 2
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PINS = deploy/requirements
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test lint types ci control learning bench overlap chaos attacks gradients jobs agreement clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients jobs agreement clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
+
+# The tests that start neither Ray nor vLLM nor DeepSpeed.
+unit: $(VENV)/.dev
+	$(PYTEST) tests/unit
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -19,6 +19,21 @@ os.environ.update(
     DS_ACCELERATOR="cpu",  # else its import warns that there is no GPU
 )
 
+LONG = (
+    *("test_learning.py", "test_program.py", "test_engines.py", "test_jobs.py"),
+    *("test_worker_ray.py", "test_learner.py", "test_sizing.py", "test_overlap.py"),
+    *("test_judge.py", "test_weights_ray.py", "test_reward_pool.py", "test_sandbox_programs.py"),
+    *("test_replay_model.py", "test_weights_collective.py", "test_reward_conformance.py"),
+    "test_score.py",
+)
+"""Files of many seconds, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first: workers that share the tests then end at about the same time."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,

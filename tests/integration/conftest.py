@@ -20,13 +20,13 @@ def tiny_model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("tied"), tied=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_inprocess_engine(tiny_model):
-    """One in-process vLLM engine for all tests, fp32, weights by the local transport."""
+    """One in-process vLLM engine for a file's tests, fp32, weights by the local transport."""
     yield from _engine(tiny_model, "vllm_inprocess")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_async_engine(tiny_model):
     """The same in a process of its own."""
     yield from _engine(tiny_model, "vllm_async")

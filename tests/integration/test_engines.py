@@ -40,7 +40,7 @@ HOSTS = ("vllm_inprocess", "vllm_async")
 
 
 async def fresh(engine: EngineUnderTest) -> EngineUnderTest:
-    """The session's engine of a host, holding a fresh version."""
+    """The file's engine of a host, holding a fresh version."""
     await engine.come_back()
     engine.engine.stats()
     engine.train()
@@ -424,27 +424,6 @@ async def test_busy_and_idle_seconds_add_up(served):
     pytest.fail(f"busy and idle {both:.3f} s, of {elapsed:.3f} s")
 
 
-@pytest.mark.parametrize("host", HOSTS)
-async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(
-    tiny_model, request, host
-):
-    make_room(request, host)
-    served = EngineUnderTest(tiny_model, host=host)
-    served.engine._config = served.draining()
-    pending = begin(served, 4)
-    await asyncio.sleep(0.1)
-    load = asyncio.create_task(served.engine.load(served.publication()))
-    await asyncio.sleep(0)
-    await asyncio.to_thread(served.engine.close)
-    rollouts = await asyncio.wait_for(asyncio.gather(*pending), ENOUGH_S)
-    assert "abort" in {r.finish_reason for r in rollouts}
-    with pytest.raises(EngineError, match="closed"):
-        await asyncio.wait_for(load, ENOUGH_S)
-    with pytest.raises(EngineError, match="closed"):
-        await served.engine.generate(served.prompt(), Sampling(max_tokens=4))
-    served.close()
-
-
 async def test_the_token_rate_is_that_of_the_bare_engine(inprocess):
     """Loose, since machines are shared; tests/bench/engine_throughput.py measures."""
     from tests.bench.engine_throughput import bare, through_generate
@@ -525,3 +504,20 @@ async def test_a_publication_may_travel_in_pieces_and_break_between_them(async_s
     assert open_pieces() == []
     assert async_served.engine.version == -1
     assert (await async_served.publish()).max_difference < EXACT
+
+
+async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(served):
+    """The last one, since it closes the engines that the others share."""
+    served.engine._config = served.draining()
+    pending = begin(served, 4)
+    await asyncio.sleep(0.1)
+    load = asyncio.create_task(served.engine.load(served.publication()))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(served.engine.close)
+    rollouts = await asyncio.wait_for(asyncio.gather(*pending), ENOUGH_S)
+    assert "abort" in {r.finish_reason for r in rollouts}
+    with pytest.raises(EngineError, match="closed"):
+        await asyncio.wait_for(load, ENOUGH_S)
+    with pytest.raises(EngineError, match="closed"):
+        await served.engine.generate(served.prompt(), Sampling(max_tokens=4))
+    served.close()

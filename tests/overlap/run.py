@@ -22,7 +22,7 @@ from oapl.records import CreditedGroup, StepMetrics
 from oapl.remote.waiting import within
 from tests.overlap.model import GROUPS_PER_STEP, Setting, Shares
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 600.0
 
 
 class SleeperProcesses:
