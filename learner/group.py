@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from learner.checkpoints import published, snapshots
 from oapl import batching
 from oapl.config import RunConfig
+from oapl.config.objective import is_judged
 from oapl.errors import CheckpointError, DiedError, DivergedError, OaplError, RankError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.records import CreditedGroup, Metrics, ProbeReport, StepMetrics, WeightsVersion
@@ -218,7 +219,7 @@ class LearnerGroup:
         self._counting = asyncio.create_task(self._count_engines(waited, took))
         self._store.add(groups, self.step)
         self._values |= metrics
-        if not self._config.is_imitation:
+        if is_judged(self._config):
             rewards = [reward for group in groups for reward in group.scored.rewards]
             self._values["reward/trained_mean"] = float(sum(rewards) / len(rewards))
         return not metrics.get("faults/skipped_steps")

@@ -26,7 +26,7 @@ from learner.loss_scale import LossScale
 from learner.measures import Measures
 from learner.models.policy import load_policy
 from learner.schedule import learning_rate
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
 from oapl.errors import DivergedError
 from oapl.interfaces import Objective, WeightSender
 from oapl.objectives.base import build as build_objective
@@ -40,7 +40,7 @@ from oapl.records import (
     WeightsVersion,
 )
 from oapl.remote.promises import Resolved
-from oapl.weights.base import Chunk, layout, send_chunk
+from oapl.weights.base import TRANSPORTS, Chunk, layout, send_chunk
 
 
 def build(
@@ -66,7 +66,7 @@ def build(
     os.environ.update(zero_engine.environment(config))
     objective = objective or build_objective(config.objective)
     if sender is None and rank == 0:
-        transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
+        transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
         sender = transport.build_sender(config)
     policy = load_policy(config)
     zero_engine.join(

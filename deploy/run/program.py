@@ -27,6 +27,7 @@ from deploy.run.reward_servers import RewardServers
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
+from oapl.config.objective import takes_examples
 from oapl.errors import InputError, RankError
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
@@ -84,7 +85,7 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
 
 
 def train(config: RunConfig) -> RunOutcome:
-    """Train by reinforcement learning, or by imitation when the objective is `sft`.
+    """Train by reinforcement learning, or by imitation when the objective samples nothing.
 
     Raises:
         InputError: The configuration cannot work; nothing was started.
@@ -132,7 +133,7 @@ async def _attempt(
             tracker.message(note)
         async with _processes(config) as processes:
             with phases("start"):
-                build = _imitation if config.is_imitation else _reinforcement
+                build = _imitation if takes_examples(config) else _reinforcement
                 run = await build(config, processes, tracker)
             if attempts.is_restarted:
                 run.learner.count_restart()

@@ -9,14 +9,20 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.commands.submit import STOPPED
 from deploy.run.program import RunOutcome
 from oapl.evaluation import compare
 from oapl.tracking.console import comparison_table
 
+STOPPED = "stopped at step"
+"""Begins the last line of a run that a signal has stopped, and that left a checkpoint."""
 EXIT_SIGNAL = 128
 NUM_EXAMPLES = 3
 TITLE = "before and after, same problems, same settings"
+
+
+def exit_code(outcome: RunOutcome) -> int:
+    """0, or 128 + the signal that stopped the run."""
+    return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
 
 
 def report(outcome: RunOutcome) -> int:
@@ -31,7 +37,7 @@ def report(outcome: RunOutcome) -> int:
             f"{STOPPED} {outcome.step} with a checkpoint; the same command goes on from there",
             highlight=False,
         )
-        return EXIT_SIGNAL + outcome.signal
+        return exit_code(outcome)
     if outcome.after:
         console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
     console.print(f"step {outcome.step}; trained model: {outcome.folder / 'model'}", style="bold")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploy.sizing.memory import engine_item
 from deploy.sizing.shape import Shape
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 from oapl.weights.object_store import KEPT_VERSIONS
 
 STORE_BYTES = 512 * 2**20
@@ -19,6 +20,6 @@ def publication_bytes(config: RunConfig, shape: Shape) -> int:
 def store_bytes(config: RunConfig, shape: Shape) -> int:
     """Of the object store of a Ray of our own: the publications that are kept, the one that is
     being written, and room for rollouts."""
-    if config.is_imitation or config.sync.transport != "object_store":
+    if not samples(config) or config.sync.transport != "object_store":
         return STORE_BYTES
     return STORE_BYTES + (KEPT_VERSIONS + 1) * publication_bytes(config, shape)

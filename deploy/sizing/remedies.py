@@ -11,6 +11,7 @@ from deploy.sizing.hardware import Hardware
 from deploy.sizing.memory import kind
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 
 Change = tuple[str, Callable[[RunConfig], RunConfig]]
 
@@ -40,7 +41,7 @@ def learner_changes(
 
 def engine_changes(config: RunConfig, shape: Shape, lengths: Lengths) -> Iterator[Change]:
     """Settings that save an engine's memory."""
-    if config.is_imitation:
+    if not samples(config):
         return
     if kind(config) == "cpu":
         smallest = kv_token_bytes(config, shape) * 2 * lengths.longest

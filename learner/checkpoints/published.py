@@ -8,10 +8,10 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
 from oapl.errors import CheckpointError
 from oapl.records import Probe, WeightsVersion
-from oapl.weights.base import send
+from oapl.weights.base import TRANSPORTS, send
 
 TENSORS = "published.safetensors"
 RECORD = "published.pkl"
@@ -25,7 +25,7 @@ def save(folder: Path, weights: WeightsVersion, config: RunConfig) -> None:
     """
     from safetensors.torch import save_file
 
-    receiver = plugins.load("oapl.weights", weights.transport).build_receiver(config)
+    receiver = TRANSPORTS.load(weights.transport).build_receiver(config)
     save_file(
         {name: tensor.contiguous() for name, tensor in receiver.receive(weights)},
         str(folder / TENSORS),
@@ -60,5 +60,5 @@ def load(folder: Path, config: RunConfig) -> WeightsVersion:
             f"from a checkpoint taken at a synchronisation"
         ) from error
     tensors = load_file(str(folder / TENSORS))
-    sender = plugins.load("oapl.weights", config.sync.transport).build_sender(config)
+    sender = TRANSPORTS.load(config.sync.transport).build_sender(config)
     return send(sender, version, ((name, tensors[name]) for name in names), probe)

@@ -19,14 +19,14 @@ HAS_CARDS = True
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
-    """What a Ray actor of this role asks for."""
+    """See `oapl.devices.base.DeviceFile`."""
     if not (cards := num_devices(config, role)):
         return {"num_cpus": HELPER_CPUS}
     return {"num_cpus": 1, "num_gpus": cards}
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Variables that must stand before torch is imported in a process of this role."""
+    """See `oapl.devices.base.DeviceFile`."""
     variables = threads(config, role)
     if role == "trainer":  # packed micro-batches differ in size, which fragments fixed segments
         variables["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"

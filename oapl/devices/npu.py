@@ -23,14 +23,14 @@ HCCL_WAIT_S = 120, 7200
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
-    """What a Ray actor of this role asks for."""
+    """See `oapl.devices.base.DeviceFile`."""
     if not (cards := num_devices(config, role)):
         return {"num_cpus": HELPER_CPUS}
     return {"num_cpus": 1, "resources": {"NPU": cards}}
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Variables that must stand before torch is imported in a process of this role."""
+    """See `oapl.devices.base.DeviceFile`."""
     shortest, longest = HCCL_WAIT_S
     variables = threads(config, role) | {
         "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES": "0",

@@ -186,7 +186,7 @@ def sandbox(layers: Layers) -> Iterator[Sandbox]:
 
 @contextlib.contextmanager
 def verifier(level: str) -> Iterator[code.CodeVerifier]:
-    made = code.build({"total_s": 2.0})
+    made = code.build(code.Config(total_s=2.0))
     made.start(level)
     try:
         yield made

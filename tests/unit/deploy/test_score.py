@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.commands.score import score
+from deploy.commands._score.judging import score
 from oapl.errors import InputError
 
 FIELDS = ["id", "verdict", "reward", "detail", "parts", "seconds"]

@@ -7,7 +7,7 @@ from oapl.errors import InputError
 from reward_server import settings
 from reward_server.sandbox import bubblewrap, measure
 from reward_server.verifiers import code
-from tests.support.judging import prompt, rollout, server
+from tests.support.judging import built, prompt, rollout, server
 
 SQUARES = {"tests": {"inputs": ["2", "3", "5", "7"], "outputs": ["4", "9", "25", "49"]}}
 SQUARE = "n = int(input())\nprint(n * n)"
@@ -29,7 +29,7 @@ def answer(source: str) -> str:
 
 @pytest.fixture(scope="module")
 def judge():
-    made = code.build({"total_s": 2.0})
+    made = built("code", total_s=2.0)
     made.start(measure.strongest().level)
     yield made
     made.close()
@@ -73,7 +73,7 @@ def test_a_response_that_was_cut_off_is_not_run(judge):
 
 
 def test_all_or_nothing_pays_no_share():
-    strict = code.build({"reward": "all_or_nothing"})
+    strict = built("code", reward="all_or_nothing")
     strict.start(measure.strongest().level)
     some = strict.verify(prompt(SQUARES), rollout(answer("print(4)")))
     whole = strict.verify(prompt(SQUARES), rollout(answer(SQUARE)))
@@ -114,13 +114,13 @@ def test_a_problem_of_the_prompts_own_is_our_fault(judge):
 
 def test_a_package_that_is_asked_for_can_be_imported():
     source = "import sortedcontainers, numpy\nn = int(input())\nprint(numpy.int64(n) ** 2)"
-    with_them = code.build({"packages": ["sortedcontainers", "numpy"]})
+    with_them = built("code", packages=["sortedcontainers", "numpy"])
     with_them.start(measure.strongest().level)
     verdict = with_them.verify(prompt(SQUARES), rollout(answer(source)))
     with_them.close()
     assert verdict.kind == "accepted", verdict.detail
     with pytest.raises(InputError, match="no_such_package"):
-        code.check({"packages": ["no_such_package"]})
+        code.check(code.Config(packages=("no_such_package",)))
 
 
 async def test_the_pool_judges_programs_and_reports_the_level():
