@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actors import scoring
+from actors.engines.base import ENGINES
 from oapl import loops
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
 from oapl.counters import Counters
 from oapl.devices import base as devices
 from oapl.errors import EngineError, ProbeError
@@ -31,6 +32,7 @@ from oapl.records import (
     WeightsVersion,
     WorkerId,
 )
+from oapl.weights.base import TRANSPORTS
 
 EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
 """Mean exp(|log-prob difference|): all fp32; else; and where it is worth a look."""
@@ -55,9 +57,9 @@ def build(
         scorers: Handles of the reward servers.
         replay: Handle of the replay buffer.
     """
-    engines = plugins.load("actors.engines", devices.engine_name(config), "rollout.engine")
-    transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
-    engine = engines.build(
+    host = ENGINES.load(devices.engine_name(config), "rollout.engine")
+    transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
+    engine = host.build(
         config, receiver=transport.build_receiver(config), index=index, incarnation=incarnation
     )
     return RolloutWorker(

@@ -28,7 +28,7 @@ from learner.measures import Measures
 from learner.models.policy import load_policy
 from learner.publisher import Publisher
 from learner.schedule import learning_rate
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
 from oapl.errors import DivergedError
 from oapl.interfaces import Objective, WeightSender
 from oapl.objectives.base import build as build_objective
@@ -41,6 +41,7 @@ from oapl.records import (
     Sent,
     WeightsVersion,
 )
+from oapl.weights.base import TRANSPORTS
 
 
 def build(
@@ -70,7 +71,7 @@ def build(
     os.environ.update(zero_engine.environment(config))
     objective = objective or build_objective(config.objective)
     if sender is None and rank == 0:
-        transport = plugins.load("oapl.weights", config.sync.transport, "sync.transport")
+        transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
         sender = transport.build_sender(config)
     policy = load_policy(config)
     zero_engine.join(

@@ -227,7 +227,7 @@ class RewardServer:
 
 
 def build(config: RunConfig) -> RewardServer:
-    """Make a reward server for every verifier that the run names; its processes start at once.
+    """Make a reward server for the verifiers that judge something; its processes start at once.
 
     Raises:
         InputError: This machine's sandbox is weaker than `reward.min_level`.
@@ -235,7 +235,7 @@ def build(config: RunConfig) -> RewardServer:
     measured = settings.sandbox(config)
     setup = Setup(
         path=list(sys.path),
-        verifiers=settings.named(config),
+        verifiers={one.name: (one.plugin, one.options) for one in settings.in_use(config)},
         programs=measured.level if measured else None,
     )
     if measured:

@@ -1,4 +1,5 @@
-"""Which verifiers a run names, with which options: checked and made ready where it is launched.
+"""Which verifiers judge something in a run, with which options: checked and made ready where it is
+launched.
 
 `[reward.options.NAME]` are the options of verifier NAME. NAME is a file of `verifiers/`, or any
 word whose options say `verifier = "FILE"`: so two functions, or math in two ranges, live side by
@@ -8,67 +9,133 @@ side under names of their own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from types import ModuleType
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oapl.config import RunConfig, plugins
+from oapl.config.listing import fields
+from oapl.config.messages import nearest, shown
 from oapl.errors import InputError
 from reward_server.sandbox import levels, measure
+from reward_server.verifiers.base import VERIFIERS, VerifierFile, wrong_reward
 
-PACKAGE = "reward_server.verifiers"
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierInUse:
+    """A verifier that judges something.
 
-def named(config: RunConfig) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Every verifier that the run names, with its plugin file and its options.
-
-    Raises:
-        InputError: Options for a verifier that no source uses.
+    Attributes:
+        name: Its own in this run: in metrics, and under `reward.options`.
+        plugin: The file's name, or a dotted path.
+        options: The file's own.
+        key: The setting that names the file.
     """
-    names = dict.fromkeys(config.reward.verifiers)
-    for source in (*config.data.sources, *config.eval.sources):
-        names |= dict.fromkeys(source.verifiers)
-    unused = [name for name in config.reward.options if name not in names]
-    if unused:
-        raise InputError(
-            f"reward.options.{unused[0]} is set, but no source uses the verifier {unused[0]!r}; "
-            f"add it to reward.verifiers or remove its options (in use: {', '.join(names)})"
-        )
-    found = {}
-    for name in names:
-        options = dict(config.reward.options.get(name, {}))
-        found[name] = str(options.pop("verifier", name)), options
-    return found
+
+    name: str
+    plugin: Any
+    options: Mapping[str, Any]
+    key: str
+
+    def file(self) -> VerifierFile:
+        """The plugin file.
+
+        Raises:
+            InputError: There is none, or it lacks a declaration.
+        """
+        return VERIFIERS.load(self.plugin, self.key)
+
+    def config(self) -> Any:
+        """The file's `Config`, made of the options.
+
+        Raises:
+            InputError: There is no such file, or an option is unknown or wrong.
+        """
+        return plugins.parse(self.file().Config, self.options, f"reward.options.{self.name}.")
+
+
+def in_use(config: RunConfig) -> list[VerifierInUse]:
+    """Each verifier that judges something: those of the sources, and `reward.verifiers` for sources
+    that name none, or where there are no sources."""
+    found: dict[str, str] = {}
+    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
+        for index, source in enumerate(sources):
+            for name in source.verifiers:
+                found.setdefault(name, f"{section}.sources.{index}.verifiers")
+            if not source.verifiers:
+                found |= dict.fromkeys(config.reward.verifiers, "reward.verifiers")
+    found = found or dict.fromkeys(config.reward.verifiers, "reward.verifiers")
+    return [_in_use(name, key, config.reward.options.get(name, {})) for name, key in found.items()]
+
+
+def _in_use(name: str, key: str, table: Mapping[str, Any]) -> VerifierInUse:
+    options = dict(table)
+    if "verifier" in options:  # a name of the user's own for a file of verifiers
+        key = f"reward.options.{name}.verifier"
+    plugin = options.pop("verifier", name)
+    return VerifierInUse(name=name, plugin=plugin, options=options, key=key)
+
+
+def problems(config: RunConfig) -> Iterator[str]:
+    """What is wrong with the verifiers' names, options and weights, in words."""
+    found = in_use(config)
+    for verifier in found:
+        try:
+            verifier.config()
+        except InputError as error:
+            yield str(error)
+    names = [verifier.name for verifier in found]
+    for name in config.reward.options:
+        if name not in names:
+            yield (
+                f"reward.options.{name}: no such verifier is in use; "
+                f"{nearest(name, names)}in use are {', '.join(names) or 'none'}; "
+                "name it in reward.verifiers or leave its options out"
+            )
+    for where, weights in _weights(config):
+        if not any(weights.values()):
+            yield (
+                f"{where} = {shown(weights)}: every reward would be 0; "
+                "give at least one verifier a weight other than 0"
+            )
+
+
+def _weights(config: RunConfig) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
+        for index, source in enumerate(sources):
+            if source.verifiers:
+                yield f"{section}.sources.{index}.verifiers", source.verifiers
+    yield "reward.verifiers", config.reward.verifiers
 
 
 def check(config: RunConfig) -> None:
     """Refuse what cannot work, before anything heavy starts; runs no code of the user's.
 
     Raises:
-        InputError: An unknown verifier, a wrong option, an unusable reward function, a weight that
-            is no finite number, or a hang that would pay more than a wrong answer.
+        InputError: See `problems`; an unusable reward function, an endpoint or a package that is
+            missing; a hang that would pay more than a wrong answer.
     """
-    for name, (plugin, options) in named(config).items():
-        module = _module(name, plugin)
-        _options(module, name, options)
-        if hasattr(module, "check"):
-            module.check(options)
-        worst = -1.0 if options.get("range") == "minus_one_one" else 0.0
-        if config.reward.on_failure > worst and hasattr(module.Config, "range"):
+    if lines := list(problems(config)):
+        raise InputError("\n".join(lines))
+    for verifier in in_use(config):
+        file, own = verifier.file(), verifier.config()
+        file.DECLARES.check(own)
+        if "range" not in fields(file.Config):
+            continue
+        worst = wrong_reward(own.range)
+        if config.reward.on_failure > worst:
             raise InputError(
                 f"reward.on_failure = {config.reward.on_failure:g} pays a hang more than a wrong "
-                f"answer, which {name} gives {worst:g}; set reward.on_failure = {worst:g}"
+                f"answer, which {verifier.name} gives {worst:g}; set reward.on_failure = {worst:g}"
             )
 
 
 def notes(config: RunConfig) -> list[str]:
     """What the run's verifiers want to be known before it starts."""
-    found: list[str] = []
-    for name, (plugin, options) in named(config).items():
-        module = _module(name, plugin)
-        if hasattr(module, "notes"):
-            found += module.notes(options)
-    return found
+    return [
+        note
+        for verifier in in_use(config)
+        for note in verifier.file().DECLARES.notes(verifier.config())
+    ]
 
 
 def prepare(config: RunConfig) -> RunConfig:
@@ -78,11 +145,9 @@ def prepare(config: RunConfig) -> RunConfig:
         InputError: A file is missing.
     """
     options = {name: dict(table) for name, table in config.reward.options.items()}
-    for name, (plugin, table) in named(config).items():
-        module = _module(name, plugin)
-        if hasattr(module, "prepare"):
-            kept = {"verifier": plugin} if plugin != name else {}
-            options[name] = {**module.prepare(table), **kept}
+    for verifier in in_use(config):
+        if changed := verifier.file().DECLARES.prepare(verifier.config()):
+            options.setdefault(verifier.name, {}).update(changed)
     return dataclasses.replace(config, reward=dataclasses.replace(config.reward, options=options))
 
 
@@ -92,8 +157,7 @@ def sandbox(config: RunConfig) -> measure.SandboxReport | None:
     Raises:
         InputError: It holds less than `reward.min_level` asks for.
     """
-    modules = [_module(name, plugin) for name, (plugin, _) in named(config).items()]
-    if not any(getattr(module, "RUNS_PROGRAMS", False) for module in modules):
+    if not any(verifier.file().DECLARES.runs_programs for verifier in in_use(config)):
         return None
     report = measure.strongest()
     asked = config.reward.min_level
@@ -104,15 +168,3 @@ def sandbox(config: RunConfig) -> measure.SandboxReport | None:
             f'accept less with reward.min_level = "{report.level}"'
         )
     return report
-
-
-def _module(name: str, plugin: str) -> ModuleType:
-    setting = "reward.verifiers" if plugin == name else f"reward.options.{name}.verifier"
-    return plugins.load(PACKAGE, plugin, setting)
-
-
-def _options(module: ModuleType, name: str, options: Mapping[str, Any]) -> None:
-    from reward_server.verifiers.base import parse
-
-    if hasattr(module, "Config"):
-        parse(module.Config, options, f"reward.options.{name}")

@@ -1,22 +1,57 @@
 """What every engine needs beside its library: seeds, the model's parameter list, what fits, the
-wait before a load, the comparison with the learner, what is counted."""
+wait before a load, the comparison with the learner, what is counted; and what its file declares.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Annotated, Protocol
 
 import numpy as np
 
 from oapl.config import RunConfig
+from oapl.config.kinds import Kind
 from oapl.counters import Counters
 from oapl.errors import OaplError, WeightsError
+from oapl.interfaces import Engine, WeightReceiver
 from oapl.records import ProbeReport, Prompt, Rollout, Sampling
 
 DRAIN_SHARE = 0.5
 """Of `sync.timeout_s`, for draining: whoever waits for a publication waits for the load too."""
+MEMORY_FRACTION = 0.9
+"""Of an engine's share of its device, for weights, activations and KV cache."""
+
+
+class EngineFile(Protocol):
+    """A file of `actors/engines/`, or a module of the user's own; imports its library late."""
+
+    Config: Annotated[type, "the engine's own options", "@section class Config: ..."]
+
+    def problems(self, config: RunConfig) -> Iterable[str]:
+        """What of the configuration this engine cannot do, a line each."""
+
+    def environment(self, config: RunConfig) -> Mapping[str, str]:
+        """What must be in the environment before the engine's library is imported."""
+
+    def memory_fraction(self, config: RunConfig) -> float:
+        """Share of each device's memory that the engine may fill."""
+
+    def build(
+        self, config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int
+    ) -> Engine:
+        """The engine with the model's weights as they lie on disk; version -1.
+
+        Args:
+            config: Its options are `rollout.engine_options`.
+            receiver: Where published weights come from.
+            index, incarnation: Of its worker: which one, and how often it was started again.
+        """
+
+
+ENGINES: Kind[EngineFile] = Kind("actors.engines", EngineFile)
 
 
 def engine_seed(run_seed: int, index: int, builds: int) -> int:

@@ -49,8 +49,6 @@ from oapl.weights.base import Tensors, check_specs
 T = TypeVar("T")
 
 CPU_BLOCK_SIZE = 32
-MEMORY_FRACTION = 0.9
-"""Of an engine's share of its device, for weights, activations and KV cache."""
 SHUTDOWN_S = 1.0
 """What vLLM's processes get to end by themselves."""
 ENDED = "the inference engine failed: its process has ended; the worker's log tells the cause"
@@ -133,7 +131,7 @@ def memory_fraction(config: RunConfig) -> float:
     """Share of each device's memory that the engine may fill."""
     asked = Config(**config.rollout.engine_options).memory_fraction
     share = config.cluster.devices_per_engine or 1.0
-    return asked or MEMORY_FRACTION * min(1.0, share)
+    return asked or base.MEMORY_FRACTION * min(1.0, share)
 
 
 class VllmAsync:

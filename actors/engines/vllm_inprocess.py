@@ -77,6 +77,11 @@ def environment(config: RunConfig) -> dict[str, str]:
     }
 
 
+def memory_fraction(config: RunConfig) -> float:
+    """Share of a device's memory that the engine may fill: what vLLM takes by itself."""
+    return base.MEMORY_FRACTION * min(1.0, config.cluster.devices_per_engine or 1.0)
+
+
 def build(
     config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
 ) -> VllmInprocess:

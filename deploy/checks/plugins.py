@@ -1,18 +1,17 @@
 """Rules about plugins: that there is such a file, that its options build its `Config`, and what an
-objective needs or ignores. Plugin files import no heavy library, so loading one is quick.
+objective needs or ignores. Plugin files import no heavy library, so loading one is quick. The rules
+about verifiers are the reward server's own (`reward_server.settings`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterator
 
-from pydantic import ValidationError
-
+from actors.engines.base import ENGINES
 from oapl.config import RunConfig, plugins
 from oapl.config.listing import fields
-from oapl.config.messages import explain, nearest, shown
+from oapl.config.messages import shown
+from oapl.config.objective import OBJECTIVES, Declarations
 from oapl.config.sections import (
     DataSource,
     EvalSection,
@@ -21,8 +20,10 @@ from oapl.config.sections import (
     RolloutSection,
     SyncSection,
 )
-from oapl.devices.base import engine_name
+from oapl.devices.base import DEVICES, DeviceFile, engine_name
 from oapl.errors import InputError
+from oapl.weights.base import TRANSPORTS
+from reward_server import settings as rewards
 
 OF_SAMPLING = (
     *("engine", "engine_options", "num_engines", "tensor_parallel_size"),
@@ -31,26 +32,40 @@ OF_SAMPLING = (
 """Settings of `rollout` that mean nothing to an objective that samples nothing."""
 
 
+UNKNOWN = Declarations(
+    needs=frozenset(), min_group_size=1, samples=True, needs_inference_logprobs=False
+)
+"""What is taken to be declared where the objective cannot be loaded: the other rules speak too."""
+
+
+def declared(config: RunConfig) -> Declarations:
+    """What the objective declares; `UNKNOWN` where it cannot be loaded, which is a problem of its
+    own (`objective_rules`)."""
+    try:
+        return OBJECTIVES.load(config.objective["name"]).DECLARES
+    except InputError:
+        return UNKNOWN
+
+
 def plugin_rules(config: RunConfig) -> Iterator[str]:
     """All kinds but the objective."""
     try:
-        load("oapl.weights", config.sync.transport, "sync.transport")
+        TRANSPORTS.load(config.sync.transport, "sync.transport")
     except InputError as error:
         yield str(error)
     try:
-        device = load("oapl.devices", config.cluster.device, "cluster.device")
+        device = DEVICES.load(config.cluster.device, "cluster.device")
         yield from _devices(config, device)
-        engine = load("actors.engines", engine_name(config), "rollout.engine")
-        wrong = plugin_options(engine, config.rollout.engine_options, "rollout.engine_options.")
-        own = getattr(engine, "problems", None)
-        yield from wrong or (own(config) if own else ())
+        engine = ENGINES.load(engine_name(config), "rollout.engine")
+        plugins.parse(engine.Config, config.rollout.engine_options, "rollout.engine_options.")
+        yield from engine.problems(config)
     except InputError as error:
         yield str(error)
-    if not config.is_imitation:
-        yield from _verifiers(config)
+    if declared(config).samples:
+        yield from rewards.problems(config)
 
 
-def _devices(config: RunConfig, device: ModuleType) -> Iterator[str]:
+def _devices(config: RunConfig, device: DeviceFile) -> Iterator[str]:
     cluster, degree = config.cluster, config.rollout.tensor_parallel_size
     for key in ("devices_per_engine", "devices_per_rank"):
         if getattr(cluster, key) and not device.HAS_CARDS:
@@ -74,55 +89,29 @@ def _devices(config: RunConfig, device: ModuleType) -> Iterator[str]:
         )
 
 
-def _verifiers(config: RunConfig) -> Iterator[str]:
-    in_use = verifiers_in_use(config)
-    for name, key in in_use.items():
-        options = dict(config.reward.options.get(name, {}))
-        if "verifier" in options:  # a name of the user's own for a file of verifiers
-            key = f"reward.options.{name}.verifier"
-        try:
-            module = load("reward_server.verifiers", options.pop("verifier", name), key)
-        except InputError as error:
-            yield str(error)
-            continue
-        yield from plugin_options(module, options, f"reward.options.{name}.")
-    for name in config.reward.options:
-        if name not in in_use:
-            yield (
-                f"reward.options.{name}: no such verifier is in use; "
-                f"{nearest(name, list(in_use))}in use are {', '.join(in_use) or 'none'}; "
-                "name it in reward.verifiers or leave its options out"
-            )
-    for where, weights in _weights(config):
-        if not any(weights.values()):
-            yield (
-                f"{where} = {shown(weights)}: every reward would be 0; "
-                "give at least one verifier a weight other than 0"
-            )
-
-
-def _weights(config: RunConfig) -> Iterator[tuple[str, Mapping[str, float]]]:
-    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
-        for index, source in enumerate(sources):
-            if source.verifiers:
-                yield f"{section}.sources.{index}.verifiers", source.verifiers
-    yield "reward.verifiers", config.reward.verifiers
-
-
-def objective_rules(config: RunConfig, module: ModuleType) -> Iterator[str]:
-    """The objective's options, and the settings that go with it."""
+def objective_rules(config: RunConfig) -> Iterator[str]:
+    """The objective, its options, and the settings that go with it."""
+    try:
+        file = OBJECTIVES.load(config.objective["name"], "objective.name")
+    except InputError as error:
+        yield str(error)
+        return
     options = {key: value for key, value in config.objective.items() if key != "name"}
-    yield from plugin_options(module, options, "objective.")
-    name, rollout = config.objective["name"], config.rollout
-    if config.is_imitation:
+    try:
+        plugins.parse(file.Config, options, "objective.")
+    except InputError as error:
+        yield str(error)
+    name, rollout, declares = config.objective["name"], config.rollout, file.DECLARES
+    if not declares.samples:
         yield from _ignored_by_imitation(config)
         return
-    if getattr(module, "needs_group", False) and rollout.group_size < 2:
+    if rollout.group_size < declares.min_group_size:
         yield (
-            f"rollout.group_size = {rollout.group_size}: {name} needs at least 2 rollouts of a "
-            "prompt to compare them (V*); raise rollout.group_size"
+            f"rollout.group_size = {rollout.group_size}: {name} needs at least "
+            f"{declares.min_group_size} rollouts of a prompt to compare them (V*); raise "
+            "rollout.group_size"
         )
-    if getattr(module, "uses_inference_logprobs", False):
+    if declares.needs_inference_logprobs:
         why = (
             f"{name} uses the log-probs recorded at sampling, and those of a cut distribution are "
             "not the learner's"
@@ -173,45 +162,3 @@ def _differs(
                 f"{prefix}.{key} = {shown(ours)}: the objective {objective} ignores it; leave it "
                 f"out (default {shown(theirs)}) or choose another objective.name"
             )
-
-
-def verifiers_in_use(config: RunConfig) -> dict[str, str]:
-    """Name of each verifier that judges something, and the key that asks for it."""
-    found: dict[str, str] = {}
-    for section, sources in (("data", config.data.sources), ("eval", config.eval.sources)):
-        for index, source in enumerate(sources):
-            key = f"{section}.sources.{index}.verifiers"
-            for name in source.verifiers:
-                found.setdefault(name, key)
-            if not source.verifiers:
-                found |= dict.fromkeys(config.reward.verifiers, "reward.verifiers")
-    return found or dict.fromkeys(config.reward.verifiers, "reward.verifiers")
-
-
-def plugin_options(module: ModuleType, options: Mapping[str, Any], prefix: str) -> list[str]:
-    """What is wrong with a plugin's own options; nothing when they build its `Config`."""
-    own = getattr(module, "Config", None)
-    if own is None:
-        name = module.__name__.rsplit(".", 1)[-1]
-        return [f"{prefix}{key} = {shown(v)}: {name} has no options" for key, v in options.items()]
-    try:
-        own(**options)
-    except ValidationError as error:
-        return explain(error, own, prefix)
-    except ValueError as error:
-        return [f"{prefix.rstrip('.')}: {error}"]
-    return []
-
-
-def load(package: str, name: object, key: str) -> ModuleType:
-    """A plugin by the name that stands under `key`.
-
-    Raises:
-        InputError: There is none of that name.
-    """
-    if not isinstance(name, str) or not name:
-        raise InputError(
-            f"{key} = {shown(name)}: must be the name of a file of {package}; "
-            f"there are {', '.join(plugins.names(package))}"
-        )
-    return plugins.load(package, name, key)

@@ -8,7 +8,6 @@ what `--dry-run` prints, and so is what it could not look at.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,13 @@ from typing import Any
 
 from actors.data import prompts
 from actors.data.encoding import RowCounts
-from actors.data.templates import choose
 from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
+from deploy.checks.model_files import (
+    check_degree,
+    count_parameters,
+    describe_tokenizer,
+    has_weights,
+)
 from deploy.checks.settings import check
 from deploy.processes import ray_cluster
 from deploy.sizing.hardware import Hardware, this_machine
@@ -26,8 +30,9 @@ from deploy.sizing.report import size
 from deploy.sizing.shape import Shape, lengths_of, shape_of
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
+from oapl.config.objective import is_judged, takes_examples
 from oapl.config.toml import to_toml
-from oapl.errors import InputError, first_line
+from oapl.errors import InputError
 from reward_server import settings as rewards
 
 
@@ -79,10 +84,10 @@ def preflight(
         cluster = dataclasses.replace(config.cluster, device=hardware.device)
         config = dataclasses.replace(config, cluster=cluster)
     check(config)
-    if not config.is_imitation:
+    if is_judged(config):
         rewards.check(config)
     found = _Findings(config, is_elsewhere=hardware is not None)
-    if hardware is None and not config.ray_address and not config.is_imitation:
+    if hardware is None and not config.ray_address and is_judged(config):
         found.sandbox()
     if hardware is None:
         found.facts["run folder"] = _folder(config)
@@ -122,7 +127,7 @@ class _Findings:
         self._shape: Shape | None = None
         self._longest_prompt: int | None = None
         self.facts: dict[str, str] = {}
-        self.notes: list[str] = [] if config.is_imitation else rewards.notes(config)
+        self.notes = rewards.notes(config) if is_judged(config) else []
         self.unchecked: list[str] = []
 
     def report(self) -> PreflightReport:
@@ -141,11 +146,11 @@ class _Findings:
     def model(self) -> None:
         path = self._config.model.path
         model = load_model_config(path, self._config.model.trust_remote_code)
-        _tensor_parallel(self._config, model)
+        check_degree(self._config, model)
         self.facts["model"] = f"{path} ({model.model_type})"
         number = None
-        if Path(path).is_dir() and not (self._is_elsewhere and not _has_weights(Path(path))):
-            number, files = _parameters(Path(path))
+        if Path(path).is_dir() and not (self._is_elsewhere and not has_weights(Path(path))):
+            number, files = count_parameters(Path(path))
             if number:
                 self.facts["parameters"] = f"{number:,} in {files} file{'s' if files > 1 else ''}"
         self._shape = shape_of(model, number)
@@ -158,7 +163,7 @@ class _Findings:
             self.unchecked.append(f"tokenizer and data: {folder} holds no tokenizer")
             return None
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
-        self.facts |= _tokenizer(config, tokenizer)
+        self.facts |= describe_tokenizer(config, tokenizer)
         self.facts["context"] = f"{context_tokens(config)} tokens"
         return tokenizer
 
@@ -227,96 +232,9 @@ def _folder(config: RunConfig) -> str:
     return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
 
 
-def _tensor_parallel(config: RunConfig, model: Any) -> None:
-    degree, heads = config.rollout.tensor_parallel_size, int(model.num_attention_heads)
-    kv_heads = int(getattr(model, "num_key_value_heads", None) or heads)
-    if heads % degree or (kv_heads % degree and degree % kv_heads):
-        fits = [
-            n for n in range(1, heads + 1) if not heads % n and not (kv_heads % n and n % kv_heads)
-        ]
-        raise InputError(
-            f"rollout.tensor_parallel_size = {degree}: does not divide the {heads} attention heads "
-            f"({kv_heads} of keys and values) of {config.model.path!r}; set it to one of "
-            f"{', '.join(map(str, fits))}"
-        )
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
-
-
-def _parameters(folder: Path) -> tuple[int, int]:
-    """Parameters and files, counted in the headers of the weight files; no weights are read.
-
-    0 parameters where they are no safetensors, whose headers cannot be read alone.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    files = _weight_files(folder)
-    total = 0
-    for file in files:
-        if file.suffix != ".safetensors":
-            return 0, len(files)
-        try:
-            with safe_open(file, framework="np") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (it is no dict)
-                    size = 1
-                    for length in tensors.get_slice(name).get_shape():
-                        size *= length
-                    total += size
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"model.path = {str(folder)!r}: {file.name} is damaged ({first_line(error)}); "
-                "copy or save the model again"
-            ) from error
-    return total, len(files)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    for index in folder.glob("*.index.json"):
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f"model.path = {str(folder)!r}: {index.name} is damaged ({first_line(error)}); "
-                "copy or save the model again"
-            ) from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise InputError(
-                f"model.path = {str(folder)!r}: {index.name} lists {', '.join(missing)}, which "
-                "is missing; copy the model again, whole"
-            )
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise InputError(
-            f"model.path = {str(folder)!r}: has no weights (*.safetensors or pytorch_model.bin); "
-            "copy the model again, whole, or name another folder"
-        )
-    return files
-
-
-def _tokenizer(config: RunConfig, tokenizer: Any) -> dict[str, str]:
-    model = load_model_config(config.model.path, config.model.trust_remote_code)
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= model.vocab_size:
-        raise InputError(
-            f"model.path = {config.model.path!r}: the tokenizer makes token {highest}, but the "
-            f"model's vocab_size is {model.vocab_size}; the tokenizer belongs to another model, or "
-            "tokens were added without resizing the embeddings"
-        )
-    template = choose(config.data, tokenizer).name
-    return {
-        "tokenizer": f"{type(tokenizer).__name__}, {len(tokenizer)} tokens, EOS "
-        f"{tokenizer.eos_token!r} ({tokenizer.eos_token_id}); vocabulary {model.vocab_size}",
-        "template": template,
-    }
-
-
 def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, RowCounts], int]:
     """Counts per source, and prompts (SFT: examples) of one epoch."""
-    read = prompts.ExampleQueue if config.is_imitation else prompts.build
+    read = prompts.ExampleQueue if takes_examples(config) else prompts.build
     data = read(config, tokenizer)
     return data.counts, len(data)
 

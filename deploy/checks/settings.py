@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from types import ModuleType
 
-from deploy.checks import plugins
+from deploy.checks.plugins import declared, objective_rules, plugin_rules
 from oapl.config import RunConfig
 from oapl.config.messages import shown
 from oapl.config.sections import DataSource, EvalSection
@@ -34,12 +33,7 @@ def check(config: RunConfig) -> None:
     Raises:
         InputError: One line per problem.
     """
-    objective: ModuleType | None = None
     problems: list[str] = []
-    try:
-        objective = plugins.load("oapl.objectives", config.objective["name"], "objective.name")
-    except InputError as error:
-        problems.append(str(error))
     for rule in (
         _names,
         _sources,
@@ -51,13 +45,35 @@ def check(config: RunConfig) -> None:
         _ranks,
         _evaluation,
         _cluster,
+        plugin_rules,
+        objective_rules,
     ):
         problems.extend(rule(config))
-    problems.extend(plugins.plugin_rules(config))
-    if objective is not None:
-        problems.extend(plugins.objective_rules(config, objective))
     if problems:
         raise InputError("\n".join(problems))
+
+
+def check_verb(config: RunConfig, *, samples: bool) -> None:
+    """Refuse an objective that the command is not for.
+
+    Args:
+        config: The run.
+        samples: Whether the command is for objectives that learn from rollouts, or for those that
+            imitate.
+
+    Raises:
+        InputError: The other command.
+    """
+    name = config.objective["name"]
+    if declared(config).samples and not samples:
+        raise InputError(
+            f"objective.name = {name!r} learns from rewards; `oapl sft` needs "
+            '"sft", or run `oapl train`'
+        )
+    if samples and not declared(config).samples:
+        raise InputError(
+            f'objective.name = {shown(name)} imitates; run `oapl sft`, or choose "oapl"'
+        )
 
 
 def _names(config: RunConfig) -> Iterator[str]:
@@ -121,7 +137,7 @@ def _batch(config: RunConfig) -> Iterator[str]:
             f"learner.batch_size = {size}: must be a multiple of rollout.group_size ({group}), "
             f"since groups are not split; set it to {near}"
         )
-    if not config.is_imitation and config.replay.capacity < size // group:
+    if declared(config).samples and config.replay.capacity < size // group:
         yield (
             f"replay.capacity = {config.replay.capacity}: a learner step takes "
             f"{size // group} groups (learner.batch_size / rollout.group_size), which would never "
@@ -190,7 +206,7 @@ def _versions(config: RunConfig) -> Iterator[str]:
             f"replay.max_versions = {kept}: with sync.max_lead ({sync.max_lead}) a buffer holds "
             "one version, so that its lag is known; leave one of the two out"
         )
-    if kept > 1 and not config.replay.surplus and not config.is_imitation:
+    if kept > 1 and not config.replay.surplus and declared(config).samples:
         yield (
             f"replay.max_versions = {kept}: with replay.surplus = 0 a period's groups are all "
             "trained on within it, so none is left for the next; set replay.surplus, 1.0 for a "

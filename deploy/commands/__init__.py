@@ -1,0 +1,84 @@
+"""The command line: words to functions, errors to exit codes.
+
+Each verb is a file here (`Verb`), and what belongs to one verb alone lies in `_VERB/`. The files
+are all imported for `oapl --help`, so what takes longer than a blink is imported in `run`. Exit
+codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM (with a checkpoint).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from oapl.errors import InputError, OaplError
+
+VERBS = (
+    *("train", "sft", "eval", "submit", "score", "show", "watch", "doctor", "init", "quickstart"),
+)
+"""The files, in the order in which the help lists them."""
+EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Verb(Protocol):
+    """A file of `deploy/commands/`."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """The verb's own words and options; its description, where it has one."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words behind `oapl`; default: those of this process.
+
+    Returns:
+        The exit code.
+    """
+    options = _parse(arguments)
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        return int(options.run(options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except OaplError as error:
+        print(f"failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Overrides may also stand behind an option, where argparse looks for none."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [word for word in rest if word.startswith("-") or "=" not in word]
+    if unknown or (rest and "overrides" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="oapl",
+        description="Asynchronous off-policy RL post-training of reasoning language models.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name in VERBS:
+        verb = cast(Verb, importlib.import_module(f"{__name__}.{name}"))
+        command = commands.add_parser(name, help=verb.HELP)
+        verb.add_arguments(command)
+        command.set_defaults(run=verb.run)
+    return parser

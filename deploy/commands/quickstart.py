@@ -10,19 +10,23 @@ it works in steps; what reinforcement has to find out is that working in steps p
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import random
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deploy.run import program, summary
+from deploy.commands import _shared
 from oapl.config import RunConfig
-from oapl.config.toml import load_config
 from oapl.errors import InputError
 
+if TYPE_CHECKING:
+    from deploy.run.program import RunOutcome
+
+HELP = "the first look: a tiny model learns sums"
 RECIPES = Path(__file__).parents[1] / "recipes"
 TASK = {
     "min_terms": 5,
@@ -38,8 +42,27 @@ SIZES = {"sft": 6000, "train": 8000, "eval": 256}
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\\n' }}"
 
 
-def quickstart(overrides: Sequence[str]) -> program.RunOutcome:
-    """Run the whole tour; `overrides` apply to the reinforcement half, seed and name to both."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See `deploy.commands.Verb`."""
+    _shared.add_overrides(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """See `deploy.commands.Verb`."""
+    from deploy.run.summary import exit_code
+
+    return exit_code(quickstart(options.overrides))
+
+
+def quickstart(overrides: Sequence[str]) -> RunOutcome:
+    """Run the whole tour; `overrides` apply to the reinforcement half, seed and name to both.
+
+    Raises:
+        InputError: The run folder holds an earlier run.
+    """
+    from deploy.run import program, summary
+    from oapl.config.toml import load_config
+
     started = time.monotonic()
     config = load_config(RECIPES / "cpu_quickstart.toml", [*placeholders(), *overrides])
     folder = config.folder
@@ -67,7 +90,14 @@ def placeholders() -> list[str]:
 
 
 def imitation(config: RunConfig, start: Path) -> RunConfig:
-    """The first half: SFT on the worked solutions under `start`."""
+    """The first half: SFT on the worked solutions under `start`.
+
+    Args:
+        config: Of the second half; gives seed, folder and console.
+        start: What `prepare` has made.
+    """
+    from oapl.config.toml import load_config
+
     return load_config(
         RECIPES / "cpu_quickstart_sft.toml",
         [
@@ -82,7 +112,13 @@ def imitation(config: RunConfig, start: Path) -> RunConfig:
 
 
 def reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
-    """The second half: OAPL on the problems under `start`, from `model`."""
+    """The second half: OAPL on the problems under `start`.
+
+    Args:
+        config: Its recipe, with placeholders for model and data.
+        start: What `prepare` has made.
+        model: What the first half has trained.
+    """
 
     def with_path(source: Any, name: str) -> Any:
         return dataclasses.replace(source, path=str(start / f"{name}.jsonl"))
@@ -98,7 +134,15 @@ def reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
 
 
 def prepare(folder: Path, seed: int) -> Path:
-    """Write problems, worked solutions, the tokenizer and an untrained model."""
+    """Write problems, worked solutions, the tokenizer and an untrained model.
+
+    Args:
+        folder: Gets `train.jsonl`, `eval.jsonl`, `sft.jsonl` and `model/`.
+        seed: Of problems, solutions and weights.
+
+    Returns:
+        The folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     problems = _problems(seed)
     chance = random.Random(seed)

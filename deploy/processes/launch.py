@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from actors.data.tokenizer import load_model_config
+from actors.engines.base import ENGINES
 from deploy.processes import ray_cluster
 from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
 from deploy.processes.nodes import Demand, has, unmet, words
@@ -23,6 +24,7 @@ from deploy.processes.ray_cluster import start_local_ray
 from deploy.sizing.publication import store_bytes
 from deploy.sizing.shape import shape_of
 from oapl.config import RunConfig, plugins
+from oapl.config.objective import samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
 from oapl.errors import DeadlineError, InputError, OaplError
@@ -137,7 +139,7 @@ def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
         training: Whether there will be learner ranks and a replay buffer.
     """
     ranks = config.learner.num_ranks if training else 0
-    engines = 0 if config.is_imitation and training else config.rollout.num_engines
+    engines = config.rollout.num_engines if samples(config) or not training else 0
     judged = int(engines > 0)
     counts: dict[Role, tuple[int, str, str]] = {
         "trainer": (ranks, "learner rank", "learner.num_ranks"),
@@ -177,7 +179,7 @@ def environment(config: RunConfig, role: Role) -> dict[str, str]:
     """
     variables = dict(load_device(config).environment(config, role))
     if role == "worker":
-        engine = plugins.load("actors.engines", engine_name(config), "rollout.engine")
+        engine = ENGINES.load(engine_name(config), "rollout.engine")
         variables |= engine.environment(config)
     if role == "trainer":
         variables |= plugins.resolve("learner.zero_engine:environment")(config)

@@ -32,6 +32,7 @@ from deploy.run.workers import Workers
 from learner.checkpoints.resuming import resume_from
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
+from oapl.config.objective import takes_examples
 from oapl.errors import InputError
 from oapl.interfaces import Batches, Scorer
 from oapl.loops import learn
@@ -94,7 +95,7 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
 
 
 def train(config: RunConfig) -> RunOutcome:
-    """Train by reinforcement learning, or by imitation when the objective is `sft`.
+    """Train by reinforcement learning, or by imitation when the objective samples nothing.
 
     Raises:
         InputError: The configuration cannot work; nothing was started.
@@ -160,7 +161,7 @@ async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: St
     phases = Phases(tracker, attempts.seconds)
     async with _processes(config) as processes:
         with phases("start"):
-            build = _imitation if config.is_imitation else _reinforcement
+            build = _imitation if takes_examples(config) else _reinforcement
             run = await build(config, processes, tracker)
         if attempts.failures:
             run.learner.count_restart()

@@ -20,6 +20,11 @@ NUM_EXAMPLES = 3
 TITLE = "before and after, same problems, same settings"
 
 
+def exit_code(outcome: RunOutcome) -> int:
+    """0, or 128 + the signal that stopped the run."""
+    return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
+
+
 def report(outcome: RunOutcome) -> int:
     """Say how a run ended.
 
@@ -32,7 +37,7 @@ def report(outcome: RunOutcome) -> int:
             f"{STOPPED_AT} {outcome.step} with a checkpoint; the same command goes on from there",
             highlight=False,
         )
-        return EXIT_SIGNAL + outcome.signal
+        return exit_code(outcome)
     if outcome.after:
         console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
     console.print(f"step {outcome.step}; trained model: {outcome.folder / 'model'}", style="bold")

@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.data.tokenizer import context_tokens
 from actors.engines._vllm import inputs
+from actors.engines.base import ENGINES, EngineFile
 from actors.engines.vllm_async import CPU_BLOCK_SIZE
 from deploy.sizing.hardware import Hardware
 from deploy.sizing.memory import FP32, Memory, engine_item, fixed, kind
@@ -92,13 +93,15 @@ def rollouts_at_a_time(config: RunConfig, shape: Shape, lengths: Lengths, engine
 
 def engine_options(config: RunConfig) -> Any:
     """Read `rollout.engine_options` as the engine file's own `Config`."""
-    return _engine_module(config).Config(**config.rollout.engine_options)
+    return plugins.parse(
+        _engine_file(config).Config, config.rollout.engine_options, "rollout.engine_options."
+    )
 
 
 def memory_fraction(config: RunConfig) -> float:
     """The share of a card's memory that an engine fills."""
-    return float(_engine_module(config).memory_fraction(config))
+    return _engine_file(config).memory_fraction(config)
 
 
-def _engine_module(config: RunConfig) -> Any:
-    return plugins.load("actors.engines", engine_name(config), "rollout.engine")
+def _engine_file(config: RunConfig) -> EngineFile:
+    return ENGINES.load(engine_name(config), "rollout.engine")

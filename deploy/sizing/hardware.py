@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from oapl.config import plugins
+from oapl.devices.base import DEVICES
 from oapl.errors import InputError
 
 GIB = 2**30
@@ -45,7 +45,7 @@ def parse(text: str) -> Hardware:
             f"--for {text}: is not DEVICE:COUNTxMEMORY; write it like cuda:8x80GiB, npu:64x64GiB "
             "or cpu:2x24GiB (machines)"
         )
-    plugins.load("oapl.devices", found[1], "--for")
+    DEVICES.load(found[1], "--for")
     size = int(float(found[3]) * UNITS[found[4]])
     return Hardware(device=found[1], count=int(found[2] or 1), bytes=size)
 

@@ -10,6 +10,7 @@ from deploy.sizing.publication import publication_bytes
 from deploy.sizing.remedies import engine_changes, enough, learner_changes
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 from oapl.devices.base import num_devices
 from oapl.weights.object_store import KEPT_VERSIONS
 
@@ -37,7 +38,7 @@ def on_machines(
     def used(candidate: RunConfig) -> int:
         total = int(OTHERS_CPU_GIB * GIB) * hardware.count
         total += candidate.learner.num_ranks * rank_memory(candidate, shape, lengths.longest).total
-        if not candidate.is_imitation:
+        if samples(candidate):
             engine = engine_memory(candidate, shape, lengths, hardware)
             total += candidate.rollout.num_engines * engine.total
             total += KEPT_VERSIONS * publication_bytes(candidate, shape)
@@ -69,7 +70,7 @@ def on_cards(
     learner, rollout = config.learner, config.rollout
     per_rank, per_engine = _shares(config)
     for_ranks = learner.num_ranks * per_rank
-    for_engines = 0.0 if config.is_imitation else rollout.num_engines * per_engine
+    for_engines = rollout.num_engines * per_engine if samples(config) else 0.0
     used = -(-(for_ranks + for_engines) // 1)
     idle = hardware.count - int(used)
     fact = (
@@ -85,12 +86,12 @@ def on_cards(
             f"{rollout.num_engines} take {int(used)} devices, but there are {hardware.count}; "
             f"{remedy}"
         )
-    elif idle >= per_engine and not config.is_imitation:
+    elif idle >= per_engine and samples(config):
         fact += f" (rollout.num_engines = {more} would use them)"
 
     def rank_fits(candidate: RunConfig) -> bool:
         room = hardware.bytes * USABLE
-        if per_rank < 1 and not candidate.is_imitation:
+        if per_rank < 1 and samples(candidate):
             room -= hardware.bytes * memory_fraction(candidate)
         return rank_memory(candidate, shape, lengths.longest).total <= room
 
@@ -105,7 +106,7 @@ def on_cards(
         room = hardware.bytes * memory_fraction(candidate)
         return engine.parts["KV cache"] >= needed and engine.total <= room
 
-    if not config.is_imitation and not engine_fits(config):
+    if samples(config) and not engine_fits(config):
         remedy = enough(config, engine_fits, engine_changes(config, shape, lengths))
         problems.append(
             f"an engine has no room for one rollout of {lengths.longest} tokens in "

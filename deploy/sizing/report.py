@@ -13,6 +13,7 @@ from deploy.sizing.memory import Memory, gib, kind
 from deploy.sizing.publication import publication_bytes
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ def size(
     rank = rank_memory(config, shape, lengths.longest)
     facts = {"learner rank": str(rank)}
     engine = None
-    if not config.is_imitation:
+    if samples(config):
         engine = engine_memory(config, shape, lengths, hardware)
         facts["engine"] = str(engine)
         facts["rollouts"] = rollouts_at_a_time(config, shape, lengths, engine)

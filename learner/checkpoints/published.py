@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from learner.checkpoints import contents
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
 from oapl.records import Probe, WeightsVersion
-from oapl.weights.base import send
+from oapl.weights.base import TRANSPORTS, send
 
 TENSORS = "published.safetensors"
 RECORD = "published.pkl"
@@ -29,7 +29,7 @@ def save(folder: Path, weights: WeightsVersion, config: RunConfig) -> None:
     """
     from safetensors.torch import save_file
 
-    receiver = plugins.load("oapl.weights", weights.transport).build_receiver(config)
+    receiver = TRANSPORTS.load(weights.transport).build_receiver(config)
     save_file(
         {name: tensor.contiguous() for name, tensor in receiver.receive(weights)},
         str(folder / TENSORS),
@@ -62,6 +62,6 @@ def load(folder: Path, config: RunConfig) -> WeightsVersion:
 
     record = contents.read_pickle(folder / RECORD)
     tensors = load_file(str(folder / TENSORS))
-    sender = plugins.load("oapl.weights", config.sync.transport).build_sender(config)
+    sender = TRANSPORTS.load(config.sync.transport).build_sender(config)
     named = ((name, tensors[name]) for name in record["names"])
     return send(sender, record["version"], named, record["probe"])

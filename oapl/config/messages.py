@@ -158,6 +158,8 @@ def unknown_key(path: Sequence[int | str], root: type = RunConfig, prefix: str =
 
 def _line(problem: ErrorDetails, root: type, prefix: str) -> str:
     path, kind = problem["loc"], problem["type"]
+    if not path:  # of the section as a whole
+        return f"{prefix.rstrip('.')}: {problem.get('ctx', {}).get('error', problem['msg'])}"
     if kind == "unexpected_keyword_argument":
         return unknown_key(path, root, prefix)
     key = prefix + dotted(path)
@@ -182,7 +184,8 @@ def _rule(problem: ErrorDetails, about: Any) -> str:
         return f"must be {words} {context[name]}"
     if kind == "literal_error":
         choices = about.choices if about is not None else ()
-        return f"{nearest(str(problem['input']), choices)}must be one of {', '.join(choices)}"
+        known = ", ".join(choices) or context["expected"]
+        return f"{nearest(str(problem['input']), choices)}must be one of {known}"
     if kind == "finite_number":
         return "must be finite"
     expected = TYPES.get(kind.split("_")[0])

@@ -382,10 +382,6 @@ class RunConfig:
         return self.cluster.address or os.environ.get("RAY_ADDRESS", "")
 
     @property
-    def is_imitation(self) -> bool:
-        """Nothing is sampled: responses are given (SFT)."""
-        return bool(self.objective["name"] == "sft")
-
-    @property
     def groups_per_step(self) -> int:
+        """Groups of one learner step."""
         return self.learner.batch_size // self.rollout.group_size

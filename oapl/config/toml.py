@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
-import textwrap
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 
-from oapl.config import RunConfig, plugins
-from oapl.config.listing import Setting, field_at, fields, is_section, literal, settings
+from oapl.config import RunConfig
+from oapl.config.listing import field_at
 from oapl.config.messages import explain
 from oapl.errors import InputError
 
@@ -65,25 +63,6 @@ def to_toml(config: RunConfig) -> str:
             f"a plugin's option cannot be written to config.toml ({error}); use numbers, text, "
             "booleans, lists and tables"
         ) from error
-
-
-def help_text() -> str:
-    """Every setting with its default and one sentence, plugins' own options included."""
-    width = max(60, shutil.get_terminal_size((100, 24)).columns)
-    lines = ["settings (section.key = default), for a recipe or as overrides:"]
-    for name, info in fields(RunConfig).items():
-        section = info.annotation
-        doc = section.__doc__ if is_section(section) else info.description
-        lines += ["", f"{name}: {' '.join((doc or '').split())}"]
-        known = settings(section, f"{name}.") if isinstance(section, type) else ()
-        lines += [line for setting in known for line in _describe(setting, width)]
-    for package, key in (
-        ("oapl.objectives", "objective."),
-        ("actors.engines", "rollout.engine_options."),
-        ("reward_server.verifiers", "reward.options.{}."),
-    ):
-        lines += _plugin_help(package, key, width)
-    return "\n".join(lines)
 
 
 def _read(path: Path) -> Table:
@@ -159,25 +138,3 @@ def _element(
     if after is None:
         items[index] = value
     return items[index]
-
-
-def _describe(setting: Setting, width: int) -> list[str]:
-    default = "" if setting.default is None else f" = {literal(setting.default)}"
-    text = setting.help
-    if setting.choices:
-        text = f"{text} [{' | '.join(setting.choices)}]"
-    return [
-        f"  {setting.key}{default}",
-        *textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6),
-    ]
-
-
-def _plugin_help(package: str, key: str, width: int) -> Iterator[str]:
-    for name in plugins.names(package):
-        own = getattr(plugins.load(package, name), "Config", None)
-        if own is None or not fields(own):
-            continue
-        yield ""
-        yield f"{key.format(name).rstrip('.')}, of {package}.{name}:"
-        for setting in settings(own, key.format(name)):
-            yield from _describe(setting, width)

@@ -1,11 +1,14 @@
-"""What the device files share: the roles of processes, and how devices are shared out."""
+"""What the device files share: what each declares, the roles of processes, and how devices are
+shared out.
+"""
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol
 
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
+from oapl.config.kinds import Kind
 
 Role = Literal["replay", "reward", "worker", "trainer"]
 
@@ -13,15 +16,37 @@ HELPER_CPUS = 0.05
 """Of a process that mostly waits. How many threads really run is set by `environment`."""
 
 
-def load(config: RunConfig) -> ModuleType:
-    """Load the device file that `cluster.device` names."""
-    return plugins.load("oapl.devices", config.cluster.device, "cluster.device")
+class DeviceFile(Protocol):
+    """A file of `oapl/devices/`, or a module of the user's own; imports its library late."""
+
+    TORCH_DEVICE: Annotated[str, "torch's name of the device", 'TORCH_DEVICE = "cpu"']
+    COLLECTIVE_BACKEND: Annotated[
+        str, "torch.distributed's backend between ranks", 'COLLECTIVE_BACKEND = "gloo"'
+    ]
+    ENGINE: Annotated[str, "the engine that suits it, a file of actors/engines", 'ENGINE = "..."']
+    HAS_CARDS: Annotated[
+        bool, "whether there are cards that processes may share", "HAS_CARDS = True"
+    ]
+
+    def resources(self, config: RunConfig, role: Role) -> Mapping[str, Any]:
+        """What a Ray actor of this role asks for."""
+
+    def environment(self, config: RunConfig, role: Role) -> Mapping[str, str]:
+        """Variables that must stand before torch is imported in a process of this role."""
+
+
+DEVICES: Kind[DeviceFile] = Kind("oapl.devices", DeviceFile)
+
+
+def load(config: RunConfig) -> DeviceFile:
+    """The device file that `cluster.device` names."""
+    return DEVICES.load(config.cluster.device, "cluster.device")
 
 
 def engine_name(config: RunConfig) -> str:
     """Name the file of actors/engines that `rollout.engine` asks for, or that suits the device."""
     name = config.rollout.engine
-    return str(load(config).ENGINE) if name == "auto" else name
+    return load(config).ENGINE if name == "auto" else name
 
 
 def num_devices(config: RunConfig, role: Role) -> float:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 from oapl.devices.base import HELPER_CPUS, Role, threads
 
 TORCH_DEVICE = "cpu"
@@ -23,7 +24,7 @@ that the room of freed activations between them was lost too, and grew with ever
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
-    """Say what a Ray actor asks for.
+    """See `oapl.devices.base.DeviceFile`.
 
     Fractions, because a laptop has two cores and the actors take turns; how many threads really
     run is set by `environment`.
@@ -36,12 +37,7 @@ def resources(config: RunConfig, role: Role) -> dict[str, Any]:
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Collect the variables that must stand before torch is imported in a process.
-
-    Args:
-        config: The run, for the number of threads.
-        role: What the process does; a trainer keeps few kernels.
-    """
+    """See `oapl.devices.base.DeviceFile`."""
     variables = threads(config, role)
     if role == "trainer":
         variables["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(KERNELS_KEPT)
@@ -58,5 +54,5 @@ def _is_crowded(config: RunConfig) -> bool:
     """More threads than this machine has cores, and several to a rank."""
     cluster = config.cluster
     ranks = config.learner.num_ranks * cluster.learner_threads
-    engines = 0 if config.is_imitation else config.rollout.num_engines * cluster.engine_threads
+    engines = config.rollout.num_engines * cluster.engine_threads if samples(config) else 0
     return cluster.learner_threads > 1 and ranks + engines > (os.cpu_count() or 1)

@@ -1,8 +1,7 @@
 """What the objectives share: building one by name, the shuffled control, common metrics.
 
-A file here has a frozen `Config`, a class `Objective` built from it, and two facts that checks of a
-configuration read without building it: `needs_group` (credit compares the rollouts of a group) and
-`uses_inference_logprobs` (so sampling must not be truncated by top-p or top-k).
+A file here has a frozen `Config`, a class `Objective` built from it, and `DECLARES`, what is known
+of it before it is built: see `oapl.config.objective.ObjectiveFile`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from oapl.config import plugins
-from oapl.config.messages import explain
-from oapl.errors import InputError
+from oapl.config.objective import OBJECTIVES
 from oapl.estimators import kl_k3
 from oapl.interfaces import Objective
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
@@ -33,12 +30,8 @@ def build(options: Mapping[str, Any]) -> Objective:
         InputError: No such objective, or an option it does not have or cannot take.
     """
     own = dict(options)
-    module = plugins.load("oapl.objectives", own.pop("name", "oapl"), "objective.name")
-    try:
-        config = module.Config(**own)
-    except ValidationError as error:
-        raise InputError("\n".join(explain(error, module.Config, "objective."))) from error
-    objective: Objective = module.Objective(config)
+    file = OBJECTIVES.load(own.pop("name", "oapl"), "objective.name")
+    objective: Objective = file.Objective(plugins.parse(file.Config, own, "objective."))
     return objective
 
 

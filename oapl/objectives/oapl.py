@@ -16,13 +16,18 @@ from __future__ import annotations
 import numpy as np
 
 from oapl.config.fields import Positive, section
+from oapl.config.objective import Declarations
 from oapl.errors import InputError
 from oapl.estimators import segment_sum, v_star
 from oapl.objectives.base import policy_metrics
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
-needs_group = True
-uses_inference_logprobs = True
+DECLARES = Declarations(
+    needs=frozenset({"entropy"}),
+    min_group_size=2,
+    samples=True,
+    needs_inference_logprobs=True,
+)
 
 
 @section
@@ -38,7 +43,7 @@ class Config:
 class Objective:
     """See `oapl.interfaces.Objective`."""
 
-    needs = frozenset({"entropy"})
+    needs = DECLARES.needs
 
     def __init__(self, config: Config) -> None:
         self._beta1 = config.beta1

@@ -11,10 +11,15 @@ from __future__ import annotations
 import numpy as np
 
 from oapl.config.fields import section
+from oapl.config.objective import Declarations
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
-needs_group = False
-uses_inference_logprobs = False
+DECLARES = Declarations(
+    needs=frozenset(),
+    min_group_size=1,
+    samples=False,
+    needs_inference_logprobs=False,
+)
 
 
 @section
@@ -25,7 +30,7 @@ class Config:
 class Objective:
     """See `oapl.interfaces.Objective`."""
 
-    needs: frozenset[str] = frozenset()
+    needs = DECLARES.needs
 
     def __init__(self, config: Config) -> None:
         self._config = config

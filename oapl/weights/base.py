@@ -14,13 +14,15 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import xxhash
 
+from oapl.config import RunConfig
+from oapl.config.kinds import Kind
 from oapl.errors import OaplError, WeightsError
-from oapl.interfaces import WeightSender
+from oapl.interfaces import WeightReceiver, WeightSender
 from oapl.records import ITEM_BYTES, Probe, Sent, TensorSpec, WeightsVersion
 from oapl.remote.promises import Resolved
 
@@ -36,6 +38,19 @@ ALIGNMENT = 64
 SMALLEST_CHUNK, LARGEST_CHUNK = 4 * 2**20, 128 * 2**20
 NUM_CHUNKS = 8
 """Aimed at: the more, the sooner engines begin; each costs about a millisecond."""
+
+
+class TransportFile(Protocol):
+    """A file of `oapl/weights/`, or a module of the user's own."""
+
+    def build_sender(self, config: RunConfig) -> WeightSender:
+        """The learner's end, in the process of rank 0."""
+
+    def build_receiver(self, config: RunConfig) -> WeightReceiver:
+        """An engine's end; may be pickled."""
+
+
+TRANSPORTS: Kind[TransportFile] = Kind("oapl.weights", TransportFile)
 
 
 def spec_of(name: str, tensor: Tensor) -> TensorSpec:

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,9 +25,7 @@ from typing import Any
 from oapl.config import plugins
 from reward_server.pool import frames, worker
 from reward_server.sandbox import probe
-from reward_server.verifiers.base import Limits
-
-PACKAGE = "reward_server.verifiers"
+from reward_server.verifiers.base import VERIFIERS, Limits, VerifierFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +45,13 @@ class Setup:
 
     def limits(self) -> dict[str, Limits]:
         """What the workers of each verifier are held to."""
-        return {name: _limits(*verifier) for name, verifier in self.verifiers.items()}
+        return {name: file.DECLARES.limits(own) for name, file, own in self.files()}
 
-
-def _limits(plugin: str, options: Mapping[str, Any]) -> Limits:
-    module = plugins.load(PACKAGE, plugin, "reward.verifiers")
-    if hasattr(module, "limits"):
-        return module.limits(options)
-    return getattr(module, "LIMITS", Limits())
+    def files(self) -> Iterator[tuple[str, VerifierFile, Any]]:
+        """Name, plugin file and its `Config` of each verifier."""
+        for name, (plugin, options) in self.verifiers.items():
+            file = VERIFIERS.load(plugin, "reward.verifiers")
+            yield name, file, plugins.parse(file.Config, options, f"reward.options.{name}.")
 
 
 class ForkServer:
@@ -69,8 +66,8 @@ class ForkServer:
         self._control = control
         self._verifiers: dict[str, Any] = {}
         self._limits = setup.limits()
-        for name, (plugin, options) in setup.verifiers.items():
-            built = plugins.load(PACKAGE, plugin).build(options)
+        for name, file, own in setup.files():
+            built: Any = file.build(own)
             if hasattr(built, "warm"):
                 built.warm()
             self._verifiers[name] = built

@@ -1,35 +1,28 @@
 r"""What a verifier file offers, and how an answer is found in a response.
 
-A file `verifiers/x.py` has a frozen `Config` (a `section`) and `build(options)`, which
-returns an object with `verify(prompt, rollout) -> Verdict`. `verify` gives a verdict on whatever a
-response may be; it raises `InputError` for a prompt without its reference and `Unavailable` where
-something outside does not answer. A file may also offer
-
-* `LIMITS`, or `limits(options)`: what its worker process is held to;
-* `notes(options)`: what a user should know before a run with them starts;
-* `check(options)`: refuse early and cheaply what cannot work, where the run is launched;
-* `prepare(options)`: the options as other nodes need them (a file's text instead of its path);
-
-and the object itself `warm()`, called once in the fork server, from which workers are forked,
-and `start(level)`, called in each worker process before it is locked up, with the level of its jail
-or, where it is not jailed, of the sandbox for programs (`reward_server.sandbox`).
-A file that runs programs written by models says `RUNS_PROGRAMS = True`.
+A file `verifiers/x.py` has its options, `Config`; `build(config)`, which returns an object with
+`verify(prompt, rollout) -> Verdict`; and `DECLARES`, what is known of it before it is built
+(`Traits`). `verify` gives a verdict on whatever a response may be; it raises `InputError` for a
+prompt without its reference and `Unavailable` where something outside does not answer. The object
+may also have `warm()`, called once in the fork server, from which workers are forked, and
+`start(level)`, called in each worker process before it is locked up, with the level of its jail or,
+where it is not jailed, of the sandbox for programs (`reward_server.sandbox`).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
+from oapl.config.fields import Flag, section
+from oapl.config.kinds import Kind
 from oapl.errors import InputError, OaplError
+from oapl.interfaces import Verifier
 from oapl.records import Prompt, Rollout, Verdict
 
-C = TypeVar("C")
 GIB = 2**30
 MAX_NESTED_BOXES = 8  # unwrapping costs a pass each
 
@@ -73,6 +66,39 @@ class Limits:
     workers: int = 0
 
 
+@section
+class Traits:
+    """What must be known of a verifier before it is built. Each function is given its `Config`."""
+
+    runs_programs: Flag
+    """true: it runs programs that models write, for which the sandbox is tried out first."""
+    limits: Callable[[Any], Limits] = lambda config: Limits()
+    """What its worker process is held to."""
+    notes: Callable[[Any], Sequence[str]] = lambda config: ()
+    """What a user should know before a run with these options starts, a line each."""
+    check: Callable[[Any], None] = lambda config: None
+    """Refuses early and cheaply, where the run is launched, what cannot work."""
+    prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}
+    """The options that other nodes need in another form: a file's text besides its path."""
+
+
+class VerifierFile(Protocol):
+    """A file of `reward_server/verifiers/`, or a module of the user's own."""
+
+    Config: Annotated[type, "its options", "@section class Config: ..."]
+    DECLARES: Annotated[
+        Traits,
+        "what is known of the verifier before it is built",
+        "DECLARES = Traits(runs_programs=False)",
+    ]
+
+    def build(self, config: Any) -> Verifier:
+        """The verifier with these options, an object with verify(prompt, rollout)."""
+
+
+VERIFIERS: Kind[VerifierFile] = Kind("reward_server.verifiers", VerifierFile)
+
+
 class Unavailable(OaplError, RuntimeError):
     """What a verifier depends on did not answer: our fault, so the group fails with this cause."""
 
@@ -80,28 +106,6 @@ class Unavailable(OaplError, RuntimeError):
 def wrong_reward(span: Range) -> float:
     """Give the reward of a wrong answer; a right one gives 1."""
     return -1.0 if span == "minus_one_one" else 0.0
-
-
-def parse(config: type[C], options: Mapping[str, Any], setting: str) -> C:
-    """Make the verifier's `Config` of its options.
-
-    Args:
-        config: The class.
-        options: Key to value, as the configuration has them.
-        setting: The options' table, for the message.
-
-    Raises:
-        InputError: An unknown key or a wrong value, with the full name of the setting.
-    """
-    try:
-        return TypeAdapter(config).validate_python(dict(options))
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"])
-            lines.append(f"{setting}.{key}: {problem['msg']} (got {problem['input']!r})")
-        known = ", ".join(config.__dataclass_fields__)  # type: ignore[attr-defined]
-        raise InputError("; ".join(lines) + f"; the options are {known}") from error
 
 
 def need(setting: str, **packages: str) -> None:

@@ -32,7 +32,6 @@ from reward_server.verifiers import base
 MIB = 2**20
 LEAST_OUTPUT = MIB
 SLACK_S = 5.0  # of the worker's own deadline: starting a jail again, and the comparison
-RUNS_PROGRAMS = True
 
 
 @section
@@ -236,17 +235,17 @@ def _said(ending: Ending) -> str:
     return str(ending.report.get("error", ""))[:300]
 
 
-def build(options: Mapping[str, Any]) -> CodeVerifier:
-    return CodeVerifier(base.parse(Config, options, "reward.options.code"))
+def build(config: Config) -> CodeVerifier:
+    return CodeVerifier(config)
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(config: Config) -> None:
     """Refuse a package that is not here.
 
     Raises:
         InputError: It is not installed.
     """
-    for name in base.parse(Config, options, "reward.options.code").packages:
+    for name in config.packages:
         if not locate(name):
             raise InputError(
                 f"reward.options.code.packages: there is no {name!r} here; install it where the "
@@ -254,6 +253,8 @@ def check(options: Mapping[str, Any]) -> None:
             )
 
 
-def limits(options: Mapping[str, Any]) -> base.Limits:
-    config = base.parse(Config, options, "reward.options.code")
+def limits(config: Config) -> base.Limits:
     return base.Limits(is_jailed=False, deadline_s=config.total_s + SLACK_S)
+
+
+DECLARES = base.Traits(runs_programs=True, limits=limits, check=check)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
@@ -70,8 +70,8 @@ class FormatVerifier:
         )
 
 
-def build(options: Mapping[str, Any]) -> FormatVerifier:
-    return FormatVerifier(base.parse(Config, options, "reward.options.format"))
+def build(config: Config) -> FormatVerifier:
+    return FormatVerifier(config)
 
 
 def blocks(text: str, tags: Sequence[Tag]) -> list[str]:
@@ -98,3 +98,6 @@ def _complaint(found: Sequence[str], wanted: Sequence[str], num_tags: int) -> st
     if list(found) != list(wanted):
         return f"blocks {', '.join(found[:6])}; wanted {', '.join(wanted)}"
     return f"{num_tags} tags around {len(found)} blocks"
+
+
+DECLARES = base.Traits(runs_programs=False)

@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,22 +80,20 @@ class FunctionVerifier:
         return Verdict(kind="accepted" if reward > 0 else "wrong_answer", reward=reward)
 
 
-def build(options: Mapping[str, Any]) -> FunctionVerifier:
-    return FunctionVerifier(base.parse(Config, options, SETTING))
+def build(config: Config) -> FunctionVerifier:
+    return FunctionVerifier(config)
 
 
-def limits(options: Mapping[str, Any]) -> base.Limits:
-    config = base.parse(Config, options, SETTING)
+def limits(config: Config) -> base.Limits:
     return base.Limits(is_jailed=config.sandbox, memory_bytes=int(config.memory_gib * base.GIB))
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(config: Config) -> None:
     """Read the function's source, without running it.
 
     Raises:
         InputError: No such file, module or function; a syntax error; not three parameters.
     """
-    config = base.parse(Config, options, SETTING)
     place, name = _split(config.function)
     text = config.source or _text(place)
     try:
@@ -107,18 +105,17 @@ def check(options: Mapping[str, Any]) -> None:
     _check_function(tree, place, name)
 
 
-def prepare(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the file's text in them and its path made absolute.
+def prepare(config: Config) -> dict[str, Any]:
+    """The file's text, and its path made absolute.
 
     Raises:
         InputError: No such file.
     """
-    config = base.parse(Config, options, SETTING)
     place, name = _split(config.function)
     if not place.endswith(".py") or config.source:
-        return dict(options)
+        return {}
     path = Path(place).expanduser().absolute()
-    return {**options, "function": f"{path}:{name}", "source": _text(place)}
+    return {"function": f"{path}:{name}", "source": _text(place)}
 
 
 def load(config: Config) -> Callable[[str, str, Any], float]:
@@ -212,3 +209,6 @@ def _assigned(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.alias):
             names.add(node.asname or node.name)
     return names
+
+
+DECLARES = base.Traits(runs_programs=False, limits=limits, check=check, prepare=prepare)

@@ -8,7 +8,7 @@ For a second reading beside it, name the verifier twice and give one the weight 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeGuard
 
@@ -69,11 +69,11 @@ class IfevalVerifier:
         )
 
 
-def build(options: Mapping[str, Any]) -> IfevalVerifier:
-    return IfevalVerifier(base.parse(Config, options, SETTING))
+def build(config: Config) -> IfevalVerifier:
+    return IfevalVerifier(config)
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(config: Config) -> None:
     """Refuse where a library is missing.
 
     Raises:
@@ -117,3 +117,6 @@ def loosened(text: str) -> list[str]:
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+DECLARES = base.Traits(runs_programs=False, check=check)

@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -243,12 +243,11 @@ class JudgeVerifier:
         }
 
 
-def build(options: Mapping[str, Any]) -> JudgeVerifier:
-    return JudgeVerifier(base.parse(Config, options, SETTING))
+def build(config: Config) -> JudgeVerifier:
+    return JudgeVerifier(config)
 
 
-def limits(options: Mapping[str, Any]) -> base.Limits:
-    config = base.parse(Config, options, SETTING)
+def limits(config: Config) -> base.Limits:
     return base.Limits(
         is_jailed=False,
         memory_bytes=0,
@@ -257,13 +256,12 @@ def limits(options: Mapping[str, Any]) -> base.Limits:
     )
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(config: Config) -> None:
     """Refuse an endpoint that is not named, a key that is not set, a template without a response.
 
     Raises:
         InputError: One of them.
     """
-    config = base.parse(Config, options, SETTING)
     for name in ("base_url", "model"):
         if not getattr(config, name):
             raise InputError(f"{SETTING}.{name} is not set; it names the judge's {name}")
@@ -273,10 +271,9 @@ def check(options: Mapping[str, Any]) -> None:
     _key(config)
 
 
-def prepare(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with the cache's path made absolute."""
-    cache = options.get("cache")
-    return {**options, "cache": str(Path(cache).expanduser().absolute())} if cache else {**options}
+def prepare(config: Config) -> dict[str, Any]:
+    """The cache's path made absolute."""
+    return {"cache": str(Path(config.cache).expanduser().absolute())} if config.cache else {}
 
 
 def verdict_in(reply: str) -> bool | None:
@@ -298,3 +295,6 @@ def _key(config: Config) -> str:
             "set it on every node, or empty the setting where the endpoint asks for no key"
         )
     return os.environ[name] if name else ""
+
+
+DECLARES = base.Traits(runs_programs=False, limits=limits, check=check, prepare=prepare)

@@ -8,8 +8,7 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
@@ -50,8 +49,8 @@ class MathVerifier:
         return base.judge_answer(prompt, rollout, self._config, same)
 
 
-def build(options: Mapping[str, Any]) -> MathVerifier:
-    return MathVerifier(base.parse(Config, options, "reward.options.math"))
+def build(config: Config) -> MathVerifier:
+    return MathVerifier(config)
 
 
 def prorl(answer: str, gold: str) -> equality.Answer:
@@ -70,3 +69,6 @@ def prorl(answer: str, gold: str) -> equality.Answer:
     if said.text and (equality.by_number(said, wanted) or equality.by_text(said, wanted)):
         return True, "rule"
     return symbolic.math_verify_says(said.text, wanted.text)
+
+
+DECLARES = base.Traits(runs_programs=False)

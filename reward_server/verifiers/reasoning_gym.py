@@ -159,8 +159,8 @@ class ReasoningGymVerifier:
         return _with_tuples(entry) if task in NEEDS_TUPLES else entry, task, score
 
 
-def build(options: Mapping[str, Any]) -> ReasoningGymVerifier:
-    return ReasoningGymVerifier(base.parse(Config, options, "reward.options.reasoning_gym"))
+def build(config: Config) -> ReasoningGymVerifier:
+    return ReasoningGymVerifier(config)
 
 
 def is_inert(task: str, answer: str) -> bool:
@@ -192,3 +192,6 @@ def _with_tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
     board = entry["metadata"]["output"]
     metadata = {**entry["metadata"], "output": tuple(tuple(row) for row in board)}
     return {**entry, "metadata": metadata}
+
+
+DECLARES = base.Traits(runs_programs=False)

@@ -8,8 +8,7 @@ that was cut off gets from another verifier is that verifier's `truncated`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -66,22 +65,28 @@ class ShapingVerifier:
         return min(max((length - free) / (limit - free), 0.0), 1.0)
 
 
-def build(options: Mapping[str, Any]) -> ShapingVerifier:
-    return ShapingVerifier(_parsed(options))
+def build(config: Config) -> ShapingVerifier:
+    check(config)
+    return ShapingVerifier(config)
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check(config: Config) -> None:
     """Refuse length control without a range.
 
     Raises:
         InputError: Its bounds are none.
     """
-    _parsed(options)
+    if config.length_penalty and config.length_limit <= config.length_free:
+        raise InputError(
+            f"{SETTING}.length_limit = {config.length_limit} must be more than length_free = "
+            f"{config.length_free} where length_penalty is on; set it to the tokens from which "
+            "the whole penalty is due"
+        )
 
 
-def notes(options: Mapping[str, Any]) -> list[str]:
+def notes(config: Config) -> list[str]:
     """The warning that goes with length control."""
-    if not _parsed(options).length_penalty:
+    if not config.length_penalty:
         return []
     return [
         f"warning: {SETTING}.length_penalty is on; length control has been seen to hold responses "
@@ -89,12 +94,4 @@ def notes(options: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _parsed(options: Mapping[str, Any]) -> Config:
-    config = base.parse(Config, options, SETTING)
-    if config.length_penalty and config.length_limit <= config.length_free:
-        raise InputError(
-            f"{SETTING}.length_limit = {config.length_limit} must be more than length_free = "
-            f"{config.length_free} where length_penalty is on; set it to the tokens from which "
-            "the whole penalty is due"
-        )
-    return config
+DECLARES = base.Traits(runs_programs=False, check=check, notes=notes)

@@ -68,8 +68,8 @@ class StemVerifier:
         )
 
 
-def build(options: Mapping[str, Any]) -> StemVerifier:
-    return StemVerifier(base.parse(Config, options, "reward.options.stem"))
+def build(config: Config) -> StemVerifier:
+    return StemVerifier(config)
 
 
 def choices_of(prompt: Prompt) -> dict[str, str]:
@@ -180,3 +180,6 @@ def _by_words(answer: Spelled, gold: Spelled) -> bool | None:
 
 def _folded(text: str) -> str:
     return _ARTICLE.sub("", " ".join(re.findall(r"[a-z0-9+\-.%]+", text.casefold()))).strip(". ")
+
+
+DECLARES = base.Traits(runs_programs=False)

@@ -56,7 +56,9 @@ def judge(
 ) -> tuple[Counter[str], list[tuple[str, Verdict]], int]:
     """Kinds of verdict on the solutions, those not accepted, and how many stubs were."""
     packages = [name for name in ("sortedcontainers", "numpy") if locate(name)]
-    verifier = code.build({"total_s": 20.0, "reward": "all_or_nothing", "packages": packages})
+    verifier = code.build(
+        code.Config(total_s=20.0, reward="all_or_nothing", packages=tuple(packages))
+    )
     verifier.start(measure.strongest().level)
     kinds: Counter[str] = Counter()
     missed, num_stubs = [], 0

@@ -115,7 +115,7 @@ def judge_cases(written: Sequence[Case]) -> list[Judged]:
 
 def judge_all(work: Iterable[tuple[str, str, str | list[str], bool]]) -> list[Judged]:
     """Verdicts on (where from, response, reference, whether it is right)."""
-    verifier = math.build({})
+    verifier = math.build(math.Config())
     verifier.warm()
     found = []
     for of, response, gold, is_right in work:

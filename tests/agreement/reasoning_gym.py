@@ -27,7 +27,7 @@ def main() -> int:
     except real_data.Absent as error:
         print(f"reasoning_gym: not compared: {error}")
         return 0
-    verifier = reasoning_gym.build({"allow_unsafe": True})
+    verifier = reasoning_gym.build(reasoning_gym.Config(allow_unsafe=True))
     by_task = defaultdict(list)
     for row in rows:
         if row["answer"] is not None:

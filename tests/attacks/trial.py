@@ -187,7 +187,7 @@ def sandbox(layers: Layers) -> Iterator[Sandbox]:
 @contextlib.contextmanager
 def verifier(level: str, total_s: float = 2.0) -> Iterator[code.CodeVerifier]:
     """A verifier of programs; `total_s` is for what ends late or never, which costs all of it."""
-    made = code.build({"total_s": total_s})
+    made = code.build(code.Config(total_s=total_s))
     made.start(level)
     try:
         yield made

@@ -17,7 +17,8 @@ import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.engines._vllm import inputs
-from oapl.config import RunConfig, plugins
+from actors.engines.base import ENGINES
+from oapl.config import RunConfig
 from oapl.interfaces import Engine
 from oapl.records import Probe, Prompt, Sampling
 from oapl.weights import local
@@ -74,9 +75,7 @@ async def _of_host(host: str, model: Path) -> dict[str, float]:
     tensors = [(name, p.detach()) for name, p in learner.named_parameters()]
     sender = local.build_sender(config)
     started = time.monotonic()
-    engine: Any = plugins.load("actors.engines", host).build(
-        config, receiver=local.build_receiver(config), index=0
-    )
+    engine: Any = ENGINES.load(host).build(config, receiver=local.build_receiver(config), index=0)
     start_s = time.monotonic() - started
     publications = []
     for version in range(PUBLICATIONS):

@@ -127,7 +127,7 @@ _verifier: math.MathVerifier
 
 def _prepare(first: Sequence[Item]) -> None:
     global _verifier
-    _verifier = math.build({})
+    _verifier = math.build(math.Config())
     for prompt, rollout in first:
         _verifier.verify(prompt, rollout)
 
@@ -157,7 +157,7 @@ def _held(work: Sequence[Item], workers: int) -> tuple[float, float]:
 
 
 def _judge(work: Sequence[Item], barrier, totals) -> None:
-    verifier = math.build({})
+    verifier = math.build(math.Config())
     for prompt, rollout in work[:1000]:
         verifier.verify(prompt, rollout)
     barrier.wait(120)

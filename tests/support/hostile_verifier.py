@@ -5,12 +5,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server.verifiers.base import GIB, Limits
+from reward_server.verifiers.base import GIB, Limits, Traits
 
 
 @section
@@ -21,12 +19,12 @@ class Config:
     workers: int = 0
 
 
-def limits(options: Mapping[str, Any]) -> Limits:
+def limits(config: Config) -> Limits:
     return Limits(
-        is_jailed=bool(options.get("jailed")),
+        is_jailed=config.jailed,
         memory_bytes=GIB,
-        deadline_s=options.get("deadline_s", 0.0),
-        workers=options.get("workers", 0),
+        deadline_s=config.deadline_s,
+        workers=config.workers,
     )
 
 
@@ -98,5 +96,8 @@ def _sockets() -> list[str]:
     return found
 
 
-def build(options: Mapping[str, Any]) -> Hostile:
-    return Hostile(str(options.get("start", "")))
+def build(config: Config) -> Hostile:
+    return Hostile(config.start)
+
+
+DECLARES = Traits(runs_programs=False, limits=limits)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from oapl import RunConfig
+from oapl.config import plugins
 from oapl.records import Prompt, Rollout
 from reward_server.server import RewardServer, build
+from reward_server.verifiers.base import VERIFIERS
 
 HOSTILE = "tests.support.hostile_verifier"
 
@@ -43,6 +45,12 @@ def rollout(text: str, reason: str = "stop") -> Rollout:
         first_version=0,
         last_version=0,
     )
+
+
+def built(name: str, /, **options: Any) -> Any:
+    """A verifier with these options, built and not started."""
+    file = VERIFIERS.load(name)
+    return file.build(plugins.parse(file.Config, options, f"reward.options.{name}."))
 
 
 def deed(do: str, argument: str = "", *, text: str = "1") -> tuple[Prompt, Rollout]:

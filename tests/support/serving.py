@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from oapl.config import RunConfig, plugins
+from actors.engines.base import ENGINES
+from oapl.config import RunConfig
 from oapl.records import Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
 from oapl.weights import local
 from oapl.weights.base import send
@@ -39,7 +40,7 @@ class EngineUnderTest:
             },
             sync={"transport": "local", "timeout_s": 600},
         )
-        self.engine = plugins.load("actors.engines", host).build(
+        self.engine = ENGINES.load(host).build(
             self.config, receiver=local.build_receiver(self.config), index=index
         )
         self.sender = local.build_sender(self.config)

@@ -711,11 +711,15 @@ def test_a_verifier_looks_at_its_options_before_the_run(files, tmp_path, monkeyp
     (tmp_path / "picky" / "judge.py").write_text(
         "from oapl.config.fields import section\n"
         "from oapl.errors import InputError\n"
+        "from reward_server.verifiers.base import Traits\n"
         "@section\n"
         "class Config:\n"
         "    target: str = ''\n"
-        "def check(options):\n"
-        "    raise InputError('target ' + options['target'] + ' is no file; name one')\n"
+        "def build(config):\n"
+        "    raise AssertionError\n"
+        "def check(config):\n"
+        "    raise InputError('target ' + config.target + ' is no file; name one')\n"
+        "DECLARES = Traits(runs_programs=False, check=check)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     picked = '\nreward.options={"picky.judge"={target="mine.py"}}'

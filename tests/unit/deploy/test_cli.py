@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.commands._settings import help_text
 from oapl.config import RunConfig
 from oapl.config.listing import settings
-from oapl.config.toml import help_text, load_config, to_toml
+from oapl.config.toml import load_config, to_toml
 from oapl.errors import InputError
 
 RECIPE = """\

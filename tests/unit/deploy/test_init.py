@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from deploy.checks.preflight import preflight
-from deploy.commands import init as making
-from deploy.commands.init import Data, Model, choices, init
+from deploy.commands._init import choices as choosing
+from deploy.commands._init.choices import choices
+from deploy.commands._init.looks import Data, Model
+from deploy.commands._init.recipe import init
 from deploy.commands.quickstart import prepare
-from oapl.config import plugins
 from oapl.config.toml import load_config
+from oapl.devices.base import DEVICES
 from oapl.errors import InputError
 
 
@@ -122,7 +124,7 @@ def test_a_model_or_device_that_is_not_there_is_refused(model: Path, tmp_path: P
     assert not list(tmp_path.glob("*.toml*"))
 
 
-@pytest.mark.parametrize("device", plugins.names("oapl.devices"))
+@pytest.mark.parametrize("device", DEVICES.names())
 def test_every_device_gets_a_recipe_that_passes(model: Path, tmp_path: Path, device: str):
     file = data(tmp_path, {"prompt": "1 + 1?", "answer": 2})
     init(str(model), file, device=device, output=tmp_path / "r.toml")
@@ -133,12 +135,12 @@ def test_every_device_gets_a_recipe_that_passes(model: Path, tmp_path: Path, dev
     ("parameters", "lr"), [(5e5, 5e-5), (1.35e8, 1e-5), (1.5e9, 2e-6), (3.2e10, 1e-6)]
 )
 def test_larger_models_learn_more_slowly(parameters: float, lr: float):
-    assert making._rate(int(parameters)) == lr
+    assert choosing._rate(int(parameters)) == lr
 
 
 def test_the_anchor_weakens_with_length():
-    assert making._beta2(64) == pytest.approx(0.1)
-    assert making._beta2(25_000) == pytest.approx(1e-3)
+    assert choosing._beta2(64) == pytest.approx(0.1)
+    assert choosing._beta2(25_000) == pytest.approx(1e-3)
 
 
 def test_a_response_and_the_longest_prompt_fit_the_context():

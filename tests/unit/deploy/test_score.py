@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.commands.score import score
+from deploy.commands._score.judging import score
 from oapl.errors import InputError
 from tests.support.judging import is_gone
 

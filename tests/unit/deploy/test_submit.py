@@ -1,11 +1,13 @@
 """What a job is made of, and how its end becomes an exit code. The rest needs a cluster."""
 
 import shlex
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from deploy.commands import submit
+from deploy.commands._submit import job, shipped
 from oapl.__main__ import main
 from oapl.config.toml import load_config
 from oapl.errors import OaplError
@@ -22,8 +24,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def shipped(path):
-    return submit.is_shipped(path, submit.EXCLUDES)
+def is_shipped(path):
+    return shipped.is_shipped(Path(path), shipped.EXCLUDES)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +40,14 @@ def shipped(path):
     ],
 )
 def test_what_is_excluded_or_lies_elsewhere_is_not_shipped(here, name, is_there):
-    assert shipped(submit.Path(name)) is is_there
+    assert is_shipped(name) is is_there
 
 
 def test_what_git_ignores_is_not_shipped(here):
-    submit.subprocess.run(["git", "init", "-q", "."], check=True)
+    subprocess.run(["git", "init", "-q", "."], check=True)
     (here / ".gitignore").write_text("secret.jsonl\n")
-    assert not shipped(submit.Path("secret.jsonl"))
-    assert shipped(submit.Path("train.jsonl"))
+    assert not is_shipped("secret.jsonl")
+    assert is_shipped("train.jsonl")
 
 
 def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(here):
@@ -59,7 +61,7 @@ def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(
         "cluster.address=http://there:8265",
     ]
     config = load_config(None, overrides)
-    line = submit.entrypoint(config, submit.Path("my.toml"), overrides, is_shipped=shipped)
+    line = shipped.entrypoint(config, Path("my.toml"), overrides, is_shipped=is_shipped)
     words = shlex.split(line)
     assert words[:5] == ["python", "-m", "oapl", "train", "my.toml"]
     added = words[5 + len(overrides) :]
@@ -77,7 +79,7 @@ def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(
 def test_a_reward_function_that_does_not_travel_is_named_by_its_absolute_path(here):
     (here / "data" / "mine.py").write_text("")
     config = load_config(None, ["reward.options.judge.function=data/mine.py:reward"])
-    added = list(submit.absolute_paths(config, shipped))
+    added = list(shipped.absolute_paths(config, is_shipped))
     assert f"reward.options.judge.function={here}/data/mine.py:reward" in added
 
 
@@ -94,13 +96,13 @@ def test_a_reward_function_that_does_not_travel_is_named_by_its_absolute_path(he
 )
 def test_the_exit_code_is_the_runs_own(status, driver, log, code):
     info = SimpleNamespace(status=status, driver_exit_code=driver, message="")
-    assert submit._exit_code(info, log) == code
+    assert job._exit_code(info, log) == code
 
 
 def test_a_job_that_never_ran_fails_with_the_clusters_words():
     info = SimpleNamespace(status="FAILED", driver_exit_code=None, message="no room for it")
     with pytest.raises(OaplError, match="no room for it"):
-        submit._exit_code(info, "")
+        job._exit_code(info, "")
 
 
 @pytest.mark.parametrize(
@@ -143,5 +145,5 @@ class Server:
 
 
 async def test_a_connection_that_breaks_loses_no_line_and_repeats_none(monkeypatch):
-    monkeypatch.setattr(submit, "RETRY_S", 0.0)
-    assert "".join([text async for text in submit._log(Server(), "job")]) == "step 1\nstep 2\n"
+    monkeypatch.setattr(job, "RETRY_S", 0.0)
+    assert "".join([text async for text in job._log(Server(), "job")]) == "step 1\nstep 2\n"

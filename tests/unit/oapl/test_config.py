@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
-from deploy.checks.plugins import plugin_options, verifiers_in_use
 from deploy.checks.settings import check
 from oapl.config import RunConfig
 from oapl.config.fields import Count, section
 from oapl.config.listing import field_at, section_at, settings
+from oapl.config.plugins import parse
 from oapl.config.sections import DataSource, SyncSection
 from oapl.errors import InputError
+from tests.support.planted import OBJECTIVE, plant
 
 
 def config(**sections) -> RunConfig:
@@ -74,8 +75,6 @@ def test_home_is_expanded_in_paths(monkeypatch):
 
 def test_an_objective_without_a_name_is_oapl():
     assert RunConfig(objective={"beta1": 2.0}).objective == {"name": "oapl", "beta1": 2.0}
-    assert not RunConfig().is_imitation
-    assert RunConfig(objective={"name": "sft"}).is_imitation
 
 
 def test_the_defaults_pass_the_check():
@@ -86,14 +85,12 @@ def test_imitation_passes_with_groups_of_one():
     check(config(objective={"name": "sft"}, rollout={"group_size": 1, "max_tokens": 64}))
 
 
-def test_a_group_of_one_is_fine_for_an_objective_that_compares_nothing(tmp_path, monkeypatch):
-    (tmp_path / "lonely_objective.py").write_text(
-        "from oapl.config.fields import section\n@section\nclass Config:\n    pass\n"
-    )
-    (tmp_path / "lonely").mkdir()
-    (tmp_path / "lonely_objective.py").rename(tmp_path / "lonely" / "objective.py")
+def test_a_group_of_one_and_cut_sampling_are_fine_where_the_objective_declares_so(
+    tmp_path, monkeypatch
+):
+    name = plant(tmp_path, "lonely", OBJECTIVE)
     monkeypatch.syspath_prepend(tmp_path)
-    check(config(objective={"name": "lonely.objective"}, rollout={"group_size": 1, "top_p": 0.9}))
+    check(config(objective={"name": name}, rollout={"group_size": 1, "top_p": 0.9}))
 
 
 def test_no_samples_are_fine_with_greedy_answers():
@@ -106,36 +103,42 @@ def test_a_min_lr_is_fine_at_the_end_of_a_slope():
     check(config(optimizer={"lr": 1e-3, "min_lr": 1e-3, "schedule": "cosine"}))
 
 
-def test_verifiers_in_use_are_those_of_sources_and_the_default_for_the_others():
-    own = {"name": "a", "task": "chain_sum", "verifiers": {"math": 1.0}}
-    plain = {"name": "b", "task": "chain_sum"}
-    reward = {"verifiers": {"format": 1.0}}
-    assert set(verifiers_in_use(config(reward=reward))) == {"format"}
-    assert set(verifiers_in_use(config(reward=reward, data={"sources": [own]}))) == {"math"}
-    both = config(reward=reward, data={"sources": [own]}, eval={"sources": [plain]})
-    assert set(verifiers_in_use(both)) == {"format", "math"}
-
-
 def test_options_of_a_plugin_are_checked_against_its_config():
-    class Plugin:
-        __name__ = "package.plugin"
+    @section
+    class Config:
+        depth: Count = 3
+        """How deep."""
 
-        @section
-        class Config:
-            depth: Count = 3
-            """How deep."""
+    def refused(**options) -> str:
+        with pytest.raises(InputError) as caught:
+            parse(Config, options, "rollout.engine_options.")
+        return str(caught.value)
 
-    assert plugin_options(Plugin(), {"depth": 4}, "rollout.engine_options.") == []
-    (line,) = plugin_options(Plugin(), {"depth": 0}, "rollout.engine_options.")
-    assert line == "rollout.engine_options.depth = 0: must be at least 1 (How deep; default 3)"
-    (line,) = plugin_options(Plugin(), {"dept": 4}, "rollout.engine_options.")
-    assert line.startswith("rollout.engine_options.dept: unknown setting; did you mean")
+    assert parse(Config, {"depth": 4}, "rollout.engine_options.").depth == 4
+    assert (
+        refused(depth=0)
+        == "rollout.engine_options.depth = 0: must be at least 1 (How deep; default 3)"
+    )
+    assert refused(dept=4).startswith("rollout.engine_options.dept: unknown setting; did you mean")
+    assert len(refused(depth=0, dept=4).splitlines()) == 2
+
+
+def test_a_plugins_own_rule_is_told_under_the_key_of_its_options():
+    @section
+    class Config:
+        low: Count = 1
+        high: Count = 2
+
+        def __post_init__(self):
+            if self.low > self.high:
+                raise ValueError("low is above high; lower it")
+
+    with pytest.raises(InputError, match=r"^objective: low is above high; lower it$"):
+        parse(Config, {"low": 3}, "objective.")
 
 
 def test_a_plugin_without_options_takes_none():
-    class Bare:
-        __name__ = "package.bare"
-
-    assert plugin_options(Bare(), {"x": 1}, "reward.options.bare.") == [
-        "reward.options.bare.x = 1: bare has no options"
-    ]
+    with pytest.raises(
+        InputError, match=r"^objective.x: unknown setting; section objective has no"
+    ):
+        check(config(objective={"name": "sft", "x": 1}, rollout={"group_size": 1}))

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from actors.engines import vllm_async, vllm_inprocess
-from oapl.config import RunConfig, plugins
+from actors.engines.base import ENGINES
+from oapl.config import RunConfig
 from oapl.devices import cpu, cuda, npu
-from oapl.devices.base import engine_name
+from oapl.devices.base import DEVICES, engine_name
 
 ROLES = ("replay", "reward", "worker", "trainer")
 
@@ -21,12 +22,12 @@ def config(device="cuda", degree=1, **cluster):
     )
 
 
-@pytest.mark.parametrize("name", plugins.names("oapl.devices"))
+@pytest.mark.parametrize("name", DEVICES.names())
 def test_every_device_file_says_what_the_others_say(name):
-    device = plugins.load("oapl.devices", name)
+    device = DEVICES.load(name)
     assert device.TORCH_DEVICE
     assert device.COLLECTIVE_BACKEND in ("gloo", "nccl", "hccl")
-    assert device.ENGINE in plugins.names("actors.engines")
+    assert device.ENGINE in ENGINES.names()
     assert isinstance(device.HAS_CARDS, bool)
     for role in ROLES:
         asked = device.resources(config(name), role)

@@ -12,12 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from oapl.config import RunConfig, plugins
+from oapl.config import RunConfig
 from oapl.errors import DiedError, WeightsError
 from oapl.records import Probe
 from oapl.remote.promises import Resolved
 from oapl.weights import base, disk, local, object_store
-from oapl.weights.base import check_specs, from_bytes, layout, send, send_chunk, spec_of, to_bytes
+from oapl.weights.base import (
+    TRANSPORTS,
+    check_specs,
+    from_bytes,
+    layout,
+    send,
+    send_chunk,
+    spec_of,
+    to_bytes,
+)
 
 CONFIG = RunConfig()
 PROBE = Probe(token_ids=(np.arange(3, dtype=np.int32),), logprobs=(np.zeros(2, np.float32),))
@@ -40,9 +49,9 @@ def object_store_in_memory(monkeypatch):
     return objects
 
 
-@pytest.fixture(params=plugins.names("oapl.weights"))
+@pytest.fixture(params=TRANSPORTS.names())
 def transport(request, object_store_in_memory, tmp_path):
-    module = plugins.load("oapl.weights", request.param)
+    module = TRANSPORTS.load(request.param)
     config = RunConfig(run={"dir": str(tmp_path)})
     sender = module.build_sender(config)
     yield sender, module.build_receiver(config)
@@ -320,8 +329,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_receivers_can_be_sent_to_an_engines_process():
-    for name in plugins.names("oapl.weights"):
-        receiver = plugins.load("oapl.weights", name).build_receiver(CONFIG)
+    for name in TRANSPORTS.names():
+        receiver = TRANSPORTS.load(name).build_receiver(CONFIG)
         assert type(pickle.loads(pickle.dumps(receiver))) is type(receiver)
 
 

@@ -30,7 +30,7 @@ def answer(source: str) -> str:
 
 
 def started(**options):
-    made = code.build(options)
+    made = built("code", **options)
     made.start(measure.strongest().level)
     return made
 
@@ -134,7 +134,7 @@ def test_a_package_that_is_asked_for_can_be_imported():
     with_them.close()
     assert verdict.kind == "accepted", verdict.detail
     with pytest.raises(InputError, match="no_such_package"):
-        code.check({"packages": ["no_such_package"]})
+        code.check(code.Config(packages=("no_such_package",)))
 
 
 async def test_the_pool_judges_programs_and_reports_the_level():

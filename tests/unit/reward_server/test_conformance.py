@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from oapl.config import plugins
+from oapl.config.listing import fields
 from oapl.config.sections import RewardSection
 from oapl.errors import InputError
 from oapl.records import KINDS, Verdict
 from reward_server.pool.fork_server import Setup
+from reward_server.sandbox import measure
 from reward_server.verifiers import base
+from reward_server.verifiers.base import VERIFIERS
 from tests.support import speed
 from tests.support.fake_judge import fake_judge
+from tests.support.judging import built as made
 from tests.support.judging import prompt, rollout, server
 
-PACKAGE = "reward_server.verifiers"
 JAIL = "landlock+seccomp"
 MIB = 2**20
 
@@ -134,7 +136,7 @@ def build(endpoint):
 
     def get(name):
         if name not in built:
-            verifier = plugins.load(PACKAGE, name).build(options(name, endpoint))
+            verifier = made(name, **options(name, endpoint))
             getattr(verifier, "warm", lambda: None)()
             built[name] = started(name, verifier)
         return built[name]
@@ -146,8 +148,8 @@ def build(endpoint):
 
 def started(name, verifier):
     level = JAIL
-    if getattr(plugins.load(PACKAGE, name), "RUNS_PROGRAMS", False):
-        level = plugins.load("reward_server.sandbox", "measure").strongest().level
+    if VERIFIERS.load(name).DECLARES.runs_programs:
+        level = measure.strongest().level
     getattr(verifier, "start", lambda _: None)(level)
     return verifier
 
@@ -169,7 +171,7 @@ def conforms(verdict, sample):
     return True
 
 
-names = pytest.mark.parametrize("name", plugins.names(PACKAGE))
+names = pytest.mark.parametrize("name", VERIFIERS.names())
 
 
 @names
@@ -218,13 +220,12 @@ def test_a_prompt_without_its_reference_is_refused_by_name(name, build):
 
 @names
 def test_the_rule_for_a_response_that_was_cut_off_is_a_setting(name, build, endpoint):
-    module = plugins.load(PACKAGE, name)
     cut = task(name, SAMPLES[name].good, reason="length")
     if name == "shaping":  # it is that rule
         assert build(name).verify(*cut).parts["termination"] < 0
         return
     for rule, kind in (("wrong", "malformed"), ("judge", "accepted")):
-        verifier = started(name, module.build({**options(name, endpoint), "truncated": rule}))
+        verifier = started(name, made(name, **options(name, endpoint), truncated=rule))
         assert verifier.verify(*cut).kind == kind
         getattr(verifier, "close", lambda: None)()
 
@@ -232,11 +233,11 @@ def test_the_rule_for_a_response_that_was_cut_off_is_a_setting(name, build, endp
 @names
 def test_options_that_do_not_exist_are_refused(name):
     with pytest.raises(InputError, match="nonsense"):
-        plugins.load(PACKAGE, name).build({"nonsense": 1})
+        made(name, nonsense=1)
 
 
 async def test_in_the_pool_every_bad_response_has_a_verdict_too(endpoint):
-    found = plugins.names(PACKAGE)
+    found = VERIFIERS.names()
     tasks = [task(name, text) for name in found for text in BAD.values()]
     table = {name: options(name, endpoint) for name in found}
     async with server(dict.fromkeys(found, 1.0), {n: t for n, t in table.items() if t}) as judges:
@@ -250,6 +251,6 @@ async def test_in_the_pool_every_bad_response_has_a_verdict_too(endpoint):
 
 
 def test_truncated_is_a_field_of_the_same_name_everywhere():
-    for name in plugins.names(PACKAGE):
-        fields = plugins.load(PACKAGE, name).Config.__dataclass_fields__
-        assert name == "shaping" or fields["truncated"].type in ("base.Truncated", base.Truncated)
+    for name in VERIFIERS.names():
+        field = fields(VERIFIERS.load(name).Config).get("truncated")
+        assert name == "shaping" or field.annotation == base.Truncated

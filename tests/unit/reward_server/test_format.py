@@ -2,14 +2,13 @@
 
 import pytest
 
-from reward_server.verifiers import format
-from tests.support.judging import prompt, rollout
+from tests.support.judging import built, prompt, rollout
 
 T, A = "<think>a</think>", "<answer>b</answer>"
 
 
 def judged(text, *, opening="", reason="stop", **options):
-    return format.build(options).verify(
+    return built("format", **options).verify(
         prompt({}, {"format": 1.0}, "q" + opening), rollout(text, reason)
     )
 

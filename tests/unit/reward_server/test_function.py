@@ -49,7 +49,7 @@ def test_a_function_that_cannot_work_is_refused_before_the_run(tmp_path, text, n
 )
 def test_a_function_that_is_not_there_is_refused_before_the_run(name, message):
     with pytest.raises(InputError, match=message):
-        function.check({"function": name})
+        function.check(function.Config(function=name))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,10 @@ async def test_two_functions_live_side_by_side_under_their_own_names(tmp_path):
         ({"verifiers": {"maths": 1.0}}, "did you mean 'math'"),
         ({"options": {"math": {"mod": "layered"}}}, r"reward\.options\.math\.mod"),
         ({"options": {"math": {"mode": "best"}}}, r"reward\.options\.math\.mode"),
-        ({"options": {"gym": {}}}, "no source uses the verifier 'gym'"),
+        (
+            {"options": {"gym": {}}},
+            "no such verifier is in use; in use are math",
+        ),
         ({"options": {"math": {"range": "minus_one_one"}}}, "on_failure = 0 pays a hang more"),
     ],
 )

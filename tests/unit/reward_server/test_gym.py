@@ -6,7 +6,7 @@ import pytest
 
 from oapl.errors import InputError
 from reward_server.verifiers import reasoning_gym as gym
-from tests.support.judging import prompt, rollout
+from tests.support.judging import built, prompt, rollout
 
 
 def entry(task, index=0):
@@ -17,7 +17,7 @@ def entry(task, index=0):
 
 
 def judged(item, answer, *, level="landlock", reason="stop", wrap="<answer>{}</answer>", **options):
-    verifier = gym.build(options)
+    verifier = built("reasoning_gym", **options)
     verifier.start(level)
     question = prompt({"entry": item}, {"reasoning_gym": 1.0})
     return verifier.verify(question, rollout(wrap.format(answer), reason))
@@ -123,7 +123,7 @@ def test_long_answers_are_wrong_without_a_look():
 @pytest.mark.parametrize("reference", [{}, {"entry": "x"}, {"entry": {"answer": "1"}}])
 def test_a_prompt_without_an_entry_is_refused_by_name(reference):
     with pytest.raises(InputError, match="p:0@0 has no reasoning-gym entry"):
-        gym.build({}).verify(prompt(reference), rollout("1"))
+        built("reasoning_gym").verify(prompt(reference), rollout("1"))
 
 
 def test_a_task_nobody_knows_is_refused_by_name():

@@ -8,11 +8,10 @@ import pytest
 from oapl.errors import InputError
 from reward_server.instructions import _linguistics
 from reward_server.instructions.base import bind, kinds
-from reward_server.verifiers import ifeval
 from tests.agreement import ifeval as agreement
 from tests.support import real_data, speed
 from tests.support.instruction_responses import responses
-from tests.support.judging import prompt, rollout
+from tests.support.judging import built, prompt, rollout
 
 KEPT = {"relation": "at least"}
 CASES = [
@@ -97,7 +96,7 @@ def judged(text, instructions, *, opening="", reason="stop", **options):
         "kwargs": [said for _, said in instructions],
     }
     question = prompt(reference, {"ifeval": 1.0}, text="q" + opening)
-    return ifeval.build(options).verify(question, rollout(text, reason))
+    return built("ifeval", **options).verify(question, rollout(text, reason))
 
 
 NO_COMMA = ("punctuation:no_comma", {})
@@ -174,7 +173,7 @@ def test_what_the_published_verifier_would_draw_at_random_is_refused(kind, said,
 )
 def test_a_prompt_whose_columns_do_not_fit_is_refused_by_name(reference):
     with pytest.raises(InputError, match="p:0@0"):
-        ifeval.build({}).verify(prompt(reference, {"ifeval": 1.0}), rollout("a"))
+        built("ifeval").verify(prompt(reference, {"ifeval": 1.0}), rollout("a"))
 
 
 def test_options_that_are_none_count_as_not_given():

@@ -13,7 +13,7 @@ from reward_server import settings
 from reward_server.judge_cache import JudgeCache, key
 from reward_server.verifiers import base, judge
 from tests.support.fake_judge import fake_judge
-from tests.support.judging import prompt, rollout, server
+from tests.support.judging import built, prompt, rollout, server
 
 ASKED = prompt({"answer": "4"}, {"judge": 1.0})
 RIGHT = "VERDICT: CORRECT"
@@ -26,7 +26,7 @@ def endpoint():
 
 
 def judged(endpoint, text="it is 4", *, asked=ASKED, reason="stop", **options):
-    return judge.build(endpoint.options(**options)).verify(asked, rollout(text, reason))
+    return built("judge", **endpoint.options(**options)).verify(asked, rollout(text, reason))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_many_processes_share_one_cache(tmp_path):
 def test_a_cache_that_cannot_be_used_is_our_fault(endpoint, tmp_path):
     with pytest.raises(base.Unavailable, match="unable to open"):
         judged(endpoint, cache=str(tmp_path))
-    verifier = judge.build(endpoint.options(cache=str(tmp_path / "judge.sqlite")))
+    verifier = built("judge", **endpoint.options(cache=str(tmp_path / "judge.sqlite")))
     verifier.start("none")
     verifier._cache.close()
     with pytest.raises(base.Unavailable, match=r"judge\.sqlite.*closed"):
@@ -226,7 +226,7 @@ def test_the_key_comes_from_the_environment_and_never_from_the_settings(endpoint
     assert endpoint.keys == ["Bearer s3cret"]
     monkeypatch.delenv("JUDGE_KEY")
     with pytest.raises(InputError, match="no such environment variable"):
-        judge.check(endpoint.options(api_key_env="JUDGE_KEY"))
+        judge.check(judge.Config(**endpoint.options(api_key_env="JUDGE_KEY")))
 
 
 @pytest.mark.parametrize(
@@ -253,5 +253,5 @@ def test_a_template_without_a_reference_needs_none(endpoint):
 
 
 def test_the_cache_path_is_made_absolute_where_the_run_is_launched():
-    assert judge.prepare({"cache": "x"})["cache"] == os.path.abspath("x")
-    assert judge.prepare({"model": "m"}) == {"model": "m"}
+    assert judge.prepare(judge.Config(cache="x")) == {"cache": os.path.abspath("x")}
+    assert judge.prepare(judge.Config(model="m")) == {}

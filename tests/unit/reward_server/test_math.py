@@ -7,7 +7,7 @@ from reward_server.answers import equality
 from reward_server.verifiers import math
 from tests.agreement.math import judge_all, judge_cases, model_solutions
 from tests.support import real_data
-from tests.support.judging import prompt, rollout, server
+from tests.support.judging import built, prompt, rollout, server
 from tests.support.math_cases import cases
 
 # answer, reference
@@ -107,7 +107,7 @@ def test_firm_verdicts_are_given_on_written_answers_of_every_kind():
 
 def judged(text, reference="4", reason="stop", prompt_text="q", **options):
     question = prompt({"answer": reference}, text=prompt_text)
-    return math.build(options).verify(question, rollout(text, reason))
+    return built("math", **options).verify(question, rollout(text, reason))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import pytest
 from oapl import RunConfig
 from oapl.errors import InputError
 from reward_server import settings
-from reward_server.verifiers import shaping
-from tests.support.judging import prompt, rollout, server
+from tests.support.judging import built, prompt, rollout, server
 
 LENGTH = {"length_penalty": 0.5, "length_free": 10, "length_limit": 30}
 
@@ -15,7 +14,7 @@ LENGTH = {"length_penalty": 0.5, "length_free": 10, "length_limit": 30}
 def judged(num_tokens=4, *, reason="stop", **options):
     response = rollout("x", reason)
     object.__setattr__(response, "token_ids", np.zeros(num_tokens, np.int32))
-    return shaping.build(options).verify(prompt({}, {"shaping": 1.0}), response)
+    return built("shaping", **options).verify(prompt({}, {"shaping": 1.0}), response)
 
 
 def test_a_response_without_eos_pays_and_is_marked():
@@ -46,7 +45,7 @@ def test_both_penalties_add_up_and_are_told_apart():
 
 def test_length_control_without_a_range_is_refused():
     with pytest.raises(InputError, match="length_limit = 0 must be more than length_free = 0"):
-        shaping.build({"length_penalty": 0.5})
+        built("shaping", length_penalty=0.5)
 
 
 def test_switching_length_control_on_warns_before_the_run_starts_and_once():

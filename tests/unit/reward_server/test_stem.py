@@ -6,7 +6,7 @@ import pytest
 
 from oapl.errors import InputError
 from reward_server.verifiers import stem
-from tests.support.judging import prompt, rollout
+from tests.support.judging import built, prompt, rollout
 
 CHOICES = ["the nucleus", "mitochondria", "2.5 m/s", "a ribosome"]
 LISTED = "Where is ATP made?\n(A) nucleus\n(B) mitochondria\n(C) ribosome\n(D) none of these"
@@ -17,7 +17,7 @@ def judged(answer, gold, *, text="q", **options):
     if "choices" in options:
         reference["choices"] = options.pop("choices")
     response = rollout(rf"\boxed{{{answer}}}")
-    return stem.build(options).verify(prompt(reference, {"stem": 1.0}, text=text), response)
+    return built("stem", **options).verify(prompt(reference, {"stem": 1.0}, text=text), response)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_another_choice_several_or_a_contradiction_are_wrong(answer):
 def test_choices_are_read_from_the_question_where_the_reference_has_none():
     question = dataclasses.replace(prompt({"answer": "B"}), question=LISTED)
     assert list(stem.choices_of(question)) == ["A", "B", "C", "D"]
-    assert stem.build({}).verify(question, rollout(r"\boxed{mitochondria}")).reward == 1.0
-    assert stem.build({}).verify(question, rollout(r"\boxed{ribosome}")).reward == 0.0
+    assert built("stem").verify(question, rollout(r"\boxed{mitochondria}")).reward == 1.0
+    assert built("stem").verify(question, rollout(r"\boxed{ribosome}")).reward == 0.0
     listed = prompt({"answer": "B", "choices": {"a": "nucleus", "(b)": "mitochondria"}})
     assert stem.choices_of(listed) == {"A": "nucleus", "B": "mitochondria"}
 
@@ -86,7 +86,7 @@ def test_the_tolerance_is_a_setting_and_spares_whole_numbers():
     assert judged("105", "100", tolerance=0.06).reward == 0.0
     assert judged("1.0001", "1.0", tolerance=0).reward == 0.0
     with pytest.raises(InputError, match=r"reward\.options\.stem\.tolerance"):
-        stem.build({"tolerance": 1.5})
+        built("stem", tolerance=1.5)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_words_are_compared_as_text_and_formulas_as_mathematics(answer, gold, is
 
 def test_what_has_no_answer_is_malformed_and_the_range_is_selectable():
     question = prompt({"answer": "4"}, {"stem": 1.0})
-    assert stem.build({}).verify(question, rollout("four")).kind == "malformed"
+    assert built("stem").verify(question, rollout("four")).kind == "malformed"
     assert judged("5", "4", range="minus_one_one").reward == -1.0
     with pytest.raises(InputError, match="no reference answer"):
         judged("4", None)

@@ -1,0 +1,97 @@
+"""Records to judge: of each its id, and what a verifier is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.data.sources import Row, read_rows
+from oapl.config.sections import DataSource
+from oapl.errors import InputError
+from oapl.records import Prompt, Rollout
+
+OWN = ("response", "prompt", "question", "reference", "finish_reason")
+"""Columns that are no part of the reference."""
+
+
+def tasks_of(source: Path, name: str) -> Iterator[tuple[Any, tuple[Prompt, Rollout]]]:
+    """Id and task of every record.
+
+    Args:
+        source: The file.
+        name: Of the verifier.
+
+    Raises:
+        InputError: Names file, line and rule.
+    """
+    rows = read_rows(DataSource(name=source.name, path=str(source)))
+    for index, (place, row) in enumerate(rows):
+        yield row.get("id"), _task(index, place, row, name)
+
+
+def _task(index: int, place: str, row: Row, name: str) -> tuple[Prompt, Rollout]:
+    if not isinstance(row.get("id"), str | int):
+        raise InputError(f"{place}: id is {row.get('id')!r}; it must be text or a number")
+    response = row.get("response")
+    if not isinstance(response, str):
+        found = repr(response)[:60] if "response" in row else "missing"
+        raise InputError(f"{place}: response is {found}; it must be text (it may be empty)")
+    text = _text(row.get("prompt", ""), place)
+    prompt = Prompt(
+        id=f"{row['id']}#{index}",
+        text=text,
+        token_ids=np.empty(0, np.int32),
+        verifiers={name: 1.0},
+        reference=_reference(row, place),
+        source=str(row.get("source", "")),
+        question=str(row.get("question") or text),
+    )
+    rollout = Rollout(
+        token_ids=np.zeros(_num_tokens(row, place), np.int32),
+        inference_logprobs=None,
+        finish_reason="length" if row.get("finish_reason") == "length" else "stop",
+        text=response,
+        first_version=0,
+        last_version=0,
+    )
+    return prompt, rollout
+
+
+def _text(prompt: Any, place: str) -> str:
+    """A prompt's text; of a chat the user's last words."""
+    if isinstance(prompt, str):
+        return prompt
+    last = prompt[-1] if isinstance(prompt, list | tuple) and prompt else None
+    if isinstance(last, Mapping) and isinstance(last.get("content"), str):
+        return last["content"]
+    raise InputError(
+        f"{place}: prompt is {prompt!r:.60}; it must be text, or a list of chat messages"
+    )
+
+
+def _num_tokens(row: Row, place: str) -> int:
+    count = row.get("num_tokens", 0)
+    if not isinstance(count, int) or count < 0:
+        raise InputError(f"{place}: num_tokens is {count!r}; it must be a number of tokens")
+    return count
+
+
+def _reference(row: Row, place: str) -> dict[str, Any]:
+    """What the verifier may need: every other column, as data loading gives it."""
+    reference = {key: value for key, value in row.items() if key not in OWN}
+    stored = row.get("reference")
+    if isinstance(stored, str):  # the rollouts that a run has stored
+        try:
+            stored = json.loads(stored)
+        except ValueError as error:
+            raise InputError(f"{place}: reference is not JSON ({error})") from error
+    if isinstance(stored, Mapping):
+        reference |= stored
+    answer = reference.get("answer")
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        reference["answer"] = str(answer)
+    return reference

@@ -1,0 +1,123 @@
+"""What several verbs share: a recipe with overrides, and a dry run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from oapl.config import RunConfig
+
+
+def add_recipe(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
+    """RECIPE and KEY=VALUE.
+
+    Args:
+        parser: Of the verb.
+        is_optional: Whether the verb does something without a recipe, which it then checks too.
+    """
+    if is_optional:
+        parser.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="check it too")
+    else:
+        parser.add_argument("recipe", metavar="RECIPE", type=Path, help="a TOML file")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """KEY=VALUE, also behind options (see `deploy.commands`)."""
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
+
+
+def add_run(parser: argparse.ArgumentParser, text: str, *, is_training: bool) -> None:
+    """All of a verb that runs a recipe here.
+
+    Args:
+        parser: Of the verb.
+        text: What the verb does.
+        is_training: Offer a dry run for a machine that is not here.
+    """
+    parser.description = f"{text}; settings come from RECIPE, then from KEY=VALUE overrides"
+    parser.epilog = _LazySettings("%(prog)s")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_recipe(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration, refuse what cannot work, start nothing",
+    )
+    if is_training:
+        parser.add_argument(
+            "--for",
+            dest="hardware",
+            metavar="DEVICES",
+            default="",
+            help="a dry run for a machine that is not here, like cuda:8x80GiB",
+        )
+
+
+def config_of(options: argparse.Namespace) -> RunConfig:
+    """The recipe with its overrides.
+
+    Raises:
+        InputError: A setting is wrong by itself.
+    """
+    from oapl.config.toml import load_config
+
+    return load_config(options.recipe, options.overrides)
+
+
+def train(options: argparse.Namespace, *, samples: bool) -> int:
+    """Run a recipe here, or try it out by a dry run.
+
+    Args:
+        options: Of `add_run`.
+        samples: See `deploy.checks.settings.check_verb`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: The recipe cannot work, or is for another verb.
+    """
+    from deploy.checks.settings import check_verb
+
+    config = config_of(options)
+    check_verb(config, samples=samples)
+    if options.dry_run or options.hardware:
+        return dry_run(config, training=True, hardware=options.hardware)
+    from deploy.run import program, summary
+
+    return summary.report(program.train(config))
+
+
+def dry_run(config: RunConfig, *, training: bool, hardware: str = "") -> int:
+    """Print what a run would be.
+
+    Args:
+        config: The run.
+        training: Whether it trains, or evaluates alone.
+        hardware: A machine that is not here, like `cuda:8x80GiB`; empty: this one.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: It cannot work.
+    """
+    from deploy.checks.preflight import preflight
+    from deploy.sizing.hardware import parse
+
+    there = parse(hardware) if hardware else None
+    print(preflight(config, training=training, is_dry=True, hardware=there))
+    return 0
+
+
+class _LazySettings(str):
+    """All settings with their help; built only when the help is printed."""
+
+    def __mod__(self, values: object) -> str:
+        from deploy.commands._settings import help_text
+
+        return help_text()
+
+    def __bool__(self) -> bool:
+        return True

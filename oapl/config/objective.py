@@ -1,0 +1,72 @@
+"""What the chosen objective declares, read without building it; nobody asks for its name.
+
+Where batches come from, whether engines sample, and whether responses are judged: each question has
+its function, and all of them read the declarations of the objective's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Protocol
+
+from oapl.config import RunConfig
+from oapl.config.fields import Count, Flag, section
+from oapl.config.kinds import Kind
+
+
+@section
+class Declarations:
+    """What must be known of an objective before it is built."""
+
+    needs: frozenset[Literal["entropy"]]
+    """What the learner computes for it beside log-probs: entropy."""
+    min_group_size: Count
+    """Fewest rollouts of a prompt that its credit can compare; 1 where it compares none."""
+    samples: Flag
+    """true: engines sample its rollouts, which are judged; false: it imitates given responses."""
+    needs_inference_logprobs: Flag
+    """true: its loss uses the log-probs recorded at sampling, so no top-p or top-k may cut it."""
+
+
+class ObjectiveFile(Protocol):
+    """A file of `oapl/objectives/`, or a module of the user's own."""
+
+    DECLARES: Annotated[
+        Declarations,
+        "what is known of the objective before it is built",
+        'DECLARES = Declarations(needs=frozenset({"entropy"}), min_group_size=2, samples=True, '
+        "needs_inference_logprobs=True)",
+    ]
+    Config: Annotated[type, "its options", "@section class Config: ..."]
+    Objective: Annotated[
+        Callable[[Any], Any],
+        "the objective itself, built from its Config",
+        "class Objective: ... (see oapl.interfaces.Objective)",
+    ]
+
+
+OBJECTIVES: Kind[ObjectiveFile] = Kind("oapl.objectives", ObjectiveFile)
+
+
+def declared(config: RunConfig) -> Declarations:
+    """The declarations of the objective that the run names.
+
+    Raises:
+        InputError: There is no such objective, or its file declares nothing.
+    """
+    return OBJECTIVES.load(config.objective["name"], "objective.name").DECLARES
+
+
+def samples(config: RunConfig) -> bool:
+    """Whether engines sample what the learner trains on."""
+    return declared(config).samples
+
+
+def is_judged(config: RunConfig) -> bool:
+    """Whether responses get rewards, so that there are verifiers and reward servers."""
+    return declared(config).samples
+
+
+def takes_examples(config: RunConfig) -> bool:
+    """Whether batches come from a file of given responses, and not from the replay buffer."""
+    return not declared(config).samples
