@@ -5,8 +5,8 @@
 # second may be an expert that no token was sent to, or a head of another task).
 # Expected: the second layer moves in steps 1 and 5, as in plain torch and at ZeRO stages 0 to 2.
 # Happens: at stage 3 it moves in every step, by the gradient of the last step that used it, for the
-#   buffer of a parameter that backward does not reach keeps what it held. In bf16 too. Nothing is
-#   logged, and the old gradient is part of the norm.
+#   buffer of a parameter that backward does not reach keeps what it held. In bf16 and with AdamW
+#   too. Nothing is logged, and the old gradient is part of the norm.
 #
 # Seen: change of one weight of the second layer in steps 1 to 6
 #   torch    -0.1 +0.0 +0.0 +0.0 -0.1 +0.0

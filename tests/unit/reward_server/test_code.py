@@ -9,7 +9,7 @@ from oapl.errors import InputError
 from reward_server import settings
 from reward_server.sandbox import bubblewrap, measure
 from reward_server.verifiers import code
-from tests.support.judging import prompt, rollout, server
+from tests.support.judging import built, prompt, rollout, server
 
 SQUARES = {"tests": {"inputs": ["2", "3", "5", "7"], "outputs": ["4", "9", "25", "49"]}}
 SQUARE = "n = int(input())\nprint(n * n)"
