@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,16 @@ LONG = (
     "test_score.py",
 )
 """Files of many seconds, the longest first."""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """The `ray` module, connected to a cluster on the loopback interface that tests share."""
+    from deploy.processes import start_local_ray
+
+    ray = start_local_ray(num_cpus=4)
+    yield ray
+    ray.shutdown()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

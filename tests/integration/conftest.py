@@ -1,15 +1,6 @@
-"""One Ray cluster per test run, on the loopback interface."""
+"""Engines that a file's tests share."""
 
 import pytest
-
-from deploy.processes.launch import start_local_ray
-
-
-@pytest.fixture(scope="session")
-def ray_cluster():
-    ray = start_local_ray(num_cpus=4)
-    yield ray
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

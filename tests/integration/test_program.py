@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet
@@ -98,38 +99,57 @@ class Run:
         return [line[name] for line in lines if name in line]
 
 
-def test_a_run_survives_the_death_of_its_worker_and_of_its_reward_server(recipe):
-    run = Run(recipe, "deaths", "run.max_steps=60", "sync.interval=20")
-    run.wait_for_step(3)
-    run.kill(signal.SIGKILL, "worker-0.0")
-    run.wait_for_step(22)
-    run.kill(signal.SIGKILL, "reward-0")
-    code, output = run.end()
-    assert code == 0, output
-    assert run.steps() == list(range(1, 61))
+@dataclass(frozen=True)
+class Life:
+    """From a start of the command to its end."""
+
+    exit_code: int
+    output: str
+    last_step: int
+    checkpoints: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def lives(recipe) -> tuple[Run, list[Life]]:
+    """One run that is stopped by SIGINT, then by SIGTERM, and in its last life loses its worker and
+    its reward server."""
+    ended = []
+
+    def live(*kills):
+        run = Run(recipe, "lives", "run.max_steps=80", "sync.interval=16")
+        for step, number, name in kills:
+            run.wait_for_step(step)
+            run.kill(number, name)
+        code, output = run.end()
+        saved = tuple(os.listdir(run.folder / "checkpoints"))
+        ended.append(Life(code, output, run.steps()[-1], saved))
+        return run
+
+    live((5, signal.SIGINT, None))
+    live((20, signal.SIGTERM, None))
+    done = ended[-1].last_step
+    kills = ((done + 3, signal.SIGKILL, "worker-0.0"), (done + 20, signal.SIGKILL, "reward-0"))
+    return live(*kills), ended
+
+
+def test_a_run_survives_the_death_of_its_worker_and_of_its_reward_server(lives):
+    run, (*_, last) = lives
+    assert last.exit_code == 0, last.output
+    assert run.steps() == list(range(1, 81))
     assert sum(run.metrics("faults/worker_restarts")) == 1
     assert max(run.metrics("weights/probe")) < 1.001
     assert Path(run.folder / "model" / "model.safetensors").is_file()
 
 
-def test_a_stopped_run_saves_and_the_same_command_goes_on(recipe):
-    settings = ("run.max_steps=40", "sync.interval=16")
-    done = 0
-    for number, step, exit_code in ((signal.SIGINT, 5, 130), (signal.SIGTERM, 20, 143)):
-        run = Run(recipe, "stopped", *settings)
-        run.wait_for_step(step)
-        run.kill(number)
-        code, output = run.end()
-        assert code == exit_code, output
-        assert run.steps()[-1] > done
-        done = run.steps()[-1]
-        assert f"step-{done}" in os.listdir(run.folder / "checkpoints")
-    again = Run(recipe, "stopped", *settings)
-    code, output = again.end()
-    assert code == 0, output
-    assert again.steps() == list(range(1, 41))
-    lags = again.metrics("replay/lag_max")
-    assert lags == [step % 16 for step in range(40)], "periods go on where they stopped"
+def test_a_stopped_run_saves_and_the_same_command_goes_on(lives):
+    run, (first, second, last) = lives
+    assert [life.exit_code for life in (first, second, last)] == [130, 143, 0], second.output
+    assert first.last_step < second.last_step < last.last_step
+    for life in (first, second):
+        assert f"step-{life.last_step}" in life.checkpoints
+    assert run.steps() == list(range(1, 81))
+    lags = run.metrics("replay/lag_max")
+    assert lags == [step % 16 for step in range(80)], "periods go on where they stopped"
 
 
 def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):

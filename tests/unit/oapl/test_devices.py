@@ -73,9 +73,9 @@ def test_threads_of_a_rank_do_not_spin_where_there_are_more_of_them_than_cores(m
 SHAPES = """
 import resource, torch
 torch.set_num_threads(1)
-weight = torch.ones(1536, 576, dtype=torch.bfloat16)
+weight = torch.ones(384, 144, dtype=torch.bfloat16)
 def train(tokens):
-    states = torch.ones(tokens, 576, dtype=torch.bfloat16)
+    states = torch.ones(tokens, 144, dtype=torch.bfloat16)
     found = states @ weight.t()
     found @ weight, found.t() @ states
 def peak():
@@ -89,7 +89,7 @@ print(peak() - before)
 
 
 def test_a_learner_rank_keeps_no_matrix_product_of_every_shape_that_it_has_met():
-    """Without these variables it is over 300 MiB where oneDNN multiplies (AVX-512 or AMX, bf16)."""
+    """Without these variables it is over 200 MiB where oneDNN multiplies (AVX-512 or AMX, bf16)."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("oneDNN multiplies no bf16 on this processor, so no product of it can be kept")
     variables = os.environ | cpu.environment(config("cpu"), "trainer")

@@ -23,7 +23,7 @@ def named(value: float):
 
 
 def serve(channel):
-    sender = collective.Sender(stall_s=5.0)
+    sender = collective.Sender(stall_s=3.0)
     channel.send(send(sender, 3, named(0.0), PROBE))
     time.sleep(600)
 
@@ -68,14 +68,14 @@ def test_a_sender_killed_in_the_middle_ends_in_an_error_before_the_deadline(spaw
 
 def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(spawn, monkeypatch):
     monkeypatch.setattr(collective, "GATHER_S", 1.5)  # both ask within it
-    sender = collective.Sender(stall_s=5.0)
+    sender = collective.Sender(stall_s=3.0)
     weights = send(sender, 3, named(0.0), PROBE)
     process, channel = spawn(take_one, weights)
     assert channel.poll(300), "the other receiver did not start"
     assert channel.recv() == "asking"
     with ThreadPoolExecutor(1) as pool:
         whole = pool.submit(
-            lambda: dict(collective.Receiver(timeout_s=300.0, stall_s=5.0).receive(weights))
+            lambda: dict(collective.Receiver(timeout_s=300.0, stall_s=3.0).receive(weights))
         )
         assert channel.poll(300)
         assert channel.recv() == "t0"
@@ -88,7 +88,7 @@ def test_a_receiver_killed_in_the_middle_costs_the_others_of_its_round_nothing(s
 
 
 def test_nonsense_at_the_port_does_not_end_the_service():
-    sender = collective.Sender(stall_s=5.0)
+    sender = collective.Sender(stall_s=3.0)
     weights = send(sender, 3, iter([("a", torch.ones(3))]), PROBE)
     place = weights.chunks[0].get(0).ticket
     stranger = collective._connect(place.host, place.port, collective.PROMPT)

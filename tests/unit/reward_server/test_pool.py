@@ -20,7 +20,7 @@ from tests.chaos import rewards as chaos
 from tests.support.judging import HOSTILE, deed, is_gone, server
 
 FINE = [deed("nothing", text=str(i)) for i in range(6)]
-DEADLINE_S = 1.0
+DEADLINE_S = 0.6
 """Of an answer. Those of `FINE` take microseconds: a machine that stands still is no hang."""
 ENOUGH_S = 60.0
 """For what ends by itself, on a machine however slow."""

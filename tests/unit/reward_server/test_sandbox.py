@@ -4,56 +4,68 @@ import os
 import socket
 
 import pytest
+import pytest_asyncio
 
 from reward_server.sandbox import bpf, landlock
+from reward_server.server import RewardServer
 from tests.support.judging import HOSTILE, deed, server
 
 pytestmark = pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")
 OPTIONS = {HOSTILE: {"jailed": True}}
+IN_JAIL = pytest.mark.asyncio(loop_scope="module")
 
 
-async def attempt(payload: str, *, jailed: bool = True):
-    options = {HOSTILE: {"jailed": jailed}}
-    async with server({HOSTILE: 1.0}, options, workers=1) as running:
-        (answer,) = await running.score([deed("eval", payload)])
-        metrics = await running.stats()
-    assert metrics["reward/sandbox_level"] >= 1
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def jail():
+    async with server({HOSTILE: 1.0}, OPTIONS, workers=1) as running:
+        yield running
+
+
+async def attempt(running: RewardServer, payload: str):
+    (answer,) = await running.score([deed("eval", payload)])
+    assert (await running.stats())["reward/sandbox_level"] >= 1
     return answer.verdicts[HOSTILE]
 
 
-async def test_a_payload_writes_no_file(tmp_path):
+@IN_JAIL
+async def test_a_payload_writes_no_file(jail, tmp_path):
     target = tmp_path / "written"
     payload = f"open({str(target)!r}, 'w').write('x')"
-    assert "PermissionError" in (await attempt(payload)).detail
+    assert "PermissionError" in (await attempt(jail, payload)).detail
     assert not target.exists()
-    assert (await attempt(payload, jailed=False)).kind == "accepted"  # the payload is a real one
+    async with server({HOSTILE: 1.0}, workers=1) as free:
+        assert (await attempt(free, payload)).kind == "accepted"  # the payload is a real one
     assert target.exists()
 
 
-async def test_a_payload_reads_no_secret(tmp_path):
+@IN_JAIL
+async def test_a_payload_reads_no_secret(jail, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("token")
-    verdict = await attempt(f"open({str(secret)!r}).read()")
+    verdict = await attempt(jail, f"open({str(secret)!r}).read()")
     assert (verdict.kind, "token" in verdict.detail) == ("error", False)
 
 
 async def test_a_payload_sees_no_environment_of_the_server(monkeypatch):
     monkeypatch.setenv("SOME_API_KEY", "token")
-    assert (await attempt("__import__('os').environ.get('SOME_API_KEY')")).detail == "None"
-    jar = "open('/proc/self/environ').read()"
-    assert (await attempt(jar)).kind == "error"
+    async with server({HOSTILE: 1.0}, OPTIONS, workers=1) as jail:
+        seen = await attempt(jail, "__import__('os').environ.get('SOME_API_KEY')")
+        assert seen.detail == "None"
+        assert (await attempt(jail, "open('/proc/self/environ').read()")).kind == "error"
 
 
-async def test_a_payload_reaches_no_server():
+@IN_JAIL
+async def test_a_payload_reaches_no_server(jail):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         address = listener.getsockname()
-        verdict = await attempt(f"__import__('socket').create_connection({address!r}, 2)")
+        verdict = await attempt(jail, f"__import__('socket').create_connection({address!r}, 2)")
         assert verdict.kind == "error"
         with pytest.raises(BlockingIOError):
             listener.accept()
 
 
+@IN_JAIL
 @pytest.mark.skipif(
     os.uname().machine not in bpf.ARCHITECTURES, reason="no seccomp table for this machine"
 )
@@ -68,8 +80,8 @@ async def test_a_payload_reaches_no_server():
         "__import__('os').memfd_create('x')",
     ],
 )
-async def test_a_payload_starts_and_signals_no_process(payload):
-    verdict = await attempt(payload)
+async def test_a_payload_starts_and_signals_no_process(jail, payload):
+    verdict = await attempt(jail, payload)
     assert verdict.kind == "error"
     assert "PermissionError" in verdict.detail
 
