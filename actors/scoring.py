@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from actors.engines.base import Counters
 from oapl.config import RunConfig
+from oapl.counters import Counters
 from oapl.interfaces import Scorer
 from oapl.records import Judgement, Metrics, Prompt, Rollout
 from oapl.remote.batched_calls import BatchedCalls
@@ -27,6 +27,12 @@ Task = tuple[Prompt, Rollout]
 
 
 def build(config: RunConfig, servers: Sequence[Scorer]) -> BatchedScorer:
+    """Make a worker's scorer.
+
+    Args:
+        config: Says how long a call may take, and how often it is tried again.
+        servers: Handles of the reward servers.
+    """
     return BatchedScorer(
         servers,
         limit_s=config.reward.max_wait_s + config.reward.deadline_s + GRACE_S,
@@ -49,6 +55,9 @@ class BatchedScorer:
         retries: Further tries after a server failed under a call.
         restart_s: Pause before a server that failed is asked again, when there is no other; twice
             as long before the second time, and so on.
+
+    Raises:
+        ValueError: There is no server.
     """
 
     def __init__(
@@ -69,11 +78,11 @@ class BatchedScorer:
         self._counters = Counters()
 
     async def score(self, tasks: Sequence[Task]) -> list[Judgement]:
-        """One judgement per task, in order; `failure` is set where no server could give one."""
+        """Give one judgement per task, in order; `failure` is set where no server gave one."""
         return await self._calls([_slim(task) for task in tasks])
 
     async def stats(self) -> Metrics:
-        """Our own counters: calls, tasks, and what failed on the way. Not the servers'."""
+        """Report our own counters: calls, tasks, and what failed on the way. Not the servers'."""
         return self._counters.take()
 
     async def _judge(self, tasks: list[Task]) -> Sequence[Judgement]:

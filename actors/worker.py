@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from actors import scoring
-from actors.engines.base import ENGINES, Counters
+from actors.engines.base import ENGINES
 from oapl import loops
 from oapl.config import RunConfig
+from oapl.counters import Counters
 from oapl.devices import base as devices
 from oapl.errors import EngineError, ProbeError
 from oapl.interfaces import Engine, Replay, Scorer
@@ -47,7 +48,15 @@ def build(
     scorers: Sequence[Scorer],
     replay: Replay,
 ) -> RolloutWorker:
-    """The worker with its engine, in the process that shall hold them. Version -1."""
+    """Make the worker with its engine, in the process that shall hold them. Version -1.
+
+    Args:
+        config: The run.
+        index: The worker's, from 0.
+        incarnation: How often this worker was started before.
+        scorers: Handles of the reward servers.
+        replay: Handle of the replay buffer.
+    """
     host = ENGINES.load(devices.engine_name(config), "rollout.engine")
     transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
     engine = host.build(
@@ -69,7 +78,15 @@ def probe_bound(config: RunConfig) -> float:
 
 
 class RolloutWorker:
-    """See `oapl.interfaces.Worker`."""
+    """Collects rollouts and evaluates. See `oapl.interfaces.Worker`.
+
+    Args:
+        config: The run.
+        worker: Who it is.
+        engine: Its own; it holds version -1.
+        scorer: Judges what the engine answers.
+        replay: Hands out prompts and takes groups.
+    """
 
     def __init__(
         self,
@@ -147,6 +164,12 @@ class RolloutWorker:
 
         Everything is in flight at once; no load comes between.
 
+        Args:
+            prompts: What to answer.
+            sampling: Of the samples; the greedy answer has its `max_tokens` alone.
+            num_samples: Per prompt; 0 leaves the greedy answer.
+            greedy: Whether there is one.
+
         Raises:
             EngineError: The engine failed twice in quick succession.
         """
@@ -161,7 +184,7 @@ class RolloutWorker:
                 await self._recover(error, recoveries)
 
     async def stats(self) -> Metrics:
-        """Sums since the last call: the engine's, the scorer's and our own."""
+        """Report sums since the last call: the engine's, the scorer's and our own."""
         return {
             **self._engine.stats(),
             **(await self._scorer.stats()),

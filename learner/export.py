@@ -37,11 +37,14 @@ TOKENIZER_FILES = (
 def to_publish(
     model: nn.Module, dtype: str
 ) -> tuple[tuple[TensorSpec, ...], tuple[nn.Parameter, ...]]:
-    """Every parameter and what it is published as, in the order to send; a tied one comes once.
+    """List every parameter and what it is published as, in the order to send; a tied one once.
 
     Args:
         model: The Hugging Face model inside the engine.
         dtype: Torch's name of the engines' type.
+
+    Returns:
+        Specs with whole shapes, and their parameters, which may be sharded.
     """
     named = dict(model.named_parameters())
     specs = [
@@ -70,11 +73,14 @@ def read(parameters: Sequence[nn.Parameter], chunk: Chunk, content: np.ndarray |
 
 
 def gathered(model: nn.Module, *, is_reader: bool = True) -> Iterator[tuple[str, Tensor]]:
-    """(name, CPU tensor of its own) of every parameter, in the learner's type.
+    """Gather the parameters one chunk at a time.
 
     Args:
         model: The Hugging Face model inside the engine.
         is_reader: Ranks that only take part in the gathering get empty tensors.
+
+    Yields:
+        Name and a CPU tensor of its own, whole, in the learner's type.
     """
     for chunk in _chunks(model):
         with _whole([parameter for _, parameter in chunk]):
@@ -84,7 +90,7 @@ def gathered(model: nn.Module, *, is_reader: bool = True) -> Iterator[tuple[str,
 
 
 def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) -> None:
-    """Safetensors, configuration and tokenizer at `path`, which appears complete or not at all.
+    """Write safetensors, configuration and tokenizer; the folder appears whole or not at all.
 
     Args:
         model: The Hugging Face model inside the engine.

@@ -16,7 +16,7 @@ RISE_AFTER = 200
 
 @dataclass(slots=True, kw_only=True)
 class LossScale:
-    """The present factor.
+    """Holds the present factor.
 
     Attributes:
         value: A power of two, so that dividing by it again is exact.
@@ -27,12 +27,12 @@ class LossScale:
     good_steps: int = 0
 
     def overflowed(self) -> bool:
-        """A gradient was not finite. Returns whether the scale fell: at its floor it cannot."""
+        """Halve the factor: a gradient was not finite. False when it is at its floor already."""
         old, self.value, self.good_steps = self.value, max(self.value / 2, FLOOR), 0
         return self.value < old
 
     def held(self) -> None:
-        """A gradient was finite."""
+        """Count a step whose gradient was finite; double the factor after enough of them."""
         self.good_steps += 1
         if self.good_steps >= RISE_AFTER:
             self.value, self.good_steps = min(self.value * 2, CEILING), 0

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from oapl.counters import Moments
 from oapl.records import Metrics
-from oapl.replay.counts import Moments, expand
 
 
 class Measures:
@@ -19,16 +19,26 @@ class Measures:
         self._totals: dict[str, list[Tensor]] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Numbers of one micro-batch, of which moments are reported."""
+        """Take numbers of one micro-batch, [N] or [B] by name, of which moments are reported."""
         for name, values in metrics.items():
             self._values.setdefault(name, []).append(values.detach().float())
 
     def add_to_total(self, name: str, value: Tensor) -> None:
-        """A scalar whose sum over all micro-batches is reported."""
+        """Take a scalar, [], whose sum over all micro-batches and ranks is reported.
+
+        Args:
+            name: A metric's.
+            value: This micro-batch's share.
+        """
         self._totals.setdefault(name, []).append(value.detach().float())
 
     def reduced(self) -> Metrics:
-        """The report over all ranks, the same on each. Called by all; a rank may have no names."""
+        """Reduce over all ranks; called by all, and a rank may have no names.
+
+        Returns:
+            Totals under their names, moments under those of `oapl.counters.Moments`
+            gives; the same on each rank.
+        """
         moments = {name: Moments() for name in self._values}
         for name, values in self._values.items():
             moments[name].add(torch.cat(values).cpu().numpy())
@@ -44,22 +54,6 @@ class Measures:
         for name in dict.fromkeys(name for parts, _ in everyone for name in parts):
             whole = Moments()
             for parts, _ in everyone:
-                whole = merged(whole, parts.get(name, Moments()))
-            if whole.count:
-                report |= expand(name, whole)
+                whole.merge(parts.get(name, Moments()))
+            report |= whole.report(name)
         return report
-
-
-def merged(a: Moments, b: Moments) -> Moments:
-    """The moments of both streams together."""
-    count = a.count + b.count
-    if not count:
-        return Moments()
-    shift = b.mean - a.mean
-    return Moments(
-        count=count,
-        mean=a.mean + shift * b.count / count,
-        squares=a.squares + b.squares + shift**2 * a.count * b.count / count,
-        low=min(a.low, b.low),
-        high=max(a.high, b.high),
-    )

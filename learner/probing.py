@@ -16,8 +16,18 @@ TOKENS = 12
 def sequences(
     batch: Batch | None, count: int, *, vocab_size: int, version: int
 ) -> list[np.ndarray]:
-    """`count` sequences, int32 [T]: the ends of the latest batch's rollouts, spread over its
-    lengths, then, for a version that nothing was trained for, random valid ids."""
+    """Choose the ends of the latest batch's rollouts, spread over its lengths, then, for a version
+    that nothing was trained for, random valid ids.
+
+    Args:
+        batch: The latest; None before the first.
+        count: How many sequences.
+        vocab_size: Ids are below it.
+        version: Seed of the random ones.
+
+    Returns:
+        `count` sequences, int32 [T], T at most `TOKENS`.
+    """
     found = list(_rollouts(batch)) if batch else []
     if len(found) > count:
         found = [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]
@@ -28,9 +38,14 @@ def sequences(
 
 
 def packed(probe: Sequence[np.ndarray], micro_batch_tokens: int) -> list[MicroBatch]:
-    """The probe as micro-batches: every token but a sequence's first counts as response.
+    """Pack the probe: every token but a sequence's first counts as response.
 
-    Which sequence of the probe a rollout is stands in its `group_index`.
+    Args:
+        probe: Sequences, int32 [T].
+        micro_batch_tokens: As `oapl.batching.pack` takes it.
+
+    Returns:
+        Micro-batches; which sequence of the probe a rollout is stands in its `group_index`.
     """
     return pack(
         [

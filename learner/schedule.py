@@ -8,7 +8,7 @@ from oapl.config.sections import OptimizerSection
 
 
 def learning_rate(step: int, max_steps: int, optimizer: OptimizerSection) -> float:
-    """Rate of the update that follows `step` learner steps.
+    """Compute the rate of the update that follows `step` learner steps.
 
     Linear from 0 over the first `warmup_ratio * max_steps` updates (the last of them has the full
     rate), then constant, or down a half cosine that would reach `min_lr` at `max_steps`.
@@ -17,6 +17,9 @@ def learning_rate(step: int, max_steps: int, optimizer: OptimizerSection) -> flo
         step: Learner steps made before, skipped ones included.
         max_steps: Of the whole run; beyond it the rate stays where it ended.
         optimizer: `lr`, `schedule`, `min_lr`, `warmup_ratio`.
+
+    Source: of the cosine, SGDR (arXiv 1608.03983, equation 5), without its restarts; of the
+    warm-up, none.
     """
     warmup = math.ceil(optimizer.warmup_ratio * max_steps)
     if step < warmup:

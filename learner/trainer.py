@@ -1,4 +1,4 @@
-"""One rank of the learner: forward, objective, backward, step; export, save and load.
+"""One rank of the learner: it updates the policy, saves it and loads it; its publisher sends it.
 
 Invariants: every method is called on all ranks together, and every rank makes the same collective
 calls whatever its own numbers are; the gradient is that of the whole global batch; a loss or
@@ -12,7 +12,7 @@ import math
 import os
 import resource
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner import export, probing, zero_engine
+from learner import export, zero_engine
 from learner.checkpoints import shards
+from learner.forward import logprobs_of
 from learner.loss_scale import LossScale
 from learner.measures import Measures
 from learner.models.policy import load_policy
+from learner.publisher import Publisher
 from learner.schedule import learning_rate
 from oapl.config import RunConfig
 from oapl.errors import DivergedError
@@ -39,8 +41,7 @@ from oapl.records import (
     Sent,
     WeightsVersion,
 )
-from oapl.remote.promises import Resolved
-from oapl.weights.base import TRANSPORTS, Chunk, layout, send_chunk
+from oapl.weights.base import TRANSPORTS
 
 
 def build(
@@ -53,14 +54,18 @@ def build(
     objective: Objective | None = None,
     sender: WeightSender | None = None,
 ) -> Trainer:
-    """A trainer in this process, which enters the process group of the ranks.
+    """Make a trainer in this process, which enters the process group of the ranks.
 
     Args:
         config: The run's.
         rank, world_size: This rank, and how many there are.
         master_address, master_port: Where rank 0 listens; unused with one rank.
         objective: Default: the one that `config.objective` names.
-        sender: Where exports go; default: rank 0 makes one of `sync.transport`.
+        sender: Where the weights go; default: rank 0 makes one of `sync.transport`.
+
+    Raises:
+        InputError: The model's log-probs are not what the learner computes.
+        OaplError: The ranks cannot meet.
     """
     # What a user may have got wrong comes first: a rank that has joined has others waiting for it.
     os.environ.update(zero_engine.environment(config))
@@ -76,36 +81,21 @@ def build(
         master_address=master_address,
         master_port=master_port,
     )
+    engine = zero_engine.ZeroEngine(config, policy)
     return Trainer(
         config,
-        engine=zero_engine.ZeroEngine(config, policy),
+        engine=engine,
         objective=objective,
-        sender=sender,
+        publisher=Publisher(config, engine=engine, sender=sender),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Publication:
-    """What was announced last."""
-
-    version: int
-    chunks: tuple[Chunk, ...]
-    parameters: tuple[torch.nn.Parameter, ...]
-    probe_ids: tuple[np.ndarray, ...]
-
-    def part(self, number: int) -> tuple[int, Chunk, tuple[torch.nn.Parameter, ...]]:
-        """Version, chunk and its parameters."""
-        first = sum(len(chunk.specs) for chunk in self.chunks[:number])
-        chunk = self.chunks[number]
-        return self.version, chunk, self.parameters[first : first + len(chunk.specs)]
-
-
 class Trainer:
-    """See `oapl.interfaces.Trainer`.
+    """One rank; `oapl.interfaces.Trainer` says what the learner asks of it.
 
     Attributes:
         engine: The policy under DeepSpeed.
-        sender: Where exports go; None on ranks other than 0.
+        publisher: What sends the policy of this engine.
     """
 
     def __init__(
@@ -114,20 +104,20 @@ class Trainer:
         *,
         engine: zero_engine.ZeroEngine,
         objective: Objective,
-        sender: WeightSender | None,
+        publisher: Publisher,
     ) -> None:
         self._config = config
         self.engine = engine
         self._objective = objective
-        self.sender = sender
-        self._rank = torch.distributed.get_rank()
+        self.publisher = publisher
         self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
-        self._publication = _Publication(-1, (), (), ())
-        self._buffer = np.empty(0, dtype=np.uint8)
 
     def update(self, batch: Batch) -> Metrics:
-        """One learner step.
+        """Make one learner step.
+
+        Args:
+            batch: This rank's share.
 
         Returns:
             Metrics of the global batch, the same on every rank. `faults/skipped_steps` is 1.0 when
@@ -167,73 +157,8 @@ class Trainer:
         self._count_skip(batch.step, is_applied, metrics["loss/total"])
         return metrics
 
-    def announce(self, version: int) -> WeightsVersion | None:
-        """Say what the parameters will be published as: nothing is read of them yet.
-
-        Returns:
-            The publication, its chunks and scores still to come; None on ranks other than 0.
-
-        Raises:
-            WeightsError: The transport cannot begin (on rank 0).
-        """
-        specs, parameters = export.to_publish(self.engine.module.lm, self._config.model.dtype)
-        self._publication = _Publication(
-            version, layout(specs), parameters, self._choose_probe(version)
-        )
-        if self.sender is None or self._rank != 0:
-            return None
-        self.sender.begin(version, specs)
-        return WeightsVersion(
-            version=version,
-            specs=specs,
-            transport=self.sender.transport,
-            probe_ids=self._publication.probe_ids,
-            chunks=(),
-            probe_logprobs=Resolved(()),
-        )
-
-    def send_chunk(self, number: int) -> Sent | None:
-        """Cast one chunk of what was announced to the engines' dtype, and send it.
-
-        Returns:
-            Its ticket; None on ranks other than 0, which only take part in the gathering.
-
-        Raises:
-            WeightsError: A parameter is not finite, or the transport failed (on rank 0).
-        """
-        version, chunk, parameters = self._publication.part(number)
-        if self.sender is None or self._rank != 0:
-            export.read(parameters, chunk, None)
-            return None
-        if self._buffer.nbytes < chunk.num_bytes:  # fresh pages cost more than casting
-            self._buffer = np.empty(chunk.num_bytes, dtype=np.uint8)
-        content = self._buffer[: chunk.num_bytes]
-        export.read(parameters, chunk, content)
-        return send_chunk(self.sender, version, number, chunk, content)
-
-    def score_probe(self) -> tuple[np.ndarray, ...]:
-        """ln pi of the sequences that were announced, by all ranks alike: stage 3 gathers in each
-        forward pass.
-
-        Returns:
-            Per sequence float32 [T - 1]: of tokens 1 to T - 1.
-        """
-        token_ids = self._publication.probe_ids
-        logprobs = [np.empty(0, dtype=np.float32)] * len(token_ids)
-        with self.engine.evaluating():
-            packed = probing.packed(token_ids, self._config.learner.micro_batch_tokens)
-            for micro_batch in packed:
-                scores, _ = self._forward(
-                    micro_batch, temperature=1.0, with_entropy=False, is_last=False
-                )
-                found = scores.cpu().numpy()
-                owner = micro_batch.rollout_index[micro_batch.response_mask]
-                for rollout, number in enumerate(micro_batch.group_index):
-                    logprobs[number] = found[owner == rollout]
-        return tuple(logprobs)
-
     def save(self, path: Path) -> None:
-        """Everything of this process that affects the next step, into the folder `path`."""
+        """Write all of this process that affects the next step into the folder `path`."""
         scale = self.engine.loss_scale
         state = {
             "skipped_in_a_row": self._skipped_in_a_row,
@@ -253,14 +178,25 @@ class Trainer:
             self.engine.loss_scale = LossScale(**state["loss_scale"])
 
     def save_model(self, path: Path) -> None:
-        """Hugging Face safetensors, configuration and tokenizer, complete or not at all."""
-        export.save_model(
-            self.engine.module.lm, Path(path), self._config, is_writer=self._rank == 0
-        )
+        """Write safetensors, configuration and tokenizer; `path` appears whole or not at all."""
+        is_writer = torch.distributed.get_rank() == 0
+        export.save_model(self.engine.module.lm, Path(path), self._config, is_writer=is_writer)
         torch.distributed.barrier()
 
+    def announce(self, version: int) -> WeightsVersion | None:
+        """See `Publisher.announce`; the probe is of the last batch."""
+        return self.publisher.announce(version, self._last_batch)
+
+    def send_chunk(self, number: int) -> Sent | None:
+        """See `Publisher.send_chunk`."""
+        return self.publisher.send_chunk(number)
+
+    def score_probe(self) -> tuple[np.ndarray, ...]:
+        """See `Publisher.score_probe`. Returns float32 [T - 1] per sequence."""
+        return self.publisher.score_probe()
+
     def stats(self) -> Metrics:
-        """Largest memory so far: of the device, or of the process on a CPU."""
+        """Tell the largest memory so far, in bytes: of the device, or of the process on a CPU."""
         if self.engine.device.type != "cpu":
             peak = torch.get_device_module(self.engine.device).max_memory_allocated()
         else:
@@ -274,7 +210,8 @@ class Trainer:
 
     def _loss(self, batch: Batch, micro_batch: MicroBatch, *, is_last: bool) -> LossOutputs:
         """Forward pass and objective; a dummy's loss is 0 times its log-probs."""
-        logprobs, entropy = self._forward(
+        logprobs, entropy = logprobs_of(
+            self.engine,
             micro_batch,
             temperature=batch.temperature,
             with_entropy="entropy" in self._objective.needs and not micro_batch.is_dummy,
@@ -286,19 +223,6 @@ class Trainer:
         # An infinite loss may have a finite gradient on some parameters: NaN reaches all of them.
         sound = torch.where(outputs.loss.detach().isfinite(), 1.0, math.nan)
         return LossOutputs(loss=outputs.loss * sound, metrics=outputs.metrics)
-
-    def _forward(
-        self, micro_batch: MicroBatch, *, temperature: float, with_entropy: bool, is_last: bool
-    ) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = self.engine.forward(
-            self._tensor(micro_batch.token_ids),
-            self._tensor(micro_batch.positions),
-            self._tensor(micro_batch.response_mask),
-            temperature=temperature,
-            with_entropy=with_entropy,
-            is_last=is_last,
-        )
-        return outputs
 
     def _inputs(
         self, batch: Batch, micro_batch: MicroBatch, logprobs: Tensor, entropy: Tensor
@@ -316,19 +240,6 @@ class Trainer:
             global_tokens=batch.global_tokens,
             entropy=entropy if "entropy" in self._objective.needs else None,
         )
-
-    def _choose_probe(self, version: int) -> tuple[np.ndarray, ...]:
-        """Rank 0's choice, on all ranks."""
-        chosen = [
-            probing.sequences(
-                self._last_batch,
-                self._config.sync.probe_sequences,
-                vocab_size=self.engine.module.lm.config.vocab_size,
-                version=version,
-            )
-        ]
-        torch.distributed.broadcast_object_list(chosen, src=0)
-        return tuple(chosen[0])
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.tensor(array, device=self.engine.device)

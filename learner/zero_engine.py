@@ -31,12 +31,12 @@ from oapl.errors import OaplError, first_line
 
 
 def environment(config: RunConfig) -> dict[str, str]:
-    """Variables that must stand before DeepSpeed is imported."""
+    """List the variables that must stand before DeepSpeed is imported."""
     return {"DS_ACCELERATOR": config.cluster.device}
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
-    """The DeepSpeed configuration of a run."""
+    """Translate a run's settings into DeepSpeed's."""
     zero: dict[str, Any] = {"stage": config.learner.zero_stage}
     if config.learner.zero_stage == 3:
         # Its memory-efficient linear replaces torch.nn.functional.linear in the whole process.
@@ -68,8 +68,18 @@ def _is_stepped_by_hand(config: RunConfig) -> bool:
 def join(
     config: RunConfig, *, rank: int, world_size: int, master_address: str, master_port: int
 ) -> None:
-    """Enter the process group of the ranks. A collective that waits longer than `sync.timeout_s`
-    for a rank raises there."""
+    """Enter the process group of the ranks.
+
+    A collective that waits longer than `sync.timeout_s` for a rank raises there.
+
+    Args:
+        config: The run's.
+        rank, world_size: This rank, and how many there are.
+        master_address, master_port: Where rank 0 listens; unused with one rank.
+
+    Raises:
+        OaplError: The others cannot be met there.
+    """
     variables = {
         "RANK": rank,
         "WORLD_SIZE": world_size,
@@ -141,13 +151,21 @@ class ZeroEngine:
         self.loss_scale = LossScale() if config.learner.precision == "fp16" else None
 
     def forward(self, *args: Any, is_last: bool = False, **kwargs: Any) -> Any:
-        """The module's outputs. `is_last`: of the micro-batches of this step."""
+        """Call the module.
+
+        Args:
+            args, kwargs: The module's own.
+            is_last: Of the micro-batches of this step.
+        """
         if self._is_stepped_by_hand:
             self.inner.set_gradient_accumulation_boundary(is_last)
         return self.inner(*args, **kwargs)
 
     def backward(self, loss: Tensor) -> None:
-        """Add this micro-batch's gradient. DeepSpeed means over ranks, the loss sums over them."""
+        """Add the gradient of one micro-batch's loss, a tensor [].
+
+        DeepSpeed means over ranks, the loss sums over them.
+        """
         loss = loss * self._world_size
         if self.loss_scale is not None:
             if self._is_stepped_by_hand:
@@ -182,7 +200,7 @@ class ZeroEngine:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """No gradient, evaluation mode."""
+        """Switch to evaluation mode, without gradients."""
         self.inner.eval()
         try:
             with torch.no_grad():

@@ -37,7 +37,15 @@ PADDING = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Packable:
-    """One prompt and its response, with what the objective needs of it."""
+    """One prompt and its response, with what the objective needs of it.
+
+    Attributes:
+        prompt_ids, response_ids: int32 [T], each of its own length.
+        inference_logprobs: float32 [T] of the response, nats; None where nobody sampled it.
+        credit, reward: Of the rollout.
+        lag: Learner steps between its version and the batch.
+        group_index: Which group of the batch it belongs to.
+    """
 
     prompt_ids: np.ndarray
     response_ids: np.ndarray
@@ -57,7 +65,14 @@ Row = list[Packable]
 def make_batch(
     groups: Sequence[CreditedGroup], *, step: int, micro_batch_tokens: int, row_tokens: int = 0
 ) -> Batch:
-    """The groups as one rank's batch; see `shard`."""
+    """Make one rank's batch of the groups.
+
+    Args:
+        groups, step, micro_batch_tokens, row_tokens: As in `shard`.
+
+    Raises:
+        InputError: As in `shard`.
+    """
     (batch,) = shard(
         groups,
         step=step,
@@ -115,7 +130,12 @@ def shard(
 
 
 def example(prompt: Prompt, rollout: Rollout) -> CreditedGroup:
-    """A response to imitate, as a group of one rollout with credit 1 that nobody sampled."""
+    """Make a group of a response to imitate: one rollout with credit 1 that nobody sampled.
+
+    Args:
+        prompt: What it answers.
+        rollout: Of version 0, without log-probs.
+    """
     sampling = Sampling(max_tokens=len(rollout.token_ids))
     group = Group(prompt=prompt, rollouts=(rollout,), version=0, sampling=sampling)
     scored = ScoredGroup(group=group, rewards=np.zeros(1, np.float32), verdicts=({},))
@@ -125,7 +145,15 @@ def example(prompt: Prompt, rollout: Rollout) -> CreditedGroup:
 def pack(
     sequences: Sequence[Packable], *, micro_batch_tokens: int, row_tokens: int = 0
 ) -> list[MicroBatch]:
-    """Rows of sequences, cut into micro-batches; see the head of this file."""
+    """Put sequences into rows, and rows of like length into micro-batches.
+
+    Args:
+        sequences: In any order.
+        micro_batch_tokens, row_tokens: As in `shard`.
+
+    Returns:
+        The longest rows first; see the head of this file.
+    """
     rows = _rows(sequences, min(row_tokens or micro_batch_tokens, micro_batch_tokens))
     rows.sort(key=_length, reverse=True)
     micro_batches: list[MicroBatch] = []

@@ -47,5 +47,9 @@ class CheckpointError(OaplError, RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, which in the heavy libraries may run over twenty."""
+    """Give the first line of an error's text, which in the heavy libraries may run over twenty.
+
+    Returns:
+        Without a full stop or colon at its end; the error's type where it has no text.
+    """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

@@ -15,20 +15,20 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from oapl.comparison import SE
 from oapl.records import EvalAnswers, Judgement, Metrics, Rollout
 
-SE = "_se"
 BOXED = r"\boxed{"
 TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Unbiased estimate that at least one of k samples is right: 1 - C(n - c, k) / C(n, k).
+    """Estimate without bias that one of k samples is right: 1 - C(n - c, k) / C(n, k).
 
     As the product 1 - prod_{i = n - c + 1}^{n} (1 - k / i): no large binomials; exactly 0 for
     c = 0 and exactly 1 when fewer than k samples are wrong (so for k = n with c > 0).
@@ -40,6 +40,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
     Raises:
         ValueError: Not 1 <= k <= n or not 0 <= c <= n.
+
+    Source: Chen et al. 2021 (arXiv 2107.03374), section 2.1.
     """
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} cannot be estimated from {n} samples; k must lie in 1 to {n}")
@@ -189,9 +191,15 @@ class LengthBin:
 def by_length(
     answers: Sequence[EvalAnswers], edges: Sequence[int], threshold: float
 ) -> list[LengthBin]:
-    """Accuracy by response length; bin i holds edges[i] <= length < edges[i + 1].
+    """Tell accuracy by response length; bin i holds edges[i] <= length < edges[i + 1].
 
-    Empty bins are left out; so are responses outside the edges.
+    Args:
+        answers: One record per problem.
+        edges: Response tokens, rising.
+        threshold: Smallest reward that counts as right.
+
+    Returns:
+        Bins in order, without empty ones; responses outside the edges are left out.
     """
     samples = [sample for answer in answers for sample in _judged(answer)]
     bins = []
@@ -205,36 +213,3 @@ def by_length(
             accuracy = float(np.mean(inside))
             bins.append(LengthBin(low=low, high=high, count=len(inside), accuracy=accuracy))
     return bins
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One measure before and after; None where it was not measured, errors included."""
-
-    measure: str
-    before: float | None
-    after: float | None
-    before_se: float | None = None
-    after_se: float | None = None
-
-    @property
-    def change(self) -> float | None:
-        if self.before is None or self.after is None:
-            return None
-        return self.after - self.before
-
-
-def compare(before: Mapping[str, float], after: Mapping[str, float]) -> list[Comparison]:
-    """Rows of a before/after table of `summarise`'s metrics, in the order of `after`."""
-    names = list(dict.fromkeys([*after, *before]))
-    return [
-        Comparison(
-            measure=name.removeprefix("eval/"),
-            before=before.get(name),
-            after=after.get(name),
-            before_se=before.get(name + SE),
-            after_se=after.get(name + SE),
-        )
-        for name in names
-        if not name.endswith(SE)
-    ]

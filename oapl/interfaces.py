@@ -1,8 +1,10 @@
 """Who does what, as Protocols: the whole vocabulary between the packages.
 
-They describe *handles*: an `async` method may cross a process. A class behind a handle may be
-synchronous; `deploy.processes.handles` makes up the difference. Every wait carries its deadline to
-the callee, which answers in time (`take`, `next_prompts`); nobody cancels a remote wait.
+They describe *handles*: an `async` method may cross a process, and then also raises `DiedError`
+when that process is gone, and `DeadlineError` when it does not answer within the handle's limit. A
+class behind a handle may be synchronous; `deploy.processes.handles` makes up the difference. Every
+wait carries its deadline to the callee, which answers in time (`take`, `next_prompts`); nobody
+cancels a remote wait. `stats()` is what happened since the last call of it.
 """
 
 from __future__ import annotations
@@ -42,30 +44,56 @@ if TYPE_CHECKING:
 
 
 class PromptSource(Protocol):
-    """An ordered, seeded, resumable stream of draws. Lives inside the replay buffer's process."""
+    """An ordered, seeded, resumable stream of draws.
+
+    Lives inside the replay buffer's process and is called by its ledger alone, in one thread.
+    """
 
     def next(self) -> Prompt | None:
-        """The next draw, or None when the data is exhausted."""
+        """Draw the next prompt, when the period needs more than what has come back.
+
+        Returns:
+            A prompt with an id that was never drawn before; None when the data is exhausted, and
+            from then on.
+        """
 
     def state(self) -> State:
-        """The cursor, picklable."""
+        """The cursor, for `Batches.snapshot`.
 
-    def restore(self, state: State) -> None: ...
+        Returns:
+            What `restore` needs, picklable; later draws do not change it.
+        """
+
+    def restore(self, state: State) -> None:
+        """Go on with the very draw that would have followed `state`. Called by `Batches.restore`.
+
+        Raises:
+            CheckpointError: The state was taken over other data.
+        """
 
 
 class Engine(Protocol):
-    """An inference engine that holds one version at a time."""
+    """An inference engine that holds one version at a time. Its worker is its only caller."""
 
     @property
     def version(self) -> int:
-        """The learner step whose weights are loaded; -1 before the first load."""
+        """The learner step whose weights are loaded; -1 before the first load and after a failed
+        one."""
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
-        """One rollout. Ends with finish_reason `abort` when a load cuts it off.
+        """Sample one response. Called G times per prompt by `collect`, and by evaluations.
+
+        Args:
+            prompt: What is sampled from.
+            sampling: How, and how many tokens at most.
+
+        Returns:
+            A rollout of one version, with finish reason `abort` when a load cut it off.
 
         Raises:
-            ValueError: The prompt does not fit the model's context.
-            RuntimeError: The engine failed; `rebuild` and load again.
+            ValueError: The prompt is empty, has a token the model does not know, or does not fit
+                its context with `sampling.max_tokens`.
+            EngineError: The engine failed or was closed; `rebuild` and load again.
         """
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
@@ -76,119 +104,383 @@ class Engine(Protocol):
         that come during that wait are answered under the old version, so that no group is torn;
         those that come later end as aborted, with no token sampled.
 
+        Returns:
+            How far the engine's log-probs are from the learner's. Judging it is the worker's part.
+
         Raises:
-            WeightsError: The publication was incomplete, non-finite or of another model; the
-                engine holds version -1, rebuilt with its first weights if it had taken in a part.
+            WeightsError: The publication was incomplete, non-finite or of another model, or the
+                load failed on the way; the engine holds version -1, rebuilt with its first weights
+                if it had taken in a part.
+            EngineError: It had failed before and was not rebuilt.
+            DeadlineError: It took longer than `sync.timeout_s` allows.
         """
 
     async def rebuild(self) -> None:
-        """A fresh engine in the same process; holds version -1."""
+        """Make a fresh engine in the same process; it holds version -1, what was in flight fails.
+
+        Raises:
+            EngineError: It could not be built, or was closed.
+            DeadlineError: It took longer than `sync.timeout_s` allows.
+        """
 
     def stats(self) -> Metrics:
-        """Counters since the last call."""
+        """What was counted since the last call: sums only, which are added over workers."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the engine and its processes; what is in flight ends as aborted. May block."""
 
 
 class Scorer(Protocol):
-    """A reward server."""
+    """A reward server, or several of them behind a worker's `actors.scoring.BatchedScorer`."""
 
     async def score(self, tasks: Sequence[tuple[Prompt, Rollout]]) -> Sequence[Judgement]:
-        """One judgement per task, in order; each within the configured deadline."""
+        """Judge rollouts, each within the configured deadline. Called beside generation.
 
-    async def stats(self) -> Metrics: ...
+        Args:
+            tasks: Each rollout with its prompt, which names the verifiers; none is aborted.
+
+        Returns:
+            One judgement per task, in order. A reward that could not be given is a
+            `Judgement.failure`, never an exception.
+        """
+
+    async def stats(self) -> Metrics:
+        """What happened since the last call. The learner asks servers, a worker its own scorer."""
 
 
 class Batches(Protocol):
-    """What the learner takes from: the replay buffer, or a queue of worked examples."""
+    """What the learner takes from: the replay buffer, or a queue of worked examples.
 
-    async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None: ...
+    `oapl.loops.learn` calls the first five, `LearnerGroup` the last one and those of a checkpoint,
+    whoever ends the run `finish`. `step` counts learner steps made, skipped ones included.
+    """
 
-    async def trained(self, ids: Sequence[str], step: int) -> None: ...
+    async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
+        """Lease groups, oldest first, for the next learner step.
 
-    async def drop(self, ids: Sequence[str], reason: str, step: int) -> None: ...
+        Args:
+            count: Groups of one learner step.
+            timeout_s: Longest wait for the last of them.
 
-    async def advance(self, step: int) -> None: ...
+        Returns:
+            Fewer than `count` only at the end of the data, and after that None.
 
-    async def lead(self, step: int, begin: int) -> bool: ...
+        Raises:
+            DeadlineError: They were not there in time; says where the draws are.
+        """
 
-    async def snapshot(self) -> State: ...
+    async def trained(self, ids: Sequence[str], step: int) -> None:
+        """Close the leases of groups that were trained on.
 
-    async def restore(self, state: State) -> None: ...
+        Args:
+            ids: Of the groups of the last `take`.
+            step: Learner steps made, the one on these groups included.
+        """
 
-    async def finish(self) -> None: ...
+    async def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
+        """Close the leases of groups whose step was skipped.
 
-    async def stats(self) -> Metrics: ...
+        Args:
+            ids: Of the groups of the last `take`.
+            reason: Becomes the detail of their fate, e.g. `non_finite`.
+            step: Learner steps made, the skipped one included.
+        """
+
+    async def advance(self, step: int) -> None:
+        """Begin a period: serve version `step` from now on, and throw out what is too old.
+
+        Called before that version is published, so that nothing is handed out until an engine
+        holds it. No group may be leased.
+        """
+
+    async def lead(self, step: int, begin: int) -> bool:
+        """Serve version `step` ahead of its period, beside the groups that the present one needs.
+
+        Args:
+            step: The version to serve: the learner steps made.
+            begin: Learner step at which its period will begin, the end of the present one.
+
+        Returns:
+            False when the present period still lacks groups; nothing has changed then.
+        """
+
+    async def snapshot(self) -> State:
+        """Everything that decides what happens next, picklable, leased groups as buffered."""
+
+    async def restore(self, state: State) -> None:
+        """Go on from a snapshot, unused until now; what was in flight is drawn again.
+
+        Raises:
+            CheckpointError: The snapshot was taken over other data.
+        """
+
+    async def finish(self) -> None:
+        """End the run: what has no fate is `unfinished`, and no draw is handed out any more."""
+
+    async def stats(self) -> Metrics:
+        """What happened since the last call, under the names of `oapl.tracking.names`."""
 
 
 class Replay(Batches, Protocol):
-    """Prompt queue, in-flight draws and buffer: one consistent cut. See `oapl.replay.buffer`."""
+    """Prompt queue, in-flight draws and buffer: one consistent cut. See `oapl.replay.buffer`.
+
+    Beside the learner's methods, those of workers: `collect` calls the first four, whoever watches
+    the workers the last. A call by a worker that was released raises `StaleError`.
+    """
 
     async def next_prompts(
         self, worker: WorkerId, version: int, limit: int, timeout_s: float
     ) -> Sequence[Prompt] | None:
-        """Up to `limit` draws; none when nothing is needed; None when `version` is not served."""
+        """Hand out draws as soon as the period needs one.
+
+        Args:
+            worker: Who asks; the draws are in flight there until they come back.
+            version: What the worker's engine holds.
+            limit: Most draws, at least 1.
+            timeout_s: Longest wait.
+
+        Returns:
+            Up to `limit` draws; an empty list when nothing was needed for `timeout_s`; None, at
+            once, when `version` is not served or the run has finished.
+
+        Raises:
+            StaleError: The worker was released.
+        """
 
     async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> Sequence[str]:
-        """What became of each: kept, dropped or refused."""
+        """Hand in finished groups: each is credited, and kept, dropped or refused.
+
+        Args:
+            worker: Who holds the draws.
+            groups: Of G rollouts each, none aborted, of the version they were handed out for.
+
+        Returns:
+            Per group, in order, `kept`, `dropped:FILTER` or `refused:WHY`.
+
+        Raises:
+            StaleError: The worker was released.
+            InputError: The objective cannot credit a group.
+        """
 
     async def give_back(
         self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int
     ) -> None:
-        """The draw returns to the front of the queue; `num_tokens` were generated for nothing."""
+        """Return a draw to the front of the queue, to be tried again with attempt + 1.
 
-    async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None: ...
+        Args:
+            worker: Who held it; when it does no longer, only the tokens are counted.
+            prompt: The draw as it was handed out.
+            cause: `aborted` or `engine_failed`; part of a metric's name.
+            num_tokens: Response tokens that were generated for nothing.
 
-    async def release(self, worker: WorkerId) -> None: ...
+        Raises:
+            StaleError: The worker was released.
+        """
+
+    async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
+        """End a draw that can be neither sampled nor scored; its fate is `failed`.
+
+        Args:
+            worker: Who held it; when it does no longer, only the tokens are counted.
+            prompt: The draw as it was handed out.
+            cause: One line, the detail of the fate.
+            num_tokens: Response tokens that were generated for nothing.
+
+        Raises:
+            StaleError: The worker was released.
+        """
+
+    async def release(self, worker: WorkerId) -> None:
+        """Take back the draws of a dead worker; later calls of this incarnation are refused.
+
+        A draw under which engines died `rollout.max_deaths` times fails.
+        """
 
 
 class Worker(Protocol):
-    """A process that generates: an engine and the `collect` loop around it."""
+    """A process that generates: an engine and the `collect` loop around it.
 
-    async def load(self, weights: WeightsVersion) -> ProbeReport: ...
+    Called by `deploy.run.workers`, which starts it again when it ends with an error.
+    """
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        """Take in a publication and compare engine and learner at equal version.
+
+        Returns:
+            The probe's report; of the version held when `weights` is older.
+
+        Raises:
+            WeightsError: The publication cannot be loaded; the worker holds no version.
+            ProbeError: They disagree, even after the engine was rebuilt.
+            EngineError: The engine failed and could not be rebuilt.
+            DeadlineError: The engine took longer than `sync.timeout_s` allows.
+        """
 
     async def run(self) -> None:
-        """Collect until `stop`."""
+        """Collect under each version that is loaded, until `stop`.
+
+        Raises:
+            EngineError: The engine failed twice in quick succession.
+            WeightsError: After a fault the engine could not take in again what it held.
+            ProbeError: After a fault it disagrees with the learner.
+            StaleError: Replay has released this worker.
+        """
 
     async def evaluate(
         self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
-    ) -> Sequence[EvalAnswers]: ...
+    ) -> Sequence[EvalAnswers]:
+        """Answer and judge prompts under the version held; no load comes between.
 
-    async def stats(self) -> Metrics: ...
+        Args:
+            prompts: This worker's share.
+            sampling: Of the samples.
+            num_samples: Per prompt.
+            greedy: Also one answer at temperature 0 per prompt.
 
-    async def stop(self) -> None: ...
+        Returns:
+            One record per prompt, in order.
+
+        Raises:
+            ValueError: A prompt does not fit the engine.
+            EngineError: The engine failed twice in quick succession.
+        """
+
+    async def stats(self) -> Metrics:
+        """Sums since the last call: the engine's, the scorer's and the worker's own."""
+
+    async def stop(self) -> None:
+        """End `run` and the engine; what is in flight goes back to replay."""
+
+
+class Learner(Protocol):
+    """The acts of the learner's half, which `oapl.loops.learn` calls in turn.
+
+    `learner.group.LearnerGroup` is the real one. Where a publication goes on beside training, what
+    went wrong with it is raised by a later act.
+
+    Attributes:
+        step: Learner steps made.
+    """
+
+    step: int
+
+    @property
+    def begin(self) -> int:
+        """Step at which the period that the published version feeds begins.
+
+        -1 before the first publication, above `step` after one that came ahead of its period.
+        """
+
+    async def checkpoint_if_due(self) -> None:
+        """Save the run at the end of a period, as often as `checkpoint.every_syncs` says.
+
+        Raises:
+            RankError: A rank died, hung or failed.
+        """
+
+    async def publish(self, begin: int) -> None:
+        """Give the weights of `step` to the engines, for the period that begins at `begin`.
+
+        Returns once an engine holds them, or, where there are other groups to train on (ahead of
+        the period, or with several versions), once they have left the learner.
+
+        Raises:
+            WeightsError: A weight is not finite, or the transport failed.
+            DeadlineError: No engine took them within `sync.timeout_s`.
+            RankError: A rank died, hung or failed.
+        """
+
+    async def update(self, groups: Sequence[CreditedGroup]) -> bool:
+        """Make one learner step.
+
+        Returns:
+            False when it was skipped for a non-finite loss or gradient; `step` counts it too.
+
+        Raises:
+            DivergedError: Too many were skipped in a row.
+            InputError: The groups make no batch.
+            RankError: A rank died, hung or failed.
+        """
+
+    async def report(self) -> None:
+        """Collect every owner's counters and write the metrics of the step just made."""
 
 
 class Trainer(Protocol):
-    """One rank of the learner. All ranks are called together."""
+    """One rank of the learner. All ranks are called together, by `LearnerGroup`."""
 
     async def update(self, batch: Batch) -> Metrics:
-        """One learner step: forward, objective, backward, step (or skip when non-finite)."""
+        """Make one learner step: forward, objective, backward, step (or skip when non-finite).
+
+        Args:
+            batch: This rank's share; as many micro-batches as every other rank's.
+
+        Returns:
+            Metrics of the global batch, the same on every rank; `faults/skipped_steps` is 1 when
+            the step was skipped.
+
+        Raises:
+            DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.
+        """
 
     async def announce(self, version: int) -> WeightsVersion | None:
-        """What the parameters will be published as, without chunks (rank 0 answers)."""
+        """Say what the parameters will be published as; nothing is read of them yet.
+
+        Returns:
+            The publication without chunks and scores; None on ranks other than 0.
+
+        Raises:
+            WeightsError: The transport cannot begin.
+        """
 
     async def send_chunk(self, number: int) -> Sent | None:
-        """Gather a chunk of what was announced and hand it to the WeightSender (rank 0 answers)."""
+        """Gather a chunk of what was announced and hand it to the WeightSender, in order.
+
+        Returns:
+            What receivers fetch it with; None on ranks other than 0.
+
+        Raises:
+            WeightsError: A parameter is not finite, or the transport failed.
+        """
 
     async def score_probe(self) -> Sequence[np.ndarray]:
-        """The policy's log-probs of the sequences that were announced."""
+        """The policy's log-probs of the sequences that were announced, at temperature 1.
+
+        Returns:
+            Per sequence float32 [T - 1], nats: of tokens 1 to T - 1.
+        """
 
     def promise(self, method: str, *args: Any) -> Promise[Any]:
-        """Ask now for what may be handed on before it is there. Calls are answered in order."""
+        """Ask now for what may be handed on before it is there. Calls are answered in order.
 
-    async def save(self, path: Path) -> None: ...
+        Args:
+            method: Of this protocol, `send_chunk` or `score_probe`.
+            args: What it is called with.
+        """
 
-    async def load(self, path: Path) -> None: ...
+    async def save(self, path: Path) -> None:
+        """Write everything of this rank that affects the next step into the folder `path`."""
+
+    async def load(self, path: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            CheckpointError: It is damaged, or of another number of ranks, stage or precision.
+        """
 
     async def save_model(self, path: Path) -> None:
-        """Hugging Face safetensors, config and tokenizer, as transformers and vLLM load them."""
+        """Write the policy as transformers and vLLM load it, complete or not at all.
 
-    async def stats(self) -> Metrics: ...
+        Args:
+            path: Folder for safetensors, config and tokenizer; an older one is replaced.
+        """
+
+    async def stats(self) -> Metrics:
+        """Gauges of this process, such as its largest memory so far."""
 
 
 class WeightSender(Protocol):
-    """The learner's end of a transport; lives in the process of trainer rank 0.
+    """The learner's end of a transport; lives in the process of trainer rank 0, its only caller.
 
     Attributes:
         transport: Its file's name.
@@ -197,19 +489,49 @@ class WeightSender(Protocol):
     transport: str
 
     def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
-        """A publication of these tensors begins; its chunks come in order."""
+        """Begin a publication; the current one and the one before stay available.
+
+        Args:
+            version: The learner step whose weights follow.
+            specs: Every tensor, in the order sent; its chunks are those of
+                `oapl.weights.base.layout`.
+
+        Raises:
+            WeightsError: The transport has no place for it.
+        """
 
     def put(self, number: int, content: np.ndarray) -> Any:
-        """Take a chunk, uint8, which is the caller's again afterwards. Returns: its ticket."""
+        """Take one chunk of the publication that was begun.
 
-    def close(self) -> None: ...
+        Args:
+            number: 0, 1, ... in order.
+            content: uint8 [chunk.num_bytes]; the caller's again when this returns.
+
+        Returns:
+            Its ticket, picklable: what the receiver fetches it with.
+
+        Raises:
+            WeightsError: The transport could not take it.
+        """
+
+    def close(self) -> None:
+        """Let go of what was published. For whoever lives on: a rank that ends need not call it."""
 
 
 class WeightReceiver(Protocol):
-    """The engine's end of a transport."""
+    """The engine's end of a transport; picklable, for an engine with processes of its own."""
 
     def receive(self, weights: WeightsVersion) -> Iterator[tuple[str, Tensor]]:
-        """The tensors in the order of `weights.specs`."""
+        """Fetch a publication chunk by chunk, some before the learner has sent the others.
+
+        Returns:
+            Name and CPU tensor [...] of each of `weights.specs`, in that order, of its shape and
+            dtype: a view of its chunk's memory, which may be read-only.
+
+        Raises:
+            WeightsError: It is gone, late, or not what was announced; what has been handed over
+                must be thrown away.
+        """
 
 
 class Objective(Protocol):
@@ -220,29 +542,71 @@ class Objective(Protocol):
 
     needs: frozenset[str]
 
-    def credit(self, group: ScoredGroup) -> Credit: ...
+    def credit(self, group: ScoredGroup) -> Credit:
+        """Turn the rewards of a group into a number per rollout. Called by replay, once per group.
 
-    def loss(self, inputs: LossInputs) -> LossOutputs: ...
+        Must be quick and deterministic: it runs behind the buffer's lock.
+
+        Returns:
+            float32 [G] and metrics, or the name of the filter that drops the group.
+
+        Raises:
+            InputError: The group lacks what the objective needs of it.
+        """
+
+    def loss(self, inputs: LossInputs) -> LossOutputs:
+        """Compute a micro-batch's share of the loss. Called by every trainer rank.
+
+        Args:
+            inputs: N response tokens of B rollouts, and the denominators of the global batch.
+
+        Returns:
+            A scalar to be summed over micro-batches and ranks, and detached metrics.
+        """
 
 
 class Verifier(Protocol):
     """Judges one response. Runs in a killable process. One file each in `verifiers/`."""
 
-    def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict: ...
+    def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Judge one response. Called in a reward server's worker process, under a deadline.
+
+        Args:
+            prompt: With the `reference` to judge by.
+            rollout: Without log-probs, and never an aborted one.
+
+        Returns:
+            The reward in the verifier's own range, before its weight.
+
+        Raises:
+            InputError: The prompt cannot be judged by its reference. This, and `Unavailable` of
+                `reward_server.verifiers.base`, is our fault: no reward is given. Any other
+                exception is counted as a verdict of kind `error`.
+        """
 
 
 class Tracker(Protocol):
-    """Where metrics go: JSONL, console, W&B."""
+    """Where metrics go: JSONL, console, W&B. Called in the learner's process alone."""
 
-    def log(self, metrics: StepMetrics) -> None: ...
+    def log(self, metrics: StepMetrics) -> None:
+        """Take one line of metrics: of a learner step, or of an evaluation at that step."""
 
     def message(self, text: str) -> None:
-        """One line for the person who watches."""
+        """Tell the person who watches, in one line."""
 
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows that `tracking.rollouts.RolloutStore` has just written: a sample, now and then."""
+        """Take rows that `tracking.rollouts.RolloutStore` has just written: a sample of groups.
+
+        Args:
+            rows: One per rollout, by column; in the order in which they were trained on.
+        """
 
     def phase(self, name: str) -> None:
-        """The run is now in one of `tracking.status.PHASES`, or has ended as one of its `ENDS`."""
+        """Note that the run is now in another phase, or over.
 
-    def close(self) -> None: ...
+        Args:
+            name: One of `tracking.status.PHASES` or `ENDS`, or `RESTART`.
+        """
+
+    def close(self) -> None:
+        """Finish what is still under way, within bounds; nothing is logged afterwards."""

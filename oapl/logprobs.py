@@ -1,8 +1,8 @@
-"""Hidden states to token log-probs without the full table of logits, and what is made of them.
+"""Hidden states to token log-probs without the full table of logits.
 
 Invariants: everything that leaves this file is float32; at no time do more than `chunk_tokens` rows
 of logits exist, in the forward or the backward pass. Shape letters: N response tokens, H hidden,
-V vocabulary, B rollouts.
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -111,29 +111,3 @@ def _subtract_product(target: Tensor, shares: Tensor, pull: Tensor) -> None:
     for start in range(0, len(target), VOCABULARY_BLOCK):
         rows = slice(start, start + VOCABULARY_BLOCK)
         target[rows] -= (shares[:, rows].t() @ pull).float()
-
-
-def segment_sum(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum per segment: [N] values to [count]; `index` int64 [N] names the segment of each."""
-    return values.new_zeros(count).index_add(0, index, values)
-
-
-def kl_k1(difference: Tensor) -> Tensor:
-    """-d with d = model - sampler log-prob, per token; unbiased for KL(sampler || model).
-
-    Source: J. Schulman, "Approximating KL Divergence" (2020).
-    """
-    return -difference
-
-
-def kl_k2(difference: Tensor) -> Tensor:
-    """d^2 / 2 with d = model - sampler log-prob; biased, never negative. Source: as `kl_k1`."""
-    return difference.square() / 2
-
-
-def kl_k3(difference: Tensor) -> Tensor:
-    """exp(d) - 1 - d with d = model - sampler log-prob; unbiased, never negative.
-
-    Source: as `kl_k1`; `expm1` keeps small d exact.
-    """
-    return difference.expm1() - difference

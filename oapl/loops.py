@@ -16,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from oapl.interfaces import Batches, Engine, Replay, Scorer, Worker
+from oapl.interfaces import Batches, Engine, Learner, Replay, Scorer, Worker
 from oapl.records import (
-    CreditedGroup,
     EvalAnswers,
     Group,
     Judgement,
@@ -36,37 +36,9 @@ from oapl.records import (
 from oapl.remote.batched_calls import BatchedCalls
 
 T = TypeVar("T")
-Put = BatchedCalls[ScoredGroup, str]
 
 POLL_S = 1.0
 """How long replay may hold a worker's question before it answers with nothing."""
-
-
-class Learner(Protocol):
-    """The acts of the learner's half; `learner.group.LearnerGroup` is the real one.
-
-    Attributes:
-        step: Learner steps made.
-        begin: Step at which the period that the published version feeds begins; -1 before the first
-            publication, above `step` after one that came ahead of its period.
-    """
-
-    step: int
-    begin: int
-
-    async def checkpoint_if_due(self) -> None: ...
-
-    async def publish(self, begin: int) -> None:
-        """Give the weights of `step` to the engines, for the period that begins at `begin`.
-
-        Returns once an engine holds them, or, where there are other groups to train on (ahead of
-        the period, or with several versions), once they have left the learner.
-        """
-
-    async def update(self, groups: Sequence[CreditedGroup]) -> bool:
-        """One learner step; False when it was skipped for a non-finite loss or gradient."""
-
-    async def report(self) -> None: ...
 
 
 async def learn(
@@ -80,11 +52,21 @@ async def learn(
     stop: asyncio.Event,
     max_lead: int = 0,
 ) -> None:
-    """The learner's half: until `max_steps`, the end of the data, or a request to stop.
+    """Run the learner's half until `max_steps`, the end of the data, or a request to stop.
 
     With `max_lead` 0 this is Algorithm 1, step for step. Else the next version is published, and
     its own buffer begins to fill, when the present period has all its groups and at most so many of
     its steps are untrained.
+
+    Args:
+        learner: Its acts, in the order of the algorithm.
+        replay: Where groups are taken from.
+        groups_per_step: Groups of one learner step.
+        interval: L, learner steps from one publication to the next.
+        max_steps: Learner steps of the run.
+        timeout_s: Longest wait for a batch.
+        stop: Set to end between two steps.
+        max_lead: Most learner steps by which a publication may precede its period.
 
     Raises:
         DeadlineError: No batch came within `timeout_s`.
@@ -127,6 +109,25 @@ async def _unless(stop: asyncio.Event, wait: Awaitable[T]) -> T | None:
     return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Collector:
+    """What all groups have in common that `collect` makes under one version.
+
+    Attributes:
+        put: `replay.put` of this worker. Groups that are put together end together, so their
+            successors are handed out together too.
+    """
+
+    worker: WorkerId
+    version: int
+    engine: Engine
+    scorer: Scorer
+    replay: Replay
+    put: BatchedCalls[ScoredGroup, str]
+    sampling: Sampling
+    group_size: int
+
+
 async def collect(
     worker: WorkerId,
     *,
@@ -138,31 +139,42 @@ async def collect(
     max_groups_in_flight: int,
     stop: asyncio.Event,
 ) -> None:
-    """The actor's half, for the version that the engine holds now.
+    """Run the actor's half, for the version that the engine holds now.
 
     Returns when replay no longer serves that version, or on `stop`.
 
+    Args:
+        worker: In whose name prompts are asked for.
+        engine: Loaded, and within its probe's bound.
+        scorer: Asked for each rollout as it ends.
+        replay: Hands out prompts and takes groups.
+        sampling: Of every rollout.
+        group_size: G, rollouts per prompt.
+        max_groups_in_flight: Most prompts that this engine holds at a time.
+        stop: Set to end as soon as what is in flight has ended.
+
     Raises:
-        RuntimeError: The engine failed; every prompt has been given back.
+        EngineError: The engine failed; every prompt has been given back.
+        StaleError: Replay has released this worker.
     """
-    version = engine.version
+    collector = _Collector(
+        worker=worker,
+        version=engine.version,
+        engine=engine,
+        scorer=scorer,
+        replay=replay,
+        put=BatchedCalls(partial(replay.put, worker)),
+        sampling=sampling,
+        group_size=group_size,
+    )
     running: set[asyncio.Task[None]] = set()
-    # Groups that are put together end together, so their successors are handed out together too.
-    put: Put = BatchedCalls(partial(replay.put, worker))
-
-    async def make(prompt: Prompt) -> None:
-        await _make_group(
-            worker, version, prompt, engine, scorer, replay, put, sampling, group_size
-        )
-
     try:
         while not stop.is_set():
-            if len(running) < max_groups_in_flight:
-                room = max_groups_in_flight - len(running)
-                prompts = await replay.next_prompts(worker, version, room, POLL_S)
+            if (room := max_groups_in_flight - len(running)) > 0:
+                prompts = await replay.next_prompts(worker, collector.version, room, POLL_S)
                 if prompts is None:
                     break
-                running |= {asyncio.create_task(make(prompt)) for prompt in prompts}
+                running |= {asyncio.create_task(_make_group(collector, one)) for one in prompts}
             else:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in running if task.done()]:
@@ -175,57 +187,48 @@ async def collect(
             raise result
 
 
-async def _make_group(
-    worker: WorkerId,
-    version: int,
-    prompt: Prompt,
-    engine: Engine,
-    scorer: Scorer,
-    replay: Replay,
-    put: Put,
-    sampling: Sampling,
-    group_size: int,
-) -> None:
+async def _make_group(collector: _Collector, prompt: Prompt) -> None:
     """Sample and score the G rollouts of one prompt, each scored as it ends; hand in the group."""
     started = time.monotonic()
     done: list[Rollout] = []
 
     async def one() -> tuple[Rollout, Judgement | None]:
-        rollout = await engine.generate(prompt, sampling)
+        rollout = await collector.engine.generate(prompt, collector.sampling)
         done.append(rollout)
-        if rollout.finish_reason == "abort" or rollout.last_version != version:
+        if rollout.finish_reason == "abort" or rollout.last_version != collector.version:
             return rollout, None
-        return rollout, (await scorer.score([(prompt, rollout)]))[0]
+        return rollout, (await collector.scorer.score([(prompt, rollout)]))[0]
 
-    answers = await asyncio.gather(*(one() for _ in range(group_size)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(one() for _ in range(collector.group_size)), return_exceptions=True
+    )
     wasted = sum(len(rollout.token_ids) for rollout in done)
     for answer in answers:
         if isinstance(answer, ValueError):  # the prompt's own fault: it does not fit the engine
-            await replay.fail(worker, prompt, str(answer), wasted)
+            await collector.replay.fail(collector.worker, prompt, str(answer), wasted)
             return
         if isinstance(answer, BaseException):
-            await replay.give_back(worker, prompt, "engine_failed", wasted)
+            await collector.replay.give_back(collector.worker, prompt, "engine_failed", wasted)
             raise answer
     rollouts, judgements = zip(*answers, strict=True)  # type: ignore[arg-type]
     if None in judgements:
-        await replay.give_back(worker, prompt, "aborted", wasted)
+        await collector.replay.give_back(collector.worker, prompt, "aborted", wasted)
         return
     failures = [judgement.failure for judgement in judgements if judgement.failure]
     if failures:
-        await replay.fail(worker, prompt, failures[0], wasted)
+        await collector.replay.fail(collector.worker, prompt, failures[0], wasted)
         return
     group = Group(
         prompt=prompt,
         rollouts=rollouts,
-        version=version,
-        sampling=sampling,
+        version=collector.version,
+        sampling=collector.sampling,
         seconds=time.monotonic() - started,
     )
-    await put([_scored(group, judgements)])
+    await collector.put([_scored(group, judgements)])
 
 
 def _scored(group: Group, judgements: Sequence[Judgement]) -> ScoredGroup:
-
     rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float32)
     verdicts = tuple(judgement.verdicts for judgement in judgements)
     return ScoredGroup(group=group, rewards=rewards, verdicts=verdicts)
@@ -240,6 +243,13 @@ async def evaluate(
     greedy: bool,
 ) -> list[EvalAnswers]:
     """Answer and judge every prompt `num_samples` times, spread evenly over the workers.
+
+    Args:
+        workers: Handles, at least one; all hold the version to be evaluated.
+        prompts: With distinct ids.
+        sampling: Of the samples.
+        num_samples: Per prompt.
+        greedy: Also one answer at temperature 0 per prompt.
 
     Returns:
         One record per prompt, in the order of `prompts`.

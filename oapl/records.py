@@ -34,8 +34,10 @@ VerdictKind = Literal[
     "error",
 ]
 KINDS: tuple[VerdictKind, ...] = get_args(VerdictKind)
+FateKind = Literal["trained", "dropped", "failed", "unfinished"]
+FATES: tuple[FateKind, ...] = get_args(FateKind)
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Of the types that weights are published in."""
+"""Bytes of a number, by the types that weights are published in."""
 
 
 @compact_pickle("token_ids")
@@ -69,7 +71,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How a rollout is drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 are off."""
+    """How a rollout is drawn.
+
+    Attributes:
+        temperature: Divides the logits; 0 is greedy.
+        top_p: Smallest set of tokens of this probability; 1 is off.
+        top_k: So many most likely tokens; 0 is off.
+        max_tokens: Most response tokens, EOS included.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -101,6 +110,7 @@ class Rollout:
 
     @property
     def is_truncated(self) -> bool:
+        """Whether it was cut off at `max_tokens`, without EOS."""
         return self.finish_reason == "length"
 
 
@@ -114,10 +124,10 @@ class Verdict:
             `timeout`, `resource_limit` and `sandbox_violation` are what running the answer ended
             in; `malformed` has no answer where one was asked for, or was cut off; `error` is the
             verifier's own (an exception, a number that is not finite).
-        reward: In the verifier's own range, before its weight. NaN, which only the pool gives:
-            the verifier gave none, `reward.on_failure` stands for it.
+        reward: In the verifier's own range, before its weight. NaN, which only the pool gives,
+            says that the verifier gave none, and that `reward.on_failure` stands for it.
         detail: One line for a person.
-        seconds: Time the verifier took.
+        seconds: Time the verifier took, without waiting.
         parts: Named parts of the reward, or measures beside it.
     """
 
@@ -131,10 +141,13 @@ class Verdict:
 @compact_pickle()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The reward of one rollout and the verdicts behind it, by verifier name.
+    """The reward of one rollout and what is behind it.
 
-    `failure` is set when it was *our* fault that no verdict could be given (a dead server): such a
-    rollout has no reward, and its group fails.
+    Attributes:
+        reward: Sum over the verifiers of weight times their reward.
+        verdicts: By verifier name.
+        failure: Set when it was *our* fault that no verdict could be given (a dead server): such a
+            rollout has no reward, and its group fails.
     """
 
     reward: float
@@ -145,6 +158,13 @@ class Judgement:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
     """The G rollouts of one prompt, all sampled under one version.
+
+    Attributes:
+        prompt: The draw that was handed out.
+        rollouts: G of them, none aborted where the group is put.
+        version: The learner step whose weights sampled them.
+        sampling: How each was drawn.
+        seconds: From the draw's arrival at the worker to its last reward.
 
     Raises:
         ValueError: A rollout began or ended under another version.
@@ -173,7 +193,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredGroup:
-    """A group with its rewards: float32 [G], and per rollout the verdicts by verifier name."""
+    """A group with its rewards.
+
+    Attributes:
+        group: What was sampled.
+        rewards: float32 [G].
+        verdicts: Per rollout, by verifier name.
+    """
 
     group: Group
     rewards: np.ndarray
@@ -204,7 +230,28 @@ class CreditedGroup:
 
     @property
     def id(self) -> str:
+        """The prompt's."""
         return self.scored.group.prompt.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """How a draw of a prompt ended; each draw has exactly one.
+
+    Attributes:
+        id: Of the prompt.
+        attempt: The prompt's, when it ended.
+        kind: `trained`; `dropped` by the objective's filter or with a skipped step; `failed`, since
+            it could not be sampled or scored; `unfinished` when the run ended.
+        detail: Name of the filter or the cause; empty where `kind` says it all.
+        step: Learner steps made until then.
+    """
+
+    id: str
+    attempt: int
+    kind: FateKind
+    detail: str
+    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,11 +259,11 @@ class MicroBatch:
     """R packed rows of T tokens; sequences in a row do not attend to one another.
 
     Attributes:
-        token_ids: int64 [R, T].
+        token_ids: int64 [R, T], 0 where padded.
         positions: int64 [R, T], restarting at 0 where a sequence begins.
         response_mask: bool [R, T], True exactly on sampled tokens (EOS included when sampled).
         rollout_index: int64 [R, T], which of the B rollouts a token belongs to; -1 is padding.
-        inference_logprobs: float32 [R, T], 0 outside the response.
+        inference_logprobs: float32 [R, T], nats, 0 outside the response and where nobody sampled.
         credit, reward: float32 [B].
         lag: int64 [B], learner steps between the rollout's version and the batch.
         group_index: int64 [B], which group of the batch a rollout belongs to.
@@ -236,6 +283,7 @@ class MicroBatch:
 
     @property
     def num_rollouts(self) -> int:
+        """B."""
         return len(self.credit)
 
     @property
@@ -249,6 +297,7 @@ class Batch:
     """One learner step's rollouts for one rank, in micro-batches.
 
     Attributes:
+        micro_batches: As many on every rank.
         step: Learner steps made before this batch.
         temperature: What the rollouts were sampled at; the learner divides its logits by it.
         global_rollouts, global_tokens: Rollouts and response tokens of the batch over *all* ranks:
@@ -268,11 +317,12 @@ class LossInputs:
 
     Attributes:
         step: Learner steps made before this batch.
-        logprobs: float32 [N], ln pi of the sampled tokens; carries the gradient.
-        inference_logprobs: float32 [N], ln pi_vllm of the same tokens.
+        logprobs: float32 [N], ln pi of the sampled tokens, nats; carries the gradient.
+        inference_logprobs: float32 [N], ln pi_vllm of the same tokens, nats.
         rollout_index: int64 [N], which of the B rollouts a token belongs to.
-        credit, reward, lag: float32, float32 and int64 [B].
-        global_rollouts, global_tokens: Denominators over the whole global batch.
+        credit, reward, lag: float32 [B], float32 [B] and int64 [B].
+        global_rollouts, global_tokens: Rollouts and response tokens of the whole global batch, the
+            denominators of every mean.
         entropy: float32 [N], nats, no gradient; None when it was not asked for.
     """
 
@@ -294,7 +344,7 @@ class LossOutputs:
 
     Attributes:
         loss: Scalar; summed over the micro-batches of all ranks it is the loss of the batch.
-        metrics: Name to a detached 1-D tensor of per-token or per-rollout numbers. A plain name is
+        metrics: Name to a detached [N] or [B] of per-token or per-rollout numbers. A plain name is
             reported as its mean over the global batch; a name that ends in `_*` as `_mean`,
             `_std`, `_min` and `_max`.
     """
@@ -317,7 +367,7 @@ class Probe:
 
     Attributes:
         token_ids: Per sequence int32 [T].
-        logprobs: Per sequence float32 [T - 1], the learner's ln pi of tokens 1 to T - 1.
+        logprobs: Per sequence float32 [T - 1], the learner's ln pi of tokens 1 to T - 1, nats.
     """
 
     token_ids: tuple[np.ndarray, ...]
@@ -334,6 +384,7 @@ class TensorSpec:
 
     @property
     def num_bytes(self) -> int:
+        """Of all its numbers."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
@@ -360,9 +411,9 @@ class WeightsVersion:
             tensors lie in which chunk (`oapl.weights.base.layout`).
         transport: Name of the transport file.
         probe_ids: Sequences that the engine must score after loading, int32 [T] each.
-        chunks: In order; kept as the learner gets to them.
+        chunks: In order; each is resolved as the learner gets to it.
         probe_logprobs: What the engine must arrive at: per sequence float32 [T - 1], the learner's
-            ln pi of tokens 1 to T - 1.
+            ln pi of tokens 1 to T - 1, nats.
     """
 
     version: int
@@ -387,7 +438,7 @@ class ProbeReport:
         ratio: Mean of exp(|learner - engine|) over the probe's tokens; 1 is perfect.
         max_difference: Largest |learner - engine|, nats.
         num_tokens: Tokens compared.
-        load_s: Seconds from the start of the pause to the end of the load.
+        load_s: From the start of the pause to the end of the load.
     """
 
     version: int
@@ -399,7 +450,12 @@ class ProbeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerId:
-    """Who asks: the worker's index and how often it was restarted (its incarnation)."""
+    """Who asks.
+
+    Attributes:
+        index: The worker's place, 0 to `rollout.num_engines` - 1.
+        incarnation: How often the worker at this place was started again.
+    """
 
     index: int
     incarnation: int = 0
@@ -410,7 +466,13 @@ class WorkerId:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EvalAnswers:
-    """The judged rollouts of one evaluation prompt; `greedy` is the temperature-0 one."""
+    """The judged rollouts of one evaluation prompt.
+
+    Attributes:
+        prompt: The problem.
+        rollouts, judgements: Of the samples, in the same order.
+        greedy, greedy_judgement: Of the answer at temperature 0; None when none was asked for.
+    """
 
     prompt: Prompt
     rollouts: tuple[Rollout, ...]

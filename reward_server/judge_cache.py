@@ -31,11 +31,16 @@ def key(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-class Replies:
-    """Open it in the process that uses it: a connection does not survive a fork.
+class JudgeCache:
+    """Replies by the key of their request, in one file; a connection does not survive a fork.
+
+    Open it in the process that uses it.
+
+    Args:
+        path: The SQLite file; it and its folder are made where they are missing.
 
     Raises:
-        sqlite3.Error: The file cannot be opened, read or written.
+        sqlite3.Error: The file cannot be opened, read or written; each method may raise it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,16 +53,24 @@ class Replies:
         )
 
     def get(self, key: str) -> Reply | None:
+        """Find the reply to a request, None where none is kept; `key` names the request."""
         row = self._db.execute(
             "SELECT text, prompt_tokens, completion_tokens FROM replies WHERE key = ?", (key,)
         ).fetchone()
         return Reply(text=row[0], prompt_tokens=row[1], completion_tokens=row[2]) if row else None
 
     def put(self, key: str, reply: Reply) -> None:
+        """Keep a reply; one that was kept before is replaced.
+
+        Args:
+            key: What `key` makes of the request.
+            reply: What the judge said to it.
+        """
         self._db.execute(
             "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)",
             (key, reply.text, reply.prompt_tokens, reply.completion_tokens),
         )
 
     def close(self) -> None:
+        """Close the file; the replies stay in it."""
         self._db.close()

@@ -19,6 +19,7 @@ import numpy as np
 
 from oapl.config import RunConfig
 from oapl.config.sections import RewardSection
+from oapl.counters import Moments
 from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
 from reward_server import settings
 from reward_server.pool.fork_server import Setup
@@ -33,6 +34,17 @@ FAILED = ("timeout", "error")
 """Kinds of verdict whose reward is `reward.on_failure`, whatever the verifier says; of the others
 only where a worker process died of the answer, or forged its verdict."""
 DEADLY = ("runtime_error", "resource_limit", "sandbox_violation")
+FAULTS = (
+    *FAILED,
+    *DEADLY,
+    "failures",
+    "lost_workers",
+    "failed_starts",
+    "forged",
+    "leaks",
+    "fork_server_restarts",
+)
+"""What is counted as `faults/reward_*`: kinds of verdict, then what befell the pool."""
 
 log = logging.getLogger(__name__)
 
@@ -41,28 +53,35 @@ log = logging.getLogger(__name__)
 class VerdictCounts:
     """Verdicts of one verifier since the last report."""
 
-    rewards: list[float] = field(default_factory=list)
+    rewards: Moments = field(default_factory=Moments)
     latencies_s: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    parts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    of_sources: Counter[tuple[str, str]] = field(default_factory=Counter)
+    parts: defaultdict[str, Moments] = field(default_factory=lambda: defaultdict(Moments))
+    kinds_by_source: Counter[tuple[str, str]] = field(default_factory=Counter)
     num_errors: int = 0
     num_failures: int = 0
 
     def add(self, verdicts: Sequence[Verdict], sources: Sequence[str]) -> None:
-        """Verdicts with their rewards as they stand, and their prompts' sources."""
+        """Count some verdicts.
+
+        Args:
+            verdicts: With their rewards as they stand after `reward.on_failure`.
+            sources: Per verdict the data source of its prompt.
+        """
         kinds = [verdict.kind for verdict in verdicts]
-        self.rewards += [verdict.reward for verdict in verdicts]
+        self.rewards.add(verdict.reward for verdict in verdicts)
         self.kinds.update(kinds)
-        self.of_sources.update(zip(sources, kinds, strict=True))
+        self.kinds_by_source.update(zip(sources, kinds, strict=True))
+        parts: defaultdict[str, list[float]] = defaultdict(list)
         for verdict in verdicts:
-            if verdict.parts:
-                for part, value in verdict.parts.items():
-                    self.parts[part].append(value)
+            for part, value in verdict.parts.items():
+                parts[part].append(value)
+        for part, values in parts.items():
+            self.parts[part].add(values)
 
     def metrics(self, name: str) -> Metrics:
-        """Means of the reward and its parts, shares of what went wrong, waiting plus work."""
-        count = len(self.rewards)
+        """Report means of reward and parts, shares of what went wrong, and waiting plus work."""
+        count = self.rewards.count
         if not count:
             return {f"reward/{name}/failures": float(self.num_failures)}
         rates = {
@@ -70,14 +89,14 @@ class VerdictCounts:
             "timeout_rate": self.kinds["timeout"] / count,
             "error_rate": self.num_errors / count,
         }
-        for source in {source for source, _ in self.of_sources}:
-            judged = sum(self.of_sources[source, kind] for kind in KINDS)
-            share = self.of_sources[source, "malformed"] / judged
+        for source in {source for source, _ in self.kinds_by_source}:
+            judged = sum(self.kinds_by_source[source, kind] for kind in KINDS)
+            share = self.kinds_by_source[source, "malformed"] / judged
             rates[f"malformed_rate/{source.replace('/', '_')}"] = share
         p50, p95 = np.percentile(self.latencies_s, (50, 95))
         measures = {
-            **{part: float(np.mean(values)) for part, values in self.parts.items()},
-            "mean": sum(self.rewards) / count,
+            **{part: values.mean for part, values in self.parts.items()},
+            "mean": self.rewards.mean,
             "judged": count,
             "failures": self.num_failures,
             **rates,
@@ -98,11 +117,11 @@ class RewardServer:
     def __init__(self, config: RewardSection, *, setup: Setup) -> None:
         self._config = config
         self._programs = setup.programs
-        self._template = Forks(setup)
+        self._forks = Forks(setup)
         self._lanes = {
             name: Lane(
                 name,
-                self._template,
+                self._forks,
                 num_workers=limits.workers or config.workers,
                 deadline_s=limits.deadline_s or config.deadline_s,
                 capacity=config.max_waiting,
@@ -111,12 +130,12 @@ class RewardServer:
             )
             for name, limits in setup.limits().items()
         }
-        self._tallies: defaultdict[str, VerdictCounts] = defaultdict(VerdictCounts)
+        self._counts: defaultdict[str, VerdictCounts] = defaultdict(VerdictCounts)
         self._faults: Counter[str] = Counter()
         self._warned: set[tuple[str, str]] = set()
 
     async def score(self, tasks: Sequence[tuple[Prompt, Rollout]]) -> list[Judgement]:
-        """One judgement per task, in order: the weighted sum of its prompt's verifiers."""
+        """Give one judgement per task, in order: the weighted sum of its prompt's verifiers."""
         per_lane: defaultdict[str, list[int]] = defaultdict(list)
         for index, (prompt, _) in enumerate(tasks):
             for name in prompt.verifiers:
@@ -135,40 +154,35 @@ class RewardServer:
         ]
 
     async def stats(self) -> Metrics:
-        """What happened since the last call."""
+        """Report what happened since the last call."""
         metrics: Metrics = {"reward/sandbox_level": self._level()}
         faults = Counter(self._faults)
         for name, lane in self._lanes.items():
-            metrics |= self._tallies[name].metrics(name)
+            metrics |= self._counts[name].metrics(name)
             metrics[f"reward/{name}/queue_length"] = float(lane.take_peak())
-            faults["lost_workers"] += lane.events["lost"]
-            faults["failed_starts"] += lane.events["failed_starts"]
-            faults["forged"] += lane.events["forged"]
-            faults["leaks"] += lane.events["spent"]
+            faults += lane.events
             lane.events.clear()
-        faults["template_restarts"] += self._template.num_restarts
-        self._template.num_restarts = 0
-        pool = ("failures", "lost_workers", "failed_starts", "forged", "leaks", "template_restarts")
-        names = (*FAILED, *DEADLY, *pool)
-        metrics |= {f"faults/reward_{name}": float(faults[name]) for name in names}
-        self._tallies.clear()
+        faults["fork_server_restarts"] += self._forks.num_restarts
+        self._forks.num_restarts = 0
+        metrics |= {f"faults/reward_{name}": float(faults[name]) for name in FAULTS}
+        self._counts.clear()
         self._faults.clear()
         return metrics
 
     def processes(self) -> list[int]:
-        """Process ids of the template and of the present workers."""
-        return [self._template.pid, *(pid for lane in self._lanes.values() for pid in lane.pids)]
+        """Process ids of the fork server and of the present workers."""
+        return [self._forks.pid, *(pid for lane in self._lanes.values() for pid in lane.pids)]
 
     def _level(self) -> int:
         """The level of the sandbox for programs, or of the workers' jail where none are run."""
         if self._programs is not None:
             return levels.LEVELS.index(self._programs)
-        return jail.LEVELS.index(self._template.level)
+        return jail.LEVELS.index(self._forks.level)
 
     async def close(self) -> None:
         """Kill every process; calls in progress end with a failure."""
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
-        await self._template.close()
+        await self._forks.close()
 
     async def _judge(
         self,
@@ -186,26 +200,26 @@ class RewardServer:
                 failures[index] = f"no verifier {name!r} is configured (there are {known})"
             self._faults["failures"] += len(indices)
             return
-        batch = await lane.judge([tasks[index] for index in indices])
-        tally, given, sources = self._tallies[name], [], []
-        for index, outcome in zip(indices, batch.outcomes, strict=True):
+        call = await lane.judge([tasks[index] for index in indices])
+        counts, judged, sources = self._counts[name], [], []
+        for index, outcome in zip(indices, call.outcomes, strict=True):
             if not isinstance(outcome, Verdict):
-                tally.num_failures += 1
+                counts.num_failures += 1
                 self._faults["failures"] += 1
                 failures[index] = str(outcome)
                 continue
             if outcome.kind in FAILED or outcome.reward != outcome.reward:
                 outcome = self._failed(name, outcome)
             verdicts[index][name] = outcome
-            given.append(outcome)
+            judged.append(outcome)
             sources.append(tasks[index][0].source)
-        tally.add(given, sources)
-        tally.latencies_s += batch.latencies_s
+        counts.add(judged, sources)
+        counts.latencies_s += call.latencies_s
 
     def _failed(self, name: str, verdict: Verdict) -> Verdict:
         """The verdict with the configured reward; each kind is logged once."""
         self._faults[verdict.kind] += 1
-        self._tallies[name].num_errors += verdict.kind != "timeout"
+        self._counts[name].num_errors += verdict.kind != "timeout"
         if (name, verdict.kind) not in self._warned:
             self._warned.add((name, verdict.kind))
             log.warning("verifier %s, first %s: %s", name, verdict.kind, verdict.detail)
@@ -213,7 +227,7 @@ class RewardServer:
 
 
 def build(config: RunConfig) -> RewardServer:
-    """A reward server for the verifiers that judge something; its processes start at once.
+    """Make a reward server for the verifiers that judge something; its processes start at once.
 
     Raises:
         InputError: This machine's sandbox is weaker than `reward.min_level`.

@@ -25,7 +25,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class RowCounts:
     """What became of the rows of one source.
 
     Attributes:
@@ -57,7 +57,7 @@ class Encoded:
 
     prompts: tuple[Prompt, ...]
     problems: tuple[Problem, ...]
-    counts: Counts
+    counts: RowCounts
 
 
 def encode(
@@ -68,7 +68,7 @@ def encode(
     overlong: Overlong,
     verifiers: Mapping[str, float],
 ) -> Encoded:
-    """Prompts of one source.
+    """Write the problems of one source as prompts.
 
     Args:
         problems: At least one.
@@ -99,7 +99,7 @@ def encode(
             f"shortest has {min(map(len, ids))} tokens, and the longest response leaves {room} of "
             "the context; lower max_tokens or raise rollout.context_tokens"
         )
-    counts = Counts(
+    counts = RowCounts(
         read=len(problems),
         dropped=len(problems) - len(prompts),
         truncated=truncated,
@@ -109,7 +109,12 @@ def encode(
 
 
 def in_chunks(call: Callable[[Sequence[str]], list[T]], texts: Sequence[str]) -> list[T]:
-    """`call` over all texts, some at a time: one batch of all would need several times the room."""
+    """Call over all texts, some at a time: one batch of all would need several times the room.
+
+    Args:
+        call: Gives an item per text.
+        texts: Any number.
+    """
     return [
         item for start in range(0, len(texts), CHUNK) for item in call(texts[start : start + CHUNK])
     ]

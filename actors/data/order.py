@@ -12,7 +12,15 @@ ORDER_STREAM = 0x0DE5
 
 
 class DrawOrder:
-    """Which of `size` rows comes next: a seeded order per epoch, with a cursor."""
+    """Which of `size` rows comes next: a seeded order per epoch, with a cursor.
+
+    Args:
+        digest: Of the data; a cursor goes on over the same data only.
+        size: Rows of an epoch.
+        seed: The run's.
+        epochs: Passes over the data; 0 is without end.
+        shuffle: Else the rows come in their own order.
+    """
 
     def __init__(self, digest: str, size: int, *, seed: int, epochs: int, shuffle: bool) -> None:
         self._digest = digest
@@ -24,7 +32,7 @@ class DrawOrder:
         self._order = self._make_order()
 
     def next(self) -> tuple[int, int] | None:
-        """(row, epoch), or None when the last epoch is over."""
+        """Draw (row, epoch), both from 0; None when the last epoch is over."""
         if self._position == self._size:
             self._epoch, self._position = self._epoch + 1, 0
             self._order = self._make_order()
@@ -40,6 +48,7 @@ class DrawOrder:
         return self._epoch + self._position / self._size
 
     def state(self) -> State:
+        """The cursor, for `restore`."""
         return {"epoch": self._epoch, "position": self._position, "data": self._digest}
 
     def restore(self, state: State) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.encoding import Counts, Encoded, encode, in_chunks
+from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
 from actors.data.order import DrawOrder
 from actors.data.sources import Problem, read_problems
 from actors.data.templates import Template, choose
@@ -34,10 +34,17 @@ from oapl.records import (
 
 
 class PromptStream:
-    """See `oapl.interfaces.PromptSource`: all sources in one order, by their sizes.
+    """All sources in one order, by their sizes. See `oapl.interfaces.PromptSource`.
+
+    Args:
+        prompts: Of all sources; ids are `source:index`.
+        seed: The run's.
+        epochs: Passes over the prompts; 0 is without end.
+        shuffle: Else the prompts come in their own order.
+        counts: Per source, what was read, dropped and cut.
 
     Attributes:
-        counts: Per source, what was read, dropped and cut.
+        counts: As given.
     """
 
     def __init__(
@@ -47,7 +54,7 @@ class PromptStream:
         seed: int,
         epochs: int = 0,
         shuffle: bool = True,
-        counts: Mapping[str, Counts] | None = None,
+        counts: Mapping[str, RowCounts] | None = None,
     ) -> None:
         self._prompts = tuple(prompts)
         self._order = DrawOrder(
@@ -60,20 +67,27 @@ class PromptStream:
         return len(self._prompts)
 
     def next(self) -> Prompt | None:
+        """Draw the next prompt."""
         drawn = self._order.next()
         return None if drawn is None else _drawn(self._prompts[drawn[0]], drawn[1])
 
     def state(self) -> State:
+        """The cursor."""
         return self._order.state()
 
     def restore(self, state: State) -> None:
+        """Go on after the draw at which `state` was taken."""
         self._order.restore(state)
 
 
 class ExampleQueue:
-    """Worked examples in the place of replay: the learner's half of `oapl.interfaces.Replay`.
+    """Worked examples in the place of replay: `oapl.interfaces.Batches`.
 
     An example is a group of one rollout that nobody sampled: no log-probs, version 0, credit 1.
+
+    Args:
+        config: Names the sources and their columns.
+        tokenizer: The model's.
 
     Attributes:
         counts: Per source, what was read, dropped and cut.
@@ -95,7 +109,7 @@ class ExampleQueue:
         return len(self._examples)
 
     def draw(self, count: int) -> list[CreditedGroup]:
-        """The next `count` examples; fewer at the end of the last epoch."""
+        """Draw the next `count` examples; fewer at the end of the last epoch."""
         groups: list[CreditedGroup] = []
         while len(groups) < count and (drawn := self._order.next()) is not None:
             prompt, rollout = self._examples[drawn[0]]
@@ -103,33 +117,44 @@ class ExampleQueue:
         return groups
 
     async def take(self, count: int, timeout_s: float) -> list[CreditedGroup] | None:
-        """The next `count` examples, the rest at the end, then None."""
+        """Give the next examples, the rest at the end, then None."""
         return self.draw(count) or None
 
-    async def trained(self, ids: Sequence[str], step: int) -> None: ...
+    async def trained(self, ids: Sequence[str], step: int) -> None:
+        """Do nothing: examples are not counted."""
 
-    async def drop(self, ids: Sequence[str], reason: str, step: int) -> None: ...
+    async def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
+        """Do nothing: examples are not counted."""
 
-    async def advance(self, step: int) -> None: ...
+    async def advance(self, step: int) -> None:
+        """Do nothing: examples have no version."""
 
     async def lead(self, step: int, begin: int) -> bool:
         """Nobody generates, so there is nothing to lead with."""
         return False
 
     async def snapshot(self) -> State:
+        """The cursor."""
         return self._order.state()
 
     async def restore(self, state: State) -> None:
+        """Go on after a snapshot."""
         self._order.restore(state)
 
-    async def finish(self) -> None: ...
+    async def finish(self) -> None:
+        """Do nothing: nothing is in flight."""
 
     async def stats(self) -> Metrics:
+        """Report passes over the data so far."""
         return {"data/epoch": self._order.passes}
 
 
 def build(config: RunConfig, tokenizer: Any) -> PromptStream:
-    """The stream of `data.sources` for reinforcement learning.
+    """Make the stream of `data.sources` for reinforcement learning.
+
+    Args:
+        config: Names the sources, the template and what becomes of what is too long.
+        tokenizer: The model's.
 
     Raises:
         InputError: A source cannot be used, or there is none.
@@ -146,7 +171,12 @@ def build(config: RunConfig, tokenizer: Any) -> PromptStream:
 
 
 def read_prompts(sources: Sequence[DataSource], config: RunConfig, tokenizer: Any) -> list[Prompt]:
-    """The prompts of evaluation sources, in their order, each once (`@0`).
+    """Read the prompts of evaluation sources, in their order, each once (`@0`).
+
+    Args:
+        sources: What to read.
+        config: Says how prompts are written and how long they may be.
+        tokenizer: The model's.
 
     Raises:
         InputError: A source cannot be used.
@@ -162,7 +192,21 @@ def read_sources(
     room: int,
     read: Callable[[DataSource], list[Problem]] = read_problems,
 ) -> dict[str, Encoded]:
-    """Per source its prompts of at most `room` tokens."""
+    """Read the prompts of each source.
+
+    Args:
+        sources: What to read.
+        config: Says how prompts are written and judged.
+        tokenizer: The model's.
+        room: Most tokens of a prompt.
+        read: Gives the problems of a source.
+
+    Returns:
+        By the source's name.
+
+    Raises:
+        InputError: A source cannot be used.
+    """
     template = choose(config.data, tokenizer)
     return {
         source.name: encode(
@@ -198,7 +242,7 @@ def _demand_sources(config: RunConfig) -> tuple[DataSource, ...]:
 
 def _read_examples(
     config: RunConfig, tokenizer: Any
-) -> tuple[list[tuple[Prompt, Rollout]], dict[str, Counts]]:
+) -> tuple[list[tuple[Prompt, Rollout]], dict[str, RowCounts]]:
     """Every example that fits: its prompt as in RL, its response at most `rollout.max_tokens`."""
 
     def read(source: DataSource) -> list[Problem]:

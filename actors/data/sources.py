@@ -60,7 +60,7 @@ class Problem:
 
 
 def read_problems(source: DataSource, *, with_responses: bool = False) -> list[Problem]:
-    """Every problem of a source, in its order.
+    """Read every problem of a source, in its order.
 
     Args:
         source: What to read.
@@ -84,7 +84,7 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
 
 
 def read_rows(source: DataSource) -> Iterator[tuple[str, Row]]:
-    """Place and columns of every row of a file or data set, whatever its columns are called.
+    """Read place and columns of every row of a file or data set, whatever its columns are called.
 
     Raises:
         InputError: It does not exist or is malformed.

@@ -35,7 +35,7 @@ class Template:
     system_prompt: str = ""
 
     def render(self, problem: Problem) -> str:
-        """The problem's prompt as the model sees it.
+        """Write the problem's prompt as the model sees it.
 
         Raises:
             InputError: The template has no place for what the problem holds.
@@ -51,7 +51,7 @@ class Template:
         return problem.prompt
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids per rendered text; a chat template has written its special tokens itself."""
+        """Give token ids per rendered text; a chat template has written special tokens itself."""
         if not texts:
             return []
         is_plain = self.name == "plain"
@@ -62,7 +62,7 @@ class Template:
         return [ids[:-1] if is_plain and len(ids) > 1 and ids[-1] == eos else ids for ids in made]
 
     def encode_response(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of responses, EOS appended: what the model should have sampled."""
+        """Give token ids of responses, EOS appended: what the model should have sampled."""
         if not texts:
             return []
         eos = self.tokenizer.eos_token_id
@@ -100,7 +100,11 @@ class Template:
 
 
 def choose(data: DataSection, tokenizer: Any) -> Template:
-    """The template that `data.template` means with this tokenizer.
+    """Choose the template that `data.template` means with this tokenizer.
+
+    Args:
+        data: The section.
+        tokenizer: The model's; `auto` looks whether it has a chat template.
 
     Raises:
         InputError: An unknown name, `chat` without a chat template, or a system prompt that the

@@ -15,7 +15,7 @@ its own way of splitting, and what its vocabulary lacks (spaces!) vanishes witho
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model; padding defaults to EOS.
+    """Load the tokenizer of a model; padding defaults to EOS.
 
     Args:
         path: Folder or hub name of the model.
@@ -45,14 +45,23 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
 
 
 def decode(tokenizer: Any, responses: Sequence[Sequence[int]]) -> list[str]:
-    """Token ids of several responses to their texts, special tokens left out."""
+    """Turn the token ids of several responses into texts, special tokens left out.
+
+    Args:
+        tokenizer: The model's.
+        responses: Token ids [T] of each.
+    """
     return tokenizer.batch_decode(
         responses, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
 
 
 def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
-    """The model's `config.json`, the part about text.
+    """Load the model's `config.json`, the part about text.
+
+    Args:
+        path: Folder or hub name of the model.
+        trust_remote_code: Run configuration code that comes with the model.
 
     Raises:
         InputError: There is none that transformers can read.
@@ -92,7 +101,12 @@ def context_tokens(config: RunConfig) -> int:
 
 
 def prompt_room(config: RunConfig, key: str, max_tokens: int) -> int:
-    """Tokens that a prompt may have beside a response of `max_tokens`.
+    """Count the tokens that a prompt may have beside the longest response.
+
+    Args:
+        config: Says how long the context is.
+        key: The setting that `max_tokens` comes from, for the message.
+        max_tokens: Of the longest response.
 
     Raises:
         InputError: None are left; `key` is named.

@@ -1,5 +1,6 @@
 """What every engine needs beside its library: seeds, the model's parameter list, what fits, the
-wait before a load, the comparison with the learner, counters; and what an engine's file declares.
+wait before a load, the comparison with the learner, what is counted; and what an engine's file
+declares.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 
 from oapl.config import RunConfig
 from oapl.config.kinds import Kind
+from oapl.counters import Counters
 from oapl.errors import OaplError, WeightsError
 from oapl.interfaces import Engine, WeightReceiver
-from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling
+from oapl.records import ProbeReport, Prompt, Rollout, Sampling
 
 DRAIN_SHARE = 0.5
 """Of `sync.timeout_s`, for draining: whoever waits for a publication waits for the load too."""
@@ -54,12 +56,20 @@ ENGINES: Kind[EngineFile] = Kind("actors.engines", EngineFile)
 
 
 def engine_seed(run_seed: int, index: int, builds: int) -> int:
-    """A seed per engine and per build of it: with equal seeds engines draw identical samples."""
+    """Give a seed per engine and per build of it: with equal seeds engines draw identical samples.
+
+    Args:
+        run_seed: The run's.
+        index: The engine's.
+        builds: How often it was built before.
+    """
     return int(np.random.SeedSequence([run_seed, index, builds]).generate_state(1)[0] >> 1)
 
 
 def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
-    """Every parameter of the model under its Hugging Face name, tied ones once; no weights read."""
+    """List every parameter of the model under its Hugging Face name, tied ones once; no weights are
+    read.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -72,6 +82,12 @@ def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
 
 def check_fits(prompt: Prompt, sampling: Sampling, context: int, vocabulary: int) -> None:
     """Refuse what the engine could only answer by cutting it short.
+
+    Args:
+        prompt: Its token ids are looked at.
+        sampling: Says how long the response may be.
+        context: Longest prompt plus response, tokens.
+        vocabulary: Tokens that the model knows.
 
     Raises:
         ValueError: Empty, a token the model does not know, or longer than the context.
@@ -97,7 +113,7 @@ def check_fits(prompt: Prompt, sampling: Sampling, context: int, vocabulary: int
 def compare(
     learner: Sequence[np.ndarray], engine: Sequence[np.ndarray], version: int, load_s: float
 ) -> ProbeReport:
-    """How far the engine's log-probs are from the learner's.
+    """Measure how far the engine's log-probs are from the learner's.
 
     Args:
         learner: Per sequence float32 [T - 1], its ln pi of tokens 1 to T - 1.
@@ -127,16 +143,27 @@ def compare(
 
 
 def load_failed(index: int, version: int, error: Exception) -> WeightsError:
-    """Our own error for whatever stopped a load; its text is all that is kept of the cause."""
+    """Make an error of our own for whatever stopped a load.
+
+    Args:
+        index: The engine's.
+        version: The publication's.
+        error: The cause; its text is all that is kept of it.
+    """
     reason = str(error) if isinstance(error, OaplError) else f"{type(error).__name__}: {error}"
     return WeightsError(f"engine {index} could not load version {version}: {reason}")
 
 
 async def drain(config: RunConfig, ended: Awaitable[None], counters: Counters) -> None:
-    """Where engines drain, wait before a load until what is in flight has `ended`.
+    """Wait before a load, where engines drain, until what is in flight has `ended`.
 
     The engine goes on sampling, and takes what still comes: the rest of a group that was about to
     start. What has not ended in time is left for the load to abort, and counted.
+
+    Args:
+        config: Says how long a publication may wait.
+        ended: Done as soon as nothing is in flight.
+        counters: Where the wait is counted.
     """
     started = time.monotonic()
     try:
@@ -147,32 +174,22 @@ async def drain(config: RunConfig, ended: Awaitable[None], counters: Counters) -
     counters.add({"engine/drain_s": time.monotonic() - started})
 
 
-class Counters:
-    """Sums since the last look, added to and read from different threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sums: Metrics = {}
-
-    def add(self, amounts: Mapping[str, float]) -> None:
-        with self._lock:
-            for name, amount in amounts.items():
-                self._sums[name] = self._sums.get(name, 0.0) + amount
-
-    def take(self) -> Metrics:
-        """The sums, which start again at 0."""
-        with self._lock:
-            sums, self._sums = self._sums, {}
-        return sums
-
-
 def is_finite(logprobs: Sequence[np.ndarray]) -> bool:
-    """Whether no NaN was seen: one in the KV cache shows in the next token of its sequence."""
+    """Whether every log-prob is finite: a NaN in the KV cache shows in its sequence's next token.
+
+    Args:
+        logprobs: Per sequence float32 [T].
+    """
     return all(np.isfinite(part).all() for part in logprobs)
 
 
 def count_rollout(counters: Counters, rollout: Rollout) -> None:
-    """A rollout that ended, or was cut off, and its tokens."""
+    """Count a rollout that ended, or was cut off, and its tokens.
+
+    Args:
+        counters: Where it is counted.
+        rollout: Its finish reason says which.
+    """
     is_aborted = rollout.finish_reason == "abort"
     counters.add(
         {
@@ -184,7 +201,12 @@ def count_rollout(counters: Counters, rollout: Rollout) -> None:
 
 
 class Stopwatch:
-    """Seconds in one state at a time, counted as `engine/STATE_s`; read from any thread."""
+    """Seconds in one state at a time, counted as `engine/STATE_s`; read from any thread.
+
+    Args:
+        counters: Where they are counted.
+        state: The first state.
+    """
 
     def __init__(self, counters: Counters, state: str) -> None:
         self._counters = counters
@@ -192,6 +214,7 @@ class Stopwatch:
         self._state, self._since = state, time.monotonic()
 
     def enter(self, state: str) -> None:
+        """Leave the present state for another."""
         with self._lock:
             self._count()
             self._state = state

@@ -28,9 +28,10 @@ import numpy as np
 from actors.data.tokenizer import context_tokens, decode, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs, shared_memory
-from actors.engines._vllm.outputs import INITIAL_VERSION, NOTHING, to_rollout
+from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
+from oapl.counters import Counters
 from oapl.errors import EngineError, OaplError
 from oapl.interfaces import WeightReceiver
 from oapl.records import (
@@ -113,7 +114,14 @@ def environment(config: RunConfig) -> dict[str, str]:
 def build(
     config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
 ) -> VllmAsync:
-    """The engine with the model's weights as they lie on disk; version -1."""
+    """Make the engine with the model's weights as they lie on disk; version -1.
+
+    Args:
+        config: The run.
+        receiver: The transport's end at which publications come in.
+        index: The engine's, from 0.
+        incarnation: How often its worker was started before; the sampler's seed differs by it.
+    """
     for name, value in environment(config).items():
         os.environ.setdefault(name, value)
     return VllmAsync(config, receiver=receiver, index=index, incarnation=incarnation)
@@ -138,7 +146,7 @@ class VllmAsync:
         self._index = index
         self._builds = itertools.count(incarnation * 1000)
         self._ids = itertools.count()
-        self._counters = base.Counters()
+        self._counters = Counters()
         self._stopwatch = base.Stopwatch(self._counters, "idle")
         self.context = context_tokens(config)
         self._tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
@@ -165,10 +173,11 @@ class VllmAsync:
 
     @property
     def version(self) -> int:
+        """See `oapl.interfaces.Engine`."""
         return self._version
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
-        """One rollout; see `oapl.interfaces.Engine.generate`."""
+        """Sample one rollout. See `oapl.interfaces.Engine.generate`."""
         base.check_fits(prompt, sampling, self.context, self._vocabulary)
         self._check()
         return await asyncio.wrap_future(
@@ -187,16 +196,17 @@ class VllmAsync:
         return await self._on_loop(self._load(weights), what)
 
     async def rebuild(self) -> None:
-        """A fresh engine with the weights on disk; what is in flight fails."""
+        """Make a fresh engine with the weights on disk; what is in flight fails."""
         await self._on_loop(self._rebuild_alone(), f"engine {self._index} to be rebuilt")
         self._counters.add({"faults/engine_rebuilds": 1})
 
     def stats(self) -> Metrics:
-        """Sums since the last call; `engine/busy_s` are the seconds with a request in flight."""
+        """Report sums since the last call; `engine/busy_s` counts while a request is in flight."""
         self._stopwatch.count()
         return self._counters.take()
 
     def close(self) -> None:
+        """End the engine; what is in flight ends as aborted."""
         if not self._closed:
             self._closed = True
             self._submit(self._close()).result(self._config.sync.timeout_s)
@@ -235,7 +245,7 @@ class VllmAsync:
         await self._gate.wait()
         self._check()
         if version != self._version:
-            return self._finish(NOTHING, "abort")
+            return self._finish(NO_OUTPUT, "abort")
         request_id = f"r{next(self._ids)}"
         task = asyncio.current_task()
         assert task is not None
@@ -254,7 +264,7 @@ class VllmAsync:
             raise
         except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
             if not self._gate.is_set() and not self._llm.errored:  # 0.33 rejects during a pause
-                return self._finish(NOTHING, "abort")
+                return self._finish(NO_OUTPUT, "abort")
             raise self._ours(error) from None
         finally:
             del self._in_flight[request_id]

@@ -30,6 +30,7 @@ from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, NonNegativeInt, section
+from oapl.counters import Counters
 from oapl.errors import EngineError
 from oapl.interfaces import WeightReceiver
 from oapl.records import Metrics, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
@@ -84,7 +85,14 @@ def memory_fraction(config: RunConfig) -> float:
 def build(
     config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
 ) -> VllmInprocess:
-    """The engine with the model's weights as they lie on disk; version -1."""
+    """Make the engine with the model's weights as they lie on disk; version -1.
+
+    Args:
+        config: The run.
+        receiver: The transport's end at which publications come in.
+        index: The engine's, from 0.
+        incarnation: How often its worker was started before; the sampler's seed differs by it.
+    """
     for name, value in environment(config).items():
         os.environ.setdefault(name, value)
     return VllmInprocess(config, receiver=receiver, index=index, incarnation=incarnation)
@@ -104,7 +112,7 @@ class VllmInprocess:
         self._index = index
         self._builds = itertools.count(incarnation * 1000)
         self._ids = itertools.count()
-        self._counters = base.Counters()
+        self._counters = Counters()
         self.context = context_tokens(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
@@ -116,10 +124,11 @@ class VllmInprocess:
 
     @property
     def version(self) -> int:
+        """See `oapl.interfaces.Engine`."""
         return self._thread.version
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
-        """One rollout; see `oapl.interfaces.Engine.generate`."""
+        """Sample one rollout. See `oapl.interfaces.Engine.generate`."""
         from actors.engines._vllm.stepping import EngineRequest
 
         base.check_fits(prompt, sampling, self.context, self._vocabulary)
@@ -151,16 +160,17 @@ class VllmInprocess:
         return await self._on_thread(lambda: self._load(weights), what)
 
     async def rebuild(self) -> None:
-        """A fresh engine with the weights on disk; what is in flight fails."""
+        """Make a fresh engine with the weights on disk; what is in flight fails."""
         await self._on_thread(self._thread.rebuild, f"engine {self._index} to be rebuilt")
         self._counters.add({"faults/engine_rebuilds": 1})
 
     def stats(self) -> Metrics:
-        """Sums since the last call; `engine/*_s` are seconds of the stepping thread."""
+        """Report sums since the last call; `engine/*_s` are seconds of the stepping thread."""
         self._thread.count_idle()
         return self._counters.take()
 
     def close(self) -> None:
+        """End the engine and its thread; what is in flight ends as aborted."""
         self._thread.close()
 
     async def _on_thread(self, run: Any, what: str) -> Any:

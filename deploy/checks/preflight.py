@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.data import prompts
-from actors.data.encoding import Counts
+from actors.data.encoding import RowCounts
 from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
 from deploy.checks.model_files import (
     check_degree,
@@ -25,10 +25,10 @@ from deploy.checks.model_files import (
 )
 from deploy.checks.settings import check
 from deploy.processes import ray_cluster
-from deploy.run import folders
 from deploy.sizing.hardware import Hardware, this_machine
 from deploy.sizing.report import size
 from deploy.sizing.shape import Shape, lengths_of, shape_of
+from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.objective import is_judged, takes_examples
 from oapl.config.toml import to_toml
@@ -228,18 +228,18 @@ def _folder(config: RunConfig) -> str:
         raise InputError(
             f"run.dir = {config.run.dir!r}: {there} cannot be written to; choose another run.dir"
         )
-    checkpoint = folders.resume_from(config)
+    checkpoint = resuming.resume_from(config)
     return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
 
 
-def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, Counts], int]:
+def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, RowCounts], int]:
     """Counts per source, and prompts (SFT: examples) of one epoch."""
     read = prompts.ExampleQueue if takes_examples(config) else prompts.build
     data = read(config, tokenizer)
     return data.counts, len(data)
 
 
-def _describe(what: str, counts: Mapping[str, Counts], notes: list[str]) -> dict[str, str]:
+def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> dict[str, str]:
     for name, count in counts.items():
         if count.dropped or count.truncated:
             notes.append(f"{what} {name}: {count}")

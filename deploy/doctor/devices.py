@@ -11,7 +11,12 @@ AREA = "devices"
 
 
 def look(found: Mapping[str, list[str]], config: RunConfig | None) -> Iterator[Finding]:
-    """What `hardware.accelerators` found, against the recipe."""
+    """Hold what there is against the recipe.
+
+    Args:
+        found: Kind to its cards, as `hardware.accelerators` gives them.
+        config: The recipe, if there is one.
+    """
     for kind, cards in found.items():
         yield Finding(area=AREA, name=kind, found=f"{len(cards)}: {'; '.join(cards)}")
     if not found:

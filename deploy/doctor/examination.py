@@ -55,7 +55,13 @@ def doctor(
 def examine(
     recipe: Path | None = None, overrides: Sequence[str] = (), *, start_ray: bool = False
 ) -> Iterator[Finding]:
-    """Everything that is looked at, in the order to be shown."""
+    """Look at every subject, in the order to be shown.
+
+    Args:
+        recipe: A run's settings, to be checked too.
+        overrides: `KEY=VALUE`, as for `oapl train`.
+        start_ray: Start a local Ray and end it again.
+    """
     config, refused = recipe_file.read(recipe, overrides)
     cards = accelerators()
     device = config.cluster.device if config else next(iter(cards), "cpu")

@@ -33,7 +33,14 @@ class Finding:
 def judged(
     finding: Finding, amount: float, wrong: tuple[float, str], note: tuple[float, str]
 ) -> Finding:
-    """The finding with the level and the remedy of the threshold that its amount stays under."""
+    """Give a finding the level and the remedy of the threshold that its amount stays under.
+
+    Args:
+        finding: Without a level.
+        amount: In the thresholds' unit.
+        wrong: Below which amount a run cannot start, and the remedy.
+        note: Below which amount it is slow or unsafe, and the remedy.
+    """
     if amount < wrong[0]:
         return replace(finding, level="wrong", remedy=wrong[1])
     if amount < note[0]:
@@ -42,4 +49,5 @@ def judged(
 
 
 def gib(amount: float) -> str:
+    """Write a number of bytes in GiB, with one decimal."""
     return f"{amount / GIB:.1f} GiB"

@@ -25,7 +25,7 @@ OPEN_FILES = 4096
 
 
 def look() -> Iterator[Finding]:
-    """Of the machine, or of the container where that is less."""
+    """Look at the machine, or at the container where that is less."""
     usable, load = cores(), os.getloadavg()[0]
     threads = os.environ.get("OMP_NUM_THREADS")
     text = f"{usable:g} of {os.cpu_count()}, load {load:.1f}"

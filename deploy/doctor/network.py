@@ -13,7 +13,7 @@ PORTS = {6379: "Ray's head", 8265: "Ray's dashboard", 10001: "Ray's client serve
 
 
 def look() -> Iterator[Finding]:
-    """What keeps processes of one run from finding each other."""
+    """Look for what keeps processes of one run from finding each other."""
     try:
         address = socket.gethostbyname(socket.gethostname())
         yield Finding(area=AREA, name="host name", found=f"{socket.gethostname()} is {address}")

@@ -13,7 +13,7 @@ LOCK_AGE_S = 600.0
 
 
 def look(environment: Mapping[str, str], installed: Mapping[str, str]) -> Iterator[Finding]:
-    """Variables, packages and leftovers that have stopped somebody before.
+    """Look for variables, packages and leftovers that have stopped somebody before.
 
     Args:
         environment: Of a run.
@@ -57,6 +57,6 @@ def _extensions(environment: Mapping[str, str]) -> Path:
 
 
 def stale_locks(folder: Path) -> list[Path]:
-    """Locks of builds that nobody is at any more."""
+    """List the locks of builds that nobody is at any more."""
     old = time.time() - LOCK_AGE_S
     return sorted(p for p in folder.glob("**/lock") if p.is_file() and p.stat().st_mtime < old)

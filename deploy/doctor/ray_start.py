@@ -15,7 +15,7 @@ TASK_TIMEOUT_S = 60.0
 
 
 def look(start: bool) -> Iterator[Finding]:
-    """A try only where it is asked for, because it takes seconds.
+    """Try to start Ray where that is asked for, because it takes seconds.
 
     Args:
         start: Start a local Ray and end it again.

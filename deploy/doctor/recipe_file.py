@@ -14,7 +14,12 @@ AREA = "recipe"
 
 
 def read(recipe: Path | None, overrides: Sequence[str]) -> tuple[RunConfig | None, list[Finding]]:
-    """The settings, or what is wrong with them; neither where there is no recipe."""
+    """Read the settings, or find what is wrong with them; neither where there is no recipe.
+
+    Args:
+        recipe: The file.
+        overrides: `KEY=VALUE`, as for `oapl train`.
+    """
     if recipe is None:
         return None, []
     try:
@@ -24,7 +29,7 @@ def read(recipe: Path | None, overrides: Sequence[str]) -> tuple[RunConfig | Non
 
 
 def look(recipe: Path, config: RunConfig | None, refused: list[Finding]) -> Iterator[Finding]:
-    """What a start would find, where the settings can be read.
+    """Find what a start would find, where the settings can be read.
 
     Args:
         recipe: The file.

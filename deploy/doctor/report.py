@@ -16,7 +16,7 @@ MARKS: Mapping[str, str] = {"ok": "✓", "note": "!", "wrong": "✗"}
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """One line per finding, for a log or a pipe."""
+    """Write one line per finding, for a log or a pipe."""
     for finding in findings:
         remedy = f" -> {finding.remedy}" if finding.remedy else ""
         yield f"{finding.level:<5}  {finding.area}: {finding.name}: {finding.found}{remedy}"
@@ -24,7 +24,7 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def drawn(findings: Sequence[Finding]) -> RenderableType:
-    """A table by area, then what to do."""
+    """Draw a table by area, then what to do."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False, padding=(0, 1), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, style="dim")

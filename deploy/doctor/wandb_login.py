@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 
 from deploy.doctor.finding import Finding
-from oapl.tracking import tracker
+from oapl.tracking.wandb_sink import wandb_mode
 
 AREA = "services"
 
 
 def look() -> Iterator[Finding]:
-    """By login and environment, as a run with `tracking.wandb = "auto"` decides it."""
-    mode = tracker.wandb_mode("auto")
+    """Look at login and environment, as a run with `tracking.wandb = "auto"` would."""
+    mode = wandb_mode("auto")
     where = {
         "online": "logged in: runs are uploaded",
         "offline": "nobody is logged in: runs are kept offline, in the run folder"

@@ -26,7 +26,12 @@ from oapl.remote.waiting import within
 
 
 class LocalHandle:
-    """Calls an object of this process; its synchronous methods run on one thread of its own."""
+    """Calls an object of this process; its synchronous methods run on one thread of its own.
+
+    Args:
+        target: The object.
+        thread: Where it was made, if it must be called there; None makes a thread.
+    """
 
     def __init__(self, target: Any, thread: ThreadPoolExecutor | None = None) -> None:
         self._target = target
@@ -51,13 +56,23 @@ class LocalHandle:
 
 
 class LocalPromise:
-    """See `oapl.remote.promises.Promise`; kept by another thread of this process."""
+    """Another thread of this process keeps it; see `oapl.remote.promises.Promise`.
+
+    Args:
+        future: Its answer.
+        what: CLASS.METHOD, for errors.
+    """
 
     def __init__(self, future: Future[Any], what: str) -> None:
         self._future = future
         self._what = what
 
     def get(self, timeout_s: float) -> Any:
+        """See `Promise.get`.
+
+        Raises:
+            DeadlineError: It did not come within `timeout_s`.
+        """
         try:
             return self._future.result(timeout_s)
         except TimeoutError as error:
@@ -105,8 +120,16 @@ class RayHandle:
 
 
 class RayPromise:
-    """See `oapl.remote.promises.Promise`; the answer of an actor. Awaited where it was made, which
-    bounds it by the handle's own limit."""
+    """A Ray actor keeps it; see `oapl.remote.promises.Promise`.
+
+    Awaited where it was made, it is bounded by the handle's own limit.
+
+    Args:
+        ref: Ray's reference to the answer.
+        name: Of the process, for errors.
+        method: Asked for, for errors.
+        limit_s: Longest that an await may take; None bounds nothing.
+    """
 
     def __init__(self, ref: Any, name: str, method: str, limit_s: float | None) -> None:
         self._ref = ref
@@ -115,6 +138,13 @@ class RayPromise:
         self._limit_s = limit_s
 
     def get(self, timeout_s: float) -> Any:
+        """See `Promise.get`.
+
+        Raises:
+            DeadlineError: It did not come within `timeout_s`.
+            DiedError: The process is gone.
+            OaplError: What the method raised.
+        """
         import ray
 
         with self._own_errors():
@@ -153,8 +183,11 @@ class RayPromise:
 
 
 class _Host:
-    """Builds its object at the first call, so that what goes wrong there is raised to the caller
-    as itself; an actor that Ray has restarted builds it anew in the same way."""
+    """Builds its object at the first call, and makes calls of it.
+
+    What goes wrong in building is thus raised to the caller as itself; an actor that Ray has
+    restarted builds its object anew in the same way.
+    """
 
     def __init__(self, build: str, config: RunConfig, log: str, kwargs: Mapping[str, Any]) -> None:
         _redirect_output(log)
@@ -186,9 +219,17 @@ class AsyncHost(_Host):
     """A Ray actor around an object with `async` methods: calls interleave on one event loop."""
 
     async def start(self, **late: Any) -> int:
+        """Build the object, given `late` too; return the process id."""
         return self._build(late)
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method of the object, and wait for what it returns.
+
+        Args:
+            method: Its name.
+            args: In order.
+            kwargs: By name.
+        """
         answer = self._method(method)(*args, **kwargs)
         return await answer if inspect.isawaitable(answer) else answer
 
@@ -197,9 +238,17 @@ class SyncHost(_Host):
     """A Ray actor around a synchronous object: one call at a time, on the main thread."""
 
     def start(self, **late: Any) -> int:
+        """Build the object, given `late` too; return the process id."""
         return self._build(late)
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method of the object.
+
+        Args:
+            method: Its name.
+            args: In order.
+            kwargs: By name.
+        """
         return self._method(method)(*args, **kwargs)
 
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from actors.data.tokenizer import load_model_config
 from actors.engines.base import ENGINES
@@ -28,6 +28,7 @@ from oapl.config.objective import samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
 from oapl.errors import DeadlineError, InputError, OaplError
+from oapl.interfaces import Replay, Scorer, Trainer, Worker
 from oapl.remote.waiting import within
 
 CALL_GRACE_S = 60.0
@@ -41,30 +42,86 @@ BUILDERS: dict[Role, str] = {
 }
 
 
-@dataclass(slots=True)
-class Process:
-    """A running object: its handle, the operating system's process id, and the Ray actor if any."""
+H_co = TypeVar("H_co", covariant=True)
+"""What a handle answers to: a Protocol of `oapl.interfaces`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process(Generic[H_co]):
+    """A running object.
+
+    Attributes:
+        name: Of the process, its log file, and what errors call it.
+        handle: Calls the object.
+        pid: The operating system's process id.
+        actor: The Ray actor that holds it, if one does.
+    """
 
     name: str
-    handle: Any
+    handle: H_co
     pid: int
     actor: Any = None
 
 
 class Processes(Protocol):
-    async def start(self, role: Role, name: str, **kwargs: Any) -> Process: ...
+    """Starts and ends a run's processes.
 
-    async def start_ranks(self) -> list[Process]:
-        """All learner ranks together, in the order of their ranks."""
-        ...
+    Handles forward any method, which no type checker can follow: the overloads of `start` say which
+    Protocol each role answers to, so that a call which that lacks is found before it is made.
+    """
 
-    async def kill(self, process: Process) -> None: ...
+    @overload
+    async def start(self, role: Literal["replay"], name: str) -> Process[Replay]: ...
 
-    async def close(self) -> None: ...
+    @overload
+    async def start(self, role: Literal["reward"], name: str) -> Process[Scorer]: ...
+
+    @overload
+    async def start(
+        self,
+        role: Literal["worker"],
+        name: str,
+        *,
+        index: int,
+        incarnation: int,
+        scorers: Sequence[Scorer],
+        replay: Replay | None,
+    ) -> Process[Worker]: ...
+
+    async def start(self, role: Any, name: str, **kwargs: Any) -> Process[Any]:
+        """Start one process.
+
+        Args:
+            role: What it does; `BUILDERS` says who makes it.
+            name: Of the process.
+            **kwargs: What its builder is given beside the configuration.
+
+        Raises:
+            DeadlineError: It found no place, or did not start in time.
+            OaplError: What its builder raised.
+        """
+
+    async def start_ranks(self) -> list[Process[Trainer]]:
+        """Start all learner ranks together, in the order of their ranks.
+
+        Raises:
+            DeadlineError: They found no place, or did not start in time.
+            OaplError: What a builder raised.
+        """
+
+    async def kill(self, process: Process[Any]) -> None:
+        """End a process now, whatever it does."""
+
+    async def close(self) -> None:
+        """End every process that was started here."""
 
 
 def connect(config: RunConfig, *, training: bool = True) -> Processes:
-    """The launcher that `cluster.mode` names.
+    """Make the launcher that `cluster.mode` names.
+
+    Args:
+        config: The run.
+        training: Whether there will be learner ranks and a replay buffer.
 
     Raises:
         InputError: The cluster does not answer, cannot hold the run, or its nodes differ.
@@ -75,7 +132,12 @@ def connect(config: RunConfig, *, training: bool = True) -> Processes:
 
 
 def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
-    """What the run asks of a cluster."""
+    """Count what the run asks of a cluster, process by process.
+
+    Args:
+        config: The run.
+        training: Whether there will be learner ranks and a replay buffer.
+    """
     ranks = config.learner.num_ranks if training else 0
     engines = config.rollout.num_engines if samples(config) or not training else 0
     judged = int(engines > 0)
@@ -109,7 +171,12 @@ def _amounts(config: RunConfig, role: Role) -> dict[str, float]:
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Variables for a process of this role, of its device and of the library inside it."""
+    """Collect the variables for a process, of its device and of the library inside it.
+
+    Args:
+        config: The run.
+        role: What the process does.
+    """
     variables = dict(load_device(config).environment(config, role))
     if role == "worker":
         engine = ENGINES.load(engine_name(config), "rollout.engine")
@@ -120,17 +187,18 @@ def environment(config: RunConfig, role: Role) -> dict[str, str]:
 
 
 class LocalProcesses:
-    """Everything in this process; for a first look, a debugger and tests."""
+    """Runs everything in this process; for a first look, a debugger and tests."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._started: list[Process] = []
+        self._started: list[Process[Any]] = []
         self._building = asyncio.Lock()  # transformers makes models under process-wide switches
         for role in ("worker", "trainer"):
             for key, value in environment(config, role).items():  # type: ignore[arg-type]
                 os.environ.setdefault(key, value)
 
-    async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process[Any]:
+        """Build the object here, on a thread of its own; see `Processes.start`."""
         thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         build = plugins.resolve(BUILDERS[role])
         loop = asyncio.get_running_loop()
@@ -140,26 +208,33 @@ class LocalProcesses:
         self._started.append(process)
         return process
 
-    async def start_ranks(self) -> list[Process]:
+    async def start_ranks(self) -> list[Process[Trainer]]:
+        """Build the ranks one after the other; see `Processes.start_ranks`."""
         world = self._config.learner.num_ranks
         return [
             await self.start("trainer", f"trainer-{rank}", rank=rank, world_size=world)
             for rank in range(world)
         ]
 
-    async def kill(self, process: Process) -> None:
+    async def kill(self, process: Process[Any]) -> None:
+        """Close the object, if it can be."""
         with contextlib.suppress(AttributeError):
             await process.handle.close()
         if process in self._started:
             self._started.remove(process)
 
     async def close(self) -> None:
+        """Close every object, the last one first."""
         for process in reversed(self._started.copy()):
             await self.kill(process)
 
 
 class RayProcesses:
-    """Ray actors, on a cluster that is joined or started here.
+    """Starts Ray actors, on a cluster that is joined or started here.
+
+    Args:
+        config: The run.
+        asked: What it will start; refused before anything is, where the cluster can never hold it.
 
     Raises:
         InputError: See `connect`.
@@ -169,7 +244,7 @@ class RayProcesses:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._config = config
-        self._started: list[Process] = []
+        self._started: list[Process[Any]] = []
         self._ranks: Any = None  # their placement group
         self._own = not ray_cluster.is_running()
         where = config.ray_address
@@ -199,15 +274,16 @@ class RayProcesses:
             useful = [node for node in nodes if node.total.get("CPU")]
             ray_cluster.check_nodes(self._ray, useful, self._config.folder)
 
-    async def start(self, role: Role, name: str, **kwargs: Any) -> Process:
+    async def start(self, role: Role, name: str, **kwargs: Any) -> Process[Any]:
+        """Start an actor where there is room for it; see `Processes.start`."""
         options = _options(self._config, role)
         if role == "reward":  # its state is nothing but counters, and what it holds is asked again
             options |= {"max_restarts": -1, "scheduling_strategy": "SPREAD"}
         actor = self._create(role, name, options, kwargs)
         return await self._begin(role, name, actor, {})
 
-    async def start_ranks(self) -> list[Process]:
-        """In one placement group: on one node if it holds them, else on as few as can be.
+    async def start_ranks(self) -> list[Process[Trainer]]:
+        """Start the ranks in one placement group: on one node if it holds them, else on few.
 
         Ranks of a node are consecutive; rank 0's node chooses the port at which all meet.
 
@@ -267,7 +343,9 @@ class RayProcesses:
         remote = self._ray.remote(host).options(**options, runtime_env=runtime)
         return remote.remote(BUILDERS[role], self._config, log, kwargs)
 
-    async def _begin(self, role: Role, name: str, actor: Any, late: Mapping[str, Any]) -> Process:
+    async def _begin(
+        self, role: Role, name: str, actor: Any, late: Mapping[str, Any]
+    ) -> Process[Any]:
         """Build the object inside its actor; the actor is killed when that fails."""
         limit_s = self._config.cluster.start_timeout_s
         try:
@@ -296,12 +374,14 @@ class RayProcesses:
         pids = {process.name: process.pid for process in self._started}
         (self._config.folder / "processes.json").write_text(json.dumps(pids, indent=1) + "\n")
 
-    async def kill(self, process: Process) -> None:
+    async def kill(self, process: Process[Any]) -> None:
+        """Kill the actor."""
         self._ray.kill(process.actor)
         if process in self._started:
             self._started.remove(process)
 
     async def close(self) -> None:
+        """Kill every actor, and leave the cluster, which ends if it was started here."""
         for process in self._started.copy():
             await self.kill(process)
         self._free_ranks()

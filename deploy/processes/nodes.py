@@ -35,7 +35,13 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A living node: its id in Ray, its name for people, and all that it has."""
+    """A living node.
+
+    Attributes:
+        id: Ray's.
+        name: For people.
+        total: All that it has.
+    """
 
     id: str
     name: str
@@ -59,7 +65,13 @@ class Facts:
 
 
 def unmet(demands: Sequence[Demand], nodes: Sequence[Node], free: Resources) -> list[str]:
-    """What can never be placed, one line per reason; empty when all may fit."""
+    """Say what can never be placed, one line per reason; nothing when all may fit.
+
+    Args:
+        demands: What is asked for.
+        nodes: Those alive.
+        free: What nobody holds now, for the words alone: what is held may come free.
+    """
     there = has(nodes, free)
     lines = []
     for demand in demands:
@@ -83,7 +95,12 @@ def unmet(demands: Sequence[Demand], nodes: Sequence[Node], free: Resources) -> 
 
 
 def has(nodes: Sequence[Node], free: Resources) -> str:
-    """What the cluster is made of, for an error message."""
+    """Say what the cluster is made of, for an error message.
+
+    Args:
+        nodes: Those alive.
+        free: What nobody holds now, over all nodes.
+    """
     if not nodes:
         return "the cluster has no living node"
     names = dict.fromkeys(name for node in nodes for name in node.total)
@@ -93,15 +110,20 @@ def has(nodes: Sequence[Node], free: Resources) -> str:
 
 
 def words(resources: Resources) -> str:
-    """`2 CPU, 1 GPU`; without Ray's own bookkeeping."""
+    """Write resources as `2 CPU, 1 GPU`, without Ray's own bookkeeping."""
     shown = [f"{amount:g} {name}" for name, amount in resources.items() if _is_asked_for(name)]
     return ", ".join(shown) or "nothing"
 
 
 def differences(driver: Facts, nodes: Mapping[str, Facts], folder: str) -> Iterator[str]:
-    """What is not on a node as it is where the run is started, one line per node and reason.
+    """Say what is not on a node as it is where the run is started, a line per node and reason.
 
     A package that the driver itself lacks is none of its business: a driver needs no engine.
+
+    Args:
+        driver: What there is where the run is started.
+        nodes: What there is on each node, by its name.
+        folder: The run's, for the words.
     """
     for name, facts in nodes.items():
         for package, version in driver.versions.items():

@@ -51,7 +51,11 @@ def is_job() -> bool:
 
 
 def start_local_ray(num_cpus: int, object_store_bytes: int = 512 * 2**20) -> Any:
-    """A cluster of this machine alone, all of whose servers listen on the loopback interface.
+    """Start a cluster of this machine alone, whose servers all listen on the loopback interface.
+
+    Args:
+        num_cpus: As many as Ray may share out.
+        object_store_bytes: Of its object store.
 
     Returns:
         The `ray` module.
@@ -106,14 +110,22 @@ def join(where: str) -> Any:
 
 
 def offer_token() -> None:
-    """`ray start` asks for a token when there is one in the home; joining must then show it."""
+    """Show the cluster's token where there is one: `ray start` asks for what is in the home."""
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
     if os.environ.get("RAY_AUTH_TOKEN") or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def check_answers(where: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-    """Refuse an address at which nothing speaks Ray's protocol (gRPC)."""
+    """Refuse an address at which nothing speaks Ray's protocol (gRPC).
+
+    Args:
+        where: HOST:PORT.
+        timeout_s: How long to wait for an answer.
+
+    Raises:
+        InputError: None came.
+    """
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return  # a plain channel would never be ready
     import grpc
@@ -133,7 +145,7 @@ def _no_answer(where: str) -> str:
 
 
 def living_nodes(ray: Any) -> list[Node]:
-    """Every living node of the cluster that this process has joined."""
+    """List the living nodes of the cluster that this process has joined."""
     return [
         Node(
             id=node["NodeID"],
@@ -146,12 +158,17 @@ def living_nodes(ray: Any) -> list[Node]:
 
 
 def free_resources(ray: Any) -> Resources:
-    """What nobody holds now, over all nodes."""
+    """Add up what nobody holds now, over all nodes."""
     return dict(ray.available_resources())
 
 
 def check_nodes(ray: Any, nodes: Sequence[Node], folder: Path) -> None:
     """Ask every node for its packages, code and view of the run folder.
+
+    Args:
+        ray: The module, connected.
+        nodes: Whom to ask.
+        folder: The run's; one node alone is not asked for it.
 
     Raises:
         InputError: A node differs, or does not answer; one line per reason.
@@ -210,7 +227,7 @@ def _marker(folder: Path, *, wanted: bool) -> Iterator[str | None]:
 
 
 def look(marker: str | None) -> Facts:
-    """What this node has; runs on every node, so it imports nothing heavy."""
+    """Tell what this node has; runs on every node, so it imports nothing heavy."""
     root = Path(__file__).resolve().parents[2]
     return Facts(
         versions={"python": platform.python_version(), **_versions()},

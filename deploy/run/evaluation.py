@@ -1,4 +1,7 @@
-"""Evaluation of what the engines hold, on every set of `eval.sources`."""
+"""The evaluation of what the engines hold, on every set of `eval.sources`.
+
+Invariant: an evaluation leaves behind every answer that its figures were made of.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,12 @@ from oapl.records import EvalAnswers, Judgement, Metrics, Rollout, Sampling
 
 
 class Evaluator:
-    """Called with a label, evaluates, writes the answers to `evaluations/LABEL.SET.jsonl`."""
+    """Evaluates when it is called, and keeps the answers in `evaluations/LABEL.SET.jsonl`.
+
+    Args:
+        config: The run.
+        workers: Answer and have judged.
+    """
 
     def __init__(self, config: RunConfig, workers: Workers) -> None:
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
@@ -27,6 +35,11 @@ class Evaluator:
         }
 
     async def __call__(self, label: str) -> Metrics:
+        """Evaluate on every set; return the figures under `eval/SET/`.
+
+        Raises:
+            OaplError: See `Workers.evaluate`.
+        """
         config = self._config.eval
         metrics: Metrics = {}
         sampling = Sampling(

@@ -1,4 +1,4 @@
-"""A run's folder: made, locked, and searched for a checkpoint to go on from."""
+"""A run's folder: made and locked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from learner.checkpoints import digests, snapshots
+from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
@@ -27,15 +27,14 @@ def prepare(config: RunConfig) -> None:
     """Write `config.toml` into the run folder, which is locked and fit to resume from.
 
     Raises:
-        InputError: The folder holds a checkpoint and `checkpoint.resume` is `never`, or
-            `checkpoint.resume` names no checkpoint.
+        InputError: See `learner.checkpoints.resuming.resume_from`.
     """
-    resume_from(config)
+    resuming.resume_from(config)
     (config.folder / "config.toml").write_text(to_toml(config))
 
 
 def prepare_evaluation(config: RunConfig) -> None:
-    """The folder may be a training run's: its `config.toml` stays what it is."""
+    """Write `eval.toml`; a training run's folder keeps its `config.toml` as it is."""
     (config.folder / "eval.toml").write_text(to_toml(config))
 
 
@@ -48,6 +47,11 @@ def locked(
     Two locks, since machines that share a folder need not see each other's `flock`: that one, which
     goes with the process however it ends, and the owner's name in the file, whose time the owner
     renews. A name left behind by another machine counts as long as its time moves.
+
+    Args:
+        folder: The run's.
+        beat_s: Between two renewals.
+        patience_s: How long a name of another machine is watched before it is taken for gone.
 
     Raises:
         InputError: Another process holds it; nothing in it was changed.
@@ -111,33 +115,3 @@ def _renew(path: str, done: threading.Event, beat_s: float) -> None:
 def _in_use(folder: Path, owner: str) -> str:
     who = owner or "another process"
     return f"{who} is using {folder}; wait for it, or choose another run.name"
-
-
-def resume_from(config: RunConfig) -> Path | None:
-    """The checkpoint that `checkpoint.resume` means; None to start afresh."""
-    resume, folder = config.checkpoint.resume, config.folder / "checkpoints"
-    found = snapshots.latest(folder)
-    if resume == "auto":
-        return found
-    if resume == "never":
-        if found is not None:
-            raise InputError(
-                f'checkpoint.resume = "never", but {found} exists; choose another run.name, '
-                "remove the run folder, or let it resume with auto"
-            )
-        return None
-    path = Path(resume).expanduser().absolute()
-    if not (path / digests.FILE).is_file():
-        raise InputError(
-            f"checkpoint.resume = {resume!r} is no checkpoint; name a folder checkpoints/step-N "
-            "of a run, or auto, or never"
-        )
-    return path
-
-
-def step_of(checkpoint: Path) -> int:
-    """Learner steps made before this checkpoint."""
-    match = snapshots.NAME.fullmatch(checkpoint.name)
-    if match is None:
-        raise InputError(f"{checkpoint} is not called step-N; its step cannot be told")
-    return int(match[1])

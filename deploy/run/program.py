@@ -1,5 +1,8 @@
 """A run from configuration to trained model: places, starts, watches and stops everything.
 
+The acts stand in their order: an attempt starts the parts, learns, finishes; another follows when a
+learner rank has failed and `run.max_restarts` allows it.
+
 from oapl import RunConfig
 from deploy.run.program import train
 outcome = train(RunConfig(model={"path": "my-model"}, ...))
@@ -10,34 +13,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
 from deploy.processes.launch import Processes, connect
-from deploy.run import folders
+from deploy.run import folders, restarts
+from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
+from deploy.run.phases import Phases
 from deploy.run.reward_servers import RewardServers
+from deploy.run.signals import Stop
 from deploy.run.workers import Workers
+from learner.checkpoints.resuming import resume_from
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
-from oapl.errors import InputError, RankError
+from oapl.errors import InputError
+from oapl.interfaces import Batches, Scorer
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
 from oapl.records import Metrics, StepMetrics
 from oapl.remote.waiting import within
 from oapl.replay.buffer import ReplayBuffer
+from oapl.replay.periods import PeriodNeeds
+from oapl.tracking.history import first_evaluation
 from oapl.tracking.rollouts import RolloutStore
-from oapl.tracking.status import DONE, RESTART, STOPPED
-from oapl.tracking.tracker import Tracker, build_tracker, first_evaluation
+from oapl.tracking.status import DONE, STOPPED
+from oapl.tracking.tracker import Tracker, build_tracker
 from reward_server import settings as reward_settings
 
 CLOSE_TIMEOUT_S = 60.0
@@ -64,7 +72,7 @@ class RunOutcome:
 
 
 def build_replay(config: RunConfig) -> ReplayBuffer:
-    """The replay buffer, composed in its own process of prompts and the objective's credit."""
+    """Compose the replay buffer, in its own process, of prompts and the objective's credit."""
     tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
     objective = build_objective(config.objective)
     if config.reward.control == "shuffle":
@@ -72,15 +80,17 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
     return ReplayBuffer(
         prompts.build(config, tokenizer),
         objective.credit,
-        groups_per_step=config.groups_per_step,
-        interval=config.sync.interval,
-        max_steps=config.run.max_steps,
-        capacity=config.replay.capacity,
-        group_size=config.rollout.group_size,
-        surplus=config.replay.surplus,
-        max_deaths=config.rollout.max_deaths,
-        max_versions=config.replay.max_versions,
-        drains=config.sync.in_flight == "drain",
+        PeriodNeeds(
+            groups_per_step=config.groups_per_step,
+            interval=config.sync.interval,
+            max_steps=config.run.max_steps,
+            capacity=config.replay.capacity,
+            group_size=config.rollout.group_size,
+            surplus=config.replay.surplus,
+            max_deaths=config.rollout.max_deaths,
+            max_versions=config.replay.max_versions,
+            drains=config.sync.in_flight == "drain",
+        ),
     )
 
 
@@ -98,7 +108,12 @@ def train(config: RunConfig) -> RunOutcome:
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
-    """Evaluate the model at `model.path` on `eval.sources`; nothing is trained."""
+    """Evaluate the model at `model.path` on `eval.sources`; nothing is trained.
+
+    Raises:
+        InputError: The configuration cannot work, or names no evaluation set.
+        OaplError: The evaluation failed.
+    """
     if not config.eval.sources:
         raise InputError("eval.sources is empty; name at least one evaluation set")
     preflight(config, training=False)
@@ -109,7 +124,7 @@ def evaluate(config: RunConfig) -> RunOutcome:
 
 async def _train(config: RunConfig, notes: Sequence[str]) -> RunOutcome:
     """Attempt the run; when a learner rank failed, start everything again as often as allowed."""
-    attempts = _Attempts(resume=folders.resume_from(config), restarts_left=config.run.max_restarts)
+    attempts = Attempts(policy=restarts.of_the_run(config), resume=resume_from(config))
     outcome = await _attempt(config, attempts, notes)
     while outcome is None:
         outcome = await _attempt(config, attempts)
@@ -117,47 +132,49 @@ async def _train(config: RunConfig, notes: Sequence[str]) -> RunOutcome:
 
 
 async def _attempt(
-    config: RunConfig, attempts: _Attempts, notes: Sequence[str] = ()
+    config: RunConfig, attempts: Attempts, notes: Sequence[str] = ()
 ) -> RunOutcome | None:
-    """Start everything, learn to the end, stop everything.
+    """Make one attempt, and say how it ended.
 
     Returns:
         None when a rank failed and all is to be started again.
     """
-    resume = attempts.resume
-    start = 0 if resume is None else folders.step_of(resume)
-    tracker = build_tracker(config, config.folder, start)
-    phases = _Phases(tracker, attempts.seconds)
+    tracker = build_tracker(config, config.folder, attempts.step)
+    stop = Stop()
     try:
         for note in notes:
             tracker.message(note)
-        async with _processes(config) as processes:
-            with phases("start"):
-                build = _imitation if takes_examples(config) else _reinforcement
-                run = await build(config, processes, tracker)
-            if attempts.is_restarted:
-                run.learner.count_restart()
-            async with _watched(run), _stopping_on_signals() as stop:
-                try:
-                    if resume is not None:
-                        tracker.message(f"resuming from {resume}")
-                        with phases("start"):
-                            await run.learner.restore(resume)
-                    with phases("train"):
-                        await _learn(config, run, stop, attempts.ends_at(config))
-                    with phases("finish"):
-                        after = await _finish(config, run, stop)
-                finally:
-                    attempts.resume = run.learner.last_checkpoint or resume
+        outcome = await _run(config, attempts, tracker, stop)
         tracker.phase(STOPPED if stop.signal else DONE)
+        return outcome
     except Exception as error:
-        if isinstance(error, RankError) and attempts.restarts_left and not stop.signal:
-            attempts.restart(error, tracker)
+        if not stop.signal and attempts.take_another(error, tracker):
             return None
         tracker.message(f"failed: {type(error).__name__}: {error}")
         raise
     finally:
         tracker.close()
+
+
+async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: Stop) -> RunOutcome:
+    """Start everything, learn to the end, save, stop everything."""
+    phases = Phases(tracker, attempts.seconds)
+    async with _processes(config) as processes:
+        with phases("start"):
+            build = _imitation if takes_examples(config) else _reinforcement
+            run = await build(config, processes, tracker)
+        if attempts.failures:
+            run.learner.count_restart()
+        async with _watched(run, attempts):
+            with stop.on_signals():
+                if attempts.resume is not None:
+                    tracker.message(f"resuming from {attempts.resume}")
+                    with phases("start"):
+                        await run.learner.restore(attempts.resume)
+                with phases("train"):
+                    await _learn(config, run, stop, attempts.ends_at(config))
+                with phases("finish"):
+                    after = await _finish(config, run, stop)
     return RunOutcome(
         folder=config.folder,
         step=run.learner.step,
@@ -169,16 +186,16 @@ async def _attempt(
 
 
 @dataclass(slots=True)
-class _Run:
-    """The parts of a run, and its learner."""
+class _Parts:
+    """A run's parts: its learner, what that takes from, and the engines if there are any."""
 
     learner: LearnerGroup
-    replay: Any
+    replay: Batches
     workers: Workers | None = None
     evaluator: Evaluator | None = None
 
 
-async def _reinforcement(config: RunConfig, processes: Processes, tracker: Tracker) -> _Run:
+async def _reinforcement(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
     tracker.message("starting replay, reward server, learner and rollout workers")
     replay, rewards = await asyncio.gather(
         processes.start("replay", "replay"), _reward_servers(config, processes)
@@ -186,6 +203,7 @@ async def _reinforcement(config: RunConfig, processes: Processes, tracker: Track
     workers = Workers(
         config,
         processes=processes,
+        restarts=restarts.of_a_worker(config),
         replay=replay.handle,
         scorers=rewards,
         note=tracker.message,
@@ -203,17 +221,17 @@ async def _reinforcement(config: RunConfig, processes: Processes, tracker: Track
         rewards=RewardServers(rewards, tracker.message),
         evaluate=evaluator,
     )
-    return _Run(learner, replay.handle, workers, evaluator)
+    return _Parts(learner, replay.handle, workers, evaluator)
 
 
-async def _reward_servers(config: RunConfig, processes: Processes) -> list[Any]:
-    """Their handles."""
+async def _reward_servers(config: RunConfig, processes: Processes) -> list[Scorer]:
+    """Start them all at once."""
     names = [f"reward-{index}" for index in range(config.reward.servers)]
     started = await asyncio.gather(*(processes.start("reward", name) for name in names))
     return [process.handle for process in started]
 
 
-async def _imitation(config: RunConfig, processes: Processes, tracker: Tracker) -> _Run:
+async def _imitation(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
     tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
     examples = prompts.ExampleQueue(config, tokenizer)
     trainers = await processes.start_ranks()
@@ -224,21 +242,23 @@ async def _imitation(config: RunConfig, processes: Processes, tracker: Tracker) 
         tracker=tracker,
         store=RolloutStore(config, config.folder, tracker.rollouts),
     )
-    return _Run(learner, examples)
+    return _Parts(learner, examples)
 
 
 @contextlib.asynccontextmanager
-async def _watched(run: _Run) -> AsyncIterator[None]:
-    """However the run ends, nobody restarts workers while their processes are being ended."""
+async def _watched(run: _Parts, attempts: Attempts) -> AsyncIterator[None]:
+    """However the run ends, its last checkpoint is noted, and nobody restarts workers while their
+    processes are being ended."""
     try:
         yield
     finally:
+        attempts.resume = run.learner.last_checkpoint or attempts.resume
         if run.workers is not None:
             await run.workers.close()
 
 
-async def _learn(config: RunConfig, run: _Run, stop: _Stop, ends_at: float) -> None:
-    """Run the loop; end early when the workers has failed."""
+async def _learn(config: RunConfig, run: _Parts, stop: Stop, ends_at: float) -> None:
+    """Run the loop; end early when the workers have failed."""
     group_size = config.rollout.group_size
     learning = asyncio.ensure_future(
         learn(
@@ -265,7 +285,7 @@ async def _learn(config: RunConfig, run: _Run, stop: _Stop, ends_at: float) -> N
         future.result()
 
 
-async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
+async def _finish(config: RunConfig, run: _Parts, stop: Stop) -> Metrics:
     """Save; evaluate the final policy unless a signal asked to stop."""
     await run.learner.checkpoint()
     await run.learner.save_model(config.folder / "model")
@@ -281,13 +301,14 @@ async def _finish(config: RunConfig, run: _Run, stop: _Stop) -> Metrics:
 
 async def _evaluate(config: RunConfig) -> RunOutcome:
     tracker = build_tracker(config, config.folder, None)
-    phases = _Phases(tracker, {})
+    phases = Phases(tracker, {})
     try:
         async with _processes(config, training=False) as processes:
             with phases("start"):
                 workers = Workers(
                     config,
                     processes=processes,
+                    restarts=restarts.of_a_worker(config),
                     replay=None,
                     scorers=await _reward_servers(config, processes),
                     note=tracker.message,
@@ -308,84 +329,3 @@ async def _processes(config: RunConfig, *, training: bool = True) -> AsyncIterat
         yield processes
     finally:
         await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")
-
-
-class _Stop:
-    """Set by the first SIGINT or SIGTERM; a second one ends the program at once."""
-
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-        self.signal = 0
-
-
-@contextlib.asynccontextmanager
-async def _stopping_on_signals() -> AsyncIterator[_Stop]:
-    stop, loop = _Stop(), asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    old: dict[int, Any] = {}
-
-    def restore() -> None:
-        while old:
-            signal.signal(*old.popitem())
-
-    def handle(number: int, frame: object) -> None:
-        stop.signal = number
-        restore()
-        loop.call_soon_threadsafe(stop.event.set)
-
-    with contextlib.suppress(ValueError):  # not the main thread: whoever called us handles signals
-        old = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield stop
-    finally:
-        restore()
-
-
-class _Phases:
-    """Wall time by phase, added to `seconds`; who watches is told of each."""
-
-    def __init__(self, tracker: Tracker, seconds: dict[str, float]) -> None:
-        self._tracker = tracker
-        self.seconds = seconds
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        self._tracker.phase(name)
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """What a run keeps when its processes are started again.
-
-    Attributes:
-        resume: The checkpoint to go on from; None for the beginning.
-        restarts_left: How often all may still be started again.
-        is_restarted: Whether it was, at least once.
-        seconds: Wall time by phase.
-    """
-
-    resume: Path | None
-    restarts_left: int
-    is_restarted: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-
-    def restart(self, why: RankError, tracker: Tracker) -> None:
-        self.restarts_left -= 1
-        self.is_restarted = True
-        place = "the beginning" if self.resume is None else self.resume.name
-        tracker.phase(RESTART)
-        tracker.message(
-            f"{why}; starting all processes again from {place}, {self.restarts_left} restarts left "
-            "(run.max_restarts)"
-        )
-
-    def ends_at(self, config: RunConfig) -> float:
-        """When `run.max_hours` are over, by the monotonic clock."""
-        hours = config.run.max_hours
-        return self.started + 3600 * hours if hours else math.inf

@@ -18,7 +18,12 @@ COUNTS = ("judged", "failures", "queue_length")
 
 
 class RewardServers:
-    """Collects counters of all reward servers."""
+    """Collects the counters of all reward servers.
+
+    Args:
+        servers: Their handles.
+        note: Is told once when one stops answering.
+    """
 
     def __init__(self, servers: Sequence[Scorer], note: Callable[[str], None]) -> None:
         self._servers = servers
@@ -26,7 +31,7 @@ class RewardServers:
         self._is_down = False
 
     async def stats(self) -> Metrics:
-        """What the servers counted since the last call; a dead one counts as a fault."""
+        """Merge what the servers counted since the last call; a dead one counts as a fault."""
         reports = await asyncio.gather(*map(self._report, range(len(self._servers))))
         there = [report for report in reports if report is not None]
         down = len(reports) - len(there)
@@ -44,15 +49,16 @@ class RewardServers:
 
 
 def merged(reports: Sequence[Metrics]) -> Metrics:
-    """One report of several servers': counts are summed, means weighted by verdicts given.
+    """Merge the reports of several servers into one.
 
-    The slowest server's latencies stand for all, and the weakest sandbox.
+    Counts are summed, means weighted by the verdicts given; the slowest server's latencies stand
+    for all, and the weakest sandbox.
     """
     metrics: Metrics = {}
     for name in dict.fromkeys(name for report in reports for name in report):
         told = [report for report in reports if name in report]
         values = [report[name] for report in told]
-        kind, _, measure = name.removeprefix("reward/").partition("/")
+        verifier, _, measure = name.removeprefix("reward/").partition("/")
         if name.startswith("faults/") or measure in COUNTS:
             metrics[name] = sum(values)
         elif measure.startswith("latency"):
@@ -60,7 +66,7 @@ def merged(reports: Sequence[Metrics]) -> Metrics:
         elif not measure:
             metrics[name] = min(values)
         else:
-            weights = [report[f"reward/{kind}/judged"] for report in told]
+            weights = [report[f"reward/{verifier}/judged"] for report in told]
             products = (value * weight for value, weight in zip(values, weights, strict=True))
             metrics[name] = sum(products) / sum(weights)
     return metrics

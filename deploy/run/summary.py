@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from deploy.run.program import RunOutcome
-from oapl.evaluation import compare
+from oapl.comparison import compare
 from oapl.tracking.console import comparison_table
+from oapl.tracking.lines import METRICS_FILE
+from oapl.tracking.status import STOPPED_AT
 
-STOPPED = "stopped at step"
-"""Begins the last line of a run that a signal has stopped, and that left a checkpoint."""
 EXIT_SIGNAL = 128
 NUM_EXAMPLES = 3
 TITLE = "before and after, same problems, same settings"
@@ -34,7 +34,7 @@ def report(outcome: RunOutcome) -> int:
     console = Console()
     if outcome.signal:
         console.print(
-            f"{STOPPED} {outcome.step} with a checkpoint; the same command goes on from there",
+            f"{STOPPED_AT} {outcome.step} with a checkpoint; the same command goes on from there",
             highlight=False,
         )
         return exit_code(outcome)
@@ -45,12 +45,17 @@ def report(outcome: RunOutcome) -> int:
 
 
 def show_evaluation(outcome: RunOutcome) -> None:
-    """The figures of `oapl eval`."""
+    """Print the figures of `oapl eval`."""
     Console().print(comparison_table(compare({}, outcome.after), "evaluation"))
 
 
 def show(outcome: RunOutcome, wall_s: float) -> None:
-    """The quickstart's last words."""
+    """Print the quickstart's last words.
+
+    Args:
+        outcome: Of its second half, the reinforcement.
+        wall_s: What the whole took.
+    """
     console = Console()
     console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
     for example in _examples(outcome.folder / "evaluations"):
@@ -90,7 +95,7 @@ def _reward(row: dict[str, Any]) -> float:
 def _print_times(console: Console, outcome: RunOutcome, wall_s: float) -> None:
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.phases.items())
     console.print(f"\nwall time {wall_s:.0f} s: {phases}", highlight=False)
-    lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (outcome.folder / METRICS_FILE).open()]
     both = sum(line.get("time/both_working_s") or 0.0 for line in lines)
     steps = sum(line.get("time/step_s") or 0.0 for line in lines)
     console.print(

@@ -1,4 +1,4 @@
-"""The rollout workers of a run: started, given weights, watched, restarted when they die.
+"""The rollout workers of a run: started, given weights, watched, started again when they die.
 
 Invariants: a worker collects only after it has loaded the published weights that are current when
 it asks; what a dead one had in flight goes back to replay before its successor starts; the run
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.processes.launch import Process, Processes
+from deploy.run.restarts import RestartPolicy
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
-from oapl.interfaces import Replay, Scorer
+from oapl.interfaces import Replay, Scorer, Worker
 from oapl.loops import evaluate
 from oapl.records import (
     EvalAnswers,
@@ -36,31 +37,46 @@ STATS_WAIT_S = 2.0
 """How long a learner step may wait for workers' counters; what comes later is counted later."""
 STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
-GOOD_WORK_S = 300.0
-"""A worker that lived so long did not die of its start: its place has all its restarts again."""
-LONGEST_PAUSE_S = 30.0
-"""Between two starts of a worker that dies again and again."""
 EVALUATION_ATTEMPTS = 3
+"""A worker that dies takes its answers with it; one that this meets thrice is no accident."""
 
 
 @dataclass(slots=True)
 class Member:
-    """A worker's place: who holds it now, and which version that one has loaded."""
+    """The worker that holds a place now.
+
+    Attributes:
+        index: The place.
+        incarnation: How many workers held it before.
+        process: Where it runs.
+        version: What it has loaded; -1 before its first weights.
+        counters: Its answer to the last question for counters, until that was counted.
+        asked_at: When that was asked, by the monotonic clock.
+    """
 
     index: int
     incarnation: int
-    process: Process
+    process: Process[Worker]
     version: int = -1
     counters: asyncio.Future[Metrics] | None = None
     asked_at: float = 0.0
 
     @property
     def id(self) -> WorkerId:
+        """How replay and messages call it."""
         return WorkerId(index=self.index, incarnation=self.incarnation)
 
 
 class Workers:
     """Owns the worker processes.
+
+    Args:
+        config: The run.
+        processes: Starts and ends them.
+        restarts: How often, and after what pause, a dead one is followed by another.
+        replay: What they collect for; None where they only evaluate.
+        scorers: The reward servers that they ask.
+        note: Is given lines for the person who watches.
 
     Attributes:
         failed: Set to an exception when no worker is left, or engine and learner disagree.
@@ -71,12 +87,14 @@ class Workers:
         config: RunConfig,
         *,
         processes: Processes,
+        restarts: RestartPolicy,
         replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
     ) -> None:
         self._config = config
         self._processes = processes
+        self._restarts = restarts
         self._replay = replay
         self._scorers = tuple(scorers)
         self._note = note
@@ -91,7 +109,7 @@ class Workers:
         self._places = config.rollout.num_engines
 
     def start(self) -> None:
-        """Begin to start the workers; they join as they are ready."""
+        """Begin to start the workers, which join as they are ready."""
         for index in range(self._config.rollout.num_engines):
             self._tasks.append(asyncio.create_task(self._hold_place(index)))
 
@@ -101,10 +119,13 @@ class Workers:
         await asyncio.gather(*(self._start_member(index, 0) for index in range(count)))
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
-        """Give `weights` to every worker; return when the first one holds them.
+        """Give `weights` to every worker, and wait until the first one holds them.
 
         The others load on their own time and join late; none collects with older weights, because
         replay no longer serves their version.
+
+        Returns:
+            What the first one found when it scored the probe.
 
         Raises:
             DeadlineError: No worker took them within `sync.timeout_s`.
@@ -126,7 +147,19 @@ class Workers:
     async def evaluate(
         self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
     ) -> list[EvalAnswers]:
-        """Answer and judge `prompts` on every worker that holds the current version."""
+        """Answer and judge `prompts` on every worker that holds the current version.
+
+        Args:
+            prompts: The problems.
+            sampling: How to sample the answers.
+            num_samples: Answers per problem.
+            greedy: Whether to answer each once more at temperature 0.
+
+        Raises:
+            DeadlineError: They did not end within `eval.timeout_s`, or no worker holds the current
+                version.
+            DiedError: Workers died in every one of `EVALUATION_ATTEMPTS`.
+        """
         for attempt in range(1, EVALUATION_ATTEMPTS + 1):
             handles = [member.process.handle for member in self._current()]
             try:
@@ -144,7 +177,7 @@ class Workers:
         raise AssertionError("unreachable")
 
     async def stats(self) -> Metrics:
-        """Counters of all workers since the last call, summed."""
+        """Sum the counters of all workers since the last call, of those that answer soon."""
         total: Metrics = {"faults/worker_restarts": float(self._unreported)}
         self._unreported = 0
         members = list(self._members.values())
@@ -208,19 +241,17 @@ class Workers:
             self._fail(error)
         self._places -= 1
         if self._places == 0 and not self._stopping:
-            limit = self._config.cluster.max_worker_restarts
             self._fail(
                 OaplError(
-                    f"every rollout worker died more than {limit} times in a row "
-                    f"(cluster.max_worker_restarts); see {self._config.folder / 'logs'}"
+                    f"every rollout worker died more than {self._restarts.max_restarts} times in a "
+                    f"row ({self._restarts.setting}); see {self._config.folder / 'logs'}"
                 )
             )
 
     async def _keep_alive(self, index: int) -> None:
         """Start worker `index`, and start it again each time it dies or its node leaves.
 
-        Returns when it was told to stop, or died more often in a row than
-        `cluster.max_worker_restarts` allows.
+        Returns when it was told to stop, or died more often in a row than the policy allows.
 
         Raises:
             ProbeError: It disagrees with the learner.
@@ -228,12 +259,9 @@ class Workers:
         """
         deaths = 0  # in a row, without good work between them
         for incarnation in itertools.count():
-            started, has_place = time.monotonic(), False
+            started = time.monotonic()
             try:
-                member = await self._start_member(index, incarnation)
-                has_place = True
-                await self._load(member)
-                await member.process.handle.run()
+                await self._live(index, incarnation)
                 return
             except ProbeError:
                 raise
@@ -242,22 +270,25 @@ class Workers:
                     raise  # every start would end the same way
                 if self._stopping:
                     return
-                what = "died"
-                if isinstance(error, DeadlineError) and not has_place:
+                if isinstance(error, DeadlineError) and index not in self._members:
                     what = "found no place"  # its node has left: no fault of the worker's
-                elif time.monotonic() - started > GOOD_WORK_S:
-                    deaths = 1
                 else:
-                    deaths += 1
-                gives_up = deaths > self._config.cluster.max_worker_restarts
+                    what = "died"
+                    deaths = self._restarts.deaths_after(deaths, time.monotonic() - started)
+                gives_up = self._restarts.gives_up(deaths)
                 then = "not started again" if gives_up else "restarting"
                 self._unreported += 1
                 self._note(f"worker {index}.{incarnation} {what} ({_one_line(error)}); {then}")
-                await self._bury(index, incarnation)
+                await self._discard(index, incarnation)
                 if gives_up:
                     return
-                # A first death is bad luck; later ones may have a cause that needs time to go away.
-                await asyncio.sleep(min(2.0 ** (deaths - 2), LONGEST_PAUSE_S) if deaths > 1 else 0)
+                await asyncio.sleep(self._restarts.pause_s(deaths))
+
+    async def _live(self, index: int, incarnation: int) -> None:
+        """The life of one worker: it starts, loads, and collects until it is told to stop."""
+        member = await self._start_member(index, incarnation)
+        await self._load(member)
+        await member.process.handle.run()
 
     async def _start_member(self, index: int, incarnation: int) -> Member:
         process = await self._processes.start(
@@ -271,7 +302,8 @@ class Workers:
         self._members[index] = Member(index, incarnation, process)
         return self._members[index]
 
-    async def _bury(self, index: int, incarnation: int) -> None:
+    async def _discard(self, index: int, incarnation: int) -> None:
+        """End a worker whose life is over, and give what it had in flight back to replay."""
         member = self._members.pop(index, None)
         if member is not None:
             await self._processes.kill(member.process)

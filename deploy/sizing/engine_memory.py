@@ -21,9 +21,13 @@ BATCHED_TOKENS = {"cpu": 2048, "cuda": 8192, "npu": 8192}
 def engine_memory(
     config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware | None
 ) -> Memory:
-    """One device of one engine; its KV cache is what is left, where no setting says how much.
+    """Count one device of one engine; its KV cache is what is left, where no setting says how much.
 
-    Without `hardware` a KV cache of unknown size counts 0.
+    Args:
+        config: The run.
+        shape: The model's.
+        lengths: Of the sequences.
+        hardware: Whose memory is left over; None counts a KV cache of unknown size as 0.
     """
     options = engine_options(config)
     degree = config.rollout.tensor_parallel_size
@@ -56,14 +60,26 @@ def engine_memory(
 
 
 def kv_token_bytes(config: RunConfig, shape: Shape) -> int:
-    """Keys and values of one token on one device of an engine."""
+    """Count keys and values of one token on one device of an engine.
+
+    Args:
+        config: The run, whose tensor parallelism shares out the heads.
+        shape: The model's.
+    """
     degree = config.rollout.tensor_parallel_size
     item = engine_item(config)
     return 2 * shape.layers * max(shape.kv_heads // degree, 1) * shape.head_size * item
 
 
 def rollouts_at_a_time(config: RunConfig, shape: Shape, lengths: Lengths, engine: Memory) -> str:
-    """How many the KV cache holds, in words."""
+    """Say how many rollouts the KV cache holds.
+
+    Args:
+        config: The run.
+        shape: The model's.
+        lengths: Of the sequences.
+        engine: As `engine_memory` counted it.
+    """
     per_token, most = kv_token_bytes(config, shape), engine_options(config).max_num_seqs
     kv = engine.parts["KV cache"]
     if not kv:
@@ -76,14 +92,14 @@ def rollouts_at_a_time(config: RunConfig, shape: Shape, lengths: Lengths, engine
 
 
 def engine_options(config: RunConfig) -> Any:
-    """What the engine file's own `Config` makes of `rollout.engine_options`."""
+    """Read `rollout.engine_options` as the engine file's own `Config`."""
     return plugins.parse(
         _engine_file(config).Config, config.rollout.engine_options, "rollout.engine_options."
     )
 
 
 def memory_fraction(config: RunConfig) -> float:
-    """Share of a card's memory that an engine fills."""
+    """The share of a card's memory that an engine fills."""
     return _engine_file(config).memory_fraction(config)
 
 

@@ -34,7 +34,7 @@ class Hardware:
 
 
 def parse(text: str) -> Hardware:
-    """`cuda:8x80GiB`, `npu:64x64GiB`, `cpu:2x24GiB` (two machines); `8x` may be left out.
+    """Read `cuda:8x80GiB`, `npu:64x64GiB`, `cpu:2x24GiB` (two machines); `8x` may be left out.
 
     Raises:
         InputError: It is written otherwise, names no device file, or has none of the devices.
@@ -51,13 +51,17 @@ def parse(text: str) -> Hardware:
 
 
 def this_machine() -> Hardware:
-    """This machine, or the container that this process is held to."""
+    """Describe this machine, or the container that this process is held to."""
     total, _ = main_memory()
     return Hardware(device="cpu", count=1, bytes=total)
 
 
 def main_memory() -> tuple[int, int]:
-    """Bytes in all and available, of the machine or of the container where that is less."""
+    """Read how much memory the machine has, or the container where that is less.
+
+    Returns:
+        Bytes in all, and available now.
+    """
     fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE))
     total, available = (int(fields[name]) * 1024 for name in ("MemTotal", "MemAvailable"))
     limit = _read("/sys/fs/cgroup/memory.max").strip()
@@ -68,7 +72,7 @@ def main_memory() -> tuple[int, int]:
 
 
 def cores() -> float:
-    """Cores this process may use: affinity and the container's quota."""
+    """Count the cores that this process may use: affinity and the container's quota."""
     usable: float = len(os.sched_getaffinity(0))
     quota = _read("/sys/fs/cgroup/cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
@@ -77,7 +81,7 @@ def cores() -> float:
 
 
 def accelerators() -> dict[str, list[str]]:
-    """Kind to the cards that torch sees; an NPU's plugin loads itself with torch."""
+    """List the cards that torch sees, by kind; an NPU's plugin loads itself with torch."""
     try:
         import torch
     except ImportError:

@@ -15,7 +15,7 @@ BUCKET_NUMBERS = 500_000_000
 
 
 def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
-    """One learner rank in the middle of a step, at micro-batches as full as they may be.
+    """Count one learner rank in the middle of a step, at micro-batches as full as they may be.
 
     Args:
         config: Its learner section counts, and the device.
@@ -94,11 +94,15 @@ def _pass_memory(config: RunConfig, shape: Shape, tokens: int, item: int) -> dic
 
 
 def activation_bytes(shape: Shape, item: int) -> int:
-    """Bytes per token that the backward pass of one layer needs, without an attention mask.
+    """Count the bytes per token that the backward pass of one layer needs, without a mask.
 
     Per norm its input and the normalised states (in float32 before the cast); inputs of the three
     projections; queries, keys, values, attention's output and its sums; four widths of the
     feed-forward part.
+
+    Args:
+        shape: The model's.
+        item: Bytes of a number in the passes.
     """
     norms = 2 * (shape.hidden * (FP32 + item) + FP32)
     inputs = (2 * shape.hidden + shape.query_width) * item

@@ -23,7 +23,17 @@ USABLE = 0.95
 def on_machines(
     config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware
 ) -> tuple[str, list[str]]:
-    """Everything in main memory."""
+    """Count everything in main memory.
+
+    Args:
+        config: The run.
+        shape: The model's.
+        lengths: Of the sequences.
+        hardware: The machines.
+
+    Returns:
+        What is used of what there is, and what does not fit.
+    """
 
     def used(candidate: RunConfig) -> int:
         total = int(OTHERS_CPU_GIB * GIB) * hardware.count
@@ -46,7 +56,17 @@ def on_machines(
 def on_cards(
     config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware
 ) -> tuple[str, list[str]]:
-    """Learner ranks and engines on cards of their own, or sharing some."""
+    """Count learner ranks and engines, on cards of their own or sharing some.
+
+    Args:
+        config: The run.
+        shape: The model's.
+        lengths: Of the sequences.
+        hardware: The cards.
+
+    Returns:
+        Who takes how many of them, and what does not fit.
+    """
     learner, rollout = config.learner, config.rollout
     per_rank, per_engine = _shares(config)
     for_ranks = learner.num_ranks * per_rank

@@ -24,13 +24,19 @@ with models of 40 and 135 million parameters."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes by part, of one process on its device, and what it keeps in its host's memory."""
+    """What one process takes.
+
+    Attributes:
+        parts: Bytes by part, on its device.
+        host: Bytes that it keeps in its host's memory beside them.
+    """
 
     parts: Mapping[str, int]
     host: int = 0
 
     @property
     def total(self) -> int:
+        """Bytes on its device."""
         return sum(self.parts.values())
 
     def __str__(self) -> str:
@@ -40,7 +46,12 @@ class Memory:
 
 
 def fixed(config: RunConfig, who: str) -> dict[str, int]:
-    """What a `learner` or `engine` takes whatever the model."""
+    """Count what a process takes whatever the model.
+
+    Args:
+        config: The run, for its device.
+        who: `learner` or `engine`.
+    """
     device = kind(config)
     heap = HEAP.get(device, {}).get(who, 0.0)
     return {"libraries": int(LIBRARIES[device][who] * GIB), "heap": int(heap * GIB)}
@@ -57,4 +68,5 @@ def engine_item(config: RunConfig) -> int:
 
 
 def gib(number: float) -> str:
+    """Write a number of bytes in GiB, with two decimals."""
     return f"{number / GIB:.2f} GiB"

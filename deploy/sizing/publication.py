@@ -13,13 +13,24 @@ STORE_BYTES = 512 * 2**20
 
 
 def publication_bytes(config: RunConfig, shape: Shape) -> int:
-    """All parameters in the engines' dtype."""
+    """Count all parameters in the engines' dtype.
+
+    Args:
+        config: The run.
+        shape: The model's.
+    """
     return shape.parameters * engine_item(config)
 
 
 def store_bytes(config: RunConfig, shape: Shape) -> int:
-    """Of the object store of a Ray of our own: the publications that are kept, the one that is
-    being written, and room for rollouts."""
+    """Size the object store of a Ray of our own.
+
+    It holds the publications that are kept, the one that is being written, and rollouts.
+
+    Args:
+        config: The run.
+        shape: The model's.
+    """
     if not samples(config) or config.sync.transport != "object_store":
         return STORE_BYTES
     return STORE_BYTES + (KEPT_VERSIONS + 1) * publication_bytes(config, shape)

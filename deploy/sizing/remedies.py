@@ -19,7 +19,14 @@ Change = tuple[str, Callable[[RunConfig], RunConfig]]
 def learner_changes(
     config: RunConfig, lengths: Lengths, hardware: Hardware | None = None
 ) -> Iterator[Change]:
-    """Settings that save the learner's memory, those that cost least first."""
+    """Yield settings that save the learner's memory, those that cost least first.
+
+    Args:
+        config: The run as it is.
+        lengths: Of the sequences: no micro-batch is smaller than the longest.
+        hardware: The cards, which more ranks may share out; None where all is main memory, of which
+            neither more ranks nor offloading save any.
+    """
     learner = config.learner
     if not learner.activation_checkpointing:
         yield _change("learner", "activation_checkpointing", True)
@@ -40,7 +47,13 @@ def learner_changes(
 
 
 def engine_changes(config: RunConfig, shape: Shape, lengths: Lengths) -> Iterator[Change]:
-    """Settings that save an engine's memory."""
+    """Yield settings that save an engine's memory.
+
+    Args:
+        config: The run as it is.
+        shape: The model's.
+        lengths: Of the sequences: the KV cache holds at least two of the longest.
+    """
     if not samples(config):
         return
     if kind(config) == "cpu":
@@ -75,7 +88,16 @@ def _option(key: str, value: Any) -> Change:
 def enough(
     config: RunConfig, fits: Callable[[RunConfig], bool], changes: Iterator[Change] | list[Change]
 ) -> str:
-    """The first change that is enough alone, else the changes that are enough together."""
+    """Find the first change that is enough alone, else the changes that are enough together.
+
+    Args:
+        config: The run as it is.
+        fits: Whether a run with other settings would fit.
+        changes: What to try, in order.
+
+    Returns:
+        What to set, in words.
+    """
     changes = list(changes)
     for text, apply in changes:
         if fits(apply(config)):

@@ -37,7 +37,7 @@ class Sizing:
 def size(
     config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware | None = None
 ) -> Sizing:
-    """What the run will use, and whether it fits.
+    """Count what the run will use, and say whether it fits.
 
     Args:
         config: The run; its device is `hardware`'s.

@@ -11,7 +11,7 @@ from oapl.config import RunConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Of a decoder.
+    """The shape of a decoder.
 
     Attributes:
         parameters: All of them, tied ones once.
@@ -34,15 +34,17 @@ class Shape:
 
     @property
     def query_width(self) -> int:
+        """Numbers in a token's queries, over all heads."""
         return self.heads * self.head_size
 
     @property
     def key_width(self) -> int:
+        """Numbers in a token's keys, over all heads; its values are as many."""
         return self.kv_heads * self.head_size
 
 
 def shape_of(model: Any, parameters: int | None = None) -> Shape:
-    """The shape that a model's configuration describes.
+    """Read the shape from a model's configuration.
 
     Args:
         model: The text part of a Hugging Face configuration.
@@ -67,7 +69,12 @@ def shape_of(model: Any, parameters: int | None = None) -> Shape:
 
 
 def count(shape: Shape, has_bias: bool = False) -> int:
-    """Parameters of a Llama of this shape; with a bias on queries, keys and values for Qwen2."""
+    """Count the parameters of a Llama of this shape.
+
+    Args:
+        shape: Its own count is not read.
+        has_bias: On queries, keys and values, as Qwen2 has it.
+    """
     queries, keys = shape.query_width, shape.key_width
     attention = shape.hidden * (2 * queries + 2 * keys) + (queries + 2 * keys if has_bias else 0)
     norms = 2 * shape.hidden + (2 * shape.head_size if shape.has_head_norms else 0)
@@ -86,7 +93,13 @@ class Lengths:
 
 
 def lengths_of(config: RunConfig, context: int, longest_prompt: int | None) -> Lengths:
-    """From the data's longest prompt; where that is not known, from the whole context."""
+    """Work out the lengths from the data's longest prompt, or else from the whole context.
+
+    Args:
+        config: The run, for the length of a response.
+        context: Tokens that the model reads at most.
+        longest_prompt: In tokens; None where it is not known.
+    """
     response = config.rollout.max_tokens
     prompt = max(context - response, 1) if longest_prompt is None else longest_prompt
     longest = min(prompt + response, context)

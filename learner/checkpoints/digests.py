@@ -19,11 +19,14 @@ def write(folder: Path) -> None:
 
 
 def problem(folder: Path, part: int = 0, parts: int = 1) -> str | None:
-    """What is wrong with the files; None when all is well.
+    """Compare the files with their digests.
 
     Args:
         folder: Where `write` was called.
         part, parts: Look at every `parts`-th file from `part` on, so that ranks share the work.
+
+    Returns:
+        What is wrong; None when all is well.
     """
     try:
         digests = json.loads((folder / FILE).read_text())

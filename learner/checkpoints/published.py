@@ -5,11 +5,10 @@ Engines hold version v, not the learner's present weights, so a resumed run must
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
+from learner.checkpoints import contents
 from oapl.config import RunConfig
-from oapl.errors import CheckpointError
 from oapl.records import Probe, WeightsVersion
 from oapl.weights.base import TRANSPORTS, send
 
@@ -19,6 +18,11 @@ RECORD = "published.pkl"
 
 def save(folder: Path, weights: WeightsVersion, config: RunConfig) -> None:
     """Fetch `weights` back through their transport and write them.
+
+    Args:
+        folder: Of the checkpoint.
+        weights: What engines serve.
+        config: The run's.
 
     Raises:
         WeightsError: They cannot be fetched any more.
@@ -36,29 +40,28 @@ def save(folder: Path, weights: WeightsVersion, config: RunConfig) -> None:
         "names": [spec.name for spec in weights.specs],
         "probe": Probe(token_ids=weights.probe_ids, logprobs=scores),
     }
-    (folder / RECORD).write_bytes(pickle.dumps(record))
+    contents.write_pickle(folder / RECORD, record)
 
 
 def exists(folder: Path) -> bool:
+    """Whether the checkpoint in `folder` holds such weights."""
     return (folder / TENSORS).is_file() and (folder / RECORD).is_file()
 
 
 def load(folder: Path, config: RunConfig) -> WeightsVersion:
     """Publish the saved version again, from this process.
 
+    Args:
+        folder: Of the checkpoint.
+        config: The run's; its transport need not be that of the run which saved.
+
     Raises:
         CheckpointError: Another version of oapl wrote it.
     """
     from safetensors.torch import load_file
 
-    try:
-        record = pickle.loads((folder / RECORD).read_bytes())
-        version, names, probe = record["version"], record["names"], record["probe"]
-    except (TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{folder / RECORD} was written by another version of oapl; resume with that one, or "
-            f"from a checkpoint taken at a synchronisation"
-        ) from error
+    record = contents.read_pickle(folder / RECORD)
     tensors = load_file(str(folder / TENSORS))
     sender = TRANSPORTS.load(config.sync.transport).build_sender(config)
-    return send(sender, version, ((name, tensors[name]) for name in names), probe)
+    named = ((name, tensors[name]) for name in record["names"])
+    return send(sender, record["version"], named, record["probe"])

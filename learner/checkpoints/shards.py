@@ -46,7 +46,12 @@ def save(inner: Any, path: Path, state: Mapping[str, Any], shape: Mapping[str, A
 
 
 def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
-    """Verify, then load; see `save`.
+    """Verify, then load. Called by all ranks.
+
+    Args:
+        inner: DeepSpeed's engine.
+        path: Where `save` wrote.
+        shape: As `save` takes it.
 
     Returns:
         The trainer's own numbers.

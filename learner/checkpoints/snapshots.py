@@ -18,7 +18,15 @@ NAME = re.compile(r"step-(\d+)")
 
 
 def begin(folder: Path, step: int) -> Path:
-    """An empty place aside in which to write checkpoint `step`; leftovers are removed."""
+    """Make an empty place aside in which to write checkpoint `step`; a leftover there is removed.
+
+    What fails in between stays until `prune`, unlike in `oapl.whole_files`: when one rank has
+    failed, another may still be writing there.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        step: Learner steps made.
+    """
     part = folder / f".step-{step}.part"
     if part.exists():
         shutil.rmtree(part)
@@ -27,7 +35,15 @@ def begin(folder: Path, step: int) -> Path:
 
 
 def commit(part: Path, step: int) -> Path:
-    """Digest, flush to disk and rename what was written at `begin`'s place."""
+    """Digest, flush to disk and rename what was written at `begin`'s place.
+
+    Args:
+        part: From `begin`.
+        step: As it was given there.
+
+    Returns:
+        The checkpoint, `step-N`.
+    """
     digests.write(part)
     final = part.parent / f"step-{step}"
     if final.exists():  # a run that came back to the same step
@@ -38,7 +54,7 @@ def commit(part: Path, step: int) -> Path:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
+    """Find the newest complete checkpoint in a run's `checkpoints/`; None where there is none."""
     found = {int(m[1]): path for path in _children(folder) if (m := NAME.fullmatch(path.name))}
     return found[max(found)] if found else None
 
@@ -55,8 +71,13 @@ def verify(checkpoint: Path) -> None:
 
 
 def set_aside(folder: Path, step: int) -> None:
-    """Rename the checkpoints after `step` to `later-N`: a run goes on from an earlier one, and they
-    would be taken for its newest."""
+    """Rename later checkpoints to `later-N`: a run goes on from an earlier one, and they would be
+    taken for its newest.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        step: Of the checkpoint that the run goes on from.
+    """
     for path in _children(folder):
         if (m := NAME.fullmatch(path.name)) and int(m[1]) > step:
             aside = folder / f"later-{m[1]}"
@@ -65,7 +86,12 @@ def set_aside(folder: Path, step: int) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed saves left behind."""
+    """Remove all but the newest checkpoints, and what killed saves left behind.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        keep: How many stay; at least 1.
+    """
     steps = sorted(
         (int(m[1]), path) for path in _children(folder) if (m := NAME.fullmatch(path.name))
     )

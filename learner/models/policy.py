@@ -21,7 +21,7 @@ RESCALED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 class Policy(nn.Module):
-    """`language_model` under the name `lm`, behind log-probs of given tokens.
+    """Answers with the log-probs of given tokens; `language_model` is its `lm`.
 
     Args:
         language_model: From `transformers`.
@@ -44,7 +44,7 @@ class Policy(nn.Module):
         temperature: float,
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
-        """ln pi of the chosen tokens, each given what stands before it in its sequence.
+        """Score the chosen tokens: ln pi of each, given what stands before it in its sequence.
 
         Args:
             token_ids: int64 [R, T].
@@ -73,7 +73,7 @@ class Policy(nn.Module):
 
 
 def load_policy(config: RunConfig) -> Policy:
-    """The model at `model.path`, in the learner's precision, on the CPU.
+    """Load the model at `model.path`, in the learner's precision, on the CPU.
 
     Raises:
         InputError: Its logits are not hidden states times a matrix.

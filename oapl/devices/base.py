@@ -39,22 +39,25 @@ DEVICES: Kind[DeviceFile] = Kind("oapl.devices", DeviceFile)
 
 
 def load(config: RunConfig) -> DeviceFile:
-    """The device file that `cluster.device` names."""
+    """Load the device file that `cluster.device` names."""
     return DEVICES.load(config.cluster.device, "cluster.device")
 
 
 def engine_name(config: RunConfig) -> str:
-    """The file of actors/engines that `rollout.engine` names, or that suits the device."""
+    """Name the file of actors/engines that `rollout.engine` asks for, or that suits the device."""
     name = config.rollout.engine
     return load(config).ENGINE if name == "auto" else name
 
 
 def num_devices(config: RunConfig, role: Role) -> float:
-    """Devices, or the part of one, that a process of this role asks for.
+    """Count the devices that a process asks for, where there are any to share out.
 
     Args:
-        config: `cluster.devices_per_engine` and `.devices_per_rank`.
-        role: 0 for all but workers and trainers.
+        config: The run.
+        role: What the process does; replay and reward servers ask for none.
+
+    Returns:
+        Fractions where processes share a device.
     """
     if role == "worker":
         return config.cluster.devices_per_engine or float(config.rollout.tensor_parallel_size)
@@ -62,11 +65,11 @@ def num_devices(config: RunConfig, role: Role) -> float:
 
 
 def threads(config: RunConfig, role: Role) -> dict[str, str]:
-    """Variables that set the CPU threads of a process.
+    """Make the variables that set the CPU threads of a process.
 
     Args:
-        config: `cluster.engine_threads` and `.learner_threads`.
-        role: 1 thread for all but workers and trainers.
+        config: The run.
+        role: What the process does; replay and reward servers get one thread.
     """
     count = {
         "worker": config.cluster.engine_threads,

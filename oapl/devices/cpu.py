@@ -28,6 +28,10 @@ def resources(config: RunConfig, role: Role) -> dict[str, Any]:
 
     Fractions, because a laptop has two cores and the actors take turns; how many threads really
     run is set by `environment`.
+
+    Args:
+        config: Is not read: the fractions are the same for every run.
+        role: What the process does; workers and trainers are the ones that compute.
     """
     return {"num_cpus": {"worker": 0.4, "trainer": 0.4}.get(role, HELPER_CPUS)}
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from oapl.config import plugins
 from oapl.config.objective import OBJECTIVES
+from oapl.estimators import kl_k3
 from oapl.interfaces import Objective
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def build(options: Mapping[str, Any]) -> Objective:
-    """The objective that `options["name"]` names, with the other options as its `Config`.
+    """Make the objective that `options["name"]` names, with the other options as its `Config`.
 
     Raises:
         InputError: No such objective, or an option it does not have or cannot take.
@@ -35,10 +36,14 @@ def build(options: Mapping[str, Any]) -> Objective:
 
 
 def shuffled(objective: Objective, seed: int) -> Objective:
-    """The control of a claim of learning: credit from rewards permuted within each group.
+    """Make the control of a claim of learning: credit from rewards permuted within each group.
 
     The permutation follows from seed, prompt id and attempt, so that a resumed run repeats it. The
     stored group keeps its true rewards.
+
+    Args:
+        objective: Whose `credit` sees the permuted rewards; its loss is unchanged.
+        seed: The run's.
     """
     return _Shuffled(objective, seed)
 
@@ -61,13 +66,13 @@ class _Shuffled:
 
 
 def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
-    """How far the policy is from the one that sampled, per token, and its entropy.
+    """Measure how far the policy is from the one that sampled, per token, and its entropy.
 
-    `policy/policy_kl` is k3 where learner steps lie between the two, `policy/mismatch_kl` where
-    none do (numerics alone); `policy/prob_ratio` is exp(|ln pi - ln pi_vllm|) of all tokens.
+    Returns:
+        `policy/policy_kl`, k3 of the tokens where learner steps lie between the two, and
+        `policy/mismatch_kl`, of those where none do (numerics alone): together [N].
+        `policy/prob_ratio`, exp(|ln pi - ln pi_vllm|), and, if asked for, `policy/entropy`: [N].
     """
-    from oapl.logprobs import kl_k3
-
     log_ratio = inputs.logprobs.detach() - inputs.inference_logprobs  # [N]
     is_lagged = inputs.lag[inputs.rollout_index] > 0
     divergence = kl_k3(log_ratio)

@@ -18,6 +18,7 @@ import numpy as np
 from oapl.config.fields import Positive, section
 from oapl.config.objective import Declarations
 from oapl.errors import InputError
+from oapl.estimators import segment_sum, v_star
 from oapl.objectives.base import policy_metrics
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
@@ -49,7 +50,7 @@ class Objective:
         self._beta2 = config.beta2
 
     def credit(self, group: ScoredGroup) -> Credit:
-        """r - V* of each rollout.
+        """Give each rollout r - V*, float32 [G]; no group is dropped.
 
         Raises:
             InputError: A rollout has no inference log-probs, the anchor of the loss.
@@ -65,9 +66,7 @@ class Objective:
         return Credit(values=advantage, metrics={"oapl/v_star_*": value})
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
-        """Sum of squared residuals over the rollouts here, divided by those of the global batch."""
-        from oapl.logprobs import segment_sum
-
+        """Sum the squared residuals of the rollouts here, over those of the global batch."""
         log_ratio = inputs.logprobs - inputs.inference_logprobs  # [N]
         sequence_log_ratio = segment_sum(log_ratio, inputs.rollout_index, len(inputs.credit))
         residual = self._beta2 * sequence_log_ratio - inputs.credit  # [B]
@@ -82,23 +81,3 @@ class Objective:
             **policy_metrics(inputs),
         }
         return LossOutputs(loss=residual.square().sum() / inputs.global_rollouts, metrics=metrics)
-
-
-def v_star(rewards: np.ndarray, beta1: float) -> float:
-    """beta1 * ln mean exp(r / beta1), float64, by logsumexp.
-
-    The maximum is taken out first: exp(1 / 1e-3) overflows, and exp(-1 / 1e-3) is 0.
-
-    Args:
-        rewards: [G], of one prompt's rollouts, all of one version.
-        beta1: Above 0.
-
-    Returns:
-        Between the mean (beta1 to infinity) and the maximum (beta1 to 0) of the rewards.
-
-    Source: Eq. 2.
-    """
-    values = np.asarray(rewards, dtype=np.float64)
-    highest = values.max()
-    excess = np.expm1((values - highest) / beta1).mean()  # in (-1, 0]
-    return float(highest + beta1 * np.log1p(excess))

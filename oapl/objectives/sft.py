@@ -36,11 +36,11 @@ class Objective:
         self._config = config
 
     def credit(self, group: ScoredGroup) -> Credit:
-        """1 for every rollout."""
+        """Give every rollout 1, float32 [G]."""
         return Credit(values=np.ones(len(group.rewards), dtype=np.float32))
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
-        """Negative log-likelihood here, divided by the response tokens of the global batch."""
+        """Sum the negative log-likelihood here, over the response tokens of the global batch."""
         nll = -inputs.logprobs
         return LossOutputs(
             loss=nll.sum() / inputs.global_tokens, metrics={"loss/nll": nll.detach()}

@@ -2,7 +2,7 @@
 
 A call between processes costs about 2 ms of processor time, both sides together, whatever it
 carries. Invariants: each item is sent once and gets its own answer, or the error of the call that
-carried it; what comes alone and after a pause waits `JOIN_S` and no longer; of what comes faster,
+carried it; what comes alone and after a pause waits `GATHER_S` and no longer; of what comes faster,
 a call leaves every `PACE_S`.
 """
 
@@ -15,12 +15,12 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-JOIN_S = 0.003
+GATHER_S = 0.003
 """How long the first item of a call waits for others: what ends in one engine step."""
 PACE_S = 0.05
 """Least time between two calls: 20 a second cost less than a twentieth of a core."""
-MAX_JOINED = 64
-"""Items in one call; more wait for one another's slowest."""
+MAX_ITEMS = 64
+"""In one call; more would wait for one another's slowest."""
 
 
 class BatchedCalls(Generic[Item, Answer]):
@@ -37,7 +37,10 @@ class BatchedCalls(Generic[Item, Answer]):
         self._left_at = float("-inf")
 
     async def __call__(self, items: Sequence[Item]) -> list[Answer]:
-        """The answers to `items`, in order.
+        """Send `items` with what others hand over meanwhile, and wait for their answers.
+
+        Returns:
+            One per item, in order.
 
         Raises:
             Exception: What the call that carried them raised.
@@ -45,7 +48,7 @@ class BatchedCalls(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         mine = [(item, loop.create_future()) for item in items]
         if mine and not self._waiting:
-            loop.call_at(max(loop.time() + JOIN_S, self._left_at + PACE_S), self._leave)
+            loop.call_at(max(loop.time() + GATHER_S, self._left_at + PACE_S), self._leave)
         self._waiting += mine
         return await asyncio.gather(*(answer for _, answer in mine))
 
@@ -55,8 +58,8 @@ class BatchedCalls(Generic[Item, Answer]):
         self._left_at = loop.time()
         gathered = [one for one in self._waiting if not one[1].done()]
         self._waiting = []
-        for start in range(0, len(gathered), MAX_JOINED):
-            call = loop.create_task(self._call(gathered[start : start + MAX_JOINED]))
+        for start in range(0, len(gathered), MAX_ITEMS):
+            call = loop.create_task(self._call(gathered[start : start + MAX_ITEMS]))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
 

@@ -19,7 +19,10 @@ class Promise(Protocol[T_co]):
     """Can be awaited where it was made, and asked for, also in another process."""
 
     def get(self, timeout_s: float) -> T_co:
-        """The answer; blocks this thread.
+        """Wait for the answer; blocks this thread.
+
+        Args:
+            timeout_s: Longest wait.
 
         Raises:
             DeadlineError: It did not come within `timeout_s`.
@@ -36,6 +39,7 @@ class Resolved(Generic[T]):
     answer: T
 
     def get(self, timeout_s: float) -> T:
+        """The answer, at once."""
         return self.answer
 
     def __await__(self) -> Generator[Any, None, T]:

@@ -17,8 +17,13 @@ async def within(seconds: float, what: Awaitable[T], description: str) -> T:
     The remote side is not told: where a late answer would matter, the deadline travels to the
     callee as an argument instead.
 
+    Args:
+        seconds: Longest wait.
+        what: Cancelled here when time is over.
+        description: Who is awaited, for what; ends the sentence "waited 5 s for ...".
+
     Raises:
-        DeadlineError: Names `description` (who was awaited, for what) and the time.
+        DeadlineError: Names `description` and the time.
     """
     try:
         return await asyncio.wait_for(_await(what), seconds)

@@ -17,6 +17,7 @@ from oapl.interfaces import PromptSource
 from oapl.records import (
     Credit,
     CreditedGroup,
+    Fate,
     Metrics,
     Prompt,
     ScoredGroup,
@@ -24,39 +25,28 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import Fate, PeriodNeeds
+from oapl.replay.periods import PeriodNeeds
 
 
 class ReplayBuffer:
-    """`oapl.interfaces.Replay`. Arguments are those of `Ledger` and, by name, of `PeriodNeeds`."""
+    """The ledger behind a lock, with waits that end.
+
+    See `oapl.interfaces.Replay` for what workers call, `oapl.interfaces.Batches` for the learner.
+
+    Args:
+        source: Where new draws come from; its cursor is part of the snapshot.
+        credit: The objective's `credit`, asked once per accepted group.
+        periods: How many groups the run asks for, and when.
+        on_fate: Told of every fate as it falls; must not block.
+    """
 
     def __init__(
         self,
         source: PromptSource,
         credit: Callable[[ScoredGroup], Credit],
-        *,
-        groups_per_step: int,
-        interval: int,
-        max_steps: int,
-        capacity: int,
-        group_size: int,
-        surplus: float = 0.0,
-        max_deaths: int = 3,
-        max_versions: int = 1,
-        drains: bool = False,
+        periods: PeriodNeeds,
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
-        periods = PeriodNeeds(
-            groups_per_step=groups_per_step,
-            interval=interval,
-            max_steps=max_steps,
-            capacity=capacity,
-            group_size=group_size,
-            surplus=surplus,
-            max_deaths=max_deaths,
-            max_versions=max_versions,
-            drains=drains,
-        )
         self._ledger = Ledger(source, credit, periods, on_fate)
         self._changed = asyncio.Condition()
 
@@ -65,7 +55,7 @@ class ReplayBuffer:
     async def next_prompts(
         self, worker: WorkerId, version: int, limit: int, timeout_s: float
     ) -> Sequence[Prompt] | None:
-        """Up to `limit` draws, as soon as there is one.
+        """Hand out draws as soon as there is one. See `oapl.interfaces.Replay.next_prompts`.
 
         Returns:
             An empty list when nothing was needed for `timeout_s`; None, at once, when `version` is
@@ -88,7 +78,14 @@ class ReplayBuffer:
             return draws if draws or self._ledger.serves(version) else None
 
     async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> list[str]:
-        """Per group `kept`, `dropped:FILTER` or `refused:WHY`; see `Ledger.put`."""
+        """Take finished groups, each as `Ledger.put` does. See `oapl.interfaces.Replay.put`.
+
+        Returns:
+            Per group `kept`, `dropped:FILTER` or `refused:WHY`.
+
+        Raises:
+            StaleError: The worker was released.
+        """
         async with self._changed:
             answers = [self._ledger.put(worker, group) for group in groups]
             self._changed.notify_all()
@@ -97,21 +94,21 @@ class ReplayBuffer:
     async def give_back(
         self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int
     ) -> None:
-        """The draw returns to the front of the queue, attempt + 1."""
+        """Return a draw to the front of the queue. See `oapl.interfaces.Replay.give_back`."""
         await self._change(self._ledger.give_back, worker, prompt, cause, num_tokens)
 
     async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
-        """The draw's fate is `failed`."""
+        """End a draw as `failed`. See `oapl.interfaces.Replay.fail`."""
         await self._change(self._ledger.fail, worker, prompt, cause, num_tokens)
 
     async def release(self, worker: WorkerId) -> None:
-        """The worker is dead: its draws return; later calls of this incarnation are refused."""
+        """Take a dead worker's draws back; later calls of this incarnation are refused."""
         await self._change(self._ledger.release, worker)
 
     # For the learner
 
     async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
-        """Lease the `count` oldest groups.
+        """Lease the `count` oldest groups. See `oapl.interfaces.Batches.take`.
 
         Returns:
             Fewer than `count` only at the end of the data, and after that None.
@@ -127,11 +124,11 @@ class ReplayBuffer:
             return groups
 
     async def trained(self, ids: Sequence[str], step: int) -> None:
-        """The leased groups were trained on; `step` learner steps are made, this one included."""
+        """Close leases of groups trained on. See `oapl.interfaces.Batches.trained`."""
         await self._change(self._ledger.trained, ids, step)
 
     async def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
-        """The step on the leased groups was skipped; it still counts in `step`."""
+        """Close leases whose step was skipped. See `oapl.interfaces.Batches.drop`."""
         await self._change(self._ledger.drop, ids, reason, step)
 
     async def advance(self, step: int) -> None:
@@ -139,18 +136,14 @@ class ReplayBuffer:
         await self._change(self._ledger.advance, step)
 
     async def lead(self, step: int, begin: int) -> bool:
-        """Serve version `step` for the period that will begin at `begin`, beside the present one.
-
-        Returns:
-            False when the present period still lacks groups; nothing has changed then.
-        """
+        """Serve a version ahead of its period. See `oapl.interfaces.Batches.lead`."""
         async with self._changed:
             leads = self._ledger.lead(step, begin)
             self._changed.notify_all()
             return leads
 
     async def finish(self) -> None:
-        """The run ends: what has no fate is `unfinished`. A snapshot is taken before, not after."""
+        """End the run: what has no fate is `unfinished`. A snapshot is taken before, not after."""
         await self._change(self._ledger.finish)
 
     # Accounts

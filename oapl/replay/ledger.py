@@ -27,8 +27,11 @@ from dataclasses import dataclass, replace
 from oapl.errors import StaleError
 from oapl.interfaces import PromptSource
 from oapl.records import (
+    FATES,
     Credit,
     CreditedGroup,
+    Fate,
+    FateKind,
     Group,
     Metrics,
     Prompt,
@@ -37,11 +40,13 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.replay.counts import ReplayCounts
-from oapl.replay.periods import FATES, Fate, FateKind, PeriodNeeds
+from oapl.replay.periods import PeriodNeeds
 
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
+    """A draw that a worker holds."""
+
     prompt: Prompt
     worker: WorkerId
     version: int  # served when it was handed out, and that of its group
@@ -50,11 +55,21 @@ class _Flight:
 class Ledger:
     """Prompt queue, draws in flight, buffer, leases and fates: one consistent cut.
 
+    Its acts are those of `oapl.interfaces.Replay` and `oapl.interfaces.Batches`, without the waits.
+
     Args:
         source: Where new draws come from; its cursor is part of the snapshot.
         credit: The objective's `credit`.
         periods: How many groups the run asks for.
         on_fate: Told of every fate as it falls.
+
+    Attributes:
+        periods: As given.
+        usable: Versions accepted and kept, oldest first; the last one is served.
+        begin: Learner step at which the period that `version` feeds begins.
+        step: Learner steps made.
+        exhausted: The source has no more draws.
+        finished: `finish` was called.
     """
 
     def __init__(
@@ -65,8 +80,8 @@ class Ledger:
         on_fate: Callable[[Fate], None] | None = None,
     ) -> None:
         self.periods = periods
-        self.usable: tuple[int, ...] = (0,)  # versions accepted and kept; the last one is served
-        self.begin = 0  # learner step at which the period that `version` feeds begins
+        self.usable: tuple[int, ...] = (0,)
+        self.begin = 0
         self.step = 0
         self.exhausted = False
         self.finished = False
@@ -83,7 +98,7 @@ class Ledger:
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
         self._drawn = 0
         self._fates: Counter[tuple[FateKind, str]] = Counter()
-        self._reported = ReplayCounts()
+        self._counts = ReplayCounts()
 
     # Handing out
 
@@ -112,11 +127,16 @@ class Ledger:
         return version == self.version and not self.finished
 
     def draw(self, worker: WorkerId, version: int, limit: int) -> list[Prompt]:
-        """Up to `limit` draws for a worker that holds the served version, else none.
+        """Hand out draws to a worker that holds the served version, else none.
 
         Returned draws go first. Suspects, retried after a death, share an engine with suspects
         only, and at most as many as each one's `max_in_engine` allows. A worker with nothing in
         flight gets them before any other draw, so that they cannot starve.
+
+        Args:
+            worker: Who asks.
+            version: What its engine holds.
+            limit: Most draws.
 
         Raises:
             StaleError: The worker was released.
@@ -169,11 +189,18 @@ class Ledger:
     # Coming back
 
     def put(self, worker: WorkerId, scored: ScoredGroup) -> str:
-        """`kept`, `dropped:FILTER` or `refused:WHY`.
+        """Credit a finished group and keep, drop or refuse it.
 
-        WHY is `stale` (a version that is not kept, or not the draw's, or an older attempt),
-        `duplicate`, `unknown` (this worker never had the draw), `incomplete` or `finished`. A
-        refused group whose draw the worker still holds sends the draw back to the queue.
+        A refused group whose draw the worker still holds sends the draw back to the queue.
+
+        Args:
+            worker: Who made it.
+            scored: Of any version and any number of rollouts: this is where they are checked.
+
+        Returns:
+            `kept`, `dropped:FILTER` or `refused:WHY`. WHY is `stale` (a version that is not kept,
+            or not the draw's, or an older attempt), `duplicate`, `unknown` (this worker never had
+            the draw), `incomplete` or `finished`.
 
         Raises:
             StaleError: The worker was released; the group is counted.
@@ -182,14 +209,14 @@ class Ledger:
         self._refuse_released(worker, f"put group {group.prompt.id}", tokens=group.num_tokens)
         why = self._why_refused(worker, scored)
         if why:
-            self._reported.refuse(why, group.num_tokens)
+            self._counts.refuse(why, group.num_tokens)
             if self._holds(worker, group.prompt):
                 self._return(group.prompt, why)
             return f"refused:{why}"
         credit = self._credit(scored)
         del self._in_flight[group.prompt.id]
         self._settled[group.prompt.id] = (group.prompt.attempt, group.version)
-        self._reported.accept(scored, credit)
+        self._counts.accept(scored, credit)
         if credit.dropped is not None:
             self._close(group.prompt, "dropped", credit.dropped)
             return f"dropped:{credit.dropped}"
@@ -236,26 +263,26 @@ class Ledger:
         )
 
     def give_back(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
-        """Return a draw to the front of the queue, after `num_tokens` were generated for nothing.
+        """Return a draw to the front of the queue. See `oapl.interfaces.Replay.give_back`.
 
         When the worker no longer holds it (a synchronisation took it back already), only the
         tokens are counted.
         """
         self._refuse_released(worker, f"gave back {prompt.id}")
-        self._reported.waste(num_tokens, self.periods.group_size)
+        self._counts.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
             self._return(prompt, cause)
 
     def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
-        """End a draw that cannot be sampled or scored; ignored when the worker does not hold it."""
+        """End a draw that cannot be sampled or scored. See `oapl.interfaces.Replay.fail`."""
         self._refuse_released(worker, f"failed {prompt.id}")
-        self._reported.waste(num_tokens, self.periods.group_size)
+        self._counts.waste(num_tokens, self.periods.group_size)
         if self._holds(worker, prompt):
             self._close(self._in_flight.pop(prompt.id).prompt, "failed", cause)
 
     def _return(self, prompt: Prompt, cause: str) -> None:
-        self._reported.count("replay/returned")
-        self._reported.count(f"replay/returned/{cause}")
+        self._counts.count("replay/returned")
+        self._counts.count(f"replay/returned/{cause}")
         self._requeue([self._in_flight.pop(prompt.id).prompt])
 
     def release(self, worker: WorkerId) -> None:
@@ -267,7 +294,7 @@ class Ledger:
         for prompt in lost:
             del self._in_flight[prompt.id]
             deaths = self._deaths[prompt.id] = self._deaths.get(prompt.id, 0) + 1
-            self._reported.count("replay/deaths")
+            self._counts.count("replay/deaths")
             if deaths >= self.periods.max_deaths:
                 self._close(prompt, "failed", f"{deaths} engines died under it")
             else:
@@ -279,7 +306,7 @@ class Ledger:
         if worker.incarnation > self._released.get(worker.index, -1):
             return
         if tokens is not None:
-            self._reported.refuse("released", tokens)
+            self._counts.refuse("released", tokens)
         raise StaleError(f"{worker} {what}, but this incarnation was released after its death")
 
     def _requeue(self, prompts: Iterable[Prompt]) -> None:
@@ -293,6 +320,7 @@ class Ledger:
         return self.exhausted and not self._in_flight and not self._queue
 
     def can_take(self, count: int) -> bool:
+        """Whether `take` would give `count` groups, or all that is left."""
         return len(self._buffer) >= count or self.is_over()
 
     def take(self, count: int) -> list[CreditedGroup] | None:
@@ -304,15 +332,15 @@ class Ledger:
         ids = sorted(self._buffer, key=lambda id: self._buffer[id].scored.group.version)[:count]
         groups = [self._buffer.pop(id) for id in ids]
         self._leased.update(zip(ids, groups, strict=True))
-        self._reported.lease(self.step - group.scored.group.version for group in groups)
+        self._counts.lease(self.step - group.scored.group.version for group in groups)
         return groups or None
 
     def trained(self, ids: Sequence[str], step: int) -> None:
-        """Close leases after the learner step that made the count of steps `step`."""
+        """Close leases of groups trained on. See `oapl.interfaces.Batches.trained`."""
         self._close_leases(ids, "trained", "", step)
 
     def drop(self, ids: Sequence[str], reason: str, step: int) -> None:
-        """Close leases whose step was skipped; `step` counts it all the same."""
+        """Close leases whose step was skipped. See `oapl.interfaces.Batches.drop`."""
         self._close_leases(ids, "dropped", reason, step)
 
     def _close_leases(self, ids: Sequence[str], kind: FateKind, detail: str, step: int) -> None:
@@ -342,7 +370,7 @@ class Ledger:
         self.step = step
 
     def lead(self, step: int, begin: int) -> bool:
-        """Serve version `step` for the period that begins at `begin`, if this one has its groups.
+        """Serve version `step` ahead of its period. See `oapl.interfaces.Batches.lead`.
 
         The groups that the present period needs stay for the learner.
 
@@ -372,7 +400,7 @@ class Ledger:
         lengths = [len(rollout.token_ids) for group in cleared for rollout in group.rollouts]
         flights = self._in_flight.values()
         lost = [f for f in flights if not (self.periods.drains and f.version in self.usable)]
-        self._reported.clear(len(cleared), lengths, len(lost))
+        self._counts.clear(len(cleared), lengths, len(lost))
         # A group that was finished has shown that its prompt kills no engine.
         innocent = [replace(group.prompt, max_in_engine=0) for group in cleared]
         for prompt in innocent:
@@ -403,10 +431,11 @@ class Ledger:
         self._fates[kind, detail] += 1
         self._deaths.pop(prompt.id, None)
         if kind in ("dropped", "failed"):
-            self._reported.count(f"replay/{kind}")
+            self._counts.count(f"replay/{kind}")
         if self._on_fate is not None:
-            fate = Fate(prompt.id, prompt.attempt, kind, detail, self.step)
-            self._on_fate(fate)
+            self._on_fate(
+                Fate(id=prompt.id, attempt=prompt.attempt, kind=kind, detail=detail, step=self.step)
+            )
 
     # Accounts
 
@@ -433,6 +462,7 @@ class Ledger:
         }
 
     def in_flight_by_worker(self) -> dict[WorkerId, int]:
+        """How many draws each worker holds, of those that hold any."""
         return dict(Counter(flight.worker for flight in self._in_flight.values()))
 
     def stats(self) -> Metrics:
@@ -446,12 +476,11 @@ class Ledger:
             "replay/queued": float(len(self._queue)),
             "replay/need": float(self.need()),
         }
-        return gauges | self._reported.drain()
+        return gauges | self._counts.take()
 
     def snapshot(self) -> State:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
         return {
-            "version": self.version,
             "usable": self.usable,
             "begin": self.begin,
             "step": self.step,
@@ -463,7 +492,7 @@ class Ledger:
             "deaths": dict(self._deaths),
             "drawn": self._drawn,
             "fates": dict(self._fates),
-            "tally": copy.deepcopy(self._reported),
+            "counts": copy.deepcopy(self._counts),
         }
 
     def restore(self, state: State) -> None:
@@ -473,8 +502,7 @@ class Ledger:
         """
         assert self._drawn == 0, "restore into a ledger that was already used"
         self._source.restore(state["source"])
-        # Snapshots of earlier builds name the one version that they kept.
-        self.usable = tuple(state.get("usable", (state["version"],)))
+        self.usable = state["usable"]
         self.begin, self.step = state["begin"], state["step"]
         self._queue = deque(state["queue"])
         self._requeue(state["in_flight"])
@@ -486,5 +514,5 @@ class Ledger:
         self._deaths = dict(state["deaths"])
         self._drawn = state["drawn"]
         self._fates = Counter(state["fates"])
-        self._reported = copy.deepcopy(state["tally"])
+        self._counts = copy.deepcopy(state["counts"])
         self.counts()

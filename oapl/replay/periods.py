@@ -1,4 +1,4 @@
-"""How many groups a period wants, and the names of the ways in which a draw ends.
+"""How many groups a period wants.
 
 Invariants: periods end at multiples of L, whenever the version that feeds them was published; what
 is wanted depends on where the served version's period begins and on the learner step alone, so that
@@ -10,23 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from oapl.errors import InputError
-
-FateKind = Literal["trained", "dropped", "failed", "unfinished"]
-FATES: tuple[FateKind, ...] = ("trained", "dropped", "failed", "unfinished")
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """How a draw ended: `detail` names the filter or the cause; `step` counts learner steps."""
-
-    id: str
-    attempt: int
-    kind: FateKind
-    detail: str
-    step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +53,27 @@ class PeriodNeeds:
             )
 
     def period_end(self, begin: int, step: int) -> int:
-        """Learner step at which the period that began (or will begin) at `begin` ends.
+        """Find the learner step at which a period ends.
 
         The second term matters only when a resumed run has a shorter interval: the period then
         ends at the first multiple that is still ahead.
+
+        Args:
+            begin: Learner step at which it began, or will begin.
+            step: Learner steps made.
         """
         end = max(begin // self.interval + 1, math.ceil(step / self.interval)) * self.interval
         return min(end, self.max_steps)
 
     def wanted(self, begin: int, step: int) -> int:
-        """Groups that the period of `begin` can still use after `step` learner steps.
+        """Count the groups that a period can still use: all of them, when it has yet to begin.
 
-        All of them, when it has yet to begin.
+        Args:
+            begin: Learner step at which it began, or will begin.
+            step: Learner steps made.
+
+        Returns:
+            Those of its steps to come, and the surplus of the whole period.
         """
         end = self.period_end(begin, step)
         if step >= end:
@@ -91,9 +85,9 @@ class PeriodNeeds:
     def max_in_engine(self, deaths: int, lost: int) -> int:
         """How many draws may share an engine when one is retried that was `lost` with others.
 
-        One of them may have killed the engine. Ever smaller companies find it: sizes shrink by
-        equal ratios, so that the try before a draw would fail is made alone, and no draw fails for
-        its neighbour's fault.
+        One of them may have killed the engine. Ever fewer at a time find it: their numbers
+        shrink by equal ratios, so that the try before a draw would fail is made alone, and no draw
+        fails for its neighbour's fault.
 
         Args:
             deaths: Engines that died under the draw, at least 1 and below `max_deaths`.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -19,11 +18,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from oapl import interfaces
+from oapl.comparison import Comparison
 from oapl.config import RunConfig
-from oapl.evaluation import Comparison
 from oapl.records import StepMetrics
 from oapl.tracking.history import Tail, feed
+from oapl.tracking.sink import Sink
 from oapl.tracking.view import DASH, Clock, View, figure
 
 REFRESHES_PER_S = 4
@@ -34,14 +33,14 @@ def build(
     step: int,
     written: tuple[Tail, Tail] | None = None,
     screen: Console | None = None,
-) -> interfaces.Tracker | None:
-    """The console that `tracking.console` asks for; None when it is off.
+) -> LiveConsole | PlainConsole | None:
+    """Make the console that `tracking.console` asks for; None when it is off.
 
     Args:
         config: The run.
-        step: After which learner step it begins.
+        step: The learner step after which it begins.
         written: Its metrics and messages of before, which the view is to show too.
-        screen: Where to draw.
+        screen: Where to draw; None means standard output.
     """
     screen = screen or Console()
     mode = config.tracking.console
@@ -54,7 +53,13 @@ def build(
 
 
 def view_of(config: RunConfig, step: int, began: float | None = None) -> View:
-    """An empty view of the run, which began after learner step `step`."""
+    """Make an empty view of the run.
+
+    Args:
+        config: The run.
+        step: The learner step after which it began.
+        began: When it began, in unix seconds; None means now.
+    """
     return View(
         title=config.run.name,
         subtitle=f"{config.objective.get('name', 'oapl')} · {Path(config.model.path).name}",
@@ -67,14 +72,29 @@ def view_of(config: RunConfig, step: int, began: float | None = None) -> View:
 
 
 def show(view: View, mode: str, screen: Console, every_s: float) -> LiveConsole | PlainConsole:
-    """A sink that draws the view `live` or `plain`; `auto` asks the screen."""
+    """Make the sink that draws `view`.
+
+    Args:
+        view: What is known of the run.
+        mode: `live`, `plain`, or `auto`: live where the screen is a terminal.
+        screen: Where to draw.
+        every_s: Seconds between two lines of a plain console.
+    """
     if mode == "auto":
         mode = "live" if screen.is_terminal and not screen.is_dumb_terminal else "plain"
     return LiveConsole(view, screen) if mode == "live" else PlainConsole(view, screen, every_s)
 
 
-class LiveConsole:
-    """A view that redraws itself; prints of the process appear above it."""
+class LiveConsole(Sink):
+    """Redraws its view all the time; prints of the process appear above it.
+
+    Like those of a plain console, its methods take the time of what they are given, in unix
+    seconds; None means now.
+
+    Args:
+        view: What it draws, and feeds with what it is given.
+        screen: Where to draw.
+    """
 
     def __init__(self, view: View, screen: Console) -> None:
         self._view = view
@@ -82,15 +102,15 @@ class LiveConsole:
         self._live.start()
 
     def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        """Feed the view; see `Sink.log`."""
         self._view.feed(metrics, at)
 
     def message(self, text: str, at: float | None = None) -> None:
+        """Feed the view; see `Sink.message`."""
         self._view.say(text, at)
 
-    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        pass
-
     def phase(self, name: str, at: float | None = None) -> None:
+        """Feed the view; see `Sink.phase`."""
         self._view.enter(name, at)
 
     def refresh(self) -> None:
@@ -98,13 +118,20 @@ class LiveConsole:
         self._live.refresh()
 
     def close(self) -> None:
+        """Leave the last drawing where it is."""
         self._live.stop()
 
 
-class PlainConsole:
-    """One line every `every_s` seconds; messages and evaluations at once, the last step at the end.
+class PlainConsole(Sink):
+    """Prints a line every `every_s` seconds; messages and evaluations at once, the last step last.
 
     The time of a line is that of its step: nothing is printed while nothing happens.
+
+    Args:
+        view: What it tells of, and feeds with what it is given.
+        screen: Where to print.
+        every_s: Between two lines.
+        clock: Tells seconds that only go forward.
     """
 
     def __init__(self, view: View, screen: Console, every_s: float, clock: Clock = time.monotonic):
@@ -116,6 +143,7 @@ class PlainConsole:
         self._printed = ""
 
     def log(self, metrics: StepMetrics, at: float | None = None) -> None:
+        """Feed the view, and print its line when one is due; see `Sink.log`."""
         self._view.feed(metrics, at)
         figures = {n: v for n, v in metrics.values.items() if n.startswith("eval/")}
         if figures:
@@ -125,15 +153,15 @@ class PlainConsole:
             self.refresh()
 
     def message(self, text: str, at: float | None = None) -> None:
+        """Print the message; see `Sink.message`."""
         self._print(text, at)
 
-    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        pass
-
     def phase(self, name: str, at: float | None = None) -> None:
+        """Feed the view; see `Sink.phase`."""
         self._view.enter(name, at)
 
     def close(self) -> None:
+        """Print the last line."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -157,7 +185,12 @@ def _evaluated(figures: dict[str, float]) -> Iterable[str]:
 
 
 def comparison_table(rows: Sequence[Comparison], title: str = "before and after") -> Table:
-    """The table of an evaluation before and after training."""
+    """Draw an evaluation before and after training as a table.
+
+    Args:
+        rows: One per measure; a figure that is not there is a dash.
+        title: Of the table.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAVY)
     table.add_column("measure")
     for heading in ("before", "after", "change"):
@@ -182,6 +215,11 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def save_svg(what: RenderableType, path: Path, width: int = 110) -> str:
     """Draw anything of rich's as an SVG file.
+
+    Args:
+        what: A table, a view, a panel.
+        path: The file, written anew.
+        width: Of the drawing, in characters.
 
     Returns:
         The same drawing as text.

@@ -12,21 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oapl.records import StepMetrics
+from oapl.tracking.lines import CLOCK, METRICS_FILE, STAMP, STAMP_LENGTH, is_evaluation, parse
 from oapl.tracking.names import STEP
 from oapl.tracking.view import View
-
-METRICS_FILE = "metrics.jsonl"
-MESSAGES_FILE = "messages.log"
-CLOCK = "time/unix_s"
-STAMP = "%Y-%m-%d %H:%M:%S"
-STAMP_LENGTH = 19
 
 Entry = tuple[float, StepMetrics | str]
 """Unix time, and a line of metrics or a message."""
 
 
 class Tail:
-    """The whole lines that a file gains."""
+    """Reads the whole lines that a file gains."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,7 +29,7 @@ class Tail:
         self._offset = 0
 
     def lines(self) -> list[str]:
-        """Those since the last call; a line still being written waits for its end."""
+        """Read those since the last call; a line still being written waits for its end."""
         try:
             with self.path.open("rb") as file:
                 self._inode = self._inode or self.path.stat().st_ino
@@ -57,7 +52,12 @@ class Tail:
 
 
 def entries(metrics: Tail, messages: Tail) -> Iterator[Entry]:
-    """New lines of both files, in order of time."""
+    """Yield the new lines of both files, in order of time.
+
+    Args:
+        metrics: Of `METRICS_FILE`.
+        messages: Of `MESSAGES_FILE`.
+    """
     found: list[Entry] = []
     for line in metrics.lines():
         row = json.loads(line)
@@ -69,12 +69,26 @@ def entries(metrics: Tail, messages: Tail) -> Iterator[Entry]:
 
 
 def feed(view: View, metrics: Tail, messages: Tail) -> None:
-    """Give the view what it has not seen."""
+    """Give a view the new lines of both files.
+
+    Args:
+        view: Takes them in.
+        metrics: Of `METRICS_FILE`.
+        messages: Of `MESSAGES_FILE`.
+    """
     for at, entry in entries(metrics, messages):
         if isinstance(entry, StepMetrics):
             view.feed(entry, at)
         else:
             view.say(entry, at)
+
+
+def first_evaluation(folder: Path) -> dict[str, float]:
+    """Read the figures of the run's first evaluation, which a resumed run did not make itself."""
+    path = folder / METRICS_FILE
+    rows = map(parse, path.read_text().splitlines() if path.exists() else [])
+    first = next((row for row in rows if row is not None and is_evaluation(row)), {})
+    return {name: value for name, value in first.items() if name.startswith("eval/")}
 
 
 def _messages(lines: list[str]) -> list[tuple[float, str]]:

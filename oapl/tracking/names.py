@@ -1,7 +1,7 @@
 """The table of metric names: what each number means, and its unit.
 
-Invariant: a number under one of these names means the same in every run. `{SET}`, `{KIND}` and the
-like stand for one part of a name, `@n` and `@k` for a number; a name in `_*` stands for four:
+Invariant: a number under one of these names means the same in every run. `{SET}`, `{VERIFIER}` and
+the like stand for one part of a name, `@n` and `@k` for a number; a name in `_*` stands for four:
 `_mean`, `_std`, `_min`, `_max`. The x axis of all of them is the learner step.
 """
 
@@ -16,7 +16,7 @@ STEP = "step"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Meaning in one line, and unit (empty for a bare number)."""
+    """What a number means, in one line, and its unit (empty for a bare number)."""
 
     meaning: str
     unit: str = ""
@@ -128,7 +128,7 @@ METRICS: dict[str, Metric] = {
 
 
 def describe(name: str) -> Metric | None:
-    """What the table says of a metric's full name; None when the name is not in it."""
+    """Look up a metric's full name in the table; None when no entry covers it."""
     if name in METRICS:
         return METRICS[name]
     return next((METRICS[entry] for entry, form in _forms() if form.fullmatch(name)), None)

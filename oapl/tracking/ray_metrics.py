@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from oapl.config import RunConfig
 from oapl.records import StepMetrics
 from oapl.tracking.names import STEP, describe
+from oapl.tracking.sink import Sink
 
 PREFIX = "oapl_"
 TAG = "run"
 
 
 def is_wanted(config: RunConfig) -> bool:
-    """`auto` is for a cluster that others look at: a run's own Ray has no dashboard."""
+    """Whether the run sends its metrics to Ray.
+
+    `auto` is for a cluster that others look at: a run's own Ray has no dashboard.
+    """
     asked = config.tracking.ray_metrics
     if config.cluster.mode != "ray":
         return False
@@ -29,12 +33,20 @@ def is_wanted(config: RunConfig) -> bool:
 
 
 def gauge_name(metric: str) -> str:
-    """`eval/sums/pass@8` as Prometheus allows it: `oapl_eval_sums_pass_at_8`; Ray adds `ray_`."""
+    """Write a metric's name as Prometheus allows it; Ray puts `ray_` before it.
+
+    `eval/sums/pass@8` becomes `oapl_eval_sums_pass_at_8`.
+    """
     return PREFIX + re.sub(r"[^a-zA-Z0-9_]+", "_", metric.replace("@", "_at_"))
 
 
-class RayMetricsSink:
-    """A gauge per metric, made when its name first comes."""
+class RayMetricsSink(Sink):
+    """Sets a gauge per metric, made when its name first comes.
+
+    Args:
+        run: The run's name, the gauges' tag.
+        tell: Is given what Ray raised, once.
+    """
 
     def __init__(self, run: str, tell: Callable[[str], None]) -> None:
         self._run = run
@@ -42,6 +54,7 @@ class RayMetricsSink:
         self._gauges: dict[str, Any] = {}
 
     def log(self, metrics: StepMetrics) -> None:
+        """Set the gauges, while Ray runs here and has refused none."""
         ray = sys.modules.get("ray")
         if self._tell is None or ray is None or not ray.is_initialized():
             return
@@ -52,18 +65,6 @@ class RayMetricsSink:
         except Exception as error:  # noqa: BLE001 - whatever Ray raises, the run goes on
             self._tell(f"Ray took no metrics, and gets no more: {type(error).__name__}: {error}")
             self._tell = None
-
-    def message(self, text: str) -> None:
-        pass
-
-    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        pass
-
-    def phase(self, name: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
     def _gauge(self, metric: str) -> Any:
         if metric not in self._gauges:

@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 class RolloutStore:
-    """Writes `tracking.rollout_groups_per_step` groups of each learner step.
+    """Keeps `tracking.rollout_groups_per_step` groups of each learner step.
 
     Args:
         config: The run.
@@ -50,7 +50,12 @@ class RolloutStore:
         self._rows: list[Row] = []
 
     def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
-        """Sample the groups that learner step `step` trained on."""
+        """Keep a sample of the groups that a learner step trained on.
+
+        Args:
+            groups: All of them.
+            step: The learner step; it alone seeds the draw.
+        """
         count = min(self._per_step, len(groups))
         for index in sorted(np.random.default_rng(step).permutation(len(groups))[:count]):
             self._rows += _rows(groups[index], step)
@@ -68,7 +73,12 @@ class RolloutStore:
         self._rows = []
 
     def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None:
-        """Write whole groups, token ids and log-probs included, to be looked into or replayed."""
+        """Write whole groups, token ids and log-probs included, to be looked into or replayed.
+
+        Args:
+            groups: What to write.
+            path: The Parquet file.
+        """
         _write([row for group in groups for row in _rows(group, step=-1, is_whole=True)], path)
 
 
@@ -136,6 +146,10 @@ def _write(rows: list[Row], path: Path) -> None:
 def set_aside(folder: Path, step: int) -> int:
     """Move rows after `step` out of the way of a run that goes on from there.
 
+    Args:
+        folder: The run's.
+        step: Learner steps made by the checkpoint that the run goes on from.
+
     Returns:
         How many rows were moved.
     """
@@ -175,7 +189,7 @@ def _free(path: Path) -> Path:
 
 
 def read(folder: Path) -> list[Row]:
-    """All stored rows of a run, in order of steps.
+    """Read all stored rows of a run, in order of steps.
 
     Raises:
         InputError: The run has stored none.
@@ -192,7 +206,12 @@ def read(folder: Path) -> list[Row]:
 
 
 def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
-    """Print the `limit` best and the `limit` worst stored rollouts, the latest first among equals.
+    """Print the best and the worst stored rollouts, the latest first among equals.
+
+    Args:
+        folder: The run's.
+        limit: How many of each.
+        console: Where to print; None means standard output.
 
     Raises:
         InputError: The run has stored none.

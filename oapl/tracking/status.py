@@ -11,25 +11,25 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from oapl.records import StepMetrics
+from oapl.tracking.sink import Sink
 from oapl.whole_files import written_aside
 
 FILE = "status.json"
 PHASES = ("start", "evaluate", "train", "publish", "finish")
 DONE, STOPPED, FAILED = ENDS = ("done", "stopped", "failed")
 """How a run ends: by itself, asked by a signal, or by an error."""
+STOPPED_AT = "stopped at step"
+"""Begins the last line of a run that a signal has stopped, and that left a checkpoint."""
 RESTART = "restart"
 """Between two attempts, when a learner rank has failed: the same process begins anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A run at a moment.
+    """What a run is doing at a moment.
 
     Attributes:
         phase: One of `PHASES` or `ENDS`, or `RESTART`.
@@ -48,6 +48,7 @@ class Status:
 
     @property
     def is_over(self) -> bool:
+        """Whether the run has said how it ended."""
         return self.phase in ENDS
 
     @property
@@ -64,8 +65,13 @@ class Status:
         return False
 
 
-class StatusSink:
-    """Keeps `status.json`; takes no notice of metrics and messages."""
+class StatusSink(Sink):
+    """Keeps `status.json`; takes no notice of metrics and messages.
+
+    Args:
+        folder: The run's.
+        step: The learner step after which this process begins.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self._path = folder / FILE
@@ -80,21 +86,14 @@ class StatusSink:
         )
         self._write()
 
-    def log(self, metrics: StepMetrics) -> None:
-        pass
-
-    def message(self, text: str) -> None:
-        pass
-
-    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        pass
-
     def phase(self, name: str) -> None:
+        """Write the phase, unless it is the present one."""
         if name != self._status.phase:
             self._status = replace(self._status, phase=name, since_unix_s=round(time.time(), 3))
             self._write()
 
     def close(self) -> None:
+        """Write that the run has failed, unless it has said how it ended or that it restarts."""
         if not self._status.is_over and self._status.phase != RESTART:
             self.phase(FAILED)
 
@@ -104,7 +103,7 @@ class StatusSink:
 
 
 def read(folder: Path) -> Status | None:
-    """The run's status; None where it has written none."""
+    """Read the run's status; None where it has written none."""
     try:
         return Status(**json.loads((folder / FILE).read_text()))
     except FileNotFoundError:

@@ -52,6 +52,16 @@ class View:
     """What is known of the run, and how it is drawn. Feed it records, render it at any time.
 
     Times are unix seconds: those of the records where they come from a file, else the clock's.
+
+    Args:
+        title: The run's name.
+        subtitle: In small letters, below: objective and model.
+        max_steps: Learner steps of the whole run.
+        interval: Learner steps between two publications.
+        groups_per_step: Groups that a learner step takes.
+        start: The learner step after which the run began.
+        began: When it began; None means now.
+        clock: Tells the time.
     """
 
     def __init__(
@@ -86,7 +96,12 @@ class View:
         self._messages: deque[tuple[float, str]] = deque(maxlen=KEPT_MESSAGES)
 
     def feed(self, metrics: StepMetrics, at: float | None = None) -> None:
-        """Take in a line of metrics, of now or of an earlier time."""
+        """Take in a line of metrics.
+
+        Args:
+            metrics: A learner step's, or an evaluation's.
+            at: When it was written; None means now.
+        """
         with self._lock:
             self._feed(metrics, self._clock() if at is None else at)
 
@@ -119,12 +134,22 @@ class View:
                 self._values[name] = sum(weight * rate for weight, rate in seen) / seconds
 
     def say(self, text: str, at: float | None = None) -> None:
-        """Take in a message."""
+        """Take in a message.
+
+        Args:
+            text: One line, or several that are shown as one.
+            at: When it was written; None means now.
+        """
         with self._lock:
             self._messages.append((self._clock() if at is None else at, text))
 
     def enter(self, phase: str, at: float | None = None) -> None:
-        """The run is now in one of `oapl.tracking.status.PHASES`, or over."""
+        """Take note of a phase, or of an end.
+
+        Args:
+            phase: One of `PHASES` or `ENDS` of `oapl.tracking.status`.
+            at: When it began; None means now.
+        """
         with self._lock:
             if phase != self._phase:
                 self._phase = phase
@@ -139,14 +164,14 @@ class View:
         return self._phase_since if self._is_over else self._clock()
 
     def eta_s(self) -> float | None:
-        """Seconds to `max_steps` at the pace of the last steps."""
+        """Estimate the seconds to `max_steps` at the last steps' pace; None before the first."""
         (since, first), (_, last) = self._pace[0], self._pace[-1]
         if last <= first:
             return None
         return (self.max_steps - self.step) * (self._now() - since) / (last - first)
 
     def line(self) -> str:
-        """The run in one line."""
+        """Tell the run in one line."""
         parts = [
             f"step {self.step}/{self.max_steps}",
             f"reward {self._number('reward/mean')}",
@@ -381,7 +406,12 @@ def is_warning(text: str) -> bool:
 
 
 def sparkline(values: Iterable[float], width: int) -> str:
-    """A curve in `width` letters at most: means of equal stretches, lowest to highest block."""
+    """Draw a curve of block letters: means of equal stretches, from the lowest to the highest.
+
+    Args:
+        values: The curve; fewer than two make an empty string.
+        width: Letters at most.
+    """
     numbers = list(values)
     if len(numbers) < 2:
         return ""
@@ -421,7 +451,7 @@ def _bar(share: float, text: str, style: str, room: int) -> RenderableType:
 
 
 def figure(value: float) -> str:
-    """Four significant digits, thousands set apart, tiny ones with an exponent."""
+    """Write four significant digits, thousands set apart, tiny ones with an exponent."""
     size = abs(value)
     if size >= 1000 and math.isfinite(value):
         return f"{value:,.0f}"
@@ -431,6 +461,7 @@ def figure(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
+    """Write a time as `1:02:03`; a dash for one that is not known."""
     if seconds is None:
         return DASH
     minutes, second = divmod(int(seconds), 60)

@@ -16,7 +16,8 @@ from oapl.config.toml import load_config
 from oapl.errors import InputError
 from oapl.records import StepMetrics
 from oapl.tracking import console, status
-from oapl.tracking.history import MESSAGES_FILE, METRICS_FILE, Tail, entries, feed
+from oapl.tracking.history import Tail, entries, feed
+from oapl.tracking.lines import MESSAGES_FILE, METRICS_FILE
 
 POLL_S = 0.5
 """Between two looks (three file sizes): a run on another node's disk wakes no notifier here."""
@@ -24,6 +25,10 @@ POLL_S = 0.5
 
 def watch(folder: Path, screen: Console | None = None) -> int:
     """Show the run until it ends, or until Ctrl-C.
+
+    Args:
+        folder: The run's.
+        screen: Where to draw; None means standard output.
 
     Returns:
         0: the watch went well, however the run ended.

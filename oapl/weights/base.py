@@ -54,7 +54,12 @@ TRANSPORTS: Kind[TransportFile] = Kind("oapl.weights", TransportFile)
 
 
 def spec_of(name: str, tensor: Tensor) -> TensorSpec:
-    """Name, shape and torch's name of the dtype."""
+    """Describe a tensor that is to be published.
+
+    Args:
+        name: What engines know it by.
+        tensor: [...], the spec's shape, of any dtype.
+    """
     return TensorSpec(
         name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch.")
     )
@@ -62,32 +67,42 @@ def spec_of(name: str, tensor: Tensor) -> TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Which tensors lie in a chunk, where each begins, and the bytes of it all."""
+    """Which tensors lie in a chunk.
+
+    Attributes:
+        specs: In order.
+        starts: Byte at which each begins, a multiple of `ALIGNMENT`.
+        num_bytes: Of the whole chunk, the gaps between tensors included.
+    """
 
     specs: tuple[TensorSpec, ...]
     starts: tuple[int, ...]
     num_bytes: int
 
     def views(self, content: np.ndarray) -> Iterator[tuple[TensorSpec, np.ndarray]]:
-        """Each tensor's part of the chunk's memory, uint8."""
+        """Each tensor's part, uint8 [spec.num_bytes], of the chunk's memory, uint8 [num_bytes]."""
         for spec, start in zip(self.specs, self.starts, strict=True):
             yield spec, content[start : start + spec.num_bytes]
 
     def tensors(self, content: np.ndarray) -> Tensors:
-        """The tensors over the chunk's memory; no copies."""
+        """Name and tensor [...] over the chunk's memory, uint8 [num_bytes]; no copies."""
         for spec, part in self.views(content):
             yield spec.name, from_bytes(part, spec)
 
 
 def in_order(specs: Sequence[TensorSpec]) -> list[int]:
-    """The order to send tensors in: those that fill a chunk alone come last, so that engines have
-    something to load soon."""
+    """Order tensors for sending: those that fill a chunk alone come last, so that engines have
+    something to load soon.
+
+    Returns:
+        Indices into `specs`.
+    """
     limit = _limit(specs)
     return sorted(range(len(specs)), key=lambda index: specs[index].num_bytes > limit)
 
 
 def layout(specs: Sequence[TensorSpec]) -> tuple[Chunk, ...]:
-    """Tensors in order, as many to a chunk as fit; a larger tensor makes one of its own.
+    """Lay tensors in chunks, in order, as many as fit; a larger one makes a chunk of its own.
 
     Raises:
         WeightsError: One is of a type that weights are not published in.
@@ -124,6 +139,11 @@ def check_finite(version: int, chunk: Chunk, content: np.ndarray) -> None:
     Read as integers these are the largest of either sign, so two maxima find them; a mask
     of every number, or extremes of numbers of 16 bits, take two to ten times as long.
 
+    Args:
+        version: For the error.
+        chunk: What lies where in `content`.
+        content: uint8 [chunk.num_bytes].
+
     Raises:
         WeightsError: Names the tensor.
     """
@@ -141,7 +161,17 @@ def check_finite(version: int, chunk: Chunk, content: np.ndarray) -> None:
 
 
 def digest(version: int, number: int, chunk: Chunk, content: np.ndarray) -> str:
-    """Of all that a chunk is. Against accidents, not forgers: SHA-256 took longer than loading."""
+    """Digest all that a chunk is. Against accidents, not forgers: SHA-256 took longer than loading.
+
+    Args:
+        version: Of the publication.
+        number: Of the chunk in it.
+        chunk: Its tensors' names, types and shapes.
+        content: uint8 [chunk.num_bytes].
+
+    Returns:
+        XXH3 of 128 bits, in hexadecimal.
+    """
     names = "".join(f"|{spec.name}|{spec.dtype}|{spec.shape}" for spec in chunk.specs)
     made = xxhash.xxh3_128(f"{version}|{number}{names}|".encode())
     made.update(content.data)
@@ -149,16 +179,23 @@ def digest(version: int, number: int, chunk: Chunk, content: np.ndarray) -> str:
 
 
 def to_bytes(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory as uint8 [bytes]; no copy when it is contiguous. Any dtype, bf16 too."""
+    """View a CPU tensor's memory as uint8 [bytes]; no copy when it is contiguous. Any dtype."""
     import torch
 
     return tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
-    """The tensor over a uint8 buffer that starts at a multiple of the item size; no copy.
+    """View bytes as a tensor; no copy.
 
     A buffer of a shared store is read-only: whoever takes the tensor copies, never writes.
+
+    Args:
+        buffer: uint8 [spec.num_bytes], beginning at a multiple of the item size.
+        spec: Shape and dtype.
+
+    Returns:
+        [...], the spec's shape.
     """
     import torch
 
@@ -226,8 +263,14 @@ def send(
 ) -> WeightsVersion:
     """Publish tensors that are at hand, in one go.
 
+    Args:
+        sender: Of the transport.
+        version: The learner step whose weights these are.
+        tensors: Name and tensor of any shape, tied ones once; of a dtype in `ITEM_BYTES`.
+        probe: Sequences on which engine and learner must agree, int32 [T] and float32 [T - 1].
+
     Raises:
-        WeightsError: A tensor is not finite, or the transport failed.
+        WeightsError: A tensor is not finite or of another dtype, or the transport failed.
     """
     named = [(name, tensor.detach()) for name, tensor in tensors]
     specs = tuple(spec_of(name, tensor) for name, tensor in named)
@@ -251,12 +294,15 @@ def send(
 def received(
     weights: WeightsVersion, fetch: Callable[[Sent], np.ndarray], timeout_s: float
 ) -> Tensors:
-    """The tensors of `weights.specs`, views of chunks that are fetched one at a time, in order.
+    """Hand on the tensors of `weights.specs`, of chunks that are fetched one at a time, in order.
 
     Args:
         weights: The publication.
-        fetch: Brings the uint8 content of a chunk.
+        fetch: Brings the content of a chunk, uint8 [chunk.num_bytes].
         timeout_s: Longest wait until the learner has sent a chunk.
+
+    Returns:
+        Name and tensor [...], a view of its chunk.
 
     Raises:
         WeightsError: A chunk is missing, surplus, late, of another size, or not what was sent.

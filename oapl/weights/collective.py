@@ -81,10 +81,12 @@ class Seat:
 
 
 def build_sender(config: RunConfig) -> Sender:
+    """The learner's end; its server starts with the first publication."""
     return Sender(stall_s=min(config.sync.timeout_s / 4, STALL_S))
 
 
 def build_receiver(config: RunConfig) -> Receiver:
+    """An engine's end."""
     stall_s = min(config.sync.timeout_s / 4, STALL_S)
     return Receiver(timeout_s=config.sync.timeout_s, stall_s=stall_s)
 
@@ -98,12 +100,21 @@ class Publication:
         self._grown = threading.Condition()
 
     def add(self, chunk: np.ndarray) -> None:
+        """The next chunk, uint8 [bytes], has been sent; whoever waits for it wakes."""
         with self._grown:
             self._chunks.append(chunk)
             self._grown.notify_all()
 
     def chunk(self, number: int, timeout_s: float) -> np.ndarray:
-        """Raises: OSError when the learner has not sent it in time."""
+        """Wait for a chunk, uint8 [bytes].
+
+        Args:
+            number: 0, 1, ... in order.
+            timeout_s: Longest wait.
+
+        Raises:
+            OSError: The learner has not sent it in time.
+        """
         with self._grown:
             if not self._grown.wait_for(lambda: number < len(self._chunks), timeout_s):
                 raise OSError(f"the learner did not send chunk {number + 1} in {timeout_s:g} s")
@@ -127,13 +138,17 @@ class Sender:
         self._server: threading.Thread | None = None
 
     def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
-        """Engines fetch the chunks when they are told."""
+        """Make room for a publication. See `oapl.interfaces.WeightSender.begin`.
+
+        Engines fetch the chunks when they are told.
+        """
         if self._server is None:
             self._serve()
         added = (next(self._numbers), Publication(len(layout(specs))))
         self._kept = dict([*self._kept.items(), added][-KEPT_VERSIONS:])
 
     def put(self, number: int, content: np.ndarray) -> Ticket:
+        """Keep a copy of the chunk. See `oapl.interfaces.WeightSender.put`."""
         newest = max(self._kept)
         self._kept[newest].add(content.copy())
         return Ticket(self._host, self._port, newest, content.nbytes)
@@ -214,7 +229,7 @@ class Receiver:
         self._stall_s = stall_s
 
     def receive(self, weights: WeightsVersion) -> Tensors:
-        """The tensors in the order of `weights.specs`.
+        """Fetch the tensors. See `oapl.interfaces.WeightReceiver.receive`.
 
         Raises:
             WeightsError: The sender is gone or no longer has the version, rounds broke until the

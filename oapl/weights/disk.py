@@ -28,10 +28,12 @@ SUFFIX = ".bin"
 
 
 def build_sender(config: RunConfig) -> Sender:
+    """The learner's end, in the run's folder."""
     return Sender(config.folder / FOLDER)
 
 
 def build_receiver(config: RunConfig) -> Receiver:
+    """An engine's end."""
     return Receiver(timeout_s=config.sync.timeout_s)
 
 
@@ -58,7 +60,7 @@ class Sender:
         self._offset = 0
 
     def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
-        """A new file; what is too old goes.
+        """Begin a new file; what is too old goes. See `oapl.interfaces.WeightSender.begin`.
 
         Raises:
             WeightsError: The folder cannot be written.
@@ -77,6 +79,11 @@ class Sender:
         self._version, self._offset = version, 0
 
     def put(self, number: int, content: np.ndarray) -> Ticket:
+        """Append the chunk to the file. See `oapl.interfaces.WeightSender.put`.
+
+        Raises:
+            WeightsError: The file cannot be written.
+        """
         path = self._sent[-1]
         try:
             # No fsync: closing the file hands it to a file server, and a publication need not
@@ -108,7 +115,9 @@ class Receiver:
         self._timeout_s = timeout_s
 
     def receive(self, weights: WeightsVersion) -> Tensors:
-        """The tensors in the order of `weights.specs`, each chunk in memory of its own.
+        """Fetch the tensors. See `oapl.interfaces.WeightReceiver.receive`.
+
+        Each chunk lies in memory of its own.
 
         Raises:
             WeightsError: The version is gone, cut short, or not what was announced.

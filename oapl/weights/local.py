@@ -16,10 +16,12 @@ from oapl.weights.base import Tensors, received
 
 
 def build_sender(config: RunConfig) -> Sender:
+    """The learner's end."""
     return Sender()
 
 
 def build_receiver(config: RunConfig) -> Receiver:
+    """An engine's end, in the same process."""
     return Receiver(timeout_s=config.sync.timeout_s)
 
 
@@ -28,12 +30,15 @@ class Sender:
 
     transport = "local"
 
-    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None: ...
+    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+        """Nothing to prepare. See `oapl.interfaces.WeightSender.begin`."""
 
     def put(self, number: int, content: np.ndarray) -> np.ndarray:
+        """Copy the chunk, uint8 [bytes]. See `oapl.interfaces.WeightSender.put`."""
         return content.copy()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing to let go of: the copies belong to whoever holds the publication."""
 
 
 class Receiver:
@@ -43,7 +48,7 @@ class Receiver:
         self._timeout_s = timeout_s
 
     def receive(self, weights: WeightsVersion) -> Tensors:
-        """The tensors in the order of `weights.specs`.
+        """Fetch the tensors. See `oapl.interfaces.WeightReceiver.receive`.
 
         Raises:
             WeightsError: They are not what was announced, or did not come.

@@ -23,10 +23,12 @@ KEPT_VERSIONS = 2
 
 
 def build_sender(config: RunConfig) -> Sender:
+    """The learner's end, in a process that Ray knows."""
     return Sender()
 
 
 def build_receiver(config: RunConfig) -> Receiver:
+    """An engine's end, in a process that Ray knows."""
     return Receiver(timeout_s=config.sync.timeout_s)
 
 
@@ -39,9 +41,11 @@ class Sender:
         self._kept: list[list[Any]] = []
 
     def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+        """Keep references of one more version. See `oapl.interfaces.WeightSender.begin`."""
         self._kept = [*self._kept, []][-KEPT_VERSIONS:]
 
     def put(self, number: int, content: np.ndarray) -> Any:
+        """Put the chunk into the store. See `oapl.interfaces.WeightSender.put`."""
         import ray
 
         self._kept[-1].append(ray.put(content))
@@ -59,7 +63,9 @@ class Receiver:
         self._timeout_s = timeout_s
 
     def receive(self, weights: WeightsVersion) -> Tensors:
-        """The tensors in the order of `weights.specs`, views of the store.
+        """Fetch the tensors. See `oapl.interfaces.WeightReceiver.receive`.
+
+        They are views of the store, read-only.
 
         Raises:
             WeightsError: The store lost them, or they are not what was announced.

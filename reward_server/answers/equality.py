@@ -52,7 +52,12 @@ def warm() -> None:
 
 
 def same(answer: str, gold: str) -> Answer:
-    """Whether an answer is the reference, both as they were written."""
+    """Tell whether an answer is the reference, and by which rule.
+
+    Args:
+        answer: What the response gave as its answer, as it was written.
+        gold: The reference, as it was written.
+    """
     if len(answer) > max(MAX_LENGTH, 4 * len(gold)):
         return False, f"{len(answer)} characters long"
     if structures.depth(answer) > max(MAX_DEPTH, structures.depth(gold)):
@@ -66,7 +71,15 @@ def same(answer: str, gold: str) -> Answer:
 
 
 def by_number(answer: Spelled, gold: Spelled) -> bool | None:
-    """Exact values, where both are numerals; units are brought to each other if both have one."""
+    """Compare the exact values of two numerals; units are brought to each other if both have one.
+
+    Args:
+        answer: What the response gave, in one spelling.
+        gold: The reference, in one spelling.
+
+    Returns:
+        None where one is no numeral.
+    """
     left, right = notation.number(answer.text), notation.number(gold.text)
     if answer.unit and gold.unit and answer.unit != gold.unit:
         if not answer.unit.fits(gold.unit) or not left or not right:
@@ -76,7 +89,15 @@ def by_number(answer: Spelled, gold: Spelled) -> bool | None:
 
 
 def by_text(answer: Spelled, gold: Spelled) -> bool | None:
-    """The same spelling; words and choice letters are compared as text and by nothing else."""
+    """Compare spellings; words and choice letters are compared as text and by nothing else.
+
+    Args:
+        answer: What the response gave, in one spelling.
+        gold: The reference, in one spelling.
+
+    Returns:
+        None where both are mathematics, so that other spellings may mean the same.
+    """
     if notation.compact(answer.text) == notation.compact(gold.text):
         return True
     wanted = notation.choice(gold.text)

@@ -147,6 +147,7 @@ class Number:
     is_percent: bool = False
 
     def equals(self, other: Number) -> bool:
+        """Whether the values are equal; against a plain number a percentage has two readings."""
         if self.is_percent == other.is_percent:
             return self.value == other.value
         percent, plain = (self, other) if self.is_percent else (other, self)

@@ -47,6 +47,7 @@ class Structure:
 
     @property
     def is_ordered(self) -> bool:
+        """Whether its items are compared each with the one in its own place."""
         return self.kind in ("bracketed", "matrix")
 
 
@@ -88,11 +89,12 @@ def parts(text: str) -> list[str]:
 
 
 def ungrouped(text: str) -> Structure:
-    """`100,200,300` as a list, for comparison with one."""
+    """Read `100,200,300` as a list, for comparison with one."""
     return Structure("list", tuple(item.strip() for item in text.split(",")))
 
 
 def is_grouped(text: str) -> bool:
+    """Whether a text is one number with its digits in groups of three: `100,200,300`."""
     return _GROUPED.fullmatch(text) is not None
 
 

@@ -26,7 +26,12 @@ _POINTS = ((3, 5, 7, 11, 13, 17, 19, 23), (13, 3, 17, 5, 7, 23, 11, 19))
 
 
 def same(answer: str, gold: str) -> Answer:
-    """Whether two cleaned texts mean the same, and who says so."""
+    """Tell whether two cleaned texts mean the same, and who says so.
+
+    Args:
+        answer: The response's, as `notation.read` spells it.
+        gold: The reference's, spelled so too.
+    """
     left, right = _parsed(answer), _parsed(gold)
     if left and right:
         import sympy
@@ -43,9 +48,15 @@ def same(answer: str, gold: str) -> Answer:
 
 
 def math_verify_says(answer: str, gold: str) -> Answer:
-    """math-verify's own verdict, gold first.
+    """Give math-verify's own verdict, gold first.
 
     It swallows its own alarms, so that a comparison that took so long is known by its time.
+
+    Args:
+        answer: The response's, as `notation.read` spells it.
+        gold: The reference's, spelled so too.
+
+    Source: the package math-verify, version 0.9, `math_verify.verify`.
     """
     import math_verify
 

@@ -27,7 +27,11 @@ Check = Callable[[str], bool]
 
 
 def bind(kind: str, options: Mapping[str, Any]) -> Check:
-    """The check of one instruction; options that are None count as not given.
+    """Make the check of one instruction; options that are None count as not given.
+
+    Args:
+        kind: `family:name`, as in the published set.
+        options: What the instruction asks: keyword of the kind's function to value.
 
     Raises:
         InputError: An unknown kind; an option that is missing, unknown or of a wrong value. The
@@ -57,13 +61,24 @@ def kinds() -> list[str]:
     return [f"{family}:{name}" for family in plugins.names(PACKAGE) for name in _public(family)]
 
 
-def stands(count: int, relation: Relation, bound: int) -> bool:
-    """Whether a count is `less than` or `at least` the bound."""
+def satisfies(count: int, relation: Relation, bound: int) -> bool:
+    """Whether a count is `less than` or `at least` the bound.
+
+    Args:
+        count: What was counted in the response.
+        relation: As the published set words it.
+        bound: What the instruction asks for.
+    """
     return count < bound if relation == "less than" else count >= bound
 
 
 def occurrences(word: str, text: str) -> int:
-    """How often a word stands in a text, in any case, inside other words too."""
+    """Count how often a word stands in a text, in any case, inside other words too.
+
+    Args:
+        word: Taken literally.
+        text: The response.
+    """
     return len(re.findall(re.escape(word), text, re.IGNORECASE))
 
 

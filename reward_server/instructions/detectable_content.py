@@ -10,11 +10,22 @@ _POSTSCRIPTS = {"P.S.": r"p\.\s?s\.", "P.P.S": r"p\.\s?p\.\s?s"}
 
 
 def number_placeholders(text: str, *, num_placeholders: Count) -> bool:
-    """At least so many `[...]`, each in one line; the first `]` closes. Linear in the text."""
+    """Tell whether there are at least so many `[...]`, each in one line; the first `]` closes.
+
+    Args:
+        text: The response; the time taken is linear in it.
+        num_placeholders: The fewest.
+    """
     return sum(map(_placeholders, text.split("\n"))) >= num_placeholders
 
 
 def postscript(text: str, *, postscript_marker: Phrase) -> bool:
+    """Tell whether there is a postscript, anywhere and in any case.
+
+    Args:
+        text: The response.
+        postscript_marker: How it begins; `P.S.` and `P.P.S` may have spaces within.
+    """
     pattern = _POSTSCRIPTS.get(postscript_marker, re.escape(postscript_marker.lower()))
     return bool(re.search(pattern, text.lower()))
 

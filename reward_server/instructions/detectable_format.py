@@ -17,29 +17,45 @@ _FENCES = ("```json", "```Json", "```JSON", "```")
 
 
 def number_bullet_lists(text: str, *, num_bullets: Count) -> bool:
-    """Exactly so many lines that begin with `*` (not `**`) or `-`."""
+    """Tell whether exactly so many lines begin with `*` (not `**`) or `-`.
+
+    Args:
+        text: The response.
+        num_bullets: The number of lines.
+    """
     return len(_STAR.findall(text)) + len(_DASH.findall(text)) == num_bullets
 
 
 def constrained_response(text: str) -> bool:
-    """One of the three sentences occurs."""
+    """Tell whether one of the three sentences occurs."""
     return any(sentence in text for sentence in CONSTRAINED)
 
 
 def number_highlighted_sections(text: str, *, num_highlights: Count) -> bool:
-    """At least so many `*...*` and `**...**` that are not empty, each within a line."""
+    """Tell whether there are at least so many `*...*` and `**...**`, not empty, each within a line.
+
+    Args:
+        text: The response.
+        num_highlights: The fewest.
+    """
     found = _HIGHLIGHT.findall(text) + _DOUBLE.findall(text)
     return sum(1 for content in found if content.strip()) >= num_highlights
 
 
 def multiple_sections(text: str, *, section_spliter: Phrase, num_sections: Count) -> bool:
-    """At least so many numbered headings: `SECTION 1`."""
+    """Tell whether there are at least so many numbered headings, such as `SECTION 1`.
+
+    Args:
+        text: The response.
+        section_spliter: The word before the number (the published set spells the option so).
+        num_sections: The fewest.
+    """
     headings = re.findall(rf"{re.escape(section_spliter)}\s?\d+", text)
     return len(headings) >= num_sections
 
 
 def json_format(text: str) -> bool:
-    """The whole is JSON, fenced or not; too deep to be read is not (the original fails)."""
+    """Tell whether the whole is JSON, fenced or not; too deep to be read is not (theirs fails)."""
     text = text.strip()
     for fence in _FENCES:
         text = text.removeprefix(fence)
@@ -51,7 +67,7 @@ def json_format(text: str) -> bool:
 
 
 def title(text: str) -> bool:
-    """A line with `<<...>>`, not empty."""
+    """Tell whether a line has `<<...>>`, not empty."""
     return any(map(_has_title, text.split("\n")))
 
 

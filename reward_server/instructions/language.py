@@ -16,5 +16,11 @@ def _known(code: str) -> str:
 
 
 def response_language(text: str, *, language: Annotated[str, AfterValidator(_known)]) -> bool:
-    """A text of which no language can be told counts as followed, as in the original."""
+    """Tell whether the response is in a language.
+
+    Args:
+        text: The response; one of which no language can be told counts as followed, as in the
+            original.
+        language: The code that langdetect has for it.
+    """
     return _linguistics.language(text) in (language, None)

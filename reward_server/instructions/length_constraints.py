@@ -6,21 +6,39 @@ import itertools
 import re
 
 from reward_server.instructions import _linguistics
-from reward_server.instructions.base import Count, Phrase, Relation, stands
+from reward_server.instructions.base import Count, Phrase, Relation, satisfies
 
 
 def number_sentences(text: str, *, num_sentences: Count, relation: Relation) -> bool:
-    """Counted no further than the bound."""
+    """Tell whether there are so many sentences; they are counted no further than the bound.
+
+    Args:
+        text: The response.
+        num_sentences: The bound.
+        relation: On which side of it the count must be.
+    """
     sentences = itertools.islice(_linguistics.sentences(text), num_sentences)
-    return stands(sum(1 for _ in sentences), relation, num_sentences)
+    return satisfies(sum(1 for _ in sentences), relation, num_sentences)
 
 
 def number_words(text: str, *, num_words: Count, relation: Relation) -> bool:
-    return stands(sum(1 for _ in re.finditer(r"\w+", text)), relation, num_words)
+    """Tell whether there are so many words: runs of letters, digits and underscores.
+
+    Args:
+        text: The response.
+        num_words: The bound.
+        relation: On which side of it the count must be.
+    """
+    return satisfies(sum(1 for _ in re.finditer(r"\w+", text)), relation, num_words)
 
 
 def number_paragraphs(text: str, *, num_paragraphs: Count) -> bool:
-    """Paragraphs between `***`; an empty one may stand first and last only."""
+    """Tell whether there are exactly so many paragraphs between `***`.
+
+    Args:
+        text: The response; an empty paragraph may stand first and last only.
+        num_paragraphs: How many, empty ones not counted.
+    """
     parts = [bool(part.strip()) for part in text.split("***")]
     return all(parts[1:-1]) and sum(parts) == num_paragraphs
 
@@ -28,8 +46,14 @@ def number_paragraphs(text: str, *, num_paragraphs: Count) -> bool:
 def nth_paragraph_first_word(
     text: str, *, num_paragraphs: Count, nth_paragraph: Count, first_word: Phrase
 ) -> bool:
-    """Paragraphs between blank lines, so many that are not empty; the nth, empty ones counted in
-    its place, begins with the word."""
+    """Tell whether the nth of so many paragraphs, with blank lines between, begins with a word.
+
+    Args:
+        text: The response.
+        num_paragraphs: How many paragraphs are not empty.
+        nth_paragraph: Which one, from 1; empty ones are counted in its place.
+        first_word: In any case; quotation marks before it and punctuation after it do not count.
+    """
     paragraphs = text.split("\n\n")
     count = sum(1 for paragraph in paragraphs if paragraph.strip())
     if count != num_paragraphs or nth_paragraph > count:

@@ -6,11 +6,16 @@ from reward_server.instructions.base import Phrase
 
 
 def end_checker(text: str, *, end_phrase: Phrase) -> bool:
-    """Quotation marks after the phrase do not count."""
+    """Tell whether the response ends with a phrase, in any case.
+
+    Args:
+        text: The response; quotation marks after the phrase do not count.
+        end_phrase: Taken literally.
+    """
     return text.strip().strip('"').lower().endswith(end_phrase.lower())
 
 
 def quotation(text: str) -> bool:
-    """The whole stands in double quotation marks."""
+    """Tell whether the whole stands in double quotation marks."""
     text = text.strip()
     return len(text) > 1 and text[0] == text[-1] == '"'

@@ -38,6 +38,13 @@ class Call:
             self.done.set_result(None)
 
     def settle(self, index: int, outcome: Outcome, now: float) -> None:
+        """Give one item its outcome; only the first counts, and the last one ends the call.
+
+        Args:
+            index: Which item of the call.
+            outcome: Its verdict, or why there is none.
+            now: The event loop's time.
+        """
         if self.outcomes[index] is not None:
             return
         self.outcomes[index] = outcome
@@ -63,7 +70,12 @@ class Job:
     num_losses: int = 0
 
     def settle(self, outcome: Outcome, now: float | None = None) -> None:
-        """`now`: the event loop's time, where it is known."""
+        """Give the item its outcome; only the first counts.
+
+        Args:
+            outcome: Its verdict, or why there is none.
+            now: The event loop's time, where it is known.
+        """
         if now is None:
             now = asyncio.get_running_loop().time()
         self.call.settle(self.index, outcome, now)
@@ -95,6 +107,7 @@ class Backlog:
 
     @property
     def has_suspects(self) -> bool:
+        """Whether an item waits under which a worker died."""
         return bool(self._suspects)
 
     async def put(self, items: Sequence[Item]) -> Call:
@@ -111,13 +124,18 @@ class Backlog:
         return call
 
     async def wait(self) -> None:
-        """Until there is something to judge; its time is whoever brings it's."""
+        """Wait until there is something to judge, however long nobody brings it."""
         while not self._jobs and not self._suspects:
             self._work.clear()
             await self._work.wait()
 
     def take(self, count: int, characters: int) -> list[Job]:
-        """The next items: up to `count`, and as many as `characters` of responses allow."""
+        """Take the next items; those that waited too long fail instead.
+
+        Args:
+            count: Most items.
+            characters: Most text of their responses together; the item that exceeds it is the last.
+        """
         taken: list[Job] = []
         oldest = asyncio.get_running_loop().time() - self.wait_s
         while self._jobs and len(taken) < count and characters > 0:
@@ -135,20 +153,21 @@ class Backlog:
         return taken
 
     def take_suspect(self) -> Job | None:
-        """An item under which a worker died: to be judged alone, in a fresh one."""
+        """Take an item under which a worker died: it is to be judged alone, in a fresh one."""
         return self._suspects.popleft() if self._suspects else None
 
     def suspect(self, job: Job) -> None:
+        """Put aside an item under which a worker died, for `take_suspect`."""
         self._suspects.append(job)
         self._work.set()
 
     def give_back(self, jobs: Sequence[Job]) -> None:
-        """To the front, in their order."""
+        """Put items back to the front, in their order."""
         self._jobs.extendleft(reversed(jobs))
         self._work.set()
 
     def fail(self, error: PoolError) -> None:
-        """All that waits."""
+        """Fail all that waits."""
         for job in (*self._suspects, *self._jobs):
             job.settle(error)
         self._suspects.clear()

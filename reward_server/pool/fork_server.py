@@ -1,4 +1,4 @@
-"""The template: a plain process with one thread that builds the verifiers and forks workers.
+"""The fork server: a plain process with one thread that builds the verifiers and forks workers.
 
 Started by `reward_server.pool.forks`, set-up on standard input. It runs no model's text, answers
 in milliseconds, reaps its children, and ends when its control socket closes: kill -9 of the server
@@ -30,7 +30,7 @@ from reward_server.verifiers.base import VERIFIERS, Limits, VerifierFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a template is started with.
+    """What a fork server is started with.
 
     Attributes:
         path: The server's module search path.
@@ -55,7 +55,12 @@ class Setup:
 
 
 class ForkServer:
-    """Forks a worker for each request on its control socket."""
+    """Builds the verifiers, then forks a worker for each request on its control socket.
+
+    Args:
+        control: Socket to the reward server, one message a packet.
+        setup: The verifiers, and what the workers are held to.
+    """
 
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
@@ -109,17 +114,17 @@ class ForkServer:
         return True
 
     def _become_worker(self, connection: socket.socket, page: int, name: str, parent: int) -> None:
-        """Never returns: whatever happens, a forked child must not run the template's loop."""
+        """Never returns: whatever happens, a forked child must not run this loop."""
         status = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            begun = frames.StartedCounter(page)
+            started = frames.StartedCounter(page)
             _close_others(connection.fileno())
             limits = self._limits[name]
             worker.run(
                 connection,
-                begun,
+                started,
                 self._verifiers[name],
                 limits=limits,
                 level=self._levels[limits.is_jailed],
@@ -151,6 +156,7 @@ def _close_others(kept: int) -> None:
 
 
 def main() -> None:
+    """Run the fork server; the control socket's descriptor is the first argument."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
@@ -158,11 +164,11 @@ def main() -> None:
     sys.path[:] = setup.path
     importlib.invalidate_caches()
     try:
-        template = ForkServer(control, setup)
+        server = ForkServer(control, setup)
     except Exception as error:  # noqa: BLE001 - told to the server, which makes it a failure
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}"[:2000]
         control.send(json.dumps({"error": text}).encode())
         return
     with suppress(ConnectionError):
-        template.serve()
+        server.serve()

@@ -1,6 +1,6 @@
-"""The server's side of its processes: one template, which forks workers, each killable at will.
+"""The reward server's side of its processes: a fork server, and workers, each killable at will.
 
-Workers are named by pidfd, so that a kill can hit no other process. When the template dies its
+Workers are named by pidfd, so that a kill can hit no other process. When the fork server dies its
 workers die with it, and the next start makes another. Waits use `asyncio.timeout`: `wait_for` of
 Python 3.11 loses a cancellation that comes together with the result, and closing would wait for
 ever.
@@ -33,14 +33,22 @@ FORGET_AFTER_S = 10.0
 SEND_BUFFER_BYTES = 1 << 20
 ROOT = Path(__file__).parents[2]
 MAIN = "from reward_server.pool.fork_server import main; main()"
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 log = logging.getLogger(__name__)
 
 
 class Forks:
-    """The template process as the server sees it; restarted when it is found dead."""
+    """The fork server as the reward server sees it; restarted when it is found dead.
+
+    Args:
+        setup: What each fork server is started with; the first starts at once.
+
+    Attributes:
+        num_restarts: Fork servers that were started in the place of a dead one.
+        level: How far its workers' jail was found to hold, one of `jail.LEVELS`.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -56,10 +64,11 @@ class Forks:
 
     @property
     def pid(self) -> int:
+        """Process id of the present fork server."""
         return self._process.pid
 
     async def fork(self, name: str) -> PoolWorker:
-        """A new worker for the verifier `name`, started and locked up.
+        """Start a worker for the verifier `name`, and wait until it is locked up.
 
         Raises:
             PoolError: It could not be started; the message says why.
@@ -85,7 +94,7 @@ class Forks:
         return worker
 
     async def exit_code(self, pid: int) -> int | None:
-        """How a worker ended (negative: the signal); None if the template died or does not say."""
+        """Wait a moment for a worker's exit code, negative for a signal; None if it is not told."""
         code = self._codes.get(pid)
         if code is None:
             return None
@@ -98,15 +107,15 @@ class Forks:
             self._codes.pop(pid, None)
 
     async def close(self) -> None:
-        """End the process and wait for it."""
-        self._lost()
+        """End the fork server and wait for it."""
+        self._drop_server()
         for process in (self._process, *self._dead):
             await asyncio.to_thread(_end, process)
 
     def _spawn(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         """Start the process (vfork and exec: safe beside threads); its set-up is a file."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
         environment = {**kept, "PYTHONPATH": str(ROOT), **dict.fromkeys(_ONE_THREAD, "1")}
         with theirs, tempfile.TemporaryFile() as setup:
             pickle.dump(self._setup, setup)
@@ -121,7 +130,7 @@ class Forks:
         return ours, process
 
     async def _ready(self) -> None:
-        """Wait for the template's first word; start another one if it is dead.
+        """Wait for the fork server's first word; start another one if it is dead.
 
         Raises:
             PoolError: It does not start.
@@ -142,13 +151,13 @@ class Forks:
             async with asyncio.timeout(START_TIMEOUT_S):
                 hello = await asyncio.shield(self._hello)
         except TimeoutError as error:
-            self._lost()
+            self._drop_server()
             raise PoolError(
-                f"the reward template process was not ready in {START_TIMEOUT_S:.0f} s"
+                f"the fork server of the reward server was not ready in {START_TIMEOUT_S:.0f} s"
             ) from error
         if "error" in hello:
             raise PoolError(
-                f"the reward template process could not start: {hello['error']}",
+                f"the fork server of the reward server could not start: {hello['error']}",
                 is_killed=hello.get("killed", False),
             )
 
@@ -169,7 +178,7 @@ class Forks:
             worker.adopt(*await promise)
 
     def _read(self) -> None:
-        """Everything the template has said; called by the event loop."""
+        """Everything that the fork server has said; called by the event loop."""
         while True:
             try:
                 text, descriptors, _, _ = socket.recv_fds(self._control, 8192, 1)
@@ -178,7 +187,7 @@ class Forks:
             except OSError:
                 text, descriptors = b"", []
             if not text:
-                self._lost()
+                self._drop_server()
                 return
             self._hear(json.loads(text), descriptors)
 
@@ -202,15 +211,15 @@ class Forks:
             self.level = message.get("level", "none")
             log.info("%s", message.get("report") or message.get("error"))
 
-    def _lost(self) -> None:
-        """The template is dead, or is to die: kill it; its workers die with it."""
+    def _drop_server(self) -> None:
+        """The fork server is dead, or is to die: kill it; its workers die with it."""
         if self._control.fileno() < 0:
             return
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._control)
         self._control.close()
         self._process.kill()
-        gone = PoolError("the reward template process died", is_killed=True)
+        gone = PoolError("the fork server of the reward server died", is_killed=True)
         for promise in self._pids:
             if not promise.done():
                 promise.set_exception(gone)

@@ -24,7 +24,7 @@ from oapl.records import KINDS, Verdict, VerdictKind
 
 HEADER = struct.Struct("!I")
 MAX_FRAME_BYTES = 2 * 1024 * 1024
-MAX_ROWS = 128  # verdicts in a frame: as many as fit at their longest
+MAX_VERDICTS = 128  # verdicts in a frame: as many as fit at their longest
 MAX_DETAIL = 500
 MAX_PARTS = 32
 LARGEST = 1e300  # larger numbers, and integers of any length, are nobody's reward
@@ -37,11 +37,12 @@ class Malformed(ValueError):
 
 
 def pack(body: bytes) -> bytes:
+    """Put the length in front of a body."""
     return HEADER.pack(len(body)) + body
 
 
 def receive(connection: socket.socket) -> bytes | None:
-    """The next body, blocking; None when the other end is gone."""
+    """Wait for the next body; None when the other end is gone."""
     header = _exactly(connection, HEADER.size)
     return None if header is None else _exactly(connection, HEADER.unpack(header)[0])
 
@@ -57,9 +58,12 @@ def _exactly(connection: socket.socket, count: int) -> bytes | None:
 
 
 class StartedCounter:
-    """How many items a worker has begun, in a page of memory that it shares with its server.
+    """How many items a worker has started on, in a page of memory that it shares with its server.
 
     The page is sealed: a worker that shrank it would crash whoever reads it.
+
+    Args:
+        descriptor: What `StartedCounter.descriptor` made, here or in the process at the other end.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -68,8 +72,8 @@ class StartedCounter:
 
     @staticmethod
     def descriptor() -> int:
-        """A new page, to be mapped by both and closed."""
-        descriptor = os.memfd_create("begun", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        """Make a new page, to be mapped by both and closed."""
+        descriptor = os.memfd_create("started", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, mmap.PAGESIZE)
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
@@ -77,6 +81,7 @@ class StartedCounter:
 
     @property
     def count(self) -> int:
+        """The number of items; the worker sets it, and may set anything."""
         return self._count[0]
 
     @count.setter
@@ -84,14 +89,14 @@ class StartedCounter:
         self._count[0] = value
 
 
-class Frames:
+class FrameParser:
     """Cuts a stream of bytes into frames of JSON."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The frames that are complete now; those before a malformed one count.
+        """Give the frames that are complete now; those before a malformed one count.
 
         Raises:
             Malformed: Too long, or no JSON object.
@@ -119,7 +124,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
     return frame
 
 
-class Rows:
+class OutgoingVerdicts:
     """Verdicts on their way up, by column: JSON takes a fifth of the time of a list per verdict."""
 
     def __init__(self) -> None:
@@ -133,14 +138,26 @@ class Rows:
         return len(self._kinds)
 
     def add(self, verdict: Verdict, nanoseconds: int) -> None:
+        """Append a verdict with its reward.
+
+        Args:
+            verdict: What the verifier gave; a reward or part that is no number fails here.
+            nanoseconds: What judging took.
+        """
         reward = float(verdict.reward)  # what is no number fails here, before a column is touched
         if verdict.parts:
             parts = {name: float(part) for name, part in verdict.parts.items()}
             self._parts[len(self)] = parts
         self._add(verdict.kind, reward, str(verdict.detail), nanoseconds)
 
-    def add_unpaid(self, kind: str, detail: str, nanoseconds: int) -> None:
-        """Without a reward: the verifier broke, or the prompt cannot be judged (`FAILURE`)."""
+    def add_without_reward(self, kind: str, detail: str, nanoseconds: int) -> None:
+        """Append a verdict without a reward: the verifier broke, or the prompt cannot be judged.
+
+        Args:
+            kind: A kind of verdict, or `FAILURE` where the prompt cannot be judged.
+            detail: Why, in one line.
+            nanoseconds: What judging took.
+        """
         self._parts.pop(len(self), None)
         self._add(kind, None, detail, nanoseconds)
 
@@ -151,17 +168,16 @@ class Rows:
         self._ns.append(nanoseconds)
 
     def frame(self, first: int) -> dict[str, Any]:
-        """All of them, `first` being the number of the first."""
+        """Make a frame of them all; `first` is the number of the first, by the worker's count."""
         columns = {"kinds": self._kinds, "rewards": self._rewards, "details": self._details}
         return {"first": first, **columns, "ns": self._ns, "parts": self._parts}
 
 
-Outcome = Verdict | str
-"""What a worker made of an item: a verdict, or why the prompt cannot be judged."""
+def outcomes(frame: Mapping[str, Any]) -> Iterator[Verdict | str]:
+    """Read the outcomes in a frame, checked field by field: a payload may have written it.
 
-
-def outcomes(frame: Mapping[str, Any]) -> Iterator[Outcome]:
-    """The outcomes of a frame, checked field by field: a payload may have written it.
+    Returns:
+        Per item its verdict, or why its prompt cannot be judged.
 
     Raises:
         Malformed: It has another form.
@@ -178,25 +194,31 @@ def outcomes(frame: Mapping[str, Any]) -> Iterator[Outcome]:
         yield _outcome(kind, reward, detail, nanoseconds, part)
 
 
-def _outcome(kind: Any, reward: Any, detail: Any, nanoseconds: Any, parts: Any) -> Outcome:
+def _outcome(kind: Any, reward: Any, detail: Any, nanoseconds: Any, parts: Any) -> Verdict | str:
     if not isinstance(detail, str) or not _is_finite(nanoseconds):
         raise Malformed("a verdict of another form")
     if kind == FAILURE:
         return detail
     seconds = nanoseconds / 1e9
     if kind not in KINDS:
-        return unpaid("error", f"{kind!r:.60} is no kind of verdict", seconds)
+        return without_reward("error", f"{kind!r:.60} is no kind of verdict", seconds)
     if reward is None:
-        return unpaid(kind, detail, seconds)
+        return without_reward(kind, detail, seconds)
     if not _is_finite(reward):
-        return unpaid("error", f"the verifier gave the reward {reward!r:.60}", seconds)
+        return without_reward("error", f"the verifier gave the reward {reward!r:.60}", seconds)
     if parts is not None and not _are_parts(parts):
-        return unpaid("error", f"the verifier gave unusable parts: {parts!r:.200}", seconds)
+        return without_reward("error", f"the verifier gave unusable parts: {parts!r:.200}", seconds)
     return Verdict(kind=kind, reward=reward, detail=detail, seconds=seconds, parts=parts or {})
 
 
-def unpaid(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verdict:
-    """A verdict without a reward of its own: `reward.on_failure` stands for it."""
+def without_reward(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verdict:
+    """Make a verdict without a reward of its own (NaN): `reward.on_failure` stands for it.
+
+    Args:
+        kind: What became of the answer.
+        detail: Why, in one line.
+        seconds: What it took.
+    """
     return Verdict(kind=kind, reward=math.nan, detail=detail, seconds=seconds)
 
 

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 class PoolError(OaplError, RuntimeError):
     """No worker process could judge: our fault, not the answer's.
 
+    Args:
+        message: What failed, and why.
+        is_killed: See below.
+
     Attributes:
         is_killed: A process was killed before it said what is wrong: another may do better.
     """
@@ -48,27 +52,30 @@ class PoolWorker(asyncio.Protocol):
         self.pid = 0
         self.num_sent = 0
         self.page = frames.StartedCounter.descriptor()
-        self._begun = frames.StartedCounter(self.page)
+        self._started = frames.StartedCounter(self.page)
         self._pidfd = -1
         self._transport: asyncio.Transport | None = None
-        self._parser = frames.Frames()
+        self._parser = frames.FrameParser()
         self._frames: deque[dict[str, Any]] = deque()
         self._is_gone = False
         self._news = asyncio.Event()
 
     @property
     def is_gone(self) -> bool:
+        """Whether the process has ended or was killed."""
         return self._is_gone
 
     @property
-    def num_begun(self) -> int:
-        """Items it has begun so far, by its own account."""
-        return self._begun.count
+    def num_started(self) -> int:
+        """Items it has started on so far, by its own account."""
+        return self._started.count
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`; what is no frame ends the worker."""
         try:
             self._frames.extend(self._parser.feed(data))
         except frames.Malformed as error:
@@ -78,22 +85,31 @@ class PoolWorker(asyncio.Protocol):
         self._news.set()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
         self._is_gone = True
         self._news.set()
 
     def adopt(self, pid: int, pidfd: int) -> None:
+        """Take charge of the process, once it is forked.
+
+        Args:
+            pid: Its process id.
+            pidfd: A descriptor that names this very process; closed by `kill`.
+        """
         self.pid, self._pidfd = pid, pidfd
 
     def send(self, body: object) -> None:
+        """Send one of our own objects, pickled."""
         assert self._transport is not None
         self._transport.write(frames.pack(pickle.dumps(body, pickle.HIGHEST_PROTOCOL)))
 
     def submit(self, items: Sequence[tuple[Prompt, Rollout]]) -> None:
+        """Send items to be judged, in this order."""
         self.num_sent += len(items)
         self.send(items)
 
     async def frame(self, timeout_s: float) -> dict[str, Any] | None:
-        """The next frame; None when the process is gone.
+        """Wait for the next frame; None when the process is gone.
 
         Raises:
             TimeoutError: None came in time. What had arrived while this event loop was busy
@@ -110,7 +126,7 @@ class PoolWorker(asyncio.Protocol):
         raise TimeoutError(f"worker {self.pid} of {self.name} did not answer in {timeout_s:g} s")
 
     def resident_bytes(self) -> int:
-        """Memory it has in use, pages shared with the template included; 0 when it is gone."""
+        """Memory in use, pages shared with the fork server included; 0 when the process is gone."""
         try:
             with open(f"/proc/{self.pid}/statm") as file:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -118,13 +134,13 @@ class PoolWorker(asyncio.Protocol):
             return 0
 
     def close_page(self) -> None:
-        """The descriptor is needed for the fork alone; the mapping stays."""
+        """Close the page's descriptor, which is needed for the fork alone; the mapping stays."""
         if self.page >= 0:
             os.close(self.page)
             self.page = -1
 
     def kill(self) -> None:
-        """SIGKILL, and forget it. The template reaps."""
+        """Send SIGKILL, and forget the process. The fork server reaps it."""
         self._is_gone = True
         self.close_page()
         if self._pidfd >= 0:

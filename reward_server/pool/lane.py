@@ -1,7 +1,7 @@
 """A lane: the queue of one verifier and the worker processes that empty it.
 
 Invariants: every item of a call ends in exactly one outcome, in order: a verdict, or a `PoolError`
-where the fault is ours. See `jobs` for the queue, `slot` for what becomes of workers.
+where the fault is ours. See `backlog` for the queue, `slot` for what becomes of workers.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ class Lane:
 
     Args:
         name: The verifier's name.
-        template: Where workers come from.
+        forks: Where workers come from.
         num_workers: Most processes.
         deadline_s: Hard limit for one item.
         capacity: Most items that wait; callers beyond wait for room.
         wait_s: Longest time an item may wait.
         retries: How often what we broke is tried again.
+
+    Attributes:
+        events: Mishaps so far by name: `lost_workers`, `failed_starts`, `forged`, `leaks`.
     """
 
     def __init__(
         self,
         name: str,
-        template: Forks,
+        forks: Forks,
         *,
         num_workers: int,
         deadline_s: float,
@@ -44,7 +47,7 @@ class Lane:
         self._backlog = Backlog(name, capacity, wait_s)
         self._slots = [
             Slot(
-                template,
+                forks,
                 self._backlog,
                 share=num_workers,
                 deadline_s=deadline_s,
@@ -62,12 +65,16 @@ class Lane:
         return [slot.worker.pid for slot in self._slots if slot.worker is not None]
 
     def take_peak(self) -> int:
-        """Most items that waited at a time since the last call."""
+        """The most items that waited at a time since the last call."""
         peak, self._backlog.peak = self._backlog.peak, len(self._backlog)
         return peak
 
     async def judge(self, items: Sequence[Item]) -> Call:
-        """The items with all their outcomes."""
+        """Judge some items, and give them back with all their outcomes.
+
+        Raises:
+            RuntimeError: It is called from another event loop than the first time.
+        """
         loop = asyncio.get_running_loop()
         if not self._running:
             self._running = [loop.create_task(slot.run()) for slot in self._slots]

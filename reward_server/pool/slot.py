@@ -3,7 +3,8 @@
 Invariants: each item has a hard deadline of its own, beyond which its process is killed and the
 item alone is to blame; the others sent with it go on elsewhere, before that if it takes long. An
 item under which a worker died runs once more, alone, in a fresh worker: a second death is its own
-doing. What died with the template, or before it was begun, is our fault: tried again, then failed.
+doing. What died with the fork server, or before it was started, is our fault: tried again, then
+failed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CHUNK_S = 0.02
 MAX_CHUNK = 512
 MAX_CHUNK_CHARACTERS = 4_000_000
 STALL_S = 0.25
-"""A worker silent for so long gives up what it has not begun, if there are others."""
+"""A worker silent for so long gives up what it has not started, if there are others."""
 FIRST_GUESS_S = 0.02
 """An item's time before any was judged."""
 MAX_JUDGED = 50_000
@@ -47,17 +48,17 @@ class Slot:
     """Keeps one worker process busy with a backlog, and replaces it.
 
     Args:
-        template: Where workers come from.
+        forks: Where workers come from.
         backlog: The verifier's queue.
         share: Slots that empty the same queue: one takes no more than its part of it.
         deadline_s: Hard limit for one item.
         retries: How often what we broke is tried again.
-        events: Where mishaps are counted: `lost`, `failed_starts`, `forged`, `spent`.
+        events: Where mishaps are counted: `lost_workers`, `failed_starts`, `forged`, `leaks`.
     """
 
     def __init__(
         self,
-        template: Forks,
+        forks: Forks,
         backlog: Backlog,
         *,
         share: int,
@@ -65,7 +66,7 @@ class Slot:
         retries: int,
         events: Counter[str],
     ) -> None:
-        self._template = template
+        self._forks = forks
         self._backlog = backlog
         self._share = share
         self._deadline_s = deadline_s
@@ -74,14 +75,14 @@ class Slot:
         self._seconds = min(FIRST_GUESS_S, deadline_s)  # an item's, on average
         self._held: deque[Job] = deque()  # sent, in order, and not answered
         self._first = 0  # number of the first of them
-        self._since = 0.0  # when the first of them could have begun
+        self._since = 0.0  # when the first of them could have been started
         self._is_spent = False
         self._resident_bytes = 0
         self._looked = 0.0
         self.worker: PoolWorker | None = None
 
     async def run(self) -> None:
-        """For ever; when cancelled, its worker is killed and what it held has failed."""
+        """Judge for ever; when cancelled, the worker is killed and what it held has failed."""
         try:
             while True:
                 try:
@@ -127,7 +128,7 @@ class Slot:
         failures = kills = 0
         while True:
             try:
-                self.worker = await self._template.fork(self._backlog.name)
+                self.worker = await self._forks.fork(self._backlog.name)
                 break
             except PoolError as error:
                 self._events["failed_starts"] += 1
@@ -170,7 +171,7 @@ class Slot:
             resident = worker.resident_bytes()
             self._resident_bytes = self._resident_bytes or resident
             if resident - self._resident_bytes > MAX_GROWTH_BYTES:
-                self._events["spent"] += 1
+                self._events["leaks"] += 1
                 self._is_spent = True
 
     async def _frame(self, worker: PoolWorker) -> dict[str, Any] | None:
@@ -189,10 +190,10 @@ class Slot:
 
     def _current(self, worker: PoolWorker) -> int:
         """Where among the held items the worker is, by its own account."""
-        return min(max(worker.num_begun - 1 - self._first, 0), len(self._held) - 1)
+        return min(max(worker.num_started - 1 - self._first, 0), len(self._held) - 1)
 
     def _give_back(self, worker: PoolWorker) -> None:
-        """It is slow or hangs: what it has not begun goes elsewhere. It would not know: replace."""
+        """It is slow or hangs: what it has not started goes elsewhere, and it is replaced."""
         last = self._current(worker)
         rest = [self._held.pop() for _ in range(len(self._held) - 1 - last)]
         self._backlog.give_back(rest[::-1])
@@ -230,14 +231,14 @@ class Slot:
         job = self._held[index]
         del self._held[index]
         self._drop_worker()
-        job.settle(frames.unpaid("timeout", f"killed after {seconds:g} s", seconds))
+        job.settle(frames.without_reward("timeout", f"killed after {seconds:g} s", seconds))
 
     async def _discard(self, worker: PoolWorker) -> None:
         """The worker died; find out why, and who is to blame."""
-        code = await self._template.exit_code(worker.pid)
+        code = await self._forks.exit_code(worker.pid)
         index = self._current(worker)
-        self._events["lost"] += 1
-        if code is not None and worker.num_begun > self._first:
+        self._events["lost_workers"] += 1
+        if code is not None and worker.num_started > self._first:
             self._blame(index, _kind(code), f"worker ended twice, by {_cause(code)}")
             return
         job = self._held[index]
@@ -245,7 +246,7 @@ class Slot:
         if job.num_losses > self._retries:
             del self._held[index]
             why = f"worker processes of {self._backlog.name} died {job.num_losses} times under it"
-            job.settle(PoolError(f"{why}, with their template or before they began"))
+            job.settle(PoolError(f"{why}, with their fork server or before they started it"))
         self._drop_worker()
 
     def _blame(self, index: int, kind: VerdictKind, detail: str) -> None:
@@ -257,7 +258,7 @@ class Slot:
         if job.num_deaths < MAX_DEATHS:
             self._backlog.suspect(job)
         else:
-            job.settle(frames.unpaid(kind, detail))
+            job.settle(frames.without_reward(kind, detail))
 
     def _drop_worker(self) -> None:
         """Kill it; what else it held goes on elsewhere."""

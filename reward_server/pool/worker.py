@@ -1,6 +1,6 @@
 """A worker process: judges one item after the other until its socket closes.
 
-It was forked from the template with the verifier already built. Its parent may die (it then gets
+It was forked from the fork server with the verifier already built. Its parent may die (it then gets
 SIGKILL), its server may die (it reads end of file); it never outlives either.
 """
 
@@ -34,19 +34,28 @@ GARBAGE_THRESHOLD = 50_000
 
 def run(
     connection: socket.socket,
-    begun: frames.StartedCounter,
+    started: frames.StartedCounter,
     verifier: Any,
     *,
     limits: Limits,
     level: str,
     parent: int,
 ) -> None:
-    """Take in the set-up frame, start, lock up, and judge until end of file."""
+    """Take in the server's variables, start, lock up, and judge until end of file.
+
+    Args:
+        connection: Socket to the reward server.
+        started: Where the number of items started on is written.
+        verifier: Built by the fork server.
+        limits: What this process is held to.
+        level: What `verifier.start` is told: the level of the jail, or of the sandbox for programs.
+        parent: Process id of the fork server, whose death ends this process.
+    """
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    setup = frames.receive(connection)
-    if setup is None or os.getppid() != parent:
+    variables = frames.receive(connection)
+    if variables is None or os.getppid() != parent:
         return
-    _environment(pickle.loads(setup), limits)
+    _set_environment(pickle.loads(variables), limits)
     try:
         if hasattr(verifier, "start"):
             verifier.start(level)
@@ -57,34 +66,48 @@ def run(
         return
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
     _send(connection, {"ready": True})
-    _serve(connection, begun, verifier)
+    _serve(connection, started, verifier)
 
 
-def _serve(connection: socket.socket, begun: frames.StartedCounter, verifier: Any) -> None:
-    """Judge items in the order in which they come; say of each that it is begun."""
+def _serve(connection: socket.socket, started: frames.StartedCounter, verifier: Any) -> None:
+    """Judge items in the order in which they come; say of each that it is started."""
     number = 0
-    rows = frames.Rows()
-    flushed = time.perf_counter_ns()
+    outgoing = frames.OutgoingVerdicts()
+    flushed_ns = time.perf_counter_ns()
     while (body := frames.receive(connection)) is not None:
-        started = time.perf_counter_ns()
+        now_ns = time.perf_counter_ns()
         for prompt, rollout in pickle.loads(body):
             number += 1
-            begun.count = number
-            judge(verifier, prompt, rollout, started, rows)
-            started = time.perf_counter_ns()
-            if started - flushed > FLUSH_NS or len(rows) == frames.MAX_ROWS:
-                _send(connection, rows.frame(number - len(rows)))
-                rows, flushed = frames.Rows(), started
-        if rows:
-            _send(connection, rows.frame(number - len(rows)))
-            rows, flushed = frames.Rows(), started
+            started.count = number
+            judge(verifier, prompt, rollout, now_ns, outgoing)
+            now_ns = time.perf_counter_ns()
+            if now_ns - flushed_ns > FLUSH_NS or len(outgoing) == frames.MAX_VERDICTS:
+                _send(connection, outgoing.frame(number - len(outgoing)))
+                outgoing, flushed_ns = frames.OutgoingVerdicts(), now_ns
+        if outgoing:
+            _send(connection, outgoing.frame(number - len(outgoing)))
+            outgoing, flushed_ns = frames.OutgoingVerdicts(), now_ns
 
 
-def judge(verifier: Any, prompt: Prompt, rollout: Rollout, started: int, rows: frames.Rows) -> None:
-    """Add one verdict; kind `failure` where the prompt itself cannot be judged."""
+def judge(
+    verifier: Any,
+    prompt: Prompt,
+    rollout: Rollout,
+    started_ns: int,
+    outgoing: frames.OutgoingVerdicts,
+) -> None:
+    """Add the verdict on one item; its kind is `FAILURE` where the prompt itself cannot be judged.
+
+    Args:
+        verifier: A plugin's; whatever it raises becomes a verdict.
+        prompt: What the item answers.
+        rollout: The answer.
+        started_ns: When it was begun, by `time.perf_counter_ns`.
+        outgoing: Where the verdict is added.
+    """
     try:
         verdict = verifier.verify(prompt, rollout)
-        rows.add(verdict, time.perf_counter_ns() - started)
+        outgoing.add(verdict, time.perf_counter_ns() - started_ns)
         return
     except (InputError, Unavailable) as error:
         kind, detail = frames.FAILURE, str(error)
@@ -92,10 +115,10 @@ def judge(verifier: Any, prompt: Prompt, rollout: Rollout, started: int, rows: f
         kind, detail = "resource_limit", _line(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - counted: the verdict is `error`
         kind, detail = "error", _line(error)
-    rows.add_unpaid(kind, detail, time.perf_counter_ns() - started)
+    outgoing.add_without_reward(kind, detail, time.perf_counter_ns() - started_ns)
 
 
-def _environment(variables: Mapping[str, str], limits: Limits) -> None:
+def _set_environment(variables: Mapping[str, str], limits: Limits) -> None:
     """The server's variables for a user's function; a jailed process is told no secrets."""
     kept = {key: os.environ[key] for key in KEPT_IN_JAIL if key in os.environ}
     os.environ.clear()

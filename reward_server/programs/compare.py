@@ -19,7 +19,14 @@ _NUMERAL = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,4
 def same_output(
     got: str, expected: str, tolerance: float = 0.0, *, ignores_case: bool = False
 ) -> bool:
-    """Whether a program printed what it should."""
+    """Tell whether a program printed what it should.
+
+    Args:
+        got: What it printed.
+        expected: What the test expects.
+        tolerance: Absolute or relative error allowed in numbers; 0 compares them exactly.
+        ignores_case: Letters may be printed in any case.
+    """
     if ignores_case:
         got, expected = got.casefold(), expected.casefold()
     lines, wanted = _lines(got), _lines(expected)
@@ -35,7 +42,13 @@ def same_output(
 
 
 def same_value(got: Any, expected: Any, tolerance: float = 0.0) -> bool:
-    """Whether a function returned what it should; both as JSON has them."""
+    """Tell whether a function returned what it should.
+
+    Args:
+        got: What it returned, as JSON has it.
+        expected: What the test expects, as JSON has it.
+        tolerance: Absolute or relative error allowed in numbers; 0 compares them exactly.
+    """
     if isinstance(expected, list):
         return (
             isinstance(got, list)

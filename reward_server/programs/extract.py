@@ -10,7 +10,7 @@ PYTHON = ("python", "python3", "py", "py3", "python2", "pypy", "pypy3", "{python
 
 
 def program(text: str) -> str | None:
-    """The last block marked as Python, else the last one with no mark; None where there is none.
+    """Find the last block marked as Python, else the last with no mark; None where there is none.
 
     Blocks marked otherwise (an example's output, another language) are no answer, and neither is a
     block that was never closed.

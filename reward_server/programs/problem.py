@@ -20,7 +20,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class StdinTest:
     """Standard input, and what must be printed."""
 
     stdin: str
@@ -28,7 +28,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CallTest:
     """Arguments of a call, and the value that must come back."""
 
     args: tuple[Any, ...]
@@ -40,8 +40,8 @@ class ProgramTests:
     """What a submission is tested by.
 
     Attributes:
-        exchanges: Runs from standard input to standard output.
-        calls: Calls of `entry`.
+        stdin_tests: Runs from standard input to standard output.
+        call_tests: Calls of `entry`.
         script: Python that asserts; empty where there is none.
         entry: What is called: `name`, or `Class().name`.
         prelude: Python that stands before the submission: the stub that the question consists of.
@@ -49,8 +49,8 @@ class ProgramTests:
         ignores_case: It says that letters may be printed in any case.
     """
 
-    exchanges: tuple[Exchange, ...] = ()
-    calls: tuple[Call, ...] = ()
+    stdin_tests: tuple[StdinTest, ...] = ()
+    call_tests: tuple[CallTest, ...] = ()
     script: str = ""
     entry: str = ""
     prelude: str = ""
@@ -59,12 +59,12 @@ class ProgramTests:
 
     @property
     def num_tests(self) -> int:
-        """Tests whose number is known before they are run."""
-        return len(self.exchanges) + len(self.calls)
+        """The number of tests that is known before they are run: those of `script` are not."""
+        return len(self.stdin_tests) + len(self.call_tests)
 
 
 def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
-    """The problem of a prompt.
+    """Read the tests of a prompt's problem.
 
     Args:
         reference: The columns of its row; `tests` is needed.
@@ -89,16 +89,16 @@ def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
     if not isinstance(tests, Sequence) or isinstance(tests, str | bytes) or not tests:
         raise ValueError("it has no `tests`")
     entry = _entry(reference, tests, question)
-    exchanges = tuple(_exchange(t) for t in tests if not _is_call(t))
-    calls = tuple(_call(t) for t in tests if _is_call(t)) if entry else ()
-    if not exchanges and not calls:
+    stdin_tests = tuple(_stdin_test(t) for t in tests if not _is_call(t))
+    call_tests = tuple(_call_test(t) for t in tests if _is_call(t)) if entry else ()
+    if not stdin_tests and not call_tests:
         raise ValueError(
             "its tests call a function, but nothing names it: `fn_name`, `starter_code` or "
             "`metadata.func_name`"
         )
     return ProgramTests(
-        exchanges=exchanges,
-        calls=calls,
+        stdin_tests=stdin_tests,
+        call_tests=call_tests,
         entry=entry,
         tolerance=tolerance,
         ignores_case=bool(_ANY_CASE.search(question)),
@@ -123,7 +123,7 @@ MAX_TOLERANCE_EXPONENT = 15
 
 
 def tolerance_of(question: str) -> float:
-    """The error that a problem's statement allows; 0 where it allows none.
+    """Read the error that a problem's statement allows; 0 where it allows none.
 
     A small power of ten counts where its sentence speaks of errors or of what is accepted.
     """
@@ -140,7 +140,12 @@ def tolerance_of(question: str) -> float:
 
 
 def stub_of(question: str, entry: str) -> str:
-    """The question itself where it is Python that defines `entry`; else nothing."""
+    """Give the question itself where it is Python that defines `entry`; else nothing.
+
+    Args:
+        question: The problem's text: HumanEval's are a function's head and its docstring.
+        entry: The function that the tests call; empty where nothing names it.
+    """
     if not entry or f"def {entry}" not in question:
         return ""
     try:
@@ -170,8 +175,8 @@ def _is_call(test: Mapping[str, Any]) -> bool:
     return test.get("testtype") == "functional"
 
 
-def _exchange(test: Mapping[str, Any]) -> Exchange:
-    return Exchange(stdin=_lines(test.get("input")), expected=_lines(test.get("output")))
+def _stdin_test(test: Mapping[str, Any]) -> StdinTest:
+    return StdinTest(stdin=_lines(test.get("input")), expected=_lines(test.get("output")))
 
 
 def _lines(value: Any) -> str:
@@ -181,13 +186,13 @@ def _lines(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _call(test: Mapping[str, Any]) -> Call:
+def _call_test(test: Mapping[str, Any]) -> CallTest:
     given, expected = test.get("input"), test.get("output")
     if isinstance(given, str):
         args = tuple(_json(line) for line in given.split("\n") if line.strip())
     else:
         args = tuple(given) if isinstance(given, list) else (given,)
-    return Call(args=args, expected=_json(expected) if isinstance(expected, str) else expected)
+    return CallTest(args=args, expected=_json(expected) if isinstance(expected, str) else expected)
 
 
 def _json(text: str) -> Any:

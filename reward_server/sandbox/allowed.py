@@ -100,7 +100,7 @@ _PID = 0x7E57_91D0  # stands for the process id, until `of_process` puts it in
 
 
 def program(*, opens: bool = True) -> bytes:
-    """The filter, for `of_process`.
+    """Make the filter, for `of_process`.
 
     Args:
         opens: Files may be opened; False where nothing else would say which.
@@ -127,9 +127,14 @@ def program(*, opens: bool = True) -> bytes:
     return b"".join([*bpf.head(machine, kill), *_tree(_intervals(leaves))])
 
 
-def of_process(template: bytes, pid: int) -> bytes:
-    """The filter of one process: `kill` and `tgkill` reach that process and no other."""
-    return template.replace(struct.pack("=I", _PID), struct.pack("=I", pid))
+def of_process(program: bytes, pid: int) -> bytes:
+    """Make the filter of one process: `kill` and `tgkill` reach that process and no other.
+
+    Args:
+        program: What `program` made.
+        pid: The process.
+    """
+    return program.replace(struct.pack("=I", _PID), struct.pack("=I", pid))
 
 
 def _look(name: str) -> list[bytes]:

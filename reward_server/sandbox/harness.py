@@ -15,11 +15,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from reward_server.sandbox import report, values
-from reward_server.sandbox.running import HEADER, MAX_LINE, main_module
+from reward_server.sandbox.execute import HEADER, MAX_LINE, main_module
 
 
 class Remote:
-    """A name of the program under test, called beyond the channel."""
+    """A name of the program under test, called beyond the channel.
+
+    Args:
+        path: `name`, or `Class().name`.
+        tolerance: Error allowed in numbers that come back.
+    """
 
     num_calls = 0
 
@@ -84,12 +89,12 @@ class _Counting(ast.NodeTransformer):
         if isinstance(node.test, ast.Constant):
             return node
         self.count += 1
-        passed, failed = ast.parse("_tally_.passed()\n_tally_.failed()").body
+        passed, failed = ast.parse("_counts_.passed()\n_counts_.failed()").body
         handler = ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, [failed])
         return ast.Try(body=[node, passed], handlers=[handler], orelse=[], finalbody=[])
 
 
-class _Tally:
+class _AssertionCounts:
     def __init__(self) -> None:
         self.num_passed, self.num_failed, self.error = 0, 0, ""
 
@@ -106,12 +111,12 @@ _ANSWERS: Any = None
 
 
 def harness(program: Mapping[str, Any]) -> NoReturn:
-    """Run tests; report how many assertions held."""
+    """Run tests, report how many assertions held, and end the process."""
     global _ANSWERS
     _ANSWERS = open(report.CHANNEL, "rb", closefd=False)  # noqa: SIM115
-    tally, counting = _Tally(), _Counting()
+    counts, counting = _AssertionCounts(), _Counting()
     namespace = main_module().__dict__
-    namespace |= HEADER | values.NODES | _helpers() | {"_tally_": tally}
+    namespace |= HEADER | values.NODES | _helpers() | {"_counts_": counts}
     ending: dict[str, Any] = {}
     try:
         exec(report.compiled(program["prelude"]), namespace)
@@ -126,10 +131,10 @@ def harness(program: Mapping[str, Any]) -> NoReturn:
         if not Remote.num_calls:  # before the program had any part in it: the tests are broken
             report.send(ending)
             os._exit(1)
-        tally.num_failed += 1
-        tally.error = tally.error or ending["error"]
-    total = max(tally.num_passed + tally.num_failed, counting.count)
-    report.send({**ending, "passed": tally.num_passed, "total": total, "failure": tally.error})
+        counts.num_failed += 1
+        counts.error = counts.error or ending["error"]
+    total = max(counts.num_passed + counts.num_failed, counting.count)
+    report.send({**ending, "passed": counts.num_passed, "total": total, "failure": counts.error})
     os._exit(0)
 
 

@@ -36,7 +36,7 @@ class Layers:
     limits: bool = True
 
 
-OF_LEVEL: Mapping[str, Layers] = {
+LAYERS_OF_LEVEL: Mapping[str, Layers] = {
     "namespaces": Layers(),
     "landlock": Layers(namespaces=False),
     "seccomp": Layers(namespaces=False, landlock=False, seccomp="closed"),

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reward_server.sandbox import bubblewrap, landlock
-from reward_server.sandbox.levels import LEVELS, OF_LEVEL
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL, LEVELS
 from reward_server.sandbox.runner import Sandbox, SandboxError
 
 ATTEMPT_TIMEOUT_S = 5.0
@@ -45,26 +45,26 @@ class SandboxReport:
 
     Attributes:
         level: The strongest level that held, one of `levels.LEVELS`.
-        passed: Why each stronger level is not it: what failed, or what got through.
+        rejected: Why each stronger level is not it: what failed, or what got through.
     """
 
     level: str
-    passed: Mapping[str, str] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
 
     def why_not(self, level: str) -> str:
-        """Why the level is not it."""
-        return self.passed.get(level, "it was not tried")
+        """Why a level is not the one that was found."""
+        return self.rejected.get(level, "it was not tried")
 
     def __str__(self) -> str:
         text = f"program sandbox: level {self.level}, {len(ATTEMPTS)} attempts stopped"
         if self.level == "none":
             text = "program sandbox: level none"
-        return text + "".join(f"; not {level}: {why}" for level, why in self.passed.items())
+        return text + "".join(f"; not {level}: {why}" for level, why in self.rejected.items())
 
 
 def strongest() -> SandboxReport:
-    """Try the levels, strongest first."""
-    passed: dict[str, str] = {}
+    """Find the strongest level that holds."""
+    rejected: dict[str, str] = {}
     for level in reversed(LEVELS[1:]):
         why = _missing(level)
         if not why:
@@ -74,18 +74,18 @@ def strongest() -> SandboxReport:
             except SandboxError as error:
                 why = str(error)
         if not why:
-            return SandboxReport(level, passed)
-        passed[level] = why
-    return SandboxReport("none", passed)
+            return SandboxReport(level, rejected)
+        rejected[level] = why
+    return SandboxReport("none", rejected)
 
 
 def attack(level: str) -> dict[str, bool]:
-    """Attempt to whether it got through, in a fresh sandbox of the level.
+    """Make every attempt in a fresh sandbox of a level, and say of each whether it got through.
 
     Raises:
         SandboxError: It does not start.
     """
-    sandbox = Sandbox(OF_LEVEL[level])
+    sandbox = Sandbox(LAYERS_OF_LEVEL[level])
     with (
         tempfile.TemporaryDirectory(prefix="oapl-attack-") as folder,
         contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener,

@@ -15,7 +15,7 @@ READ_ONLY = 30  # errno: the root is
 
 
 def compiled(source: str) -> types.CodeType:
-    """The program as code; what cannot be compiled is reported, and the process ends."""
+    """Compile a program; one that cannot be compiled is reported, and the process ends."""
     try:
         return compile(source, "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, MemoryError, RecursionError, OverflowError) as error:
@@ -24,7 +24,7 @@ def compiled(source: str) -> types.CodeType:
 
 
 def ending(error: BaseException) -> dict[str, Any]:
-    """What an exception that ended a program or a call says of why."""
+    """Make a report of the exception that ended a program or a call."""
     kind = "raised"
     if isinstance(error, MemoryError):
         kind = "memory"
@@ -34,7 +34,7 @@ def ending(error: BaseException) -> dict[str, Any]:
 
 
 def line(error: BaseException | None) -> str:
-    """Type and message; the message is the program's own, and may itself raise."""
+    """Give type and message in one line; the message is the program's own, and may itself raise."""
     name = type(error).__name__
     try:
         text = f"{name}: {error}"
@@ -44,12 +44,17 @@ def line(error: BaseException | None) -> str:
 
 
 def send(message: Mapping[str, Any]) -> None:
-    """Into the report, whose first line counts."""
+    """Write into the report, whose first line counts."""
     write(REPORT, message)
 
 
 def write(descriptor: int, message: Mapping[str, Any]) -> None:
-    """A line of JSON; an error in its place where it cannot be one."""
+    """Write a line of JSON; where the message cannot be one, an error in its place.
+
+    Args:
+        descriptor: The report's, or the channel's.
+        message: What is to be said.
+    """
     try:
         data = json.dumps(message).encode() + b"\n"
     except (ValueError, RecursionError, TypeError) as error:

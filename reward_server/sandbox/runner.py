@@ -23,7 +23,7 @@ from typing import Any
 
 from reward_server.sandbox.command import ENVIRONMENT, Bounds, command
 from reward_server.sandbox.descriptors import MIB, Pipe, make_pipe, null, sealed
-from reward_server.sandbox.levels import OF_LEVEL, Layers
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL, Layers
 
 START_TIMEOUT_S = 20.0
 SILENCE_S = 1.0
@@ -75,14 +75,14 @@ class Sandbox:
     """A jail with a warm zygote.
 
     Args:
-        layers: Those of a level (`levels.OF_LEVEL`), or any others.
+        layers: Those of a level (`levels.LAYERS_OF_LEVEL`), or any others.
         bounds: What each program may use.
         packages: What programs may import besides the standard library; imported beforehand.
     """
 
     def __init__(
         self,
-        layers: Layers = OF_LEVEL["namespaces"],
+        layers: Layers = LAYERS_OF_LEVEL["namespaces"],
         bounds: Bounds | None = None,
         packages: Sequence[str] = (),
     ) -> None:
@@ -143,8 +143,13 @@ class Sandbox:
         """Run a program as `__main__`.
 
         Args:
+            source: The program.
+            stdin: Its standard input.
             deadline: By the monotonic clock.
             max_output: Bytes, beyond which it is killed.
+
+        Raises:
+            SandboxError: The zygote died, or none could be started.
         """
         program = {"mode": "script", "source": source}
         (ending,) = self._run([(program, stdin, max_output)], deadline)
@@ -153,7 +158,18 @@ class Sandbox:
     def function(
         self, source: str, prelude: str, path: str, args: Sequence[Any], *, deadline: float
     ) -> Ending:
-        """Call `path` ("name", or "Class().name") once; the report has its `value`, encoded."""
+        """Define a program and call it once; the report has the call's `value`, encoded.
+
+        Args:
+            source: The program.
+            prelude: Stands before it.
+            path: What is called: `name`, or `Class().name`.
+            args: Its arguments, encoded.
+            deadline: By the monotonic clock.
+
+        Raises:
+            SandboxError: The zygote died, or none could be started.
+        """
         program = {
             "mode": "function",
             "source": source,
@@ -177,13 +193,18 @@ class Sandbox:
         """Run tests in one process against a program in another, which sees only its arguments.
 
         Args:
+            source: The program.
             prelude: Stands before both.
+            tests: Python that asserts.
             entry: The function that the tests check.
             tolerance: Error allowed in the numbers that it returns.
             deadline: By the monotonic clock.
 
         Returns:
             How the tests ended (their report has `passed` and `total`), and how the program did.
+
+        Raises:
+            SandboxError: The zygote died, or none could be started.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:

@@ -16,14 +16,24 @@ MAX_DEPTH = 200
 
 
 class ListNode:
-    """A link of a list, as LeetCode has it."""
+    """A link of a list, as LeetCode has it.
+
+    Args:
+        val: Its value.
+        next: The link after it, None at the end.
+    """
 
     def __init__(self, val: Any = 0, next: Any = None) -> None:
         self.val, self.next = val, next
 
 
 class TreeNode:
-    """A node of a binary tree, as LeetCode has it."""
+    """A node of a binary tree, as LeetCode has it.
+
+    Args:
+        val: Its value.
+        left: The subtree on this side, None where there is none; `right` likewise.
+    """
 
     def __init__(self, val: Any = 0, left: Any = None, right: Any = None) -> None:
         self.val, self.left, self.right = val, left, right
@@ -43,7 +53,11 @@ NODES: dict[str, Callable[..., Any]] = {"ListNode": ListNode, "TreeNode": TreeNo
 
 
 def encode(value: Any, depth: int = 0) -> Any:
-    """A value as JSON has it; what is no data becomes its type's name.
+    """Write a value as JSON has it; what is no data becomes its type's name.
+
+    Args:
+        value: Anything.
+        depth: How deep it lies in the value that is being encoded.
 
     Raises:
         ValueError: Nested too deeply, or a list or tree that has no end.
@@ -71,11 +85,12 @@ def encode(value: Any, depth: int = 0) -> Any:
 
 
 def decode(data: Any, nodes: dict[str, Callable[..., Any]] = NODES, depth: int = 0) -> Any:
-    """The value again, built here.
+    """Build the value again, here.
 
     Args:
         data: What `json.loads` gave.
         nodes: Classes of list and tree nodes.
+        depth: How deep it lies in the value that is being decoded.
 
     Raises:
         ValueError: It is not what `encode` makes.
@@ -114,7 +129,12 @@ def as_json(value: Any) -> Any:
 
 
 def list_node(items: list[Any], make: Callable[..., Any] = ListNode) -> Any:
-    """A linked list of the items; None of none."""
+    """Make a linked list of the items; None of none.
+
+    Args:
+        items: The links' values in their order.
+        make: The class of its links, called with value and next link.
+    """
     head = None
     for item in reversed(items):
         head = make(item, head)
@@ -122,7 +142,12 @@ def list_node(items: list[Any], make: Callable[..., Any] = ListNode) -> Any:
 
 
 def tree_node(items: list[Any], make: Callable[..., Any] = TreeNode) -> Any:
-    """A binary tree from its levels, None where a child is missing."""
+    """Make a binary tree from its levels.
+
+    Args:
+        items: The nodes' values level by level, None where a child is missing.
+        make: The class of its nodes, called with the value.
+    """
     if not items or items[0] is None:
         return None
     rest = iter(items)

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from reward_server.sandbox import allowed, child, landlock, running
+from reward_server.sandbox import allowed, child, execute, landlock
 
 MAX_DESCRIPTORS = 5
 SET_DUMPABLE, NEW_USER_NAMESPACE = 4, 0x10000000
@@ -52,17 +52,18 @@ class Zygote:
 
     Args:
         control: Socket to the trusted side.
-        lock: What each fork is held to.
+        confinement: What each fork is held to.
     """
 
-    def __init__(self, control: socket.socket, lock: child.Lock) -> None:
+    def __init__(self, control: socket.socket, confinement: child.Confinement) -> None:
         self._control = control
-        self._lock = lock
+        self._confinement = confinement
         self._runs: dict[int, tuple[int, int]] = {}  # pidfd to run and process id
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
 
     def serve(self) -> None:
+        """Fork, kill and reap as told, until the control socket closes."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._runs:
@@ -88,7 +89,7 @@ class Zygote:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            child.become(descriptors, parent, self._lock)
+            child.become(descriptors, parent, self._confinement)
         pidfd = os.pidfd_open(pid)
         self._runs[pidfd] = number, pid
         self._poll.register(pidfd, select.POLLIN)
@@ -112,10 +113,16 @@ class Zygote:
 
 
 def say(control: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message to the trusted side.
+
+    Args:
+        control: The zygote's end of the socket.
+        message: What is to be said, as JSON.
+    """
     control.send(json.dumps(message).encode())
 
 
-def lock_up(settings: dict[str, Any]) -> child.Lock:
+def lock_up(settings: dict[str, Any]) -> child.Confinement:
     """Lock this process up as far as it can still fork; the rest is done in each fork."""
     libc = ctypes.CDLL(None, use_errno=True)
     landlock.no_new_privileges()
@@ -126,9 +133,11 @@ def lock_up(settings: dict[str, Any]) -> child.Lock:
     opens = settings["seccomp"] != "closed"
     filter = allowed.program(opens=opens) if settings["seccomp"] else b""
     if not settings["memory_bytes"]:
-        return child.Lock(filter, [])
+        return child.Confinement(filter, [])
     num_tasks = settings["num_tasks"] if is_counted else 0
-    return child.Lock(filter, child.limits(settings["memory_bytes"], num_tasks, settings["cpu_s"]))
+    return child.Confinement(
+        filter, child.limits(settings["memory_bytes"], num_tasks, settings["cpu_s"])
+    )
 
 
 def _drop_user(libc: ctypes.CDLL, user: int) -> bool:
@@ -167,14 +176,14 @@ def _prepare(modules: Sequence[str]) -> None:
     quitter = importlib.import_module("_sitebuiltins").Quitter
     builtins.exit, builtins.quit = quitter("exit", "EOF"), quitter("quit", "EOF")
     sys.set_int_max_str_digits(0)
-    running.prepare()
+    execute.prepare()
     os.environ.clear()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main() -> None:
-    """The program; its settings are JSON in the first argument."""
+    """Run the zygote; its settings are JSON in the first argument."""
     settings = json.loads(sys.argv[1])
     control = socket.socket(fileno=settings["control"])
     control.set_inheritable(False)
@@ -183,7 +192,7 @@ def main() -> None:
         _prepare(COMMON + (REST if settings["seccomp"] == "closed" else ()))
         for name in settings["packages"]:
             importlib.import_module(name)
-        lock = lock_up(settings)
+        confinement = lock_up(settings)
     except (OSError, ImportError) as error:
         say(control, {"failed": f"{type(error).__name__}: {error}"})
         return
@@ -192,4 +201,4 @@ def main() -> None:
     os.dup2(0, 2)  # what started us heard our complaints; programs have nobody to complain to
     say(control, {"ready": os.getpid()})
     with suppress(ConnectionError):
-        Zygote(control, lock).serve()
+        Zygote(control, confinement).serve()

@@ -4,7 +4,7 @@ A file `verifiers/x.py` has its options, `Config`; `build(config)`, which return
 `verify(prompt, rollout) -> Verdict`; and `DECLARES`, what is known of it before it is built
 (`Traits`). `verify` gives a verdict on whatever a response may be; it raises `InputError` for a
 prompt without its reference and `Unavailable` where something outside does not answer. The object
-may also have `warm()`, called once in the template process from which workers are forked, and
+may also have `warm()`, called once in the fork server, from which workers are forked, and
 `start(level)`, called in each worker process before it is locked up, with the level of its jail or,
 where it is not jailed, of the sandbox for programs (`reward_server.sandbox`).
 """
@@ -33,15 +33,20 @@ _BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
 _TAG = re.compile(r"<answer>|</answer>")
 
 
-class Answers(Protocol):
+class AnswerOptions(Protocol):
     """The options of a verifier that compares an answer with a reference."""
 
     @property
-    def range(self) -> Range: ...
+    def range(self) -> Range:
+        """Reward of a wrong answer."""
+
     @property
-    def answer_in(self) -> AnswerIn: ...
+    def answer_in(self) -> AnswerIn:
+        """In which form an answer counts."""
+
     @property
-    def truncated(self) -> Truncated: ...
+    def truncated(self) -> Truncated:
+        """What becomes of a response cut off before EOS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ class Unavailable(OaplError, RuntimeError):
 
 
 def wrong_reward(span: Range) -> float:
-    """The reward of a wrong answer; a right one gives 1."""
+    """Give the reward of a wrong answer; a right one gives 1."""
     return -1.0 if span == "minus_one_one" else 0.0
 
 
@@ -119,17 +124,31 @@ def need(setting: str, **packages: str) -> None:
 
 
 def cut_off(rollout: Rollout, rule: Truncated, reward: float) -> Verdict | None:
-    """The verdict on a response that ended without EOS, if `rule` says it needs no judging."""
+    """Give the verdict on a response that ended without EOS, if the rule says it needs no judging.
+
+    Args:
+        rollout: The response.
+        rule: What becomes of such a response.
+        reward: What it is given where the rule is `wrong`.
+
+    Returns:
+        None where the response is to be judged by what it says.
+    """
     if rule == "judge" or rollout.finish_reason == "stop":
         return None
     return Verdict(kind="malformed", reward=reward, detail="cut off before EOS")
 
 
 def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str | None:
-    """The final answer of a response; None when it has none.
+    """Find the final answer of a response; None when it has none.
 
     Only the text after the last `</think>` counts, so that an answer tried out while thinking does
     not. Of several answers the last one is taken, and of a box and a tag the one that ends later.
+
+    Args:
+        prompt: Tells whether thinking had begun before the response.
+        rollout: The response.
+        where: In which form an answer counts.
     """
     text = final_text(prompt, rollout)
     if text is None:
@@ -143,15 +162,28 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
 
 
 def no_answer(prompt: Prompt, rollout: Rollout, where: AnswerIn) -> str:
-    """What to say of a response without an answer in the form asked for."""
+    """Say what a response lacks that has no answer in the form asked for.
+
+    Args:
+        prompt: As for `answer_of`.
+        rollout: The response.
+        where: The form asked for.
+    """
     missing = {"any": "no box and no answer tag", "boxed": "no box", "tag": "no answer tag"}[where]
     is_elsewhere = where != "any" and answer_of(prompt, rollout) is not None
     return missing + (", but an answer in the other form" if is_elsewhere else "")
 
 
 def final_text(prompt: Prompt, rollout: Rollout) -> str | None:
-    """What a response says after thinking, without the space around it; None when thinking never
-    ended, all of it when there was none."""
+    """Cut the thought off a response, and the space around what is left.
+
+    Args:
+        prompt: Tells whether thinking had begun before the response.
+        rollout: The response.
+
+    Returns:
+        The text after thinking, None when thinking never ended, all of it when there was none.
+    """
     text = after_thinking(rollout.text, is_open=opens_thinking(prompt))
     return text.strip() if text is not None and "</think>" in rollout.text else text
 
@@ -162,7 +194,7 @@ def opens_thinking(prompt: Prompt) -> bool:
 
 
 def after_thinking(text: str, *, is_open: bool = False) -> str | None:
-    """The text after the last `</think>`; None when thinking began and never ended.
+    """Give the text after the last `</think>`; None when thinking began and never ended.
 
     Args:
         text: The response.
@@ -175,7 +207,7 @@ def after_thinking(text: str, *, is_open: bool = False) -> str | None:
 
 
 def boxed(text: str) -> tuple[int, str] | None:
-    r"""End and content of the last balanced `\boxed{...}`, in one pass over the text.
+    r"""Find end and content of the last balanced `\boxed{...}`, in one pass over the text.
 
     An escaped brace counts as text. A box that is nothing but another box is unwrapped.
     """
@@ -200,7 +232,7 @@ def boxed(text: str) -> tuple[int, str] | None:
 
 
 def tagged(text: str) -> tuple[int, str] | None:
-    """End and content of the last `<answer>...</answer>`."""
+    """Find end and content of the last `<answer>...</answer>`."""
     found: tuple[int, str] | None = None
     start = -1
     for match in _TAG.finditer(text):
@@ -227,13 +259,13 @@ def _whole_box(content: str) -> str | None:
     return None
 
 
-def compared(
+def judge_answer(
     prompt: Prompt,
     rollout: Rollout,
-    options: Answers,
+    options: AnswerOptions,
     same: Callable[[str, str], tuple[bool | None, str]],
 ) -> Verdict:
-    """The verdict on the last answer of a response: whether it is one of the references.
+    """Judge the last answer of a response: it is right if it is one of the references.
 
     Args:
         prompt: Its reference has an `answer`, or a list of them.
@@ -268,7 +300,9 @@ def compared(
 
 
 def golds(prompt: Prompt) -> list[str]:
-    """The reference answers of a prompt, any of which will do.
+    """Read the reference answers of a prompt, any of which will do.
+
+    A reference may be a whole solution: what is behind `####` (GSM8K) or in its last box counts.
 
     Raises:
         InputError: It has none.

@@ -25,7 +25,7 @@ from reward_server.programs import compare, extract, problem
 from reward_server.programs.problem import ProgramTests
 from reward_server.sandbox import measure, values
 from reward_server.sandbox.command import Bounds, locate
-from reward_server.sandbox.levels import OF_LEVEL
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL
 from reward_server.sandbox.runner import Ending, Sandbox, SandboxError
 from reward_server.verifiers import base
 
@@ -62,7 +62,10 @@ PASSED = TestOutcome("accepted")
 
 
 class CodeVerifier:
-    """Runs programs against `reference["tests"]` (forms: `reward_server.programs.problem`)."""
+    """Runs programs against `reference["tests"]`. See `oapl.interfaces.Verifier`.
+
+    `reward_server.programs.problem` says in which forms the tests may be.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -73,14 +76,20 @@ class CodeVerifier:
         bounds = Bounds(
             memory_bytes=self._config.memory_mib * MIB, cpu_s=int(self._config.total_s) + 2
         )
-        self._sandbox = Sandbox(OF_LEVEL[level], bounds, self._config.packages)
+        self._sandbox = Sandbox(LAYERS_OF_LEVEL[level], bounds, self._config.packages)
         self._sandbox.start()
 
     def close(self) -> None:
+        """End the sandbox."""
         if self._sandbox is not None:
             self._sandbox.close()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Run the response's program.
+
+        Raises:
+            InputError: The prompt has no tests that can be run.
+        """
         try:
             task = problem.read(prompt.reference, prompt.question or prompt.text)
         except ValueError as error:
@@ -103,7 +112,7 @@ class CodeVerifier:
     def _run_all(self, task: ProgramTests, source: str, deadline: float) -> Verdict:
         """Every test in a process of its own."""
         num_passed, first = 0, None
-        tests = [*task.exchanges, *task.calls]
+        tests = [*task.stdin_tests, *task.call_tests]
         for number, test in enumerate(tests, start=1):
             outcome = self._again(self._one, task, source, test, deadline)
             if outcome.kind in ("timeout", "compile_error"):
@@ -146,7 +155,7 @@ class CodeVerifier:
 
     def _one(self, task: ProgramTests, source: str, test: Any, deadline: float) -> TestOutcome:
         assert self._sandbox is not None
-        if isinstance(test, problem.Call):
+        if isinstance(test, problem.CallTest):
             args = [values.encode(item) for item in test.args]
             ending = self._sandbox.function(source, "", task.entry, args, deadline=deadline)
             return _returned(ending, test.expected, task.tolerance) or _broken(ending)

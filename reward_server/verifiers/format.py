@@ -41,13 +41,17 @@ class Config:
 
 
 class FormatVerifier:
-    """Looks at tags alone: 1 where the rule is kept, else 0. Both rules' verdicts are parts."""
+    """Looks at tags alone: 1 where the rule is kept, else 0. See `oapl.interfaces.Verifier`.
+
+    What both rules say is in the parts.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._wanted = config.require.split("_and_")
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Look at the tags of a response."""
         text = ("<think>" if base.opens_thinking(prompt) else "") + rollout.text
         tags = list(_TAGS[self._config.require].finditer(text))
         found = blocks(text, tags)
@@ -71,7 +75,12 @@ def build(config: Config) -> FormatVerifier:
 
 
 def blocks(text: str, tags: Sequence[Tag]) -> list[str]:
-    """The names of the blocks in order: two neighbouring tags of one kind, not empty between."""
+    """Name the blocks in order: two neighbouring tags of one kind, not empty between.
+
+    Args:
+        text: The response, `<think>` in front where the prompt ended with it.
+        tags: The tags in it, in order.
+    """
     return [
         first[2]
         for first, second in itertools.pairwise(tags)

@@ -52,16 +52,21 @@ class Config:
 
 
 class FunctionVerifier:
-    """Calls the user's function; the code is loaded by `start`, in the worker process."""
+    """Calls the user's function. See `oapl.interfaces.Verifier`.
+
+    The code is loaded by `start`, in the worker process.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._function: Callable[[str, str, Any], float] | None = None
 
     def start(self, level: str) -> None:
+        """Load the user's code."""
         self._function = load(self._config)
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Call the user's function."""
         cut = base.cut_off(rollout, self._config.truncated, 0.0)
         if cut:
             return cut

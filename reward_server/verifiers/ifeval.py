@@ -36,16 +36,18 @@ class Config:
 
 
 class IfevalVerifier:
-    """Checks each instruction of the prompt on the final text."""
+    """Checks each instruction of the prompt on the final text. See `oapl.interfaces.Verifier`."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def warm(self) -> None:
+        """Load every model."""
         _linguistics.warm()
         kinds()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Check every instruction."""
         asked = checks(prompt)
         cut = base.cut_off(rollout, self._config.truncated, 0.0)
         if cut:
@@ -81,7 +83,7 @@ def check(config: Config) -> None:
 
 
 def checks(prompt: Prompt) -> list[tuple[str, Check]]:
-    """The prompt's instructions by kind, bound to what they say.
+    """Bind the prompt's instructions, by kind, to what they say.
 
     Raises:
         InputError: There are none, their options are not as many, or one is not as it should be.
@@ -100,8 +102,13 @@ def checks(prompt: Prompt) -> list[tuple[str, Check]]:
 
 
 def loosened(text: str) -> list[str]:
-    """The text as it is and without asterisks, each whole and without its first line, its last,
-    and both; blank ones are left out."""
+    """Give the readings of the loose mode; blank ones are left out.
+
+    The text as it is and without asterisks, each whole and without its first line, its last, and
+    both.
+
+    Source: IFEval (arXiv 2311.07911), its loose accuracy.
+    """
     lines = text.split("\n")
     cut = [text, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
     every = dict.fromkeys([*cut, *(each.replace("*", "") for each in cut)])

@@ -24,7 +24,7 @@ from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server import judge_cache
-from reward_server.judge_cache import Replies, Reply
+from reward_server.judge_cache import JudgeCache, Reply
 from reward_server.verifiers import base
 
 SETTING = "reward.options.judge"
@@ -106,19 +106,24 @@ class Config:
 
 
 class JudgeVerifier:
-    """Asks the judge; connection and cache are opened by `start`, in the worker process."""
+    """Asks the judge. See `oapl.interfaces.Verifier`.
+
+    Connection and cache are opened by `start`, in the worker process.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._wrong = base.wrong_reward(config.range)
         self._client: Any = None
-        self._cache: Replies | None = None
+        self._cache: JudgeCache | None = None
         self._runner = asyncio.Runner()
 
     def warm(self) -> None:
+        """Import the client."""
         import openai  # noqa: F401 - a second of imports, paid once
 
     def start(self, level: str) -> None:
+        """Open connection and cache."""
         import openai
 
         self._client = openai.AsyncOpenAI(
@@ -129,9 +134,10 @@ class JudgeVerifier:
         )
         if self._config.cache:
             with self._cache_errors():
-                self._cache = Replies(Path(self._config.cache))
+                self._cache = JudgeCache(Path(self._config.cache))
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Ask the judge about the response."""
         has_reference = "{reference}" in self._config.template
         reference = " or ".join(base.golds(prompt)) if has_reference else ""
         cut = base.cut_off(rollout, self._config.truncated, self._wrong)
@@ -271,7 +277,7 @@ def prepare(config: Config) -> dict[str, Any]:
 
 
 def verdict_in(reply: str) -> bool | None:
-    """What a reply says after its own thinking; None when it says neither."""
+    """Read what a reply says after its own thinking; None when it says neither."""
     found = _VERDICT.findall(reply.rpartition("</think>")[2])
     return "".join(found[-1]).lower() in _RIGHT if found else None
 

@@ -31,7 +31,10 @@ class Config:
 
 
 class MathVerifier:
-    """Compares the last answer with `reference["answer"]` (of a list, any element will do)."""
+    """Compares the last answer with `reference["answer"]`. See `oapl.interfaces.Verifier`.
+
+    Of a list of references any will do.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -41,8 +44,9 @@ class MathVerifier:
         equality.warm()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Compare the response's last answer."""
         same = prorl if self._config.mode == "prorl" else equality.same
-        return base.compared(prompt, rollout, self._config, same)
+        return base.judge_answer(prompt, rollout, self._config, same)
 
 
 def build(config: Config) -> MathVerifier:
@@ -50,7 +54,11 @@ def build(config: Config) -> MathVerifier:
 
 
 def prorl(answer: str, gold: str) -> equality.Answer:
-    """Equal as strings or as numbers, OR equal to math-verify.
+    """Compare by ProRL's rule: equal as strings or as numbers, OR equal to math-verify.
+
+    Args:
+        answer: What the response gave, as it was written.
+        gold: The reference, as it was written.
 
     Source: ProRL (arXiv 2505.24864), section 2.1: the rule of DeepScaleR or math-verify. The rule
     here is this project's own reading of strings and numbers, not that repository's code.

@@ -89,7 +89,9 @@ class Config:
 
 
 class ReasoningGymVerifier:
-    """Scores the answer to `reference["entry"]`, an item of a reasoning-gym data set.
+    """Scores the answer to a puzzle of reasoning-gym. See `oapl.interfaces.Verifier`.
+
+    The puzzle is `reference["entry"]`, an item of a data set of the library.
 
     The task's name is `reference["task"]` or the entry's `metadata.source_dataset`.
     """
@@ -102,9 +104,11 @@ class ReasoningGymVerifier:
         self._level = "none"
 
     def start(self, level: str) -> None:
+        """Learn how far the jail holds."""
         self._level = level
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Score the response's last answer."""
         entry, task, score = self._puzzle(prompt)
         cut = base.cut_off(rollout, self._config.truncated, 0.0)
         if cut:
@@ -160,10 +164,14 @@ def build(config: Config) -> ReasoningGymVerifier:
 
 
 def is_inert(task: str, answer: str) -> bool:
-    """Whether evaluating an answer can do nothing but compute.
+    """Tell whether evaluating an answer can do nothing but compute.
 
     Expressions: numbers, operators, one-letter names and known functions, no attribute access.
     Literals: what `ast.literal_eval` reads, or words, in which no call can stand.
+
+    Args:
+        task: reasoning-gym's name of it; one that evaluates nothing takes any answer.
+        answer: What its scorer would be handed.
     """
     if task in EVALUATES_EXPRESSION:
         names = re.findall(r"[A-Za-z]+", answer)

@@ -35,12 +35,16 @@ class Config:
 
 
 class ShapingVerifier:
-    """The sum of the penalties; each is a part, and so is the share that was cut off."""
+    """Adds up the penalties. See `oapl.interfaces.Verifier`.
+
+    Each is a part, and so is the share that was cut off.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Add up the penalties."""
         has_ended = rollout.finish_reason == "stop"
         parts = {
             "termination": 0.0 if has_ended else -self._config.termination_penalty,

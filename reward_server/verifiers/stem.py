@@ -42,7 +42,9 @@ class Config:
 
 
 class StemVerifier:
-    """Compares the last answer with `reference["answer"]` (of a list, any element will do).
+    """Compares the last answer with `reference["answer"]`. See `oapl.interfaces.Verifier`.
+
+    Of a list of references any will do.
 
     The choices are `reference["choices"]` (a list, or letter to text); without it, the lines of the
     question that begin with `A.`, `B)` or `(C)`, in this order.
@@ -56,8 +58,9 @@ class StemVerifier:
         equality.warm()
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+        """Compare the response's last answer."""
         choices, tolerance = choices_of(prompt), self._config.tolerance
-        return base.compared(
+        return base.judge_answer(
             prompt,
             rollout,
             self._config,
@@ -70,7 +73,7 @@ def build(config: Config) -> StemVerifier:
 
 
 def choices_of(prompt: Prompt) -> dict[str, str]:
-    """The choices of a question, letter to text; empty if it has none."""
+    """Read the choices of a question, letter to text; empty if it has none."""
     given = prompt.reference.get("choices")
     if isinstance(given, Mapping):
         return {str(letter).strip("(). ").upper(): str(text) for letter, text in given.items()}
@@ -85,7 +88,14 @@ def choices_of(prompt: Prompt) -> dict[str, str]:
 
 
 def same(answer: str, gold: str, choices: Mapping[str, str], tolerance: float) -> equality.Answer:
-    """Whether an answer is the reference, and by which rule."""
+    """Tell whether an answer is the reference, and by which rule.
+
+    Args:
+        answer: What the response gave, as it was written.
+        gold: The reference, as it was written.
+        choices: Letter to text; empty where the question has none.
+        tolerance: Largest relative error of a number.
+    """
     if len(answer) > max(equality.MAX_LENGTH, 4 * len(gold)):
         return False, f"{len(answer)} characters long"
     said, wanted = notation.read(answer), notation.read(gold)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reward_server.sandbox import measure
-from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL, LEVELS, Layers
 from reward_server.sandbox.runner import SandboxError
 from tests.attacks import catalogue, trial
 
@@ -39,7 +39,7 @@ def _levels(console: Console) -> bool:
     for level in reversed(LEVELS[1:]):
         try:
             tried = [attack for attack in catalogue.attacks() if trial.applies(attack, level)]
-            through = attack_all(OF_LEVEL[level], tried)
+            through = attack_all(LAYERS_OF_LEVEL[level], tried)
         except SandboxError as error:
             lines.append(f"{level}: not here: {error}")
             continue
@@ -79,7 +79,7 @@ def _layers(console: Console) -> None:
     table = Table("layers", *catalogue.GROUPS, "got through")
     rows = [(f"all but {layer}", trial.without(layer)) for layer in LAYERS]
     rows += [(f"{layer} alone", trial.only(layer)) for layer in LAYERS]
-    for name, layers in [("all", OF_LEVEL["namespaces"]), *rows]:
+    for name, layers in [("all", LAYERS_OF_LEVEL["namespaces"]), *rows]:
         through = attack_all(layers, attacks)
         counts = Counter(attack.group for attack, _ in through)
         whats = "; ".join(attack.what for attack, _ in through)

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward_server.sandbox.command import ROOT
-from reward_server.sandbox.levels import LEVELS, OF_LEVEL, Layers
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL, LEVELS, Layers
 from reward_server.sandbox.runner import Sandbox, SandboxError
 from reward_server.verifiers import code
 from tests.attacks.catalogue import SQUARES, Attack, Forgery, Odd
 from tests.support.judging import prompt, rollout
 
 TOKEN = "correct horse battery staple"
-ENDLESS_S, TIME_S = 1.0, 3.0
+ENDLESS_S, TIME_S = 1.0, 60.0
 LATE_S = ENDLESS_S + 1.5  # the kill, a second of patience, a new jail
 MAX_OUTPUT = 1 << 20
 
@@ -167,7 +167,7 @@ def succeeds(attack: Attack, sandbox: Sandbox, surroundings: World) -> str:
 def _still_works(sandbox: Sandbox) -> bool:
     try:
         ending = sandbox.script(
-            "print(input())", b"7", deadline=time.monotonic() + 3, max_output=100
+            "print(input())", b"7", deadline=time.monotonic() + TIME_S, max_output=100
         )
     except SandboxError:
         return False
@@ -185,8 +185,9 @@ def sandbox(layers: Layers) -> Iterator[Sandbox]:
 
 
 @contextlib.contextmanager
-def verifier(level: str) -> Iterator[code.CodeVerifier]:
-    made = code.build(code.Config(total_s=2.0))
+def verifier(level: str, total_s: float = 2.0) -> Iterator[code.CodeVerifier]:
+    """A verifier of programs; `total_s` is for what ends late or never, which costs all of it."""
+    made = code.build(code.Config(total_s=total_s))
     made.start(level)
     try:
         yield made
@@ -209,7 +210,7 @@ def without(layer: str) -> Layers:
     import dataclasses
 
     off: dict[str, object] = {layer: "" if layer == "seccomp" else False}
-    return dataclasses.replace(OF_LEVEL["namespaces"], **off)  # type: ignore[arg-type]
+    return dataclasses.replace(LAYERS_OF_LEVEL["namespaces"], **off)  # type: ignore[arg-type]
 
 
 def only(layer: str) -> Layers:

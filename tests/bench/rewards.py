@@ -33,7 +33,7 @@ import tests.conftest  # noqa: F401 - the environment must stand before torch is
 from deploy.processes.launch import connect, start_local_ray
 from oapl.config import RunConfig
 from oapl.records import Prompt, Rollout, Verdict
-from oapl.remote.batched_calls import MAX_JOINED
+from oapl.remote.batched_calls import MAX_ITEMS
 from reward_server.verifiers import math
 from tests.bench import table
 from tests.support.judging import HOSTILE, deed, server
@@ -101,7 +101,7 @@ async def rates(
 
 async def _through_pool(reward, work: Sequence[Item]) -> float:
     """The sum of the rewards."""
-    calls = [work[start : start + MAX_JOINED] for start in range(0, len(work), MAX_JOINED)]
+    calls = [work[start : start + MAX_ITEMS] for start in range(0, len(work), MAX_ITEMS)]
 
     async def caller(index: int) -> float:
         total = 0.0
@@ -116,9 +116,9 @@ def _given(work: Sequence[Item], workers: int) -> tuple[float, float]:
     """Seconds and the sum of the rewards, through Python's own pool once it is warm."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, _prepare, (work[:1000],)) as pool:
-        pool.map(_verify, work[: workers * MAX_JOINED], MAX_JOINED)
+        pool.map(_verify, work[: workers * MAX_ITEMS], MAX_ITEMS)
         started = time.monotonic()
-        verdicts = pool.map(_verify, work, MAX_JOINED)
+        verdicts = pool.map(_verify, work, MAX_ITEMS)
         return time.monotonic() - started, sum(verdict.reward for verdict in verdicts)
 
 

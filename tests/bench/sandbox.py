@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reward_server.sandbox.levels import OF_LEVEL
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL
 from reward_server.sandbox.measure import strongest
 from reward_server.sandbox.runner import Sandbox
 from tests.bench import table
@@ -50,7 +50,7 @@ def measure(model: Path, name: str) -> list[table.Row]:
 
 def rates(level: str) -> tuple[float, float, dict[str, float]]:
     """Best rates of a few rounds, in turn: sandboxed and bare; and what else there is to say."""
-    boxes = [Sandbox(OF_LEVEL[level]) for _ in range(CONCURRENCY)]
+    boxes = [Sandbox(LAYERS_OF_LEVEL[level]) for _ in range(CONCURRENCY)]
     started = time.monotonic()
     for box in boxes:
         box.start()

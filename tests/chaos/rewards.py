@@ -1,9 +1,9 @@
 """`make chaos`: processes of the reward pool are killed while 2,000 responses are judged.
 
-Two reward servers on a Ray cluster of two nodes; workers, templates and the servers themselves are
-ended with SIGKILL, 20 times in all. Every response must be answered once, with its true verdict;
-exit code 1 when one is not. `tests/unit/reward_server/test_pool.py` does the same with a few
-hundred responses and no Ray.
+Two reward servers on a Ray cluster of two nodes; workers, fork servers and the reward servers
+themselves are ended with SIGKILL, 20 times in all. Every response must be answered once, with its
+true verdict; exit code 1 when one is not. `tests/unit/reward_server/test_pool.py` does the same
+with a few hundred responses and no Ray.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ SECONDS = 0.04
 """What an answer takes: the kills need time to be made in."""
 DEADLINE_S, ON_FAILURE = 1.0, -3.0
 PAUSE_S = (0.2, 0.6)
-"""Between two kills: an answer judged alone, after its worker's death, shall not meet the next."""
+"""Between two kills, and a call's answers: one judged alone, after its worker's death, shall not
+meet the next."""
 LIMIT_S = 300.0
 
 Task = tuple[Prompt, Rollout]
@@ -61,17 +62,18 @@ def check(index: int, judgement: Judgement) -> str:
 async def kill_under_load(
     score: Score, victims: Victims, *, items: int, kills: Sequence[str], seconds: float
 ) -> tuple[list[str], Counter[str]]:
-    """Judge `items` responses, ending a process of each kind in `kills` meanwhile.
+    """Judge `items` responses, or more, ending a process of each kind in `kills` meanwhile.
 
     Returns:
         What was wrong, and the kills made by kind.
     """
     wrong: list[str] = []
     answered: Counter[int] = Counter()
-    numbers = iter(range(items))
+    numbers = itertools.count()
 
     async def caller() -> None:
-        while call := list(itertools.islice(numbers, CALL)):
+        while answered.total() < items or not killing.done():
+            call = list(itertools.islice(numbers, CALL))
             judgements = await score([task(index, seconds) for index in call])
             for index, judgement in zip(call, judgements, strict=True):
                 answered[index] += 1
@@ -80,7 +82,10 @@ async def kill_under_load(
 
     async def killer() -> None:
         for kind in kills:
+            before = answered.total()
             await asyncio.sleep(random.uniform(*PAUSE_S))
+            while answered.total() < before + CALL:
+                await asyncio.sleep(0.05)
             while not _kill_one((await victims()).get(kind, ())):
                 await asyncio.sleep(0.05)
             made[kind] += 1
@@ -89,14 +94,11 @@ async def kill_under_load(
     killing = asyncio.create_task(killer())
     async with asyncio.timeout(LIMIT_S):
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
-    if killing.done():
-        killing.result()
-    else:
-        wrong.append(f"only {made.total()} of {len(kills)} kills were made before all was judged")
-        killing.cancel()
+        await killing
+    asked = next(numbers)
     wrong += [f"response {index} was answered {n} times" for index, n in answered.items() if n != 1]
-    if len(answered) != items:
-        wrong.append(f"{len(answered)} of {items} responses were answered")
+    if len(answered) != asked:
+        wrong.append(f"{len(answered)} of {asked} responses were answered")
     return wrong, made
 
 
@@ -105,7 +107,7 @@ def _kill_one(pids: Sequence[int]) -> bool:
         return False
     try:
         os.kill(random.choice(pids), signal.SIGKILL)
-    except ProcessLookupError:  # it died with its template
+    except ProcessLookupError:  # it died with its fork server
         return False
     return True
 
@@ -132,18 +134,18 @@ async def through_ray(address: str) -> list[str]:
     print(f"reward servers on {' and '.join(places)}", flush=True)
 
     async def victims() -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {"server": [], "template": [], "worker": []}
+        found: dict[str, list[int]] = {"server": [], "fork_server": [], "worker": []}
         for server in servers:
             try:
-                template, *workers = await asyncio.wait_for(server.handle.processes(), 5)
-                found["server"].append(_parent(template))
+                fork_server, *workers = await asyncio.wait_for(server.handle.processes(), 5)
+                found["server"].append(_parent(fork_server))
             except Exception:  # noqa: BLE001 - it was killed, and is being restarted
                 continue
-            found["template"].append(template)
+            found["fork_server"].append(fork_server)
             found["worker"] += workers
         return found
 
-    kinds = ["worker", "template", "worker", "server"]
+    kinds = ["worker", "fork_server", "worker", "server"]
     kills = [kind for kind, _ in zip(itertools.cycle(kinds), range(KILLS), strict=False)]
     scorer = scoring.build(config, [server.handle for server in servers])
     await scorer.score([task(0, 0.0)])
@@ -159,7 +161,7 @@ async def through_ray(address: str) -> list[str]:
 
 
 def _parent(pid: int) -> int:
-    """The server of a template."""
+    """The reward server of a fork server."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.clusters import Cluster, make_project, steps
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

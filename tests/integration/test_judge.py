@@ -15,7 +15,7 @@ from tests.support.judging import prompt, rollout, server
 
 pytestmark = pytest.mark.integration
 
-START_S = 180
+START_S = 600
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from learner import trainer as trainers
+from learner.forward import logprobs_of
 from learner.trainer import Trainer
 from oapl.batching import example, make_batch, shard
 from oapl.config import RunConfig
@@ -163,9 +164,8 @@ def test_a_changed_sequence_leaves_the_others_of_its_row_as_they_were(tied: Path
     owner = micro_batch.rollout_index[micro_batch.response_mask]
     with running(config_of(tied)) as trainer, trainer.engine.evaluating():
         before, after = (
-            trainer._forward(
-                replace(micro_batch, token_ids=ids),
-                temperature=1.0, with_entropy=False, is_last=False,
+            logprobs_of(
+                trainer.engine, replace(micro_batch, token_ids=ids), temperature=1.0
             )[0].numpy()
             for ids in (micro_batch.token_ids, changed)
         )  # fmt: skip

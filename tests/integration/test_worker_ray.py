@@ -18,6 +18,7 @@ from tests.support.fakes import FakeServer
 from tests.support.serving import prompt_of
 
 pytestmark = pytest.mark.integration
+ENOUGH_S = 600.0
 
 
 def build_server(config):
@@ -40,7 +41,7 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
         model={"path": str(tiny_model), "dtype": "float32"},
         rollout={"engine": engine},
         learner={"precision": "fp32"},
-        sync={"transport": "object_store", "timeout_s": 120},
+        sync={"transport": "object_store", "timeout_s": ENOUGH_S},
     )
 
     def start(build, **kwargs):
@@ -55,7 +56,7 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
     sender = object_store.build_sender(config)
     for version in range(3):
         weights = send(sender, version, model.named_parameters(), probe_of(model))
-        report = await asyncio.wait_for(worker.load(weights), 120)
+        report = await asyncio.wait_for(worker.load(weights), ENOUGH_S)
         assert report.version == version
         assert report.ratio < 1.00001
         with torch.no_grad():
@@ -64,7 +65,7 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
 
     prompts = [prompt_of(np.arange(5, 15, dtype=np.int32), f"q{i}") for i in range(8)]
     answers = await asyncio.wait_for(
-        worker.evaluate(prompts, Sampling(max_tokens=16), num_samples=4, greedy=True), 60
+        worker.evaluate(prompts, Sampling(max_tokens=16), num_samples=4, greedy=True), ENOUGH_S
     )
     assert [len(answer.rollouts) for answer in answers] == [4] * 8
     assert {r.last_version for answer in answers for r in answer.rollouts} == {2}
@@ -73,8 +74,8 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
     part = dict(list(model.named_parameters())[:-1])
     with pytest.raises(WeightsError, match="is missing"):
         await worker.load(send(sender, 3, iter(part.items()), probe_of(model)))
-    await asyncio.wait_for(worker.load(weights), 120)
+    await asyncio.wait_for(worker.load(weights), ENOUGH_S)
     stats = await worker.stats()
     assert stats["rollout/rollouts"] == 40
     assert stats["faults/failed_loads"] == 1
-    await asyncio.wait_for(worker.stop(), 60)
+    await asyncio.wait_for(worker.stop(), ENOUGH_S)

@@ -4,7 +4,7 @@ import pytest
 
 from tests.learning.warm import reinforce, warm_start
 
-pytestmark = [pytest.mark.learning, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.learning, pytest.mark.timeout(3600)]
 
 BAR = 0.10
 """Mean@8 to be gained in 100 steps. Ten seeds gained 0.24 to 0.30; with shuffled rewards -0.22."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from deploy.processes.handles import AsyncHost, RayHandle
 from deploy.processes.launch import Process
+from deploy.run import restarts
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
@@ -32,9 +33,9 @@ class SleeperProcesses:
     ) -> None:
         self._ray, self._config = ray, config
         self._worker_options, self._start_s = worker_options, start_s
-        self._started: list[Process] = []
+        self._started: list[Process[Any]] = []
 
-    async def start(self, role: str, name: str, **kwargs: Any) -> Process:
+    async def start(self, role: str, name: str, **kwargs: Any) -> Process[Any]:
         log = str(self._config.folder / f"{name}.log")
         options = {"num_cpus": 0.1, **(self._worker_options if role == "worker" else {})}
         actor = (
@@ -51,7 +52,7 @@ class SleeperProcesses:
         self._started.append(process)
         return process
 
-    async def kill(self, process: Process) -> None:
+    async def kill(self, process: Process[Any]) -> None:
         self._ray.kill(process.actor)
 
     async def close(self) -> None:
@@ -152,7 +153,12 @@ async def run(
     replay = await processes.start("replay", "replay")
     trainer = await processes.start("trainer", "trainer")
     workers = Workers(
-        config, processes=processes, replay=replay.handle, scorers=(), note=lines.message
+        config,
+        processes=processes,
+        restarts=restarts.of_a_worker(config),
+        replay=replay.handle,
+        scorers=(),
+        note=lines.message,
     )
     workers.start()
     learner = LearnerGroup(

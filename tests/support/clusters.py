@@ -20,6 +20,7 @@ from tests.support.makers import make_model
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HEAD = "127.0.0.2"
+START_S = 300
 RECIPE = """
 [run]
 name = "job"
@@ -43,7 +44,7 @@ micro_batch_tokens = 1024
 row_tokens = 1
 [sync]
 interval = 2
-timeout_s = 120
+timeout_s = 600
 probe_sequences = 2
 [tracking]
 wandb = "off"
@@ -159,10 +160,10 @@ class Cluster:
             self._nodes.append(
                 subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + START_S
         while "Ray runtime started" not in (text := log.read_text()):
             assert self._nodes[-1].poll() is None, text
-            assert time.monotonic() < deadline, f"`ray start` took more than 90 s:\n{text}"
+            assert time.monotonic() < deadline, f"`ray start` took more than {START_S} s:\n{text}"
             time.sleep(0.1)
 
     def oapl(self, folder: Path, *words: object) -> Command:
@@ -191,12 +192,12 @@ class Command:
             text=True,
         )
 
-    def end(self, seconds: float = 180) -> tuple[int, str]:
+    def end(self, seconds: float = 600) -> tuple[int, str]:
         """Exit code and output."""
         output, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, output
 
-    def wait_for_step(self, run: Path, step: int, seconds: float = 180) -> None:
+    def wait_for_step(self, run: Path, step: int, seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while not any(made >= step for made in steps(run)):
             assert self.process.poll() is None, self.process.communicate()[0]

@@ -23,7 +23,7 @@ class FakeJudge:
     keys: list[str] = field(default_factory=list)
 
     def options(self, **more: Any) -> dict[str, Any]:
-        return {"base_url": self.url, "model": "fake", "retries": 0, "timeout_s": 5, **more}
+        return {"base_url": self.url, "model": "fake", "retries": 0, "timeout_s": 60, **more}
 
 
 @contextlib.contextmanager

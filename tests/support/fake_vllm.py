@@ -156,6 +156,7 @@ class Llm:
         self.model_config = SimpleNamespace(get_vocab_size=lambda: KNOWN)
         self.version, self.is_errored, self.is_paused = "default", False, False
         self.aborted: set[str] = set()
+        self.num_tokens, self.most_tokens = 0, 1000  # made in all; of one request
         Llm.last = self
 
     def errored(self) -> bool:
@@ -167,7 +168,9 @@ class Llm:
             await asyncio.sleep(0.001)
             if self.is_errored:
                 raise RuntimeError("EngineCore encountered an issue")
-            tokens += not self.is_paused
+            if not self.is_paused and tokens < self.most_tokens:
+                tokens += 1
+                self.num_tokens += 1
         output = self.output(tokens, "abort" if request_id in self.aborted else "length")
         flat = SimpleNamespace(logprobs=[-0.5] * (len(prompt["prompt_token_ids"]) - 1))
         yield SimpleNamespace(outputs=[output], finished=True, prompt_logprobs=flat)

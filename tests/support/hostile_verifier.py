@@ -71,6 +71,10 @@ class Hostile:
             return Verdict(kind="accepted", reward=1.0, detail=str(os.getpid()))
         elif kind == "slow":
             time.sleep(float(argument))
+        elif kind == "wait":  # says that it has begun
+            open(f"{argument}.begun", "w").close()
+            while not os.path.exists(argument):
+                time.sleep(0.01)
         elif kind == "leak":
             self._kept.append(bytearray(int(argument)))
         elif kind == "parts":

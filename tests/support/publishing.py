@@ -17,7 +17,7 @@ def export(trainer: Trainer, version: int) -> WeightsVersion | None:
     weights = trainer.announce(version)
     chunks: list[Any] = []
     failure: WeightsError | None = None
-    for number in range(len(trainer._publication.chunks)):
+    for number in range(len(trainer.publisher.announced.chunks)):
         try:
             chunks.append(Resolved(trainer.send_chunk(number)))
         except WeightsError as error:  # the other ranks know nothing of it and go on

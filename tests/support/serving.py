@@ -38,7 +38,7 @@ class EngineUnderTest:
                 "context_tokens": 256,
                 "tensor_parallel_size": degree,
             },
-            sync={"transport": "local", "timeout_s": 120},
+            sync={"transport": "local", "timeout_s": 600},
         )
         self.engine = ENGINES.load(host).build(
             self.config, receiver=local.build_receiver(self.config), index=index
@@ -47,6 +47,7 @@ class EngineUnderTest:
         self.learner = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         self._first = [p.detach().clone() for p in self.learner.parameters()]
         self.step = 0
+        self._is_away = False
         self._generator = torch.Generator().manual_seed(index)
 
     def train(self) -> None:
@@ -115,7 +116,19 @@ class EngineUnderTest:
         if self.host == "vllm_async":
             return len(self.engine._in_flight)
         thread = self.engine._thread
-        return thread.call(lambda: len(thread._active)).result(5)
+        return thread.call(lambda: len(thread._active)).result(300)
+
+    def leave(self) -> None:
+        """End an in-process engine until `come_back`."""
+        if not self._is_away:
+            thread = self.engine._thread
+            thread.call(thread._shut_down).result(300)
+            self._is_away = True
+
+    async def come_back(self) -> None:
+        if self._is_away:
+            await self.engine.rebuild()
+            self._is_away = False
 
     def close(self) -> None:
         self.engine.close()

@@ -32,6 +32,7 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.replay.buffer import ReplayBuffer
+from oapl.replay.periods import PeriodNeeds
 from tests.overlap.model import duration
 from tests.support.fakes import publication
 
@@ -176,13 +177,15 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
     return ReplayBuffer(
         CountingSource(),
         keep,
-        groups_per_step=config.groups_per_step,
-        interval=config.sync.interval,
-        max_steps=config.run.max_steps,
-        capacity=config.replay.capacity,
-        group_size=config.rollout.group_size,
-        surplus=config.replay.surplus,
-        max_deaths=config.rollout.max_deaths,
-        max_versions=config.replay.max_versions,
-        drains=config.sync.in_flight == "drain",
+        PeriodNeeds(
+            groups_per_step=config.groups_per_step,
+            interval=config.sync.interval,
+            max_steps=config.run.max_steps,
+            capacity=config.replay.capacity,
+            group_size=config.rollout.group_size,
+            surplus=config.replay.surplus,
+            max_deaths=config.rollout.max_deaths,
+            max_versions=config.replay.max_versions,
+            drains=config.sync.in_flight == "drain",
+        ),
     )

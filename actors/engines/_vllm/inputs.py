@@ -30,7 +30,7 @@ def engine_args(
     max_batched_tokens: int,
     enforce_eager: bool,
 ) -> dict[str, Any]:
-    """Arguments of vLLM's `EngineArgs` and `AsyncEngineArgs` that do not depend on the host.
+    """Give the arguments of vLLM's `EngineArgs` and `AsyncEngineArgs` that both hosts share.
 
     Args:
         config: The run.
@@ -66,8 +66,17 @@ def engine_args(
 
 
 def kv_bytes(config: RunConfig, *, context: int, max_num_seqs: int, block_size: int) -> int:
-    """A KV cache for main memory: room for `max_num_seqs` whole contexts, at most `MAX_KV_BYTES`,
-    at least one context. Assumes that every layer keeps all heads."""
+    """Size a KV cache for main memory, assuming that every layer keeps all heads.
+
+    Args:
+        config: Names the model.
+        context: Longest prompt plus response, tokens.
+        max_num_seqs: Whole contexts that there is room for, up to `MAX_KV_BYTES`.
+        block_size: Tokens per KV block.
+
+    Returns:
+        Bytes; room for one whole context at least.
+    """
     model = load_model_config(config.model.path, config.model.trust_remote_code)
     heads = model.num_attention_heads
     head_size = getattr(model, "head_dim", None) or model.hidden_size // heads
@@ -81,7 +90,7 @@ def kv_bytes(config: RunConfig, *, context: int, max_num_seqs: int, block_size: 
 
 @functools.lru_cache(maxsize=64)
 def rollout_params(sampling: Sampling) -> Any:
-    """vLLM's form of `sampling`; one object per kind, since vLLM clones it per request."""
+    """Give vLLM's form of `sampling`; one object per kind, since vLLM clones it per request."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -98,8 +107,9 @@ def rollout_params(sampling: Sampling) -> Any:
 
 
 def probe_params() -> Any:
-    """Score a prompt at temperature 1: vLLM does so without sampling processors and without its
-    prefix cache."""
+    """Say that a prompt is scored at temperature 1, which vLLM does without sampling processors and
+    without its prefix cache.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -114,11 +124,16 @@ def probe_params() -> Any:
 
 
 def probe_prompts(probe_ids: Sequence[np.ndarray], context: int) -> list[list[int]]:
-    """The probe's sequences. One as long as the context loses its last token, since vLLM wants
-    room for one more."""
+    """Give the probe's sequences to be scored.
+
+    Args:
+        probe_ids: Token ids [T] of each.
+        context: Tokens; a sequence of this length loses its last one, since vLLM wants room for
+            one more.
+    """
     return [ids[: context - 1].tolist() for ids in probe_ids]
 
 
 def probe_scores(outputs: Iterable[Any]) -> list[np.ndarray]:
-    """Per output float32 [S]: ln pi of each prompt token but the first."""
+    """Read per output float32 [S]: ln pi of each prompt token but the first."""
     return [np.array(out.prompt_logprobs.logprobs, dtype=np.float32) for out in outputs]

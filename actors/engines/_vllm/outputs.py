@@ -24,16 +24,26 @@ class Output:
     weight_versions: Any = None
 
 
-NOTHING = Output((), None)
+NO_OUTPUT = Output((), None)
 
 
-def so_far(state: Any) -> Output:
-    """What a request in flight has got, which vLLM's own abort throws away."""
+def partial_output(state: Any) -> Output:
+    """Take what a request in flight has got, which vLLM's own abort throws away."""
     return Output(state.detokenizer.output_token_ids, state.logprobs_processor.logprobs)
 
 
 def to_rollout(output: Any, reason: FinishReason, text: str, version: int) -> Rollout:
-    """vLLM's output as a record. `version` stands in where vLLM reports none (before 0.32)."""
+    """Make a record of vLLM's output.
+
+    Args:
+        output: vLLM's `CompletionOutput`, or an `Output`.
+        reason: Why it ended.
+        text: Its tokens decoded.
+        version: The engine's, where vLLM reports none (before 0.32).
+
+    Raises:
+        EngineError: There are not as many log-probs as tokens.
+    """
     token_ids = np.array(output.token_ids, dtype=np.int32)
     logprobs = np.array(output.logprobs.logprobs if output.logprobs else (), dtype=np.float32)
     if len(logprobs) != len(token_ids):

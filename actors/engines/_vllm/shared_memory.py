@@ -55,7 +55,7 @@ def write(tensors: Tensors, limit_bytes: int = 0) -> Segment | None:
     """Take tensors until a segment is full.
 
     Args:
-        tensors: Name and tensor; what does not fit stays for the next segment.
+        tensors: Name and tensor, of any shape; what does not fit stays for the next segment.
         limit_bytes: Of a segment, 0 for `SEGMENT_BYTES`; a larger tensor makes one of its own.
 
     Returns:
@@ -88,7 +88,14 @@ def write(tensors: Tensors, limit_bytes: int = 0) -> Segment | None:
 
 
 def read(address: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a segment, read-only views of its memory, which live as long as they do."""
+    """Give the tensors of a segment: read-only views of its memory, which live as long as they do.
+
+    Args:
+        address: A `Segment.address`.
+
+    Returns:
+        Name and tensor, of the shape it was written with: [V, H] of an embedding.
+    """
     memory = np.memmap(address["path"], dtype=np.uint8, mode="r")
     for fields, start, num_bytes in address["contents"]:
         spec = TensorSpec(**{**fields, "shape": tuple(fields["shape"])})

@@ -21,8 +21,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from actors.engines._vllm.outputs import INITIAL_VERSION, NOTHING, so_far, to_rollout
-from actors.engines.base import Counters, count_rollout, is_finite
+from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, partial_output, to_rollout
+from actors.engines.base import count_rollout, is_finite
+from oapl.counters import Counters
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
 
@@ -109,7 +110,7 @@ class SteppingThread:
         self._demand_thread()
 
     def cancel(self, request_id: str) -> None:
-        """Nobody waits for this request any more."""
+        """Give up a request: nobody waits for it any more."""
         self._inbox.put(_Cancel(request_id))
 
     def call(self, run: Callable[[], T]) -> Future[T]:
@@ -120,13 +121,17 @@ class SteppingThread:
         return future
 
     def idle(self) -> Future[None]:
-        """Done as soon as nothing is in flight; an `EngineError` where that came by a fault."""
+        """Promise that nothing is in flight; an `EngineError` where that came by a fault."""
         future: Future[None] = Future()
         self.call(lambda: self._awaiting_idle.append(future))
         return future
 
     def check(self) -> None:
-        """Raise the `EngineError` of a fault that no rebuild has mended yet."""
+        """Refuse to go on after a fault that no rebuild has mended yet.
+
+        Raises:
+            EngineError: That fault.
+        """
         if self._fault:
             raise EngineError(self._fault)
 
@@ -147,7 +152,7 @@ class SteppingThread:
     # -- on the thread -------------------------------------------------------------------------
 
     def rebuild(self) -> None:
-        """A fresh engine. What is in flight fails.
+        """Make a fresh engine. What is in flight fails.
 
         Raises:
             EngineError: It could not be built, or another one lives in this process.
@@ -175,7 +180,7 @@ class SteppingThread:
             return
         states = self.engine.output_processor.request_states
         partial: list[tuple[EngineRequest, Any, FinishReason]] = [
-            (request, so_far(states[request.internal_id]), "abort")
+            (request, partial_output(states[request.internal_id]), "abort")
             for request in self._active.values()
         ]
         self.engine.abort_request(list(self._active))
@@ -184,6 +189,10 @@ class SteppingThread:
 
     def complete(self, prompts: Sequence[list[int]], params: Any) -> list[Any]:
         """Run some requests of our own to their end while nothing else is in flight.
+
+        Args:
+            prompts: Token ids [T] of each.
+            params: vLLM's sampling parameters, for all.
 
         Returns:
             vLLM's outputs, in order.
@@ -254,7 +263,7 @@ class SteppingThread:
             self._answer([(request, EngineError(self._fault))])
             return
         if request.version != self.version:
-            self._finish([(request, NOTHING, "abort")])
+            self._finish([(request, NO_OUTPUT, "abort")])
             return
         try:
             request.internal_id = self.engine.add_request(

@@ -63,28 +63,44 @@ class PublicationEngine(WeightTransferEngine):
     update_info_cls = PublicationUpdate
     supports_draft_weight_update = False
 
-    def init_transfer_engine(self, init_info: PublicationInit) -> None: ...
+    def init_transfer_engine(self, init_info: PublicationInit) -> None:
+        """Do nothing: there is no connection to make. See vLLM's `WeightTransferEngine`."""
 
     def start_weight_update(self) -> None:
+        """Begin the layerwise reload. See vLLM's `WeightTransferEngine`."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: PublicationUpdate, load_weights: Any = None) -> None:
-        """Load a part of a publication into the model."""
+        """Load a part of a publication into the model.
+
+        Args:
+            update_info: Its tensors, or where they lie.
+            load_weights: How the model takes them in, where vLLM hands it in (0.23).
+        """
         load = load_weights or self.model.load_weights
         load(update_info.tensors or shared_memory.read(update_info.address or {}))
 
     def finish_weight_update(self) -> None:
+        """End the layerwise reload. See vLLM's `WeightTransferEngine`."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         finalize_layerwise_reload(self.model, self.model_config)
 
-    def shutdown(self) -> None: ...
+    def shutdown(self) -> None:
+        """Do nothing: there is no connection to close. See vLLM's `WeightTransferEngine`."""
 
     @staticmethod
     def trainer_send_weights(iterator: Any, trainer_args: Any) -> None:
-        """vLLM 0.23 demands it of a class; the transports have senders of their own."""
+        """Refuse: the transports have senders of their own, but vLLM 0.23 demands it of a class.
+
+        Args:
+            iterator: vLLM's; not looked at, nor is `trainer_args`.
+
+        Raises:
+            NotImplementedError: Always.
+        """
         raise NotImplementedError("weights are published through oapl.weights")
 
 
@@ -95,7 +111,8 @@ class WorkerExtension:
 
     def settle_publication(self, may_hold_nan: bool) -> None:
         """Pack tied heads again, and empty a KV cache that may hold NaN: such a block keeps
-        answering NaN, whatever weights come later."""
+        answering NaN, whatever weights come later.
+        """
         repack_tied_heads(self.model_runner.model)
         if may_hold_nan:
             _zero(self.model_runner.kv_caches)

@@ -15,10 +15,10 @@ from typing import Any
 from deploy.checks.settings import check
 from deploy.commands._submit.shipped import EXCLUDES, entrypoint, is_shipped
 from deploy.processes import ray_cluster
-from deploy.run.summary import STOPPED
 from oapl.config.objective import is_judged
 from oapl.config.toml import load_config
 from oapl.errors import InputError, OaplError
+from oapl.tracking.status import STOPPED_AT
 from reward_server import settings as rewards
 
 EXIT_TERMINATED, EXIT_KILLED = 128 + signal.SIGTERM, 128 + signal.SIGKILL
@@ -173,7 +173,7 @@ def _exit_code(info: Any, last: str) -> int:
     if status == "SUCCEEDED":
         return 0
     if status == "STOPPED":  # Ray keeps no exit code of a job that it has stopped
-        return EXIT_TERMINATED if STOPPED in last else EXIT_KILLED
+        return EXIT_TERMINATED if STOPPED_AT in last else EXIT_KILLED
     if info.driver_exit_code is None:
         raise OaplError(f"the cluster could not run the job: {info.message}")
     code = int(info.driver_exit_code)

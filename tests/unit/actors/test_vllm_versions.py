@@ -41,6 +41,21 @@ def short_probe(served):
     return served
 
 
+async def until(condition):
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def endless(served):
+    """A rollout that has three tokens and gets no more."""
+    llm = fake_vllm.Llm.last
+    llm.num_tokens, llm.most_tokens = 0, 3
+    made = asyncio.create_task(served.engine.generate(served.prompt(4), Sampling(max_tokens=200)))
+    await until(lambda: llm.num_tokens == 3)
+    return made
+
+
 @VERSIONS
 async def test_a_publication_reaches_the_model_whole(version, served):
     short_probe(served).train()
@@ -61,10 +76,9 @@ async def test_a_cache_is_emptied_when_it_may_hold_nan(version, served):
     await short_probe(served).publish()
     keys, (more_keys, values) = caches = fake_vllm.Llm.last.worker.model_runner.kv_caches
     assert all(cache.all() for cache in (keys, more_keys, values)), "a sound one need not be"
-    pending = asyncio.create_task(served.engine.generate(served.prompt(4), Sampling(max_tokens=50)))
-    await asyncio.sleep(0.02)
+    pending = await endless(served)
     pending.cancel()  # nobody sees whether its log-probs were finite
-    await asyncio.sleep(0.02)
+    await until(lambda: served.in_flight() == 0)
     await served.publish()
     assert caches is fake_vllm.Llm.last.worker.model_runner.kv_caches
     assert not any(cache.any() for cache in (keys, more_keys, values))
@@ -86,16 +100,13 @@ async def test_rollouts_carry_the_version_whether_vllm_reports_it_or_not(version
 async def test_a_load_cuts_off_what_is_in_flight_under_its_own_version(version, served):
     short_probe(served).train()
     await served.publish()
-    endless = asyncio.create_task(
-        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
-    )
-    await asyncio.sleep(0.05)
+    pending = await endless(served)
     served.train()
     await served.publish()
-    rollout = await asyncio.wait_for(endless, 5)
+    rollout = await asyncio.wait_for(pending, 60)
     assert rollout.finish_reason == "abort"
     assert rollout.last_version == 1
-    assert 0 < len(rollout.token_ids) < 200
+    assert len(rollout.token_ids) == 3
     assert served.engine.stats()["rollout/aborted_tokens"] == len(rollout.token_ids)
 
 
@@ -116,16 +127,13 @@ async def test_a_load_that_drains_waits_and_hears_when_the_engine_dies(
         1,
         50,
     )
-    pending = asyncio.create_task(
-        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
-    )
-    await asyncio.sleep(0.01)
+    pending = await endless(served)
     load = asyncio.create_task(served.publish())
     await asyncio.sleep(0.01)
     fake_vllm.Llm.last.is_errored = True
     for wait in (pending, load):
         with pytest.raises(EngineError, match="its process has ended"):
-            await asyncio.wait_for(wait, 5)
+            await asyncio.wait_for(wait, 60)
     await served.engine.rebuild()
 
 
@@ -143,10 +151,7 @@ async def test_a_dead_engine_is_an_error_of_ours_and_is_rebuilt(version, served)
     short_probe(served).train()
     await served.publish()
     dead = fake_vllm.Llm.last
-    pending = asyncio.create_task(
-        served.engine.generate(served.prompt(4), Sampling(max_tokens=200))
-    )
-    await asyncio.sleep(0.02)
+    pending = await endless(served)
     dead.is_errored = True
     with pytest.raises(EngineError, match="its process has ended"):
         await pending

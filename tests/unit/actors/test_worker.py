@@ -12,22 +12,22 @@ from oapl.config import RunConfig
 from oapl.errors import EngineError, ProbeError, WeightsError
 from oapl.records import Prompt, Sampling, WorkerId
 from oapl.replay.buffer import ReplayBuffer
+from oapl.replay.periods import PeriodNeeds
 from tests.support.fakes import FakeEngine, FakeServer, publication
 from tests.support.sleepers import CountingSource, keep
+
+pytestmark = pytest.mark.leaping
 
 FP32 = {"model": {"dtype": "float32"}, "learner": {"precision": "fp32"}}
 
 
-def make_replay(**plan):
+def make_replay(**periods):
     return ReplayBuffer(
         CountingSource(),
         keep,
-        groups_per_step=2,
-        interval=4,
-        max_steps=8,
-        capacity=100,
-        group_size=2,
-        **plan,
+        PeriodNeeds(
+            groups_per_step=2, interval=4, max_steps=8, capacity=100, group_size=2, **periods
+        ),
     )
 
 

@@ -45,7 +45,7 @@ def test_a_cuda_build_is_announced_before_it_is_fetched(
         env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert found.returncode == code, found.stderr
     assert ("Remedy: install the CPU build" in found.stderr) == bool(code)

@@ -10,7 +10,7 @@ RECIPE = "deploy/recipes/cpu_quickstart.toml"
 
 def oapl(*words):
     return subprocess.run(
-        [sys.executable, "-m", "oapl", *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "oapl", *words], capture_output=True, text=True, timeout=300
     )
 
 

@@ -22,7 +22,7 @@ def lint(tool, *words):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     program = shutil.which(tool, path=path)
     assert program, f"{tool} is missing; install deploy/requirements/dev.txt"
-    return subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *words], capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -69,7 +69,7 @@ for _ in $(seq 400); do sleep 0.05; done""",
     }
     command = ["bash", SCRIPT, "my.toml", "run.name=a b"]
     answer = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert answer.returncode == code, answer.stderr
     calls = (tmp_path / "calls").read_text()

@@ -23,7 +23,7 @@ def test_an_address_that_does_not_answer_is_refused_by_a_deadline(is_open):
         started = time.monotonic()
         with pytest.raises(InputError, match=f"{where}.*no Ray cluster answers there"):
             ray_cluster.check_answers(where, timeout_s=0.5)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("where", ["http://127.0.0.1:8265", "ray://head:10001"])

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from deploy.commands._score.judging import score
 from oapl.errors import InputError
+from tests.support.judging import is_gone
 
 FIELDS = ["id", "verdict", "reward", "detail", "parts", "seconds"]
 ROWS = [
@@ -60,7 +60,7 @@ def test_options_deadline_and_settings_reach_the_verifier(tmp_path):
         write(tmp_path / "hung.jsonl", hung),
         tmp_path / "out.jsonl",
         "tests.support.hostile_verifier",
-        deadline_s=0.3,
+        deadline_s=1.0,
         overrides=["reward.on_failure=-2"],
     )
     assert read(tmp_path / "math.jsonl")[0]["reward"] == -1
@@ -137,7 +137,7 @@ def test_the_command_says_what_it_did_and_ends_with_exit_code_2_on_bad_input(tmp
     command = [sys.executable, "-m", "oapl", "score", str(source), "--verifier", "math"]
     command += ["--out", str(out)]
     done, again = (
-        subprocess.run(command, capture_output=True, text=True, timeout=120) for _ in range(2)
+        subprocess.run(command, capture_output=True, text=True, timeout=300) for _ in range(2)
     )
     assert done.returncode == 0, done.stderr
     assert "2 of 6 accepted" in done.stderr
@@ -159,21 +159,20 @@ def test_ctrl_c_leaves_whole_lines_and_no_process(tmp_path):
         text=True,
         preexec_fn=_heeds_interrupts,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (out.exists() and out.stat().st_size):  # lines come while it goes on
         assert child.poll() is None, child.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     children = _children(child.pid)
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=30)
+    child.communicate(timeout=300)
     assert child.returncode == 130
     assert out.read_text().endswith("\n")
     assert [row["id"] for row in read(out)] == list(range(len(read(out))))
     assert 0 < len(read(out)) < 2000
     assert children
-    time.sleep(0.2)
-    assert not [pid for pid in children if _lives(pid)]
+    assert all(is_gone(pid, 60) for pid in children)
 
 
 def _heeds_interrupts() -> None:
@@ -184,11 +183,3 @@ def _heeds_interrupts() -> None:
 def _children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from deploy.commands._submit import job, shipped
-from deploy.run.summary import STOPPED
 from oapl.__main__ import main
 from oapl.config.toml import load_config
 from oapl.errors import OaplError
+from oapl.tracking.status import STOPPED_AT
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_reward_function_that_does_not_travel_is_named_by_its_absolute_path(he
         ("FAILED", 2, "error: no such model\n", 2),
         ("FAILED", 1, "", 1),
         ("FAILED", -9, "", 137),
-        ("STOPPED", None, f"{STOPPED} 5 with a checkpoint; ...\n", 143),
+        ("STOPPED", None, f"{STOPPED_AT} 5 with a checkpoint; ...\n", 143),
         ("STOPPED", None, "step 5\n", 137),
     ],
 )

@@ -1,22 +1,25 @@
 """Workers that die, hang, find no place and come back, with processes that are told what to do."""
 
 import asyncio
+import math
 
 import pytest
 
 from deploy.processes.launch import Process
-from deploy.run import workers as fleets
+from deploy.run import workers
+from deploy.run.restarts import RestartPolicy
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, InputError, OaplError, ProbeError
 from oapl.records import ProbeReport
 from tests.support.fakes import publication
 
+pytestmark = pytest.mark.leaping
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(fleets, "LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(fleets, "STATS_WAIT_S", 0.05)
+    monkeypatch.setattr(workers, "STATS_WAIT_S", 0.05)
 
 
 class FakeWorker:
@@ -88,17 +91,19 @@ class FakeReplay:
 
 
 class Bench:
-    def __init__(self, num_engines=2, max_restarts=2, refusals=()):
-        config = RunConfig(
-            rollout={"num_engines": num_engines},
-            cluster={"max_worker_restarts": max_restarts},
-            sync={"timeout_s": 2},
-        )
+    def __init__(self, num_engines=2, max_restarts=2, refusals=(), forgiven_after_s=math.inf):
+        config = RunConfig(rollout={"num_engines": num_engines}, sync={"timeout_s": 2})
         self.notes, self.replay = [], FakeReplay()
         self.processes = FakeProcesses(refusals)
         self.workers = Workers(
             config,
             processes=self.processes,
+            restarts=RestartPolicy(
+                max_restarts=max_restarts,
+                setting="some.key",
+                forgiven_after_s=forgiven_after_s,
+                longest_pause_s=0.01,
+            ),
             replay=self.replay,
             scorers=(),
             note=self.notes.append,
@@ -155,14 +160,13 @@ async def test_a_place_whose_worker_dies_again_and_again_is_given_up_and_the_oth
 async def test_the_run_fails_when_every_place_is_given_up():
     refusals = {index: [RuntimeError("out of memory")] * 9 for index in (0, 1)}
     bench = Bench(max_restarts=1, refusals=refusals)
-    with pytest.raises(OaplError, match="more than 1 times in a row"):
+    with pytest.raises(OaplError, match=r"more than 1 times in a row \(some.key\)"):
         await asyncio.wait_for(bench.workers.failed, 2)
     await bench.workers.close()
 
 
-async def test_good_work_gives_a_place_all_its_restarts_again(monkeypatch):
-    monkeypatch.setattr(fleets, "GOOD_WORK_S", 0.0)
-    bench = Bench(num_engines=1, max_restarts=1)
+async def test_good_work_gives_a_place_all_its_restarts_again():
+    bench = Bench(num_engines=1, max_restarts=1, forgiven_after_s=0.0)
     await bench.workers.load(publication(0))
     for incarnation in range(6):
         name = f"worker-0.{incarnation}"
@@ -198,13 +202,14 @@ async def test_an_engine_that_disagrees_with_the_learner_stops_the_run():
 
 
 async def test_a_silent_worker_delays_nobody_is_counted_late_and_killed_in_the_end(monkeypatch):
+    monkeypatch.setattr(workers.time, "monotonic", asyncio.get_running_loop().time)
     bench = Bench()
     await bench.workers.load(publication(0))
     await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))
     bench.processes.workers["worker-0.0"].is_silent = True
     assert (await asyncio.wait_for(bench.workers.stats(), 1))["rollout/tokens"] == 5
     assert bench.processes.killed == []
-    monkeypatch.setattr(fleets, "STATS_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(workers, "STATS_TIMEOUT_S", 0.01)
     await bench.workers.stats()
     assert bench.processes.killed[0] == "worker-0.0"
     await bench.until(lambda: bench.holds("worker-0.1", 0))

@@ -24,4 +24,4 @@ def test_a_port_that_was_taken_meanwhile_is_named_with_the_remedy(monkeypatch):
                 master_address="127.0.0.1",
                 master_port=port,
             )
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 120

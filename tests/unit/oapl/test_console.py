@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from oapl.comparison import compare
 from oapl.config import RunConfig
-from oapl.evaluation import compare
 from oapl.records import StepMetrics
 from oapl.tracking import console
 from oapl.tracking.console import LiveConsole, PlainConsole, comparison_table, save_svg
 from oapl.tracking.history import Tail
-from oapl.tracking.tracker import JsonlSink
+from oapl.tracking.jsonl import JsonlSink
 from oapl.tracking.view import View, figure, sparkline
 
 STEP = {

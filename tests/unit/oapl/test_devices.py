@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from actors.engines import vllm_async, vllm_inprocess
 from actors.engines.base import ENGINES
@@ -89,9 +90,11 @@ print(peak() - before)
 
 def test_a_learner_rank_keeps_no_matrix_product_of_every_shape_that_it_has_met():
     """Without these variables it is over 300 MiB where oneDNN multiplies (AVX-512 or AMX, bf16)."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN multiplies no bf16 on this processor, so no product of it can be kept")
     variables = os.environ | cpu.environment(config("cpu"), "trainer")
     answer = subprocess.run(
-        [sys.executable, "-c", SHAPES], env=variables, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", SHAPES], env=variables, capture_output=True, text=True, timeout=600
     )
     assert int(answer.stdout) < 128, answer.stderr
 

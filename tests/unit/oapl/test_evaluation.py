@@ -11,7 +11,6 @@ import pytest
 
 from oapl.evaluation import (
     by_length,
-    compare,
     extract_answer,
     majority,
     mean_and_error,
@@ -196,16 +195,3 @@ def test_accuracy_by_length_has_half_open_bins_and_leaves_empty_ones_out():
         [answers([1, 0, 1, 1], lengths=[1, 9, 10, 40])], edges=(0, 10, 20, 40), threshold=1.0
     )
     assert [(b.low, b.high, b.count, b.accuracy) for b in bins] == [(0, 10, 2, 0.5), (10, 20, 1, 1)]
-
-
-def test_compare_pairs_measures_with_their_errors():
-    rows = compare(
-        {"eval/s/mean@4": 0.25, "eval/s/mean@4_se": 0.1, "eval/s/old": 1.0},
-        {"eval/s/mean@4": 0.75, "eval/s/mean@4_se": 0.2, "eval/s/new": 2.0},
-    )
-    assert [(r.measure, r.before, r.after, r.change) for r in rows] == [
-        ("s/mean@4", 0.25, 0.75, 0.5),
-        ("s/new", None, 2.0, None),
-        ("s/old", 1.0, None, None),
-    ]
-    assert (rows[0].before_se, rows[0].after_se) == (0.1, 0.2)

@@ -18,7 +18,10 @@ from oapl.records import (
 )
 from oapl.remote import batched_calls
 from oapl.replay.buffer import ReplayBuffer
+from oapl.replay.periods import PeriodNeeds
 from tests.support.sleepers import CountingSource, keep
+
+pytestmark = pytest.mark.leaping
 
 G, PER_STEP, L = 2, 3, 4
 WORKER = WorkerId(index=0)
@@ -27,7 +30,7 @@ WORKER = WorkerId(index=0)
 @pytest.fixture(autouse=True)
 def _quick_waits(monkeypatch):
     monkeypatch.setattr(loops, "POLL_S", 0.05)
-    monkeypatch.setattr(batched_calls, "JOIN_S", 0.0)
+    monkeypatch.setattr(batched_calls, "GATHER_S", 0.0)
     monkeypatch.setattr(batched_calls, "PACE_S", 0.0)
 
 
@@ -149,21 +152,23 @@ class RecordedReplay:
 class Bench:
     """Replay, a worker that collects under each version, and a learner."""
 
-    def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **replay):
+    def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **periods):
         self.max_lead = max_lead
         self.engine, self.scorer = CheckedEngine(), CheckedScorer()
-        self.learner = CheckedLearner(self.engine, skip, replay.get("max_versions", 1))
+        self.learner = CheckedLearner(self.engine, skip, periods.get("max_versions", 1))
         self.stop = asyncio.Event()
         self.max_steps = max_steps
         self.replay = ReplayBuffer(
             source or CountingSource(),
             keep,
-            groups_per_step=PER_STEP,
-            interval=L,
-            max_steps=max_steps,
-            capacity=100,
-            group_size=G,
-            **replay,
+            PeriodNeeds(
+                groups_per_step=PER_STEP,
+                interval=L,
+                max_steps=max_steps,
+                capacity=100,
+                group_size=G,
+                **periods,
+            ),
         )
 
     async def collect_once(self):
@@ -182,7 +187,7 @@ class Bench:
         done = -1
         while not self.stop.is_set():
             if self.engine.version == done:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
                 continue
             done = self.engine.version
             await self.collect_once()

@@ -1,4 +1,4 @@
-"""The OAPL loss, V*, the shuffled control and imitation, by hand and by their properties."""
+"""The OAPL loss and credit, the shuffled control and imitation, by hand and by their properties."""
 
 import math
 from dataclasses import replace
@@ -6,16 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from oapl.errors import InputError
 from oapl.objectives import oapl, sft
 from oapl.objectives.base import build, shuffled
 from oapl.records import LossInputs
 from tests.support.makers import make_group
-
-rewards = st.lists(st.floats(-3, 3), min_size=1, max_size=16)
 
 
 def objective(beta1: float = 1.0, beta2: float = 0.5) -> oapl.Objective:
@@ -135,37 +131,6 @@ def test_minimum_is_the_tilted_sampler_for_any_sampling_of_full_support(counts: 
     tilted = sampler * np.exp(reward / beta)
     assert logits.softmax(0).detach().numpy() == pytest.approx(tilted / tilted.sum(), abs=1e-7)
     assert closure().item() == pytest.approx(0, abs=1e-12)
-
-
-def test_v_star_by_hand():
-    # ln((e^1 + e^0) / 2) = 0.6201145...
-    assert oapl.v_star(np.array([1.0, 0.0]), 1.0) == pytest.approx(math.log((math.e + 1) / 2))
-
-
-@pytest.mark.parametrize("beta1", [1e-3, 1e-2])
-def test_v_star_neither_overflows_nor_underflows(beta1: float):
-    # One of four is right: max + beta1 ln(1/4).
-    expected = beta1 * math.log(1 / 4)
-    assert oapl.v_star(np.array([1, 0, 0, 0]), beta1) == pytest.approx(1 + expected, abs=1e-12)
-    assert oapl.v_star(np.array([-1, -9, -9, -9]), beta1) == pytest.approx(-1 + expected, abs=1e-12)
-
-
-@given(rewards)
-def test_v_star_tends_to_the_maximum_and_to_the_mean(values: list[float]):
-    assert oapl.v_star(np.array(values), 1e-6) == pytest.approx(max(values), abs=1e-4)
-    assert oapl.v_star(np.array(values), 1e8) == pytest.approx(np.mean(values), abs=1e-6)
-
-
-@given(rewards, st.floats(1e-3, 100), st.floats(-5, 5))
-def test_v_star_lies_between_mean_and_maximum_and_moves_with_the_rewards(
-    values: list[float], beta1: float, shift: float
-):
-    value = oapl.v_star(np.array(values), beta1)
-    assert np.mean(values) - 1e-9 <= value <= max(values) + 1e-9
-    assert oapl.v_star(np.array(values) + shift, beta1) == pytest.approx(value + shift, abs=1e-9)
-    assert oapl.v_star(np.array(values)[::-1], beta1) == pytest.approx(value, abs=1e-12)
-    doubled = oapl.v_star(2 * np.array(values), 2 * beta1)
-    assert doubled == pytest.approx(2 * value, abs=1e-9)
 
 
 def test_a_group_of_equal_rewards_is_kept_with_credit_zero():

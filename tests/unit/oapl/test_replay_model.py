@@ -28,9 +28,20 @@ from hypothesis.stateful import (
 )
 
 from oapl.errors import StaleError
-from oapl.records import Credit, Group, Prompt, Rollout, Sampling, ScoredGroup, State, WorkerId
+from oapl.records import (
+    FATES,
+    Credit,
+    Fate,
+    Group,
+    Prompt,
+    Rollout,
+    Sampling,
+    ScoredGroup,
+    State,
+    WorkerId,
+)
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import FATES, Fate, PeriodNeeds
+from oapl.replay.periods import PeriodNeeds
 
 G = 2
 FAST, SLOW = 0, 1

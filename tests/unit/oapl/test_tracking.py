@@ -30,11 +30,13 @@ from oapl.records import (
     Verdict,
 )
 from oapl.replay.counts import ALWAYS, ReplayCounts
-from oapl.tracking import rollouts
-from oapl.tracking import tracker as fan_out
+from oapl.tracking import rollouts, wandb_sink
+from oapl.tracking.history import first_evaluation
+from oapl.tracking.jsonl import JsonlSink
 from oapl.tracking.names import METRICS, describe
 from oapl.tracking.rollouts import RolloutStore, show
-from oapl.tracking.tracker import JsonlSink, build_tracker, first_evaluation, wandb_mode
+from oapl.tracking.tracker import build_tracker
+from oapl.tracking.wandb_sink import wandb_mode
 
 
 def config(tmp_path: Path, **tracked: Any) -> RunConfig:
@@ -136,20 +138,20 @@ def test_every_name_that_is_always_reported_is_in_the_table():
 
 
 def test_what_replay_and_evaluation_report_is_in_the_table():
-    tally = ReplayCounts()
+    counts = ReplayCounts()
     group = credited("p", 0).scored
-    tally.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
-    tally.refuse("stale", 1)
-    tally.clear(1, [1], 1)
-    tally.waste(1, 1)
-    tally.lease([0])
+    counts.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
+    counts.refuse("stale", 1)
+    counts.clear(1, [1], 1)
+    counts.waste(1, 1)
+    counts.lease([0])
     answers = EvalAnswers(
         prompt=group.group.prompt,
         rollouts=group.group.rollouts,
         judgements=(Judgement(reward=1.0, verdicts={}),) * 2,
     )
     evaluation = summarise("set", [answers] * 2, (1, 2), 1.0)
-    unknown = [n for n in {**tally.drain(), **evaluation} if describe(n) is None]
+    unknown = [n for n in {**counts.take(), **evaluation} if describe(n) is None]
     assert unknown == []
 
 
@@ -336,7 +338,7 @@ def test_a_wandb_that_does_not_start_is_reported_and_left_out(
     def broken(*arguments: object) -> None:
         raise RuntimeError("no service")
 
-    monkeypatch.setattr(fan_out, "WandbSink", broken)
+    monkeypatch.setattr(wandb_sink, "WandbSink", broken)
     tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
     tracker.log(line(1, loss__oapl=1))
     tracker.close()

@@ -1,5 +1,7 @@
 """The code verifier: verdicts, rewards, and what a program may not do to either."""
 
+import contextlib
+
 import pytest
 
 from oapl import RunConfig
@@ -27,12 +29,24 @@ def answer(source: str) -> str:
     return f"<think>hm</think>Thus:\n```python\n{source}\n```"
 
 
+def started(**options):
+    made = built("code", **options)
+    made.start(measure.strongest().level)
+    return made
+
+
 @pytest.fixture(scope="module")
 def judge():
-    made = built("code", total_s=2.0)
-    made.start(measure.strongest().level)
-    yield made
-    made.close()
+    """Waits for what ends by itself, on a machine however slow."""
+    with contextlib.closing(started(total_s=60.0)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """For what does not."""
+    with contextlib.closing(started(total_s=1.0)) as made:
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -54,8 +68,9 @@ def judge():
         ("import ctypes\nctypes.string_at(0)", "runtime_error", 0.0),
     ],
 )
-def test_each_way_to_end_has_its_verdict(judge, source, kind, reward):
-    verdict = judge.verify(prompt(SQUARES), rollout(answer(source)))
+def test_each_way_to_end_has_its_verdict(judge, hasty, source, kind, reward):
+    one = hasty if kind == "timeout" else judge
+    verdict = one.verify(prompt(SQUARES), rollout(answer(source)))
     assert (verdict.kind, verdict.reward) == (kind, reward), verdict.detail
     assert reward == 0 or verdict.parts == {"tests_passed": reward}
 
@@ -73,8 +88,7 @@ def test_a_response_that_was_cut_off_is_not_run(judge):
 
 
 def test_all_or_nothing_pays_no_share():
-    strict = built("code", reward="all_or_nothing")
-    strict.start(measure.strongest().level)
+    strict = started(reward="all_or_nothing", total_s=60.0)
     some = strict.verify(prompt(SQUARES), rollout(answer("print(4)")))
     whole = strict.verify(prompt(SQUARES), rollout(answer(SQUARE)))
     strict.close()
@@ -93,8 +107,9 @@ def test_all_or_nothing_pays_no_share():
         ("import os\ndef square(x): return x * x if x == 2 else os._exit(0)", "runtime_error", 0.5),
     ],
 )
-def test_tests_in_python_count_their_assertions(judge, source, kind, reward):
-    verdict = judge.verify(prompt(CHECK), rollout(answer(source)))
+def test_tests_in_python_count_their_assertions(judge, hasty, source, kind, reward):
+    one = hasty if kind == "timeout" else judge
+    verdict = one.verify(prompt(CHECK), rollout(answer(source)))
     assert (verdict.kind, verdict.reward) == (kind, reward), verdict.detail
 
 
@@ -114,8 +129,7 @@ def test_a_problem_of_the_prompts_own_is_our_fault(judge):
 
 def test_a_package_that_is_asked_for_can_be_imported():
     source = "import sortedcontainers, numpy\nn = int(input())\nprint(numpy.int64(n) ** 2)"
-    with_them = built("code", packages=["sortedcontainers", "numpy"])
-    with_them.start(measure.strongest().level)
+    with_them = started(packages=["sortedcontainers", "numpy"], total_s=60.0)
     verdict = with_them.verify(prompt(SQUARES), rollout(answer(source)))
     with_them.close()
     assert verdict.kind == "accepted", verdict.detail
@@ -125,7 +139,7 @@ def test_a_package_that_is_asked_for_can_be_imported():
 
 async def test_the_pool_judges_programs_and_reports_the_level():
     tasks = [(prompt(SQUARES, {"code": 1.0}), rollout(answer(s))) for s in (SQUARE, "print(4)")]
-    async with server({"code": 1.0}, workers=1) as running:
+    async with server({"code": 1.0}, {"code": {"total_s": 60.0}}, workers=1) as running:
         answers = await running.score(tasks)
         metrics = await running.stats()
     assert [a.reward for a in answers] == [1.0, 0.25]

@@ -10,7 +10,7 @@ import pytest
 from oapl import RunConfig
 from oapl.errors import InputError
 from reward_server import settings
-from reward_server.judge_cache import Replies, key
+from reward_server.judge_cache import JudgeCache, key
 from reward_server.verifiers import base, judge
 from tests.support.fake_judge import fake_judge
 from tests.support.judging import built, prompt, rollout, server
@@ -132,20 +132,20 @@ def test_many_processes_share_one_cache(tmp_path):
     path = tmp_path / "judge.sqlite"
     program = (
         "import sys; from pathlib import Path; from reward_server.judge_cache import *\n"
-        "held = Replies(Path(sys.argv[1]))\n"
+        "cache = JudgeCache(Path(sys.argv[1]))\n"
         "for i in range(100):\n"
         "    reply = Reply(text=sys.argv[2], prompt_tokens=i, completion_tokens=0)\n"
-        "    held.put(key({'n': i}), reply); held.put(key({'n': i, 'by': sys.argv[2]}), reply)\n"
+        "    cache.put(key({'n': i}), reply); cache.put(key({'n': i, 'by': sys.argv[2]}), reply)\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in "abc"]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
-    held = Replies(path)
+    assert [writer.wait(timeout=300) for writer in writers] == [0, 0, 0]
+    cache = JudgeCache(path)
     for name in "abc":
         for i in range(100):
-            assert held.get(key({"n": i, "by": name})).text == name
-            assert held.get(key({"n": i})).prompt_tokens == i
-    assert held.get("unknown") is None
-    held.close()
+            assert cache.get(key({"n": i, "by": name})).text == name
+            assert cache.get(key({"n": i})).prompt_tokens == i
+    assert cache.get("unknown") is None
+    cache.close()
 
 
 def test_a_cache_that_cannot_be_used_is_our_fault(endpoint, tmp_path):
@@ -210,7 +210,7 @@ async def test_as_many_are_asked_at_a_time_as_concurrency_says(endpoint):
     both = threading.Barrier(2)
 
     def answer(_):
-        both.wait(timeout=60)  # nobody is answered before two have asked
+        both.wait(timeout=300)  # nobody is answered before two have asked
         return RIGHT
 
     endpoint.answer = answer

@@ -1,7 +1,5 @@
 """What the math verifier takes for right. The tables hold the known errors of other verifiers."""
 
-import time
-
 import pytest
 
 from oapl.errors import InputError
@@ -68,10 +66,10 @@ def test_unequal_unfinished_or_hedged_answers_are_refused(answer, gold):
 
 
 @pytest.mark.parametrize("answer", SLOW, ids=range(len(SLOW)))
-def test_answers_that_only_cost_time_are_refused_at_once(answer):
-    started = time.monotonic()
+def test_answers_that_only_cost_time_are_refused_at_once(answer, monkeypatch):
+    """What costs is the symbolic comparison, which they do not reach."""
+    monkeypatch.setattr(equality.symbolic, "same", None)
     assert not equality.same(answer, "7")[0]
-    assert time.monotonic() - started < 0.5
 
 
 def test_the_papers_rule_accepts_what_either_part_accepts():
@@ -90,14 +88,11 @@ def test_the_papers_rule_ends_what_costs_too_much_and_counts_it():
 async def test_a_tower_ends_at_the_pools_deadline_as_a_counted_timeout():
     async with server({"math": 1.0}, {"math": {"mode": "prorl"}}, deadline_s=1.0) as running:
         await running.score([(prompt({"answer": "7"}), rollout(r"\boxed{7}"))])
-        started = time.monotonic()
         work = [(prompt({"answer": "7"}), rollout(text)) for text in (r"\boxed{9^{9^{9}}}", "7")]
         slow, none = await running.score(work)
-        seconds = time.monotonic() - started
         metrics = await running.stats()
     assert [said.verdicts["math"].kind for said in (slow, none)] == ["timeout", "malformed"]
     assert metrics["faults/reward_timeout"] == 1
-    assert seconds < 3.0
 
 
 def test_firm_verdicts_are_given_on_written_answers_of_every_kind():

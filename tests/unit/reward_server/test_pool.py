@@ -20,7 +20,10 @@ from tests.chaos import rewards as chaos
 from tests.support.judging import HOSTILE, deed, is_gone, server
 
 FINE = [deed("nothing", text=str(i)) for i in range(6)]
-DEADLINE_S = 0.5
+DEADLINE_S = 1.0
+"""Of an answer. Those of `FINE` take microseconds: a machine that stands still is no hang."""
+ENOUGH_S = 60.0
+"""For what ends by itself, on a machine however slow."""
 
 
 def hostile(**reward):
@@ -28,7 +31,7 @@ def hostile(**reward):
 
 
 async def warm(running: RewardServer) -> None:
-    """Both workers started: what follows is timed without the template's start."""
+    """Both workers started: what follows is timed without the fork server's start."""
     await running.score(FINE)
 
 
@@ -58,9 +61,7 @@ async def shared():
 async def test_a_misdeed_costs_its_own_reward_and_nobody_elses(shared, do, kind):
     await warm(shared)
     await shared.stats()
-    started = time.monotonic()
     answers = await shared.score([*FINE[:3], deed(do), *FINE[3:]])
-    seconds = time.monotonic() - started
     again = await shared.score(FINE)
     metrics = await shared.stats()
     bad = answers.pop(3)
@@ -69,19 +70,16 @@ async def test_a_misdeed_costs_its_own_reward_and_nobody_elses(shared, do, kind)
     assert bad.failure is None
     assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
     assert [answer.reward for answer in again] == [0, 1, 2, 3, 4, 5]
-    assert seconds < DEADLINE_S + 1.5
     assert metrics[f"faults/reward_{kind}"] == 1
 
 
 async def test_many_hangs_are_each_killed_at_their_own_deadline():
     async with hostile(workers=2) as running:
         await warm(running)
-        started = time.monotonic()
         answers = await running.score([deed("loop"), deed("loop"), *FINE, deed("loop")])
-        seconds = time.monotonic() - started
-    assert [a.verdicts[HOSTILE].kind for a in answers].count("timeout") == 3
+    hung = [a.verdicts[HOSTILE].detail for a in answers if a.verdicts[HOSTILE].kind == "timeout"]
+    assert hung == [f"killed after {DEADLINE_S:g} s"] * 3
     assert [a.reward for a in answers[2:8]] == [0, 1, 2, 3, 4, 5]
-    assert seconds < 3 * DEADLINE_S + 1.5
 
 
 async def test_a_worker_killed_from_outside_is_replaced_and_nobody_is_blamed():
@@ -98,24 +96,24 @@ async def test_a_worker_killed_from_outside_is_replaced_and_nobody_is_blamed():
         hung = (await waiting)[0]
     assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
     assert hung.verdicts[HOSTILE].kind == "timeout"  # tried again, and judged as what it is
-    assert is_gone(busy, 1.0)
+    assert is_gone(busy, ENOUGH_S)
 
 
-async def test_a_killed_template_is_restarted_and_its_workers_die_with_it():
+async def test_a_killed_fork_server_is_restarted_and_its_workers_die_with_it():
     async with hostile(workers=1) as running:
         await warm(running)
-        template, worker = running.processes()
-        os.kill(template, signal.SIGKILL)
-        assert is_gone(worker, 2.0)
+        fork_server, worker = running.processes()
+        os.kill(fork_server, signal.SIGKILL)
+        assert is_gone(worker, ENOUGH_S)
         answers = await running.score(FINE)
         metrics = await running.stats()
-        assert running.processes()[0] != template
+        assert running.processes()[0] != fork_server
     assert [answer.reward for answer in answers] == [0, 1, 2, 3, 4, 5]
-    assert metrics["faults/reward_template_restarts"] == 1
+    assert metrics["faults/reward_fork_server_restarts"] == 1
 
 
-async def test_a_template_killed_under_a_running_item_does_not_cost_the_item_its_verdict():
-    async with hostile(workers=1, deadline_s=3.0) as running:
+async def test_a_fork_server_killed_under_a_running_item_does_not_cost_the_item_its_verdict():
+    async with hostile(workers=1, deadline_s=ENOUGH_S) as running:
         await warm(running)
         waiting = asyncio.create_task(
             running.score([deed("eval", "__import__('time').sleep(0.5)"), *FINE])
@@ -154,14 +152,14 @@ async def test_workers_are_replaced_after_their_share_of_items(monkeypatch):
 
 
 async def test_closing_ends_every_process_and_fails_what_waits():
-    async with hostile(deadline_s=30.0) as running:
+    async with hostile(deadline_s=ENOUGH_S) as running:
         await warm(running)
         waiting = asyncio.create_task(running.score([deed("loop"), deed("loop"), *FINE]))
         await asyncio.sleep(0.1)
         pids = running.processes()
         await running.close()
         answers = await waiting
-    assert all(is_gone(pid, 2.0) for pid in pids)
+    assert all(is_gone(pid, ENOUGH_S) for pid in pids)
     assert all("closed" in (answer.failure or "") for answer in answers[:2])
     assert all(answer.failure or answer.verdicts for answer in answers)
 
@@ -186,9 +184,9 @@ def test_kill_9_of_the_server_leaves_no_process_behind():
     with child.stdout:
         pids = [int(pid) for pid in child.stdout.readline().split()]
         child.kill()
-        child.wait(timeout=10)
+        child.wait(timeout=ENOUGH_S)
     assert len(pids) >= 2
-    assert all(is_gone(pid, 3.0) for pid in pids)
+    assert all(is_gone(pid, ENOUGH_S) for pid in pids)
 
 
 async def test_the_judging_processes_import_no_heavy_library():
@@ -217,16 +215,17 @@ def test_it_runs_on_rays_event_loop_too():
 
 
 @pytest.mark.parametrize("library", ["asyncio", "uvloop"])
-def test_an_answer_that_came_while_the_server_was_busy_is_not_late(library):
-    loops = pytest.importorskip(library)
+def test_an_answer_that_came_while_the_server_was_busy_is_not_late(library, tmp_path):
+    loops, end = pytest.importorskip(library), tmp_path / "end"
 
     async def judged():
         async with hostile() as running:
             await warm(running)
-            slow = deed("eval", "__import__('time').sleep(0.2)")
-            waiting = asyncio.create_task(running.score([slow]))
-            await asyncio.sleep(0.1)
-            time.sleep(DEADLINE_S * 1.5)  # noqa: ASYNC251 - the loop is to be busy
+            waiting = asyncio.create_task(running.score([deed("wait", str(end), text="1")]))
+            while not end.with_suffix(".begun").exists():
+                await asyncio.sleep(0.005)
+            end.touch()
+            time.sleep(1.5 * DEADLINE_S)  # noqa: ASYNC251 - the loop is to be busy
             return await waiting
 
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
@@ -235,13 +234,13 @@ def test_an_answer_that_came_while_the_server_was_busy_is_not_late(library):
 
 
 async def test_a_verifiers_own_limits_go_before_the_runs():
-    own = {HOSTILE: {"deadline_s": 0.2, "workers": 3}}
-    async with server({HOSTILE: 1.0}, own, workers=1, deadline_s=30.0) as running:
+    own = {HOSTILE: {"deadline_s": DEADLINE_S, "workers": 3}}
+    async with server({HOSTILE: 1.0}, own, workers=1, deadline_s=ENOUGH_S) as running:
         (hung, *_) = await running.score([deed("loop"), *FINE])
         await running.score([deed("eval", "__import__('time').sleep(0.1)")] * 3)
         assert len(running.processes()) == 1 + 3
     assert hung.verdicts[HOSTILE].kind == "timeout"
-    assert hung.verdicts[HOSTILE].seconds == 0.2
+    assert hung.verdicts[HOSTILE].seconds == DEADLINE_S
 
 
 async def test_parts_of_a_reward_come_with_the_verdict_and_are_reported_as_means():
@@ -279,23 +278,23 @@ async def test_answers_that_are_malformed_are_counted_apart(shared):
     assert metrics[f"reward/{HOSTILE}/error_rate"] == 0
 
 
-async def test_kills_of_workers_and_templates_under_load_lose_no_item():
+async def test_kills_of_workers_and_fork_servers_under_load_lose_no_item():
     async with hostile(deadline_s=chaos.DEADLINE_S, on_failure=chaos.ON_FAILURE) as running:
         await warm(running)
 
         async def victims():
-            template, *workers = running.processes()
-            return {"template": [template], "worker": workers}
+            fork_server, *workers = running.processes()
+            return {"fork_server": [fork_server], "worker": workers}
 
-        kills = ["worker", "template", "worker", "worker"]
+        kills = ["worker", "fork_server", "worker", "worker"]
         wrong, made = await chaos.kill_under_load(
             running.score, victims, items=400, kills=kills, seconds=0.01
         )
         metrics = await running.stats()
     assert wrong == []
-    assert made == {"worker": 3, "template": 1}
+    assert made == {"worker": 3, "fork_server": 1}
     assert metrics["faults/reward_lost_workers"] >= 3
-    assert metrics["faults/reward_template_restarts"] == 1
+    assert metrics["faults/reward_fork_server_restarts"] == 1
 
 
 async def test_an_answer_under_which_two_workers_died_is_to_blame_and_its_neighbours_are_not():
@@ -322,8 +321,8 @@ async def test_a_full_queue_makes_callers_wait_and_loses_nothing():
 
 
 async def test_a_response_that_found_no_worker_in_time_is_our_failure_and_says_what_to_raise():
-    async with hostile(workers=1, max_waiting=2, max_wait_s=0.2, deadline_s=0.6) as running:
-        await warm(running)  # the template's start takes longer than they would wait
+    async with hostile(workers=1, max_waiting=2, max_wait_s=0.6, deadline_s=1.2) as running:
+        await warm(running)  # the fork server's start takes longer than they would wait
         await running.stats()
         answers = await running.score([deed("loop"), *FINE])
         metrics = await running.stats()
@@ -334,18 +333,18 @@ async def test_a_response_that_found_no_worker_in_time_is_our_failure_and_says_w
     assert metrics[f"reward/{HOSTILE}/failures"] == len(late)
 
 
-async def test_a_slow_answer_does_not_hold_up_those_that_were_sent_with_it(monkeypatch):
+async def test_a_slow_answer_does_not_hold_up_those_that_were_sent_with_it(monkeypatch, tmp_path):
+    """It ends only when the others have their verdicts."""
     monkeypatch.setattr("reward_server.pool.slot.STALL_S", 0.1)
-    async with hostile(workers=2, deadline_s=5.0) as running:
+    async with hostile(workers=2, deadline_s=ENOUGH_S) as running:
         await warm(running)
         await running.score([deed("nothing")] * 100)  # it has learnt that they are quick
-        slow = asyncio.create_task(running.score([deed("slow", "1.5"), *[deed("nothing")] * 60]))
-        started = time.monotonic()
+        waits = deed("wait", str(tmp_path / "end"))
+        slow = asyncio.create_task(running.score([waits, *[deed("nothing")] * 60]))
         await asyncio.sleep(0.01)
         await running.score(FINE)
-        seconds = time.monotonic() - started
-        assert (await slow)[0].reward == 1.0
-    assert seconds < 1.0
+        (tmp_path / "end").touch()
+        assert [answer.reward for answer in await slow] == [1.0] * 61
 
 
 async def test_a_worker_that_leaks_is_replaced(monkeypatch):
@@ -405,14 +404,14 @@ async def test_closing_ends_when_it_comes_together_with_a_new_worker(monkeypatch
     hear = Forks._hear
     closings = []
 
-    def hear_and_close(template, message, descriptors):
-        hear(template, message, descriptors)
+    def hear_and_close(forks, message, descriptors):
+        hear(forks, message, descriptors)
         if "pid" in message and not closings:
             closings.append(asyncio.ensure_future(running._lanes[HOSTILE].close()))
 
     monkeypatch.setattr(Forks, "_hear", hear_and_close)
     async with hostile() as running:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(ENOUGH_S):
             answers = await running.score(FINE)
             await closings[0]
     assert all("closed" in (answer.failure or "") for answer in answers)

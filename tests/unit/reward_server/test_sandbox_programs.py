@@ -5,16 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from reward_server.sandbox import bubblewrap, landlock, measure
-from reward_server.sandbox.levels import OF_LEVEL
-from reward_server.sandbox.runner import Sandbox, SandboxError
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL
+from reward_server.sandbox.runner import SILENCE_S, Sandbox, SandboxError
 from tests.attacks import catalogue, trial
 from tests.support.judging import is_gone
 
 SLOW = {"prints after its deadline"}
+ENOUGH_S = 60.0
+"""For what ends by itself, on a machine however slow."""
 LEVELS = ["namespaces", "landlock", "seccomp"]
 
 
@@ -31,7 +34,7 @@ def level(request):
     if why := _is_here(request.param):
         pytest.skip(why)
     try:
-        with trial.sandbox(OF_LEVEL[request.param]):
+        with trial.sandbox(LAYERS_OF_LEVEL[request.param]):
             pass
     except SandboxError as error:
         pytest.skip(str(error))
@@ -40,11 +43,11 @@ def level(request):
 
 @pytest.fixture(scope="module")
 def box(level):
-    with trial.sandbox(OF_LEVEL[level]) as made:
+    with trial.sandbox(LAYERS_OF_LEVEL[level]) as made:
         yield made
 
 
-def run(box: Sandbox, source: str, stdin: bytes = b"", seconds: float = 5.0):
+def run(box: Sandbox, source: str, stdin: bytes = b"", seconds: float = ENOUGH_S):
     deadline = time.monotonic() + seconds
     return box.script(source, stdin, deadline=deadline, max_output=10_000)
 
@@ -62,7 +65,7 @@ def test_attacks_on_the_machine_are_stopped(level, box):
 
 
 def test_forged_verdicts_pay_nothing():
-    with trial.verifier(measure.strongest().level) as judge:
+    with trial.verifier(measure.strongest().level, ENOUGH_S) as judge:
         paid = [
             forgery.what
             for forgery in catalogue.forgeries()
@@ -72,7 +75,7 @@ def test_forged_verdicts_pay_nothing():
 
 
 def test_odd_but_correct_programs_are_accepted(level):
-    with trial.verifier(level) as judge:
+    with trial.verifier(level, ENOUGH_S) as judge:
         refused = {
             odd.what: trial.verdict_on(odd, judge)
             for odd in catalogue.correct()
@@ -84,7 +87,7 @@ def test_odd_but_correct_programs_are_accepted(level):
 def test_an_attack_that_nothing_stops_is_seen():
     """Without layers the same trial must report what gets through; else it proves nothing."""
     attacks = {attack.what: attack for attack in catalogue.attacks()}
-    with trial.world() as world, trial.sandbox(OF_LEVEL["none"]) as open_box:
+    with trial.world() as world, trial.sandbox(LAYERS_OF_LEVEL["none"]) as open_box:
         for what in ("reads a file of the server", "connects to a server", "deletes a file"):
             assert trial.succeeds(attacks[what], open_box, world), what
     assert {"read a secret", "write a file", "fork"} <= {
@@ -92,17 +95,20 @@ def test_an_attack_that_nothing_stops_is_seen():
     }
 
 
-def test_a_program_that_does_not_end_is_killed_at_its_deadline(box):
-    started = time.monotonic()
-    assert run(box, "while True: pass", seconds=0.3).is_late
-    assert time.monotonic() - started < 0.8
+def test_a_program_that_does_not_end_is_killed_at_its_deadline_and_the_zygote_lives_on(box):
+    run(box, "")
+    before = box.num_starts
+    ending = run(box, "while True: pass", seconds=0.3)
+    assert (ending.is_late, ending.status) == (True, -signal.SIGKILL)
     assert run(box, "print(1)").output == b"1\n"
+    assert box.num_starts == before
 
 
 def test_a_zygote_that_was_killed_is_started_again(box):
     run(box, "")
-    before = box.num_starts
+    before, zygote = box.num_starts, _zygote(box.pid)
     os.kill(box.pid, signal.SIGKILL)
+    assert is_gone(zygote, ENOUGH_S)  # it lives on for a moment, and could still run a program
     with pytest.raises(SandboxError):
         run(box, "print(1)")
     assert run(box, "print(1)").output == b"1\n"
@@ -111,31 +117,32 @@ def test_a_zygote_that_was_killed_is_started_again(box):
 
 def test_a_stopped_zygote_costs_one_second_of_patience(box):
     run(box, "")
-    victim = _innermost(box.pid)
-    os.kill(victim, signal.SIGSTOP)
+    before, zygote = box.num_starts, _zygote(box.pid)
+    os.kill(zygote, signal.SIGSTOP)
     started = time.monotonic()
     assert run(box, "print(1)", seconds=0.2).is_late
-    assert time.monotonic() - started < 2.0
-    assert is_gone(victim, 2.0)
+    assert 0.2 + SILENCE_S <= time.monotonic() - started < ENOUGH_S
+    assert is_gone(zygote, ENOUGH_S)
     assert run(box, "print(1)").output == b"1\n"
+    assert box.num_starts == before + 1
 
 
 def test_closing_the_sandbox_ends_all_that_is_in_it(level):
-    made = Sandbox(OF_LEVEL[level])
+    made = Sandbox(LAYERS_OF_LEVEL[level])
     made.start()
-    inner = _innermost(made.pid)
+    zygote = _zygote(made.pid)
     made.close()
-    assert is_gone(inner, 2.0)
+    assert is_gone(zygote, ENOUGH_S)
 
 
 HOLDER = """
 import sys, threading, time
-from reward_server.sandbox.levels import OF_LEVEL
+from reward_server.sandbox.levels import LAYERS_OF_LEVEL
 from reward_server.sandbox.runner import Sandbox
-box = Sandbox(OF_LEVEL[sys.argv[1]])
+box = Sandbox(LAYERS_OF_LEVEL[sys.argv[1]])
 box.start()
 print(box.pid, flush=True)
-box.script("while True: pass", b"", deadline=time.monotonic() + 60, max_output=100)
+box.script("while True: pass", b"", deadline=time.monotonic() + 600, max_output=100)
 """
 
 
@@ -143,19 +150,28 @@ def test_killing_whoever_holds_the_sandbox_ends_its_programs(level):
     command = [sys.executable, "-c", HOLDER, level]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         jail = int(holder.stdout.readline())
-        time.sleep(0.3)  # until the program runs
-        program = _innermost(jail)
-        assert program != jail
+        program = _program_of(_zygote(jail))
         holder.kill()
-        assert is_gone(program, 2.0)
-        assert is_gone(jail, 2.0)
+        assert is_gone(program, ENOUGH_S)
+        assert is_gone(jail, ENOUGH_S)
 
 
-def _innermost(pid: int) -> int:
-    """The last in the line of first children: the zygote, or the program that it runs."""
-    while True:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            children = file.read().split()
-        if not children:
-            return pid
-        pid = int(children[0])
+def _zygote(jail: int) -> int:
+    """The zygote of a jail that is warm: behind bubblewrap's two processes, where there are any."""
+    pid = jail
+    while Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap":
+        (pid,) = _children(pid)
+    return pid
+
+
+def _program_of(zygote: int) -> int:
+    """The program that a zygote runs, once it has been forked."""
+    deadline = time.monotonic() + ENOUGH_S
+    while not (found := _children(zygote)):
+        assert time.monotonic() < deadline, f"the zygote {zygote} runs no program"
+        time.sleep(0.01)
+    return found[0]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -81,6 +81,7 @@ def _text(descriptor: int, mode: str) -> io.TextIOWrapper:
 
 
 def main_module() -> types.ModuleType:
+    """Make an empty `__main__` in the place of ours, as a script of its own would have it."""
     module = types.ModuleType("__main__")
     module.__dict__.update(__builtins__=builtins, __file__="solution.py")
     sys.modules["__main__"] = module
@@ -123,6 +124,16 @@ def _defined(program: Mapping[str, Any]) -> dict[str, Any]:
 def called(
     namespace: dict[str, Any], objects: dict[str, Any], call: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Make one call, and say what it gave or how it failed.
+
+    Args:
+        namespace: What the program defines.
+        objects: Class to its one object; a class that is called for the first time is added.
+        call: `path`, `args` and perhaps `kwargs`, encoded.
+
+    Returns:
+        `value`, encoded, or what `report.ending` makes of the exception.
+    """
     nodes = {name: namespace.get(name, kind) for name, kind in values.NODES.items()}
     try:
         found = _entry(namespace, objects, call["path"])

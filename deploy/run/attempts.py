@@ -1,0 +1,67 @@
+"""A run's attempts: what stays when all its processes end and are started again."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.run.restarts import RestartPolicy
+from learner.checkpoints import resuming
+from oapl.config import RunConfig
+from oapl.errors import RankError
+from oapl.interfaces import Tracker
+from oapl.tracking.status import RESTART
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What a run knows of its attempts.
+
+    Attributes:
+        policy: How often all may be started again.
+        resume: The checkpoint to go on from; None for the beginning.
+        failures: Attempts that ended with the failure of a rank.
+        seconds: Wall time by phase, of all attempts.
+        began: When the first one began, by the monotonic clock.
+    """
+
+    policy: RestartPolicy
+    resume: Path | None
+    failures: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def step(self) -> int:
+        """Learner steps made before the next attempt."""
+        return 0 if self.resume is None else resuming.step_of(self.resume)
+
+    def take_another(self, why: Exception, tracker: Tracker) -> bool:
+        """Decide what follows a failed attempt.
+
+        Args:
+            why: What ended it.
+            tracker: Is told when all is to be started again.
+
+        Returns:
+            Whether it is: only after the failure of a rank, and as often as the policy allows.
+        """
+        if not isinstance(why, RankError):
+            return False
+        self.failures += 1
+        if self.policy.gives_up(self.failures):
+            return False
+        place = "the beginning" if self.resume is None else self.resume.name
+        tracker.phase(RESTART)
+        tracker.message(
+            f"{why}; starting all processes again from {place}, "
+            f"{self.policy.max_restarts - self.failures} restarts left ({self.policy.setting})"
+        )
+        return True
+
+    def ends_at(self, config: RunConfig) -> float:
+        """When `run.max_hours` are over, by the monotonic clock; infinity where it is 0."""
+        hours = config.run.max_hours
+        return self.began + 3600 * hours if hours else math.inf

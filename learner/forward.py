@@ -1,0 +1,39 @@
+"""A micro-batch through the policy: what an update and a probe have in common."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from learner.zero_engine import ZeroEngine
+from oapl.records import MicroBatch
+
+
+def logprobs_of(
+    engine: ZeroEngine,
+    micro_batch: MicroBatch,
+    *,
+    temperature: float,
+    with_entropy: bool = False,
+    is_last: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Score the response tokens of a micro-batch. All ranks make equal calls: stage 3 gathers.
+
+    Args:
+        engine: Around a `learner.models.policy.Policy`.
+        micro_batch: N response tokens in R rows.
+        temperature: Divides the logits.
+        with_entropy: Also the entropies.
+        is_last: Of the micro-batches whose gradients make one step.
+
+    Returns:
+        ln pi, float32 [N], row by row, and entropies, float32 [N] (empty if not asked for).
+    """
+    arrays = (micro_batch.token_ids, micro_batch.positions, micro_batch.response_mask)
+    outputs: tuple[Tensor, Tensor] = engine.forward(
+        *(torch.tensor(array, device=engine.device) for array in arrays),
+        temperature=temperature,
+        with_entropy=with_entropy,
+        is_last=is_last,
+    )
+    return outputs

@@ -1,0 +1,215 @@
+"""Publications: the learner's weights on their way to the engines.
+
+Invariants: weights leave the learner in chunks, as promises that engines follow while later chunks
+are still to come, and the learner makes no step until all have left; one publication at a time;
+what goes wrong beside training is raised by the learner's next act; a checkpoint holds the weights
+that engines serve whenever they are not the learner's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from learner.checkpoints import published
+from learner.ranks import Ranks
+from oapl.config import RunConfig
+from oapl.errors import CheckpointError
+from oapl.interfaces import Tracker
+from oapl.records import Metrics, ProbeReport, State, WeightsVersion
+from oapl.weights.base import layout
+
+
+class Engines(Protocol):
+    """The rollout workers, as the learner sees them."""
+
+    async def load(self, weights: WeightsVersion) -> ProbeReport:
+        """Return when at least one holds `weights`."""
+
+    async def stats(self) -> Metrics:
+        """Counters since the last call."""
+
+
+class Publications:
+    """Gives versions of the weights to the engines, one after the other.
+
+    Args:
+        config: The run's.
+        ranks: Whose weights are published.
+        tracker: Is told of the phase.
+        engines: None where nothing is sampled: then only the numbers go on.
+        evaluate: Evaluates what the engines hold, of the given version.
+
+    Attributes:
+        version: What engines were last given; -1 before the first publication.
+        begin: Step at which the period that `version` feeds begins; later than `version` when that
+            was published ahead.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        ranks: Ranks,
+        tracker: Tracker,
+        engines: Engines | None,
+        evaluate: Callable[[int], Awaitable[Any]],
+    ) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._tracker = tracker
+        self._engines = engines
+        self._evaluate = evaluate
+        self._count = 0
+        self._weights: WeightsVersion | None = None
+        self._loading: asyncio.Task[Any] | None = None
+        self._values: Metrics = {}
+        self.version = -1
+        self.begin = -1
+
+    async def publish(self, step: int, begin: int) -> None:
+        """Export the learner's weights as a version, for a period that it feeds.
+
+        Engines load them before this returns, or, while there is something else to train on, beside
+        training: ahead of the period, or where the buffer has groups of the version before.
+
+        Args:
+            step: Learner steps made: the version.
+            begin: Step at which the period begins.
+        """
+        await self.settle()
+        self._count += 1
+        started = time.monotonic()
+        if self._engines is not None:
+            self._tracker.phase("publish")
+            await self._export(step, partial(self._give, self._engines, started))
+        self.version, self.begin = step, begin
+        keeps_groups = self._config.replay.max_versions > 1 and not self._is_evaluated(step)
+        if begin <= step and not keeps_groups:
+            await self.settle()
+        self._tracker.phase("train")
+
+    async def publish_last(self, step: int) -> None:
+        """Give the final weights to the engines for the last evaluation.
+
+        Neither version nor phase changes, so that a run resumed with a larger `run.max_steps` goes
+        on as if it had never stopped.
+        """
+        await self.settle()
+        if self._engines is not None and self.version != step:
+            await self._export(step, self._engines.load)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Wait for the last publication, its evaluation included; raise what went wrong with it."""
+        if self._loading is not None:
+            await self._loading
+            self._loading = None
+
+    async def check(self) -> None:
+        """Raise what went wrong with the last publication, if it has ended."""
+        if self._loading is not None and self._loading.done():
+            await self.settle()
+
+    def num_periods(self, step: int) -> int:
+        """Periods that have ended by `step`, the end of one; the next may have been fed ahead."""
+        return self._count - (self.begin == step)
+
+    def stats(self) -> Metrics:
+        """What happened since the last call: size, seconds and probe of what engines loaded."""
+        values, self._values = self._values, {}
+        return values
+
+    def state(self) -> State:
+        """The numbers to go on from, as JSON can hold them."""
+        return {"version": self.version, "begin": self.begin, "publications": self._count}
+
+    async def save(self, part: Path, step: int) -> None:
+        """Keep the weights that engines serve, where a resumed learner could not make them again.
+
+        Args:
+            part: Folder of the checkpoint that is being written.
+            step: Learner steps made.
+        """
+        if self._weights is not None and not self._serves_own(step):
+            await asyncio.to_thread(published.save, part, self._weights, self._config)
+
+    async def restore(self, path: Path, state: State, step: int) -> None:
+        """Go on from a checkpoint: engines are given what they served.
+
+        At the end of a period nothing is published here: `oapl.loops.learn` does it.
+
+        Args:
+            path: The checkpoint.
+            state: From `state`.
+            step: Learner steps made.
+
+        Raises:
+            CheckpointError: The weights that engines served are not in it, or cannot be read.
+        """
+        self._count = state["publications"]
+        self.version, self.begin = state["version"], state["begin"]
+        if self._serves_own(step):
+            self.version = self.begin = -1
+        elif self._engines is not None:
+            if not published.exists(path):
+                raise CheckpointError(f"checkpoint {path} lacks the weights that engines served")
+            self._weights = await asyncio.to_thread(published.load, path, self._config)
+            await self._engines.load(self._weights)
+
+    async def _export(
+        self, step: int, load: Callable[[WeightsVersion], Coroutine[Any, Any, Any]]
+    ) -> None:
+        """Publish, and return when all has left the learner; engines load meanwhile and after."""
+        trainers = self._ranks.trainers
+        calls = [trainer.announce(step) for trainer in trainers]
+        announced = (await self._ranks.gather(calls, "an export", step))[0]
+        assert announced is not None, "rank 0 answers with what it will publish"
+        numbers = range(len(layout(announced.specs)))
+        chunks = [[trainer.promise("send_chunk", n) for trainer in trainers] for n in numbers]
+        scores = [trainer.promise("score_probe") for trainer in trainers]
+        weights = replace(
+            announced, chunks=tuple(row[0] for row in chunks), probe_logprobs=scores[0]
+        )
+        self._loading = asyncio.create_task(load(weights))
+        try:
+            for row in (*chunks, scores):
+                await self._ranks.gather(row, "an export", step)
+        except BaseException:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+            self._loading = None
+            raise
+
+    async def _give(self, engines: Engines, started: float, weights: WeightsVersion) -> None:
+        """Wait until an engine holds `weights`; evaluate them when due."""
+        self._weights = weights
+        is_due = self._is_evaluated(weights.version)
+        report = await engines.load(weights)
+        self._values |= {
+            "weights/version": weights.version,
+            "weights/bytes": weights.num_bytes,
+            "weights/probe": report.ratio,
+            "weights/load_s": report.load_s,
+            "time/publish_s": time.monotonic() - started,
+        }
+        if is_due:
+            await self._evaluate(weights.version)
+
+    def _is_evaluated(self, version: int) -> bool:
+        """Whether the latest publication, of `version`, is evaluated."""
+        every = self._config.eval.every_syncs
+        return version == 0 or bool(every and (self._count - 1) % every == 0)
+
+    def _serves_own(self, step: int) -> bool:
+        """Whether engines hold the learner's own weights, or are given them before anything else.
+
+        Not at the end of a period whose successor was served ahead.
+        """
+        is_boundary = step % self._config.sync.interval == 0
+        return is_boundary and (self.begin < step or self.version == step)

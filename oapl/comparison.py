@@ -1,0 +1,59 @@
+"""Measures of two evaluations side by side.
+
+A measure's standard error stands beside it under its name + `SE`; see `oapl.evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SE = "_se"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One measure before and after; None where it was not measured.
+
+    Attributes:
+        measure: Name without `eval/`.
+        before, after: In the measure's own unit.
+        before_se, after_se: Their standard errors over problems.
+    """
+
+    measure: str
+    before: float | None
+    after: float | None
+    before_se: float | None = None
+    after_se: float | None = None
+
+    @property
+    def change(self) -> float | None:
+        """After minus before; None unless both were measured."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after - self.before
+
+
+def compare(before: Mapping[str, float], after: Mapping[str, float]) -> list[Comparison]:
+    """Pair the measures of two evaluations.
+
+    Args:
+        before: Metrics of `oapl.evaluation.summarise`, of one set or several.
+        after: The same of the later evaluation.
+
+    Returns:
+        One row per measure of either, in the order of `after`, then what only `before` has.
+    """
+    names = list(dict.fromkeys([*after, *before]))
+    return [
+        Comparison(
+            measure=name.removeprefix("eval/"),
+            before=before.get(name),
+            after=after.get(name),
+            before_se=before.get(name + SE),
+            after_se=after.get(name + SE),
+        )
+        for name in names
+        if not name.endswith(SE)
+    ]

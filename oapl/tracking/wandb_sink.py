@@ -1,0 +1,177 @@
+"""The run on Weights & Biases, online or as files to upload later.
+
+Invariant: whatever W&B raises, or however long it takes, the run goes on; what failed is told.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from oapl.config import RunConfig
+from oapl.errors import InputError
+from oapl.records import StepMetrics
+from oapl.tracking.names import STEP
+from oapl.tracking.sink import Sink
+
+TABLE = "rollouts"
+TABLE_ROWS = 64
+TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
+WANDB_START_S = 30
+WANDB_FINISH_S = 60
+
+
+def wandb_mode(setting: str) -> str:
+    """Decide between `online`, `offline` and `off`.
+
+    `auto` follows WANDB_MODE, then whether somebody is logged in.
+
+    Raises:
+        InputError: It is to be online, but nobody is logged in.
+    """
+    asked = setting
+    if setting == "auto":
+        asked = {"disabled": "off", "dryrun": "offline"}.get(
+            os.environ.get("WANDB_MODE", ""), os.environ.get("WANDB_MODE", "auto")
+        )
+    if asked in ("off", "offline"):
+        return asked
+    if _is_logged_in():
+        return "online"
+    if setting == "online":
+        raise InputError(
+            'tracking.wandb is "online", but nobody is logged in to W&B; run `wandb login`, set '
+            'WANDB_API_KEY, or use "auto" or "offline"'
+        )
+    return "offline"
+
+
+def _is_logged_in() -> bool:
+    """Whether wandb would find a key without asking a person for one."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        import wandb
+    except ImportError:
+        return False
+    url = os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        return netrc.netrc(path).authenticators(urlsplit(str(url)).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def start(
+    config: RunConfig, folder: Path, mode: str, tell: Callable[[str], None]
+) -> WandbSink | None:
+    """Start W&B in this mode, else offline, else not at all; say which.
+
+    Args:
+        config: The run.
+        folder: Its folder.
+        mode: `online` or `offline`.
+        tell: Is given one line about it.
+    """
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            sink = WandbSink(config, folder, attempt, tell)
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run goes on
+            tell(f"W&B did not start {attempt}: {type(error).__name__}: {error}")
+        else:
+            tell(f"W&B is {attempt}: {sink.where}")
+            return sink
+    return None
+
+
+class WandbSink(Sink):
+    """A W&B run whose files lie in the run folder, and whose id stays the same across resumes.
+
+    W&B takes a step once: one that a resumed run makes again keeps its first figures there, while
+    metrics.jsonl has the new ones.
+
+    Args:
+        config: The run.
+        folder: Its folder.
+        mode: `online` or `offline`.
+        tell: Is given what W&B raised, one line each.
+
+    Attributes:
+        where: The run's page, or its folder and how to upload it.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: Path, mode: str, tell: Callable[[str], None]
+    ) -> None:
+        import wandb
+
+        self._tell = tell
+        self._newest = 0
+        self._run = wandb.init(
+            project=config.tracking.wandb_project,
+            name=config.run.name,
+            id=_run_id(folder),
+            resume="allow" if mode == "online" else None,
+            mode=mode,
+            dir=folder,
+            config=asdict(config),  # type: ignore[call-overload]
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, init_timeout=WANDB_START_S
+            ),
+        )
+        self._run.define_metric(STEP)
+        self._run.define_metric("*", step_metric=STEP)
+        files = Path(self._run.dir).parent
+        offline = f"{files} (upload: wandb sync {files})"
+        self.where = str(self._run.url) if mode == "online" else offline
+
+    def log(self, metrics: StepMetrics) -> None:
+        """Log under the learner step, or the newest one where W&B is past that."""
+        values = {STEP: metrics.step, **metrics.values}
+        if metrics.step < self._newest:  # an evaluation that went on beside training: W&B never
+            del values[STEP]  # goes back, so it stands at the newest step; metrics.jsonl is exact
+        step = self._newest = max(metrics.step, self._newest)
+        self._try(lambda: self._run.log(values, step=step), "took no metrics")
+
+    def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show the newest of these rows as a table, at the step that the last was trained at."""
+        import wandb
+
+        newest = rows[-TABLE_ROWS:]
+        table = wandb.Table(
+            columns=list(TABLE_COLUMNS), data=[[row[c] for c in TABLE_COLUMNS] for row in newest]
+        )
+        step = newest[-1]["step"]
+        values = {STEP: step, TABLE: table}
+        self._try(lambda: self._run.log(values, step=step), "took no table of rollouts")
+
+    def close(self) -> None:
+        """Finish the upload, for at most a minute: what is left lies in the run folder."""
+        finish = threading.Thread(
+            target=self._try, args=(lambda: self._run.finish(), "did not finish"), daemon=True
+        )
+        finish.start()
+        finish.join(WANDB_FINISH_S)
+        if finish.is_alive():
+            self._tell(f"W&B still uploads after {WANDB_FINISH_S} s; not waiting: {self.where}")
+
+    def _try(self, act: Callable[[], object], failure: str) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run goes on
+            self._tell(f"W&B {failure}: {type(error).__name__}: {error}")
+
+
+def _run_id(folder: Path) -> str:
+    path = folder / "wandb" / "run-id.txt"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(uuid.uuid4().hex[:12])
+    return path.read_text().strip()
