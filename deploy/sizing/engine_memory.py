@@ -91,12 +91,12 @@ def rollouts_at_a_time(config: RunConfig, shape: Shape, lengths: Lengths, engine
 
 
 def engine_options(config: RunConfig) -> Any:
-    """Read `rollout.engine_options` as the engine file's own `Config`."""
+    """What the engine file's own `Config` makes of `rollout.engine_options`."""
     return _engine_module(config).Config(**config.rollout.engine_options)
 
 
 def memory_fraction(config: RunConfig) -> float:
-    """The share of a card's memory that an engine fills."""
+    """Share of a card's memory that an engine fills."""
     return float(_engine_module(config).memory_fraction(config))
 
 

@@ -22,14 +22,8 @@ def publication_bytes(config: RunConfig, shape: Shape) -> int:
 
 
 def store_bytes(config: RunConfig, shape: Shape) -> int:
-    """Size the object store of a Ray of our own.
-
-    It holds the publications that are kept, the one that is being written, and rollouts.
-
-    Args:
-        config: The run.
-        shape: The model's.
-    """
+    """Of the object store of a Ray of our own: the publications that are kept, the one that is
+    being written, and room for rollouts."""
     if config.is_imitation or config.sync.transport != "object_store":
         return STORE_BYTES
     return STORE_BYTES + (KEPT_VERSIONS + 1) * publication_bytes(config, shape)

@@ -46,13 +46,7 @@ def learner_changes(
 
 
 def engine_changes(config: RunConfig, shape: Shape, lengths: Lengths) -> Iterator[Change]:
-    """Yield settings that save an engine's memory.
-
-    Args:
-        config: The run as it is.
-        shape: The model's.
-        lengths: Of the sequences: the KV cache holds at least two of the longest.
-    """
+    """Settings that save an engine's memory."""
     if config.is_imitation:
         return
     if kind(config) == "cpu":

@@ -14,38 +14,25 @@ HELPER_CPUS = 0.05
 
 
 def load(config: RunConfig) -> ModuleType:
-    """Load the device file that `cluster.device` names."""
+    """The device file that `cluster.device` names."""
     return plugins.load("oapl.devices", config.cluster.device, "cluster.device")
 
 
 def engine_name(config: RunConfig) -> str:
-    """Name the file of actors/engines that `rollout.engine` asks for, or that suits the device."""
+    """The file of actors/engines that `rollout.engine` names, or that suits the device."""
     name = config.rollout.engine
     return str(load(config).ENGINE) if name == "auto" else name
 
 
 def num_devices(config: RunConfig, role: Role) -> float:
-    """Count the devices that a process asks for, where there are any to share out.
-
-    Args:
-        config: The run.
-        role: What the process does; replay and reward servers ask for none.
-
-    Returns:
-        Fractions where processes share a device.
-    """
+    """Devices that a process of this role asks for, where there are any to share out."""
     if role == "worker":
         return config.cluster.devices_per_engine or float(config.rollout.tensor_parallel_size)
     return config.cluster.devices_per_rank or 1.0 if role == "trainer" else 0.0
 
 
 def threads(config: RunConfig, role: Role) -> dict[str, str]:
-    """Make the variables that set the CPU threads of a process.
-
-    Args:
-        config: The run.
-        role: What the process does; replay and reward servers get one thread.
-    """
+    """Variables that set the CPU threads of a process."""
     count = {
         "worker": config.cluster.engine_threads,
         "trainer": config.cluster.learner_threads,

@@ -23,25 +23,16 @@ that the room of freed activations between them was lost too, and grew with ever
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
-    """Say what a Ray actor asks for.
+    """What a Ray actor of this role asks for.
 
     Fractions, because a laptop has two cores and the actors take turns; how many threads really
     run is set by `environment`.
-
-    Args:
-        config: Is not read: the fractions are the same for every run.
-        role: What the process does; workers and trainers are the ones that compute.
     """
     return {"num_cpus": {"worker": 0.4, "trainer": 0.4}.get(role, HELPER_CPUS)}
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Collect the variables that must stand before torch is imported in a process.
-
-    Args:
-        config: The run, for the number of threads.
-        role: What the process does; a trainer keeps few kernels.
-    """
+    """Variables that must stand before torch is imported in a process of this role."""
     variables = threads(config, role)
     if role == "trainer":
         variables["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = str(KERNELS_KEPT)

@@ -19,24 +19,14 @@ HAS_CARDS = True
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
-    """Say what a Ray actor asks for.
-
-    Args:
-        config: The run, for how cards are shared out.
-        role: What the process does; workers and trainers alone get cards.
-    """
+    """What a Ray actor of this role asks for."""
     if not (cards := num_devices(config, role)):
         return {"num_cpus": HELPER_CPUS}
     return {"num_cpus": 1, "num_gpus": cards}
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Collect the variables that must stand before torch is imported in a process.
-
-    Args:
-        config: The run, for the number of threads.
-        role: What the process does; a trainer's memory grows by segments.
-    """
+    """Variables that must stand before torch is imported in a process of this role."""
     variables = threads(config, role)
     if role == "trainer":  # packed micro-batches differ in size, which fragments fixed segments
         variables["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"

@@ -23,24 +23,14 @@ HCCL_WAIT_S = 120, 7200
 
 
 def resources(config: RunConfig, role: Role) -> dict[str, Any]:
-    """Say what a Ray actor asks for.
-
-    Args:
-        config: The run, for how cards are shared out.
-        role: What the process does; workers and trainers alone get cards.
-    """
+    """What a Ray actor of this role asks for."""
     if not (cards := num_devices(config, role)):
         return {"num_cpus": HELPER_CPUS}
     return {"num_cpus": 1, "resources": {"NPU": cards}}
 
 
 def environment(config: RunConfig, role: Role) -> dict[str, str]:
-    """Collect the variables that must stand before torch is imported in a process.
-
-    Args:
-        config: The run, for the number of threads and how long ranks wait for each other.
-        role: What the process does; a worker must be able to take in weights.
-    """
+    """Variables that must stand before torch is imported in a process of this role."""
     shortest, longest = HCCL_WAIT_S
     variables = threads(config, role) | {
         "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES": "0",
