@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 2
-    return int(importlib.import_module("deploy.commands").main(arguments))
+    from deploy import commands
+
+    return commands.main(arguments)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ os.environ.update(
 LONG = (
     *("test_learning.py", "test_program.py", "test_engines.py", "test_jobs.py"),
     *("test_worker_ray.py", "test_learner.py", "test_sizing.py", "test_overlap.py"),
-    *("test_judge.py", "test_weights_ray.py", "test_reward_pool.py", "test_sandbox_programs.py"),
-    *("test_replay_model.py", "test_weights_collective.py", "test_reward_conformance.py"),
+    *("test_judge.py", "test_weights_ray.py", "test_pool.py", "test_sandbox_programs.py"),
+    *("test_replay_model.py", "test_weights_collective.py", "test_conformance.py"),
     "test_score.py",
 )
 """Files of many seconds, the longest first."""
@@ -33,7 +33,7 @@ LONG = (
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
     """The `ray` module, connected to a cluster on the loopback interface that tests share."""
-    from deploy.processes import start_local_ray
+    from deploy.processes.launch import start_local_ray
 
     ray = start_local_ray(num_cpus=4)
     yield ray

@@ -1,5 +1,6 @@
 """What every engine needs beside its library: seeds, the model's parameter list, what fits, the
-wait before a load, the comparison with the learner, what is counted; and what its file declares.
+wait before a load, the comparison with the learner, what is counted; and what an engine's file
+declares.
 """
 
 from __future__ import annotations

@@ -38,7 +38,12 @@ class Setting:
 
 
 def settings(section: type = RunConfig, prefix: str = "") -> Iterator[Setting]:
-    """Every setting of a section and of the sections within, in order of declaration."""
+    """Every setting of a section and of the sections within, in order of declaration.
+
+    Args:
+        section: Or a plugin's Config.
+        prefix: Dotted key of the section with its dot; empty for a whole run.
+    """
     for name, info in fields(section).items():
         inner = _section_in(info.annotation)
         if inner is None:
@@ -49,6 +54,12 @@ def settings(section: type = RunConfig, prefix: str = "") -> Iterator[Setting]:
 
 
 def setting(key: str, info: FieldInfo) -> Setting:
+    """What there is to know of one setting.
+
+    Args:
+        key: Dotted.
+        info: Its field.
+    """
     default = info.get_default(call_default_factory=True, validated_data={})
     return Setting(
         key=key,
@@ -64,11 +75,17 @@ def fields(section: type) -> dict[str, FieldInfo]:
 
 
 def is_section(annotation: Any) -> bool:
+    """Whether a type is a section, or a plugin's Config."""
     return isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__")
 
 
 def section_at(path: Path, root: type = RunConfig) -> type | None:
-    """The section at `path`; None where there is none, or a table of free keys."""
+    """The section at `path`; None where there is none, or a table of free keys.
+
+    Args:
+        path: Keys, and indices of lists.
+        root: Where the path begins.
+    """
     current: Any = root
     for part in path:
         if not is_section(current):
@@ -81,7 +98,12 @@ def section_at(path: Path, root: type = RunConfig) -> type | None:
 
 
 def field_at(path: Path, root: type = RunConfig) -> FieldInfo | None:
-    """The field at `path`; None where there is none."""
+    """The field at `path`; None where there is none.
+
+    Args:
+        path: Keys, and indices of lists.
+        root: Where the path begins.
+    """
     if not path or not isinstance(path[-1], str):
         return None
     section = section_at(path[:-1], root)
@@ -89,6 +111,7 @@ def field_at(path: Path, root: type = RunConfig) -> FieldInfo | None:
 
 
 def dotted(path: Path) -> str:
+    """A path as one writes it."""
     return ".".join(str(part) for part in path)
 
 

@@ -134,12 +134,22 @@ def shown(value: Any) -> str:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """`did you mean x? `, or nothing."""
+    """`did you mean x? `, or nothing.
+
+    Args:
+        name: As it was written.
+        known: What it could have been.
+    """
     return _suggest(difflib.get_close_matches(name, known, n=2, cutoff=0.55))
 
 
 def unknown_key(path: Sequence[int | str], root: type = RunConfig, prefix: str = "") -> str:
-    """The line for a key that no section has."""
+    """The line for a key that no section has.
+
+    Args:
+        path: Of the key.
+        root, prefix: As of `explain`.
+    """
     key, name = prefix + dotted(path), str(path[-1])
     for part in path:
         if words := _absent(str(part)):

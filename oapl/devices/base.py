@@ -29,17 +29,30 @@ class DeviceFile(Protocol):
     ]
 
     def resources(self, config: RunConfig, role: Role) -> Mapping[str, Any]:
-        """What a Ray actor of this role asks for."""
+        """What a Ray actor of this role asks for.
+
+        Args:
+            config: The run, for how devices are shared out.
+            role: What the process does.
+
+        Returns:
+            Options of `ray.remote`: `num_cpus`, `num_gpus`, `resources`.
+        """
 
     def environment(self, config: RunConfig, role: Role) -> Mapping[str, str]:
-        """Variables that must stand before torch is imported in a process of this role."""
+        """Variables that must stand before torch is imported in a process of this role.
+
+        Args:
+            config: The run, for the number of threads.
+            role: What the process does.
+        """
 
 
 DEVICES: Kind[DeviceFile] = Kind("oapl.devices", DeviceFile)
 
 
 def load(config: RunConfig) -> DeviceFile:
-    """The device file that `cluster.device` names."""
+    """Load the device file that `cluster.device` names."""
     return DEVICES.load(config.cluster.device, "cluster.device")
 
 

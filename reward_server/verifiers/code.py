@@ -236,6 +236,7 @@ def _said(ending: Ending) -> str:
 
 
 def build(config: Config) -> CodeVerifier:
+    """See `VerifierFile`."""
     return CodeVerifier(config)
 
 
@@ -254,6 +255,7 @@ def check(config: Config) -> None:
 
 
 def limits(config: Config) -> base.Limits:
+    """See `Traits`."""
     return base.Limits(is_jailed=False, deadline_s=config.total_s + SLACK_S)
 
 

@@ -71,6 +71,7 @@ class FormatVerifier:
 
 
 def build(config: Config) -> FormatVerifier:
+    """See `VerifierFile`."""
     return FormatVerifier(config)
 
 

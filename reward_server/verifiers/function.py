@@ -81,10 +81,12 @@ class FunctionVerifier:
 
 
 def build(config: Config) -> FunctionVerifier:
+    """See `VerifierFile`."""
     return FunctionVerifier(config)
 
 
 def limits(config: Config) -> base.Limits:
+    """See `Traits`."""
     return base.Limits(is_jailed=config.sandbox, memory_bytes=int(config.memory_gib * base.GIB))
 
 

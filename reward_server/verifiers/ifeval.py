@@ -70,6 +70,7 @@ class IfevalVerifier:
 
 
 def build(config: Config) -> IfevalVerifier:
+    """See `VerifierFile`."""
     return IfevalVerifier(config)
 
 

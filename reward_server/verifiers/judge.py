@@ -244,10 +244,12 @@ class JudgeVerifier:
 
 
 def build(config: Config) -> JudgeVerifier:
+    """See `VerifierFile`."""
     return JudgeVerifier(config)
 
 
 def limits(config: Config) -> base.Limits:
+    """See `Traits`."""
     return base.Limits(
         is_jailed=False,
         memory_bytes=0,

@@ -50,6 +50,7 @@ class MathVerifier:
 
 
 def build(config: Config) -> MathVerifier:
+    """See `VerifierFile`."""
     return MathVerifier(config)
 
 

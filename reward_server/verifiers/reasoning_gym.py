@@ -160,6 +160,7 @@ class ReasoningGymVerifier:
 
 
 def build(config: Config) -> ReasoningGymVerifier:
+    """See `VerifierFile`."""
     return ReasoningGymVerifier(config)
 
 

@@ -66,6 +66,7 @@ class ShapingVerifier:
 
 
 def build(config: Config) -> ShapingVerifier:
+    """See `VerifierFile`."""
     check(config)
     return ShapingVerifier(config)
 

@@ -69,6 +69,7 @@ class StemVerifier:
 
 
 def build(config: Config) -> StemVerifier:
+    """See `VerifierFile`."""
     return StemVerifier(config)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oapl.config.listing import settings
+from tests.conftest import LONG
 from tests.unit.test_layering import MAY_IMPORT, ROOT
 
 PACKAGES = (*MAY_IMPORT, "tests")
@@ -88,3 +89,8 @@ def test_a_name_that_has_moved_is_found():
     assert not exists("learner.trainer:Teacher")
     assert IN_PROSE.search("see `oapl.ledger`.")
     assert IN_COMMAND.search("python -m deploy.smollm2")
+
+
+def test_the_long_files_are_there():
+    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(LONG) <= files

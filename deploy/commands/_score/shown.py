@@ -37,6 +37,7 @@ class Summary:
 
     @property
     def count(self) -> int:
+        """Of all records."""
         return self.kinds.total()
 
 

@@ -1,10 +1,18 @@
 """Words to functions, errors to exit codes. Each case in a process of its own."""
 
+import argparse
+import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from deploy.commands import VERBS
+from oapl.config import plugins
+
+ROOT = Path(__file__).parents[3]
 RECIPE = "deploy/recipes/cpu_quickstart.toml"
 
 
@@ -50,3 +58,42 @@ def test_doctor_ends_with_exit_code_1_when_the_recipe_cannot_run():
     assert answer.returncode == 1, answer.stderr
     assert "nothing.toml does not exist" in answer.stdout
     assert "a run could not start: 1 wrong" in answer.stdout
+
+
+def test_the_overview_comes_fast_since_it_imports_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from oapl.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    *_, loaded = answer.stdout.splitlines()
+    for library in ("torch", "ray", "vllm", "numpy", "transformers", "rich"):
+        assert f"'{library}'" not in loaded
+
+
+def test_another_distribution_with_the_name_of_a_package_is_refused(tmp_path):
+    (tmp_path / "learner").mkdir()
+    (tmp_path / "learner" / "__init__.py").write_text("")
+    answer = subprocess.run(
+        [sys.executable, "-m", "oapl", "show", "x"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert answer.returncode == 2
+    assert f"package learner comes from {tmp_path}, not from {ROOT}" in answer.stderr
+
+
+def test_every_file_of_a_verb_is_listed_and_has_what_a_verb_has():
+    assert sorted(VERBS) == plugins.names("deploy.commands")
+    for name in VERBS:
+        verb = importlib.import_module(f"deploy.commands.{name}")
+        assert isinstance(verb.HELP, str)
+        verb.add_arguments(argparse.ArgumentParser())
+        assert callable(verb.run)
