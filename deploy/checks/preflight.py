@@ -23,7 +23,7 @@ from deploy.checks.model_files import (
     describe_tokenizer,
     has_weights,
 )
-from deploy.checks.settings import check
+from deploy.checks.settings import check, check_evaluation
 from deploy.processes import ray_cluster
 from deploy.sizing.hardware import Hardware, this_machine
 from deploy.sizing.report import size
@@ -84,6 +84,8 @@ def preflight(
         cluster = dataclasses.replace(config.cluster, device=hardware.device)
         config = dataclasses.replace(config, cluster=cluster)
     check(config)
+    if not training:
+        check_evaluation(config)
     if is_judged(config):
         rewards.check(config)
     found = _Findings(config, is_elsewhere=hardware is not None)

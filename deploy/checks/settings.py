@@ -76,6 +76,29 @@ def check_verb(config: RunConfig, *, samples: bool) -> None:
         )
 
 
+def check_evaluation(config: RunConfig) -> None:
+    """Refuse to evaluate on nothing.
+
+    Raises:
+        InputError: There is no evaluation set.
+    """
+    if not config.eval.sources:
+        raise InputError("eval.sources is empty; name at least one evaluation set")
+
+
+def check_job(config: RunConfig) -> None:
+    """Refuse to submit what uses no cluster.
+
+    Raises:
+        InputError: Everything would run in one process.
+    """
+    if config.cluster.mode != "ray":
+        raise InputError(
+            f'cluster.mode = {config.cluster.mode!r}: uses no cluster; set it to "ray", or run '
+            "`oapl train`"
+        )
+
+
 def _names(config: RunConfig) -> Iterator[str]:
     if not config.model.path:
         yield 'model.path = "": must name a model; give its folder or hub name'

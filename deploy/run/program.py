@@ -33,7 +33,6 @@ from learner.checkpoints.resuming import resume_from
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
-from oapl.errors import InputError
 from oapl.interfaces import Batches, Scorer
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
@@ -114,8 +113,6 @@ def evaluate(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work, or names no evaluation set.
         OaplError: The evaluation failed.
     """
-    if not config.eval.sources:
-        raise InputError("eval.sources is empty; name at least one evaluation set")
     preflight(config, training=False)
     with folders.locked(config.folder):
         folders.prepare_evaluation(config)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.checks.settings import check
+from deploy.checks.settings import check, check_job
 from deploy.commands._submit.shipped import EXCLUDES, entrypoint, is_shipped
 from deploy.processes import ray_cluster
 from oapl.config.objective import is_judged
@@ -55,11 +55,7 @@ def submit(
     """
     config = load_config(recipe, overrides)
     check(config)
-    if config.cluster.mode != "ray":
-        raise InputError(
-            f'cluster.mode = {config.cluster.mode!r}: uses no cluster; set it to "ray", or run '
-            "`oapl train`"
-        )
+    check_job(config)
     if is_judged(config):
         rewards.check(config)
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")

@@ -83,3 +83,8 @@ def test_what_a_verifier_warns_of_is_noted(files):
         "reward.options.shaping.length_limit=40",
     )
     assert "accuracy low" in made.notes[0]
+
+
+def test_an_evaluation_of_nothing_is_refused_dry_too(files):
+    with pytest.raises(InputError, match=r"eval\.sources is empty; name"):
+        report(files, training=False)
