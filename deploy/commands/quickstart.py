@@ -190,7 +190,10 @@ def _make_model(path: Path, texts: Sequence[str], seed: int) -> None:
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(False, use_regex=False),  # " + " is one: a fifth fewer
+        ]
     )
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -216,6 +219,7 @@ def _make_model(path: Path, texts: Sequence[str], seed: int) -> None:
         num_key_value_heads=4,
         max_position_embeddings=256,
         tie_word_embeddings=True,
+        initializer_range=0.06,  # at the usual 0.02 attention is uniform for hundreds of steps
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
