@@ -16,7 +16,8 @@ quickstart: $(VENV)/.cpu
 test: $(VENV)/.dev
 	$(PYTEST)
 
-# The tests that start neither Ray nor vLLM nor DeepSpeed.
+# The tests that start neither Ray nor vLLM nor DeepSpeed; they wait for processes a third of the time.
+unit: WORKERS = 3
 unit: $(VENV)/.dev
 	$(PYTEST) tests/unit
 
