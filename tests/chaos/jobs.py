@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.clusters import BIN, ROOT, Cluster, Command, make_project, steps
+from tests.support.clusters import BIN, ROOT, Cluster, Command, make_project
+from tests.support.run_files import steps
 
 LONG = ("run.max_steps=400", "sync.interval=40", "checkpoint.every_syncs=1")
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.clusters import Cluster, make_project, steps
+from tests.support.clusters import Cluster, make_project
+from tests.support.run_files import steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 

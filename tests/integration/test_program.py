@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.support.makers import make_model
+from tests.support.run_files import steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -70,11 +71,7 @@ class Run:
         )
 
     def steps(self):
-        try:
-            lines = (self.folder / "metrics.jsonl").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [row["step"] for row in map(json.loads, lines) if "time/step_s" in row]
+        return steps(self.folder)
 
     def wait_for_step(self, step, seconds=600):
         deadline = time.monotonic() + seconds

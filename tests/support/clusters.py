@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.makers import make_model
+from tests.support.run_files import steps
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -206,12 +207,3 @@ class Command:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
-
-
-def steps(run: Path) -> list[int]:
-    """Learner steps in a run's metrics."""
-    try:
-        lines = (run / "metrics.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [row["step"] for row in map(json.loads, lines) if "time/step_s" in row]
