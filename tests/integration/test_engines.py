@@ -489,7 +489,7 @@ async def test_a_refused_publication_that_nothing_was_loaded_of_costs_no_rebuild
     assert async_served.engine.version == -1
 
 
-async def test_a_publication_may_travel_in_segments_and_break_between_them(async_served, monkeypatch):
+async def test_a_publication_in_segments_may_break_between_them(async_served, monkeypatch):
     monkeypatch.setattr(shared_memory, "SEGMENT_BYTES", 300_000)
     monkeypatch.setattr(base, "SMALLEST_CHUNK", 300_000)
     async_served.train()
