@@ -15,6 +15,7 @@ def logprobs_of(
     *,
     temperature: float,
     with_entropy: bool = False,
+    entropy_gradient: bool = False,
     is_last: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Score the response tokens of a micro-batch. All ranks make equal calls: stage 3 gathers.
@@ -24,6 +25,7 @@ def logprobs_of(
         micro_batch: N response tokens in R rows.
         temperature: Divides the logits.
         with_entropy: Also the entropies.
+        entropy_gradient: The entropies carry a gradient.
         is_last: Of the micro-batches whose gradients make one step.
 
     Returns:
@@ -34,6 +36,7 @@ def logprobs_of(
         *(torch.tensor(array, device=engine.device) for array in arrays),
         temperature=temperature,
         with_entropy=with_entropy,
+        entropy_gradient=entropy_gradient,
         is_last=is_last,
     )
     return outputs

@@ -20,7 +20,8 @@ from oapl import batching
 from oapl.config import RunConfig
 from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
-from oapl.records import CreditedGroup, Metrics, ScoredGroup, StepMetrics
+from oapl.objectives.base import build as build_objective
+from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, ScoredGroup, StepMetrics
 
 REPLAY = "replay.pkl"
 """Replay's snapshot in a checkpoint."""
@@ -91,6 +92,7 @@ class LearnerGroup:
             engines=engines,
             evaluate=self._evaluate_at,
         )
+        self._needs = build_objective(config.objective).declares.needs
         self._folder = config.folder / "checkpoints"
         self._values: Metrics = {}
         self._since = time.monotonic()
@@ -146,13 +148,36 @@ class LearnerGroup:
         """Give the final weights to the engines; see `Publications.publish_last`."""
         await self._publications.publish_last(self.step)
 
-    async def update(self, groups: Sequence[CreditedGroup]) -> bool:
+    async def prepare(self, groups: Sequence[CreditedGroup]) -> list[MiniBatch]:
+        """Divide a take; see `oapl.interfaces.Learner.prepare`.
+
+        With one learner step per take the ranks are not asked, unless the objective reads the
+        answer before it: the policy before the first update is the one that is updated.
+        """
+        self._values["time/wait_for_batch_s"] = time.monotonic() - self._since
+        size = self._config.groups_per_step
+        parts = [
+            MiniBatch(groups=tuple(groups[start : start + size]), number=number)
+            for number, start in enumerate(range(0, len(groups), size))
+        ]
+        steps = parts * self._config.learner.updates_per_batch
+        is_moving = self._config.steps_per_take > 1 and "proximal" in self._needs
+        if is_moving or "prepared" in self._needs:
+            by_part = [self._shard(part) for part in parts]
+            calls = [
+                trainer.prepare([batches[rank] for batches in by_part])
+                for rank, trainer in enumerate(self._ranks.trainers)
+            ]
+            self._values |= (await self._ranks.gather(calls, "an iteration", self.step))[0]
+        return steps
+
+    async def update(self, part: MiniBatch) -> bool:
         """Make one learner step on all ranks.
 
         Raises what went wrong with a publication beside training, too.
 
         Args:
-            groups: One step's, credited.
+            part: One step's groups, credited.
 
         Returns:
             False when it was skipped for a non-finite loss or gradient.
@@ -162,14 +187,8 @@ class LearnerGroup:
         """
         await self._publications.check()
         now = time.monotonic()
-        waited = self._values["time/wait_for_batch_s"] = now - self._since
-        batches = batching.shard(
-            groups,
-            step=self.step,
-            num_ranks=len(self._ranks.trainers),
-            micro_batch_tokens=self._config.learner.micro_batch_tokens,
-            row_tokens=self._config.learner.row_tokens,
-        )
+        waited = self._values.setdefault("time/wait_for_batch_s", now - self._since)
+        batches, groups = self._shard(part), part.groups
         try:
             updates = [t.update(b) for t, b in zip(self._ranks.trainers, batches, strict=True)]
             metrics = (await self._ranks.gather(updates, "a learner step", self.step))[0]
@@ -186,6 +205,16 @@ class LearnerGroup:
         if rewards:
             self._values["reward/trained_mean"] = sum(rewards) / len(rewards)
         return not metrics.get("faults/skipped_steps")
+
+    def _shard(self, part: MiniBatch) -> list[Batch]:
+        return batching.shard(
+            part.groups,
+            step=self.step,
+            num_ranks=len(self._ranks.trainers),
+            micro_batch_tokens=self._config.learner.micro_batch_tokens,
+            row_tokens=self._config.learner.row_tokens,
+            mini_batch=part.number,
+        )
 
     async def report(self) -> None:
         """Collect every owner's counters and write the line of this step; save when overdue."""

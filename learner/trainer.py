@@ -12,9 +12,10 @@ import math
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,14 +31,13 @@ from learner.publisher import Publisher
 from learner.schedule import learning_rate
 from oapl.config import RunConfig
 from oapl.errors import DivergedError
-from oapl.interfaces import Objective, WeightSender
+from oapl.interfaces import Masking, Objective, WeightSender
 from oapl.objectives.base import build as build_objective
 from oapl.records import (
     Batch,
     LossInputs,
     LossOutputs,
     Metrics,
-    MicroBatch,
     Sent,
     WeightsVersion,
 )
@@ -109,9 +109,28 @@ class Trainer:
         self._config = config
         self.engine = engine
         self._objective = objective
+        self._needs = objective.declares.needs
         self.publisher = publisher
         self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
+        self._proximal: dict[int, list[Tensor]] = {}
+
+    def prepare(self, batches: Sequence[Batch]) -> Metrics:
+        """Score the tokens of an iteration before its first update; one forward pass, no gradient.
+
+        Args:
+            batches: This rank's share of each mini-batch, packed as its updates will be.
+        """
+        started = time.perf_counter()
+        with self.engine.evaluating():
+            self._proximal = {
+                batch.mini_batch: [
+                    logprobs_of(self.engine, one, temperature=batch.temperature)[0]
+                    for one in batch.micro_batches
+                ]
+                for batch in batches
+            }
+        return {"time/prepare_s": time.perf_counter() - started}
 
     def update(self, batch: Batch) -> Metrics:
         """Make one learner step.
@@ -130,8 +149,9 @@ class Trainer:
         started = time.perf_counter()
         measures = Measures()
         last = len(batch.micro_batches) - 1
+        counts = self._counts(batch)
         for index, micro_batch in enumerate(batch.micro_batches):
-            outputs = self._loss(batch, micro_batch, is_last=index == last)
+            outputs = self._loss(batch, index, counts, is_last=index == last)
             self.engine.backward(outputs.loss)
             if not micro_batch.is_dummy:
                 measures.add(outputs.metrics)
@@ -208,37 +228,71 @@ class Trainer:
         self.engine.destroy()
         zero_engine.leave()
 
-    def _loss(self, batch: Batch, micro_batch: MicroBatch, *, is_last: bool) -> LossOutputs:
+    def _counts(self, batch: Batch) -> tuple[float, float]:
+        """Rollouts and tokens in the denominators: all, or those that the objective keeps."""
+        whole = float(batch.global_rollouts), float(batch.global_tokens)
+        if "kept_counts" not in self._needs:
+            return whole
+        kept = torch.zeros(2, device=self.engine.device)
+        for index, micro_batch in enumerate(batch.micro_batches):
+            if not micro_batch.is_dummy:
+                inputs = self._inputs(batch, index, whole)
+                keeps = cast(Masking, self._objective).keeps(inputs)
+                kept[0] += len(inputs.rollout_index[keeps].unique())
+                kept[1] += keeps.sum()
+        torch.distributed.all_reduce(kept)
+        return float(kept[0]), float(kept[1])
+
+    def _loss(
+        self, batch: Batch, index: int, counts: tuple[float, float], *, is_last: bool
+    ) -> LossOutputs:
         """Forward pass and objective; a dummy's loss is 0 times its log-probs."""
+        micro_batch = batch.micro_batches[index]
         logprobs, entropy = logprobs_of(
             self.engine,
             micro_batch,
             temperature=batch.temperature,
-            with_entropy="entropy" in self._objective.needs and not micro_batch.is_dummy,
+            with_entropy="entropy" in self._needs and not micro_batch.is_dummy,
+            entropy_gradient="entropy_gradient" in self._needs,
             is_last=is_last,
         )
         if micro_batch.is_dummy:
             return LossOutputs(loss=logprobs.sum() * 0.0, metrics={})
-        outputs = self._objective.loss(self._inputs(batch, micro_batch, logprobs, entropy))
+        inputs = self._inputs(batch, index, counts, logprobs, entropy)
+        outputs = self._objective.loss(inputs)
         # An infinite loss may have a finite gradient on some parameters: NaN reaches all of them.
         sound = torch.where(outputs.loss.detach().isfinite(), 1.0, math.nan)
         return LossOutputs(loss=outputs.loss * sound, metrics=outputs.metrics)
 
     def _inputs(
-        self, batch: Batch, micro_batch: MicroBatch, logprobs: Tensor, entropy: Tensor
+        self,
+        batch: Batch,
+        index: int,
+        counts: tuple[float, float],
+        logprobs: Tensor | None = None,
+        entropy: Tensor | None = None,
     ) -> LossInputs:
+        """Before the forward pass the proximal policy's log-probs, or 0, stand for the policy's."""
+        micro_batch = batch.micro_batches[index]
         chosen = micro_batch.response_mask  # row by row, as the policy answers
+        recorded = self._tensor(micro_batch.inference_logprobs[chosen])
+        prepared = self._proximal.get(batch.mini_batch)
+        if logprobs is None:
+            logprobs = torch.zeros_like(recorded) if prepared is None else prepared[index]
         return LossInputs(
             step=batch.step,
             logprobs=logprobs,
-            inference_logprobs=self._tensor(micro_batch.inference_logprobs[chosen]),
+            inference_logprobs=recorded,
             rollout_index=self._tensor(micro_batch.rollout_index[chosen]),
             credit=self._tensor(micro_batch.credit),
             reward=self._tensor(micro_batch.reward),
             lag=self._tensor(micro_batch.lag),
-            global_rollouts=batch.global_rollouts,
-            global_tokens=batch.global_tokens,
-            entropy=entropy if "entropy" in self._objective.needs else None,
+            is_truncated=self._tensor(micro_batch.is_truncated),
+            global_rollouts=counts[0],
+            global_tokens=counts[1],
+            global_credit_std=batch.global_credit_std,
+            entropy=entropy if "entropy" in self._needs else None,
+            proximal=logprobs.detach() if prepared is None else prepared[index],
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:

@@ -45,6 +45,7 @@ class Packable:
         credit, reward: Of the rollout.
         lag: Learner steps between its version and the batch.
         group_index: Which group of the batch it belongs to.
+        is_truncated: Cut off, without EOS.
     """
 
     prompt_ids: np.ndarray
@@ -54,6 +55,7 @@ class Packable:
     reward: float = 0.0
     lag: int = 0
     group_index: int = 0
+    is_truncated: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
@@ -90,6 +92,7 @@ def shard(
     num_ranks: int,
     micro_batch_tokens: int,
     row_tokens: int = 0,
+    mini_batch: int = 0,
 ) -> list[Batch]:
     """Deal the rollouts of the groups to the ranks, each rank about the same number of tokens.
 
@@ -100,9 +103,10 @@ def shard(
         micro_batch_tokens: Most tokens in a micro-batch, padding included; a longer rollout makes
             a micro-batch of its own.
         row_tokens: Most tokens in a row of several sequences; 0: `micro_batch_tokens`.
+        mini_batch: Which one of the iteration they are.
 
     Returns:
-        One batch per rank.
+        One batch per rank. The same groups give the same rows, whatever the step.
 
     Raises:
         InputError: No groups, several temperatures, or an empty prompt or response.
@@ -117,6 +121,7 @@ def shard(
     count = max(len(share) for share in shares)
     dummy = min((m for share in shares for m in share), key=lambda m: m.token_ids.size)
     dummy = replace(dummy, is_dummy=True)
+    credits_ = [s.credit for s in sequences]
     return [
         Batch(
             micro_batches=(*share, *[dummy] * (count - len(share))),
@@ -124,6 +129,8 @@ def shard(
             temperature=_temperature(groups),
             global_rollouts=len(sequences),
             global_tokens=sum(len(s.response_ids) for s in sequences),
+            global_credit_std=float(np.std(credits_, ddof=1)) if len(credits_) > 1 else 0.0,
+            mini_batch=mini_batch,
         )
         for share in shares
     ]
@@ -182,6 +189,7 @@ def _sequences(credited: CreditedGroup, group_index: int, step: int) -> Iterable
             reward=float(reward),
             lag=step - group.version,
             group_index=group_index,
+            is_truncated=rollout.is_truncated,
         )
 
 
@@ -271,4 +279,5 @@ def _micro_batch(rows: Sequence[Row]) -> MicroBatch:
         reward=np.array([s.reward for s in sequences], dtype=np.float32),
         lag=np.array([s.lag for s in sequences], dtype=np.int64),
         group_index=np.array([s.group_index for s in sequences], dtype=np.int64),
+        is_truncated=np.array([s.is_truncated for s in sequences], dtype=bool),
     )

@@ -88,15 +88,27 @@ class Moments:
         """Population standard deviation; 0 of nothing."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
+    @property
+    def ess(self) -> float:
+        """Effective sample size of such weights, as a share: (sum w)^2 / (n sum w^2).
+
+        Source: A. Kong, "A note on importance sampling using standardized weights" (1992).
+        """
+        second = self.mean**2 + self.std**2
+        return self.mean**2 / second if second else 0.0
+
     def report(self, name: str, statistics: Iterable[str] = STATISTICS) -> Metrics:
         """The stream under metric names; nothing where nothing was seen.
 
         Args:
-            name: A plain name is the mean; of one that ends in `*`, each statistic takes its place.
+            name: A plain name is the mean; of one that ends in `*`, each statistic takes its place;
+                one that ends in `_ess` is the effective sample size.
             statistics: Some of `STATISTICS`.
         """
         if not self.count:
             return {}
+        if name.endswith("_ess"):
+            return {name: self.ess}
         if not name.endswith("*"):
             return {name: self.mean}
         return {name.removesuffix("*") + which: getattr(self, which) for which in statistics}

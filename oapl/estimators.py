@@ -7,7 +7,7 @@ and carries the gradient. Shape letters: G rollouts of a group, N response token
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -35,6 +35,64 @@ def v_star(rewards: np.ndarray, beta1: float) -> float:
     return float(highest + beta1 * np.log1p(excess))
 
 
+def group_baseline(rewards: np.ndarray, kind: Literal["mean", "leave_one_out", "none"]) -> np.ndarray:
+    """Give each rollout of a group what its reward is compared with.
+
+    Args:
+        rewards: [G], of one prompt's rollouts; G above 1 for `leave_one_out`.
+        kind: The group's mean, the mean of the other rollouts, or 0.
+
+    Returns:
+        float64 [G].
+
+    Source: GRPO, arXiv 2402.03300, section 4.1; leave-one-out: RLOO, arXiv 2402.14740, section 3.
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    if kind == "none":
+        return np.zeros_like(values)
+    if kind == "mean":
+        return np.full_like(values, values.mean())
+    return (values.sum() - values) / (len(values) - 1)
+
+
+def group_std(rewards: np.ndarray) -> float:
+    """Estimate the spread of a group's rewards with n - 1; 0 of a single one.
+
+    Args:
+        rewards: [G].
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def clipped_surrogate(
+    ratio: Tensor, advantage: Tensor, *, low: float, high: float, dual: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Take PPO's pessimistic surrogate, to be maximised.
+
+    Args:
+        ratio: [N], policy over the policy that it is compared with; carries the gradient.
+        advantage: [N].
+        low, high: The ratio counts within 1 - low and 1 + high.
+        dual: Where the advantage is negative the surrogate is at least so many times it, which
+            bounds the push of a large ratio; 0 is off, else above 1.
+
+    Returns:
+        The surrogate [N], and bool [N] where a bound took the gradient away.
+
+    Source: PPO, arXiv 1707.06347, Eq. 7; two bounds: DAPO, arXiv 2503.14476, Eq. 10; dual clip:
+    arXiv 1912.09729, Eq. 5.
+    """
+    plain = ratio * advantage
+    bounded = ratio.clamp(1 - low, 1 + high) * advantage
+    surrogate, is_clipped = plain.minimum(bounded), bounded < plain
+    if dual:
+        floor = dual * advantage
+        is_floored = (advantage < 0) & (surrogate < floor)
+        surrogate, is_clipped = surrogate.where(~is_floored, floor), is_clipped | is_floored
+    return surrogate, is_clipped
+
+
 def segment_sum(values: Tensor, index: Tensor, count: int) -> Tensor:
     """Sum what belongs together, such as the tokens of each rollout.
 
@@ -47,6 +105,19 @@ def segment_sum(values: Tensor, index: Tensor, count: int) -> Tensor:
         [B] in the dtype of `values`; 0 where a segment has no value.
     """
     return values.new_zeros(count).index_add(0, index, values)
+
+
+def segment_mean(values: Tensor, index: Tensor, count: int) -> Tensor:
+    """Average what belongs together.
+
+    Args:
+        values, index, count: As in `segment_sum`.
+
+    Returns:
+        [B]; 0 where a segment has no value.
+    """
+    sizes = segment_sum(values.new_ones(len(values)), index, count)
+    return segment_sum(values, index, count) / sizes.clamp(min=1)
 
 
 def kl_k1(difference: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from oapl.config.objective import Declarations
 from oapl.records import (
     Batch,
     Credit,
@@ -24,6 +25,7 @@ from oapl.records import (
     LossInputs,
     LossOutputs,
     Metrics,
+    MiniBatch,
     ProbeReport,
     Prompt,
     Rollout,
@@ -390,8 +392,25 @@ class Learner(Protocol):
             RankError: A rank died, hung or failed.
         """
 
-    async def update(self, groups: Sequence[CreditedGroup]) -> bool:
+    async def prepare(self, groups: Sequence[CreditedGroup]) -> Sequence[MiniBatch]:
+        """Begin an iteration: compute what the objective needs of the policy as it is now.
+
+        Args:
+            groups: Of one take.
+
+        Returns:
+            What its learner steps train on, in order.
+
+        Raises:
+            InputError: The groups make no batch.
+            RankError: A rank died, hung or failed.
+        """
+
+    async def update(self, part: MiniBatch) -> bool:
         """Make one learner step.
+
+        Args:
+            part: Of the iteration that was prepared last.
 
         Returns:
             False when it was skipped for a non-finite loss or gradient; `step` counts it too.
@@ -408,6 +427,16 @@ class Learner(Protocol):
 
 class Trainer(Protocol):
     """One rank of the learner. All ranks are called together, by `LearnerGroup`."""
+
+    async def prepare(self, batches: Sequence[Batch]) -> Metrics:
+        """Compute and keep what the objective needs of the policy before an iteration's updates.
+
+        Args:
+            batches: This rank's share of each mini-batch, packed as its updates will be.
+
+        Returns:
+            What it took, `time/prepare_s`.
+        """
 
     async def update(self, batch: Batch) -> Metrics:
         """Make one learner step: forward, objective, backward, step (or skip when non-finite).
@@ -537,10 +566,11 @@ class WeightReceiver(Protocol):
 class Objective(Protocol):
     """What is minimised. One file each in `oapl/objectives/`.
 
-    `needs` names what else the trainer must compute: `entropy`, `reference`, ...
+    Attributes:
+        declares: Its file's declarations, narrowed to what its options make it need.
     """
 
-    needs: frozenset[str]
+    declares: Declarations
 
     def credit(self, group: ScoredGroup) -> Credit:
         """Turn the rewards of a group into a number per rollout. Called by replay, once per group.
@@ -562,6 +592,20 @@ class Objective(Protocol):
 
         Returns:
             A scalar to be summed over micro-batches and ranks, and detached metrics.
+        """
+
+
+class Masking(Objective, Protocol):
+    """An objective that leaves tokens out of its denominators: `kept_counts` is among its needs."""
+
+    def keeps(self, inputs: LossInputs) -> Tensor:
+        """Tell which tokens count in the denominators. Called before `loss`, without gradient.
+
+        Args:
+            inputs: As for `loss`; the counts are of the whole batch still.
+
+        Returns:
+            bool [N]; a rollout counts if one of its tokens does.
         """
 
 

@@ -4,6 +4,8 @@
     meanwhile:      sample groups of G from pi_vllm, score them, buffer them (collect)
     every step:     take a batch, minimise (beta2 ln(pi/pi_vllm) - (r - V*))^2  (learn)
 
+Other objectives make several steps of a take (an iteration), of its mini-batches, once or more.
+
 Between two publications neither waits for the other, but for a period's first batch and its last
 groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end. So
 does `replay.max_versions` > 1: a period begins with the surplus of the one before.
@@ -24,6 +26,7 @@ import numpy as np
 
 from oapl.interfaces import Batches, Engine, Learner, Replay, Scorer, Worker
 from oapl.records import (
+    CreditedGroup,
     EvalAnswers,
     Group,
     Judgement,
@@ -51,8 +54,11 @@ async def learn(
     timeout_s: float,
     stop: asyncio.Event,
     max_lead: int = 0,
+    mini_batches: int = 1,
 ) -> None:
     """Run the learner's half until `max_steps`, the end of the data, or a request to stop.
+
+    Publications, checkpoints and stops fall between iterations.
 
     With `max_lead` 0 this is Algorithm 1, step for step. Else the next version is published, and
     its own buffer begins to fill, when the present period has all its groups and at most so many of
@@ -65,8 +71,9 @@ async def learn(
         interval: L, learner steps from one publication to the next.
         max_steps: Learner steps of the run.
         timeout_s: Longest wait for a batch.
-        stop: Set to end between two steps.
+        stop: Set to end between two iterations.
         max_lead: Most learner steps by which a publication may precede its period.
+        mini_batches: Parts of a take, a learner step each.
 
     Raises:
         DeadlineError: No batch came within `timeout_s`.
@@ -79,19 +86,34 @@ async def learn(
             await learner.publish(learner.step)
         elif is_boundary:  # this period's version was published ahead
             await learner.checkpoint_if_due()
-        groups = await _unless(stop, replay.take(groups_per_step, timeout_s))
+        following = (learner.step // interval + 1) * interval
+        left = min(following, max_steps) - learner.step
+        count = groups_per_step * min(mini_batches, left)
+        groups = await _unless(stop, replay.take(count, timeout_s))
         if groups is None:
             return
-        following = (learner.step // interval + 1) * interval
         is_in_reach = following - learner.step <= max_lead and following < max_steps
         may_lead = is_in_reach and learner.begin <= learner.step
         if may_lead and await replay.lead(learner.step, following):
             await learner.publish(following)
-        ids = [group.id for group in groups]
-        if await learner.update(groups):
-            await replay.trained(ids, learner.step)
-        else:
-            await replay.drop(ids, "non_finite", learner.step)
+        await _iterate(learner, replay, groups, left)
+
+
+async def _iterate(
+    learner: Learner, replay: Batches, groups: Sequence[CreditedGroup], max_steps: int
+) -> None:
+    """Make the learner steps of a take, at most `max_steps`, and close its leases."""
+    parts = (await learner.prepare(groups))[:max_steps]
+    trained: set[str] = set()
+    for number, part in enumerate(parts, 1):
+        if await learner.update(part):
+            trained.update(group.id for group in part.groups)
+        if number == len(parts):
+            ids = [group.id for group in groups]
+            if kept := [id for id in ids if id in trained]:
+                await replay.trained(kept, learner.step)
+            if skipped := [id for id in ids if id not in trained]:
+                await replay.drop(skipped, "non_finite", learner.step)
         await learner.report()
 
 

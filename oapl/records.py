@@ -267,6 +267,7 @@ class MicroBatch:
         credit, reward: float32 [B].
         lag: int64 [B], learner steps between the rollout's version and the batch.
         group_index: int64 [B], which group of the batch a rollout belongs to.
+        is_truncated: bool [B], cut off at `max_tokens`, without EOS.
         is_dummy: A copy that only keeps this rank in step with the others: its loss counts 0.
     """
 
@@ -279,6 +280,7 @@ class MicroBatch:
     reward: np.ndarray
     lag: np.ndarray
     group_index: np.ndarray
+    is_truncated: np.ndarray
     is_dummy: bool = False
 
     @property
@@ -302,6 +304,8 @@ class Batch:
         temperature: What the rollouts were sampled at; the learner divides its logits by it.
         global_rollouts, global_tokens: Rollouts and response tokens of the batch over *all* ranks:
             the denominators of every mean.
+        global_credit_std: Standard deviation of the credit over these rollouts (n - 1; 0 for one).
+        mini_batch: Which one of the iteration it is.
     """
 
     micro_batches: tuple[MicroBatch, ...]
@@ -309,6 +313,21 @@ class Batch:
     temperature: float
     global_rollouts: int
     global_tokens: int
+    global_credit_std: float = 0.0
+    mini_batch: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MiniBatch:
+    """What one learner step of an iteration trains on.
+
+    Attributes:
+        groups: A part of the iteration's.
+        number: Which part; the same again in the next pass over them.
+    """
+
+    groups: tuple[CreditedGroup, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -321,9 +340,13 @@ class LossInputs:
         inference_logprobs: float32 [N], ln pi_vllm of the same tokens, nats.
         rollout_index: int64 [N], which of the B rollouts a token belongs to.
         credit, reward, lag: float32 [B], float32 [B] and int64 [B].
+        is_truncated: bool [B], cut off at `max_tokens`, without EOS.
         global_rollouts, global_tokens: Rollouts and response tokens of the whole global batch, the
-            denominators of every mean.
-        entropy: float32 [N], nats, no gradient; None when it was not asked for.
+            denominators of every mean; without those that `Objective.keeps` leaves out, if it does.
+        global_credit_std: Standard deviation of the credit over the global batch's rollouts.
+        entropy: float32 [N], nats, with a gradient only for `entropy_gradient`.
+            None when it was not asked for.
+        proximal: float32 [N], ln pi of the same tokens before the iteration's first update, nats.
     """
 
     step: int
@@ -333,9 +356,12 @@ class LossInputs:
     credit: Tensor
     reward: Tensor
     lag: Tensor
-    global_rollouts: int
-    global_tokens: int
+    is_truncated: Tensor
+    global_rollouts: float
+    global_tokens: float
+    global_credit_std: float
     entropy: Tensor | None = None
+    proximal: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -346,7 +372,7 @@ class LossOutputs:
         loss: Scalar; summed over the micro-batches of all ranks it is the loss of the batch.
         metrics: Name to a detached [N] or [B] of per-token or per-rollout numbers. A plain name is
             reported as its mean over the global batch; a name that ends in `_*` as `_mean`,
-            `_std`, `_min` and `_max`.
+            `_std`, `_min` and `_max`, one in `_ess` as the effective sample size of such weights.
     """
 
     loss: Tensor

@@ -22,6 +22,7 @@ from oapl.config.sections import (
 )
 from oapl.devices.base import DEVICES, DeviceFile, engine_name
 from oapl.errors import InputError
+from oapl.objectives.base import build
 from oapl.weights.base import TRANSPORTS
 from reward_server import settings as rewards
 
@@ -39,12 +40,16 @@ UNKNOWN = Declarations(
 
 
 def declared(config: RunConfig) -> Declarations:
-    """What the objective declares; `UNKNOWN` where it cannot be loaded, which is a problem of its
-    own (`objective_rules`)."""
+    """What the objective declares with its options; `UNKNOWN` where it cannot be loaded, which is a
+    problem of its own (`objective_rules`)."""
     try:
-        return OBJECTIVES.load(config.objective["name"]).DECLARES
+        file = OBJECTIVES.load(config.objective["name"])
     except InputError:
         return UNKNOWN
+    try:
+        return build(config.objective).declares
+    except InputError:
+        return file.DECLARES
 
 
 def plugin_rules(config: RunConfig) -> Iterator[str]:
@@ -101,14 +106,14 @@ def objective_rules(config: RunConfig) -> Iterator[str]:
         plugins.parse(file.Config, options, "objective.")
     except InputError as error:
         yield str(error)
-    name, rollout, declares = config.objective["name"], config.rollout, file.DECLARES
+    name, rollout, declares = config.objective["name"], config.rollout, declared(config)
     if not declares.samples:
         yield from _ignored_by_imitation(config)
         return
     if rollout.group_size < declares.min_group_size:
         yield (
             f"rollout.group_size = {rollout.group_size}: {name} needs at least "
-            f"{declares.min_group_size} rollouts of a prompt to compare them (V*); raise "
+            f"{declares.min_group_size} rollouts of a prompt to compare them; raise "
             "rollout.group_size"
         )
     if declares.needs_inference_logprobs:

@@ -38,6 +38,7 @@ def check(config: RunConfig) -> None:
         _names,
         _sources,
         _batch,
+        _iterations,
         _lengths,
         _optimizer,
         _lead,
@@ -160,11 +161,12 @@ def _batch(config: RunConfig) -> Iterator[str]:
             f"learner.batch_size = {size}: must be a multiple of rollout.group_size ({group}), "
             f"since groups are not split; set it to {near}"
         )
-    if declared(config).samples and config.replay.capacity < size // group:
+    taken = size // group * config.learner.mini_batches
+    if declared(config).samples and config.replay.capacity < taken:
         yield (
             f"replay.capacity = {config.replay.capacity}: a learner step takes "
-            f"{size // group} groups (learner.batch_size / rollout.group_size), which would never "
-            "be there; raise replay.capacity"
+            f"{taken} groups (learner.batch_size / rollout.group_size, times "
+            "learner.mini_batches), which would never be there; raise replay.capacity"
         )
     if size < config.learner.num_ranks:
         yield (
@@ -177,6 +179,21 @@ def _batch(config: RunConfig) -> Iterator[str]:
             f"and cannot be longer than learner.micro_batch_tokens "
             f"({config.learner.micro_batch_tokens}); lower it, or raise that"
         )
+
+
+def _iterations(config: RunConfig) -> Iterator[str]:
+    """Publications, checkpoints and the end fall between iterations."""
+    steps = config.steps_per_take
+    for key, value in (
+        ("sync.interval", config.sync.interval),
+        ("run.max_steps", config.run.max_steps),
+    ):
+        if value % steps and (key != "sync.interval" or declared(config).samples):
+            yield (
+                f"{key} = {value}: must be a multiple of {steps}, the learner steps of a take "
+                "(learner.mini_batches times learner.updates_per_batch); set it to "
+                f"{max(steps, round(value / steps) * steps)}"
+            )
 
 
 def _lengths(config: RunConfig) -> Iterator[str]:

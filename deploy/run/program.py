@@ -89,6 +89,8 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
             max_deaths=config.rollout.max_deaths,
             max_versions=config.replay.max_versions,
             drains=config.sync.in_flight == "drain",
+            mini_batches=config.learner.mini_batches,
+            updates_per_batch=config.learner.updates_per_batch,
         ),
     )
 
@@ -256,17 +258,17 @@ async def _watched(run: _Parts, attempts: Attempts) -> AsyncIterator[None]:
 
 async def _learn(config: RunConfig, run: _Parts, stop: Stop, ends_at: float) -> None:
     """Run the loop; end early when the workers have failed."""
-    group_size = config.rollout.group_size
     learning = asyncio.ensure_future(
         learn(
             run.learner,
             replay=run.replay,
-            groups_per_step=config.learner.batch_size // group_size,
+            groups_per_step=config.groups_per_step,
             interval=config.sync.interval,
             max_steps=config.run.max_steps,
             timeout_s=config.sync.timeout_s,
             stop=stop.event,
             max_lead=config.sync.max_lead,
+            mini_batches=config.learner.mini_batches,
         )
     )
     if ends_at < math.inf:

@@ -42,7 +42,8 @@ class Policy(nn.Module):
         is_target: Tensor,
         *,
         temperature: float,
-        with_entropy: bool,
+        with_entropy: bool = False,
+        entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Score the chosen tokens: ln pi of each, given what stands before it in its sequence.
 
@@ -52,6 +53,7 @@ class Policy(nn.Module):
             is_target: bool [R, T], never True on the first token of a sequence.
             temperature: Divides the logits.
             with_entropy: Also the entropies.
+            entropy_gradient: The entropies carry a gradient.
 
         Returns:
             Log-probs float32 [N] of the N target tokens, row by row, and entropies float32 [N]
@@ -69,6 +71,7 @@ class Policy(nn.Module):
                 temperature=temperature,
                 chunk_tokens=self._chunk_tokens,
                 with_entropy=with_entropy,
+                entropy_gradient=entropy_gradient,
             )
 
 

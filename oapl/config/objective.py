@@ -14,12 +14,19 @@ from oapl.config.fields import Count, Flag, section
 from oapl.config.kinds import Kind
 
 
+Need = Literal["entropy", "entropy_gradient", "proximal", "prepared", "kept_counts"]
+"""What an objective may ask for: the entropy; an entropy that can be part of the loss; proximal
+log-probs, those before the iteration's first update; these even where an iteration is one update,
+since they are read before it; denominators without the tokens that its `keeps` leaves out."""
+
+
 @section
 class Declarations:
-    """What must be known of an objective before it is built."""
+    """What must be known of an objective before it is built: the most that any options ask for. An
+    objective that is built has its own (`oapl.interfaces.Objective`), which may ask for less."""
 
-    needs: frozenset[Literal["entropy"]]
-    """What the learner computes for it beside log-probs: entropy."""
+    needs: frozenset[Need]
+    """What the learner computes for it beside log-probs; see `Need`."""
     min_group_size: Count
     """Fewest rollouts of a prompt that its credit can compare; 1 where it compares none."""
     samples: Flag

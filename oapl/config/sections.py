@@ -221,6 +221,11 @@ class LearnerSection:
     """ZeRO stage."""
     batch_size: Count = 64
     """Rollouts per learner step over all ranks (SFT: examples); a multiple of the group size."""
+    mini_batches: Count = 1
+    """Learner steps into which one take is divided: it has `batch_size` times so many rollouts."""
+    updates_per_batch: Count = 1
+    """Passes over a take. `mini_batches` times these are the learner steps of an iteration; both
+    `sync.interval` and `run.max_steps` are whole iterations."""
     micro_batch_tokens: Count = 8192
     """Most tokens in one forward pass; a longer rollout makes a micro-batch of its own."""
     row_tokens: NonNegativeInt = 0
@@ -380,6 +385,11 @@ class RunConfig:
     def ray_address(self) -> str:
         """The Ray cluster to join: the configured one, else RAY_ADDRESS, as in a job."""
         return self.cluster.address or os.environ.get("RAY_ADDRESS", "")
+
+    @property
+    def steps_per_take(self) -> int:
+        """Learner steps of an iteration."""
+        return self.learner.mini_batches * self.learner.updates_per_batch
 
     @property
     def groups_per_step(self) -> int:

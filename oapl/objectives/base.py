@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from oapl.config import plugins
 from oapl.config.objective import OBJECTIVES
 from oapl.estimators import kl_k3
-from oapl.interfaces import Objective
+from oapl.interfaces import Masking, Objective
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class _Shuffled:
     def __init__(self, objective: Objective, seed: int) -> None:
         self._objective = objective
         self._seed = seed
-        self.needs = objective.needs
+        self.declares = objective.declares
 
     def credit(self, group: ScoredGroup) -> Credit:
         prompt = group.group.prompt
@@ -63,6 +63,9 @@ class _Shuffled:
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
         return self._objective.loss(inputs)
+
+    def keeps(self, inputs: LossInputs) -> Tensor:
+        return cast(Masking, self._objective).keeps(inputs)
 
 
 def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:

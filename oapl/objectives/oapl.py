@@ -43,7 +43,7 @@ class Config:
 class Objective:
     """See `oapl.interfaces.Objective`."""
 
-    needs = DECLARES.needs
+    declares = DECLARES
 
     def __init__(self, config: Config) -> None:
         self._beta1 = config.beta1

@@ -382,7 +382,7 @@ class Ledger:
         assert self.periods.max_versions == 1, "a lead needs a buffer of one version"
         end = self.periods.period_end(self.begin, self.step)
         assert begin == end < self.periods.max_steps, f"no period begins at {begin}"
-        keep = self.periods.groups_per_step * (end - step) - len(self._leased)
+        keep = self.periods.groups_of(end - step) - len(self._leased)
         if step == self.version or len(self._buffer) < keep:
             return False
         self._serve(step, begin, keep)

@@ -20,6 +20,8 @@ class PeriodNeeds:
 
     Attributes:
         groups_per_step: Groups of one learner step.
+        mini_batches: Parts of one take, a learner step each.
+        updates_per_batch: Passes over a take.
         interval: L, learner steps of a period; periods end at its multiples.
         max_steps: Learner steps of the run; the last period may be shorter.
         capacity: Most groups buffered, leased and in flight together.
@@ -43,12 +45,14 @@ class PeriodNeeds:
     max_deaths: int = 3
     max_versions: int = 1
     drains: bool = False
+    mini_batches: int = 1
+    updates_per_batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.capacity < self.groups_per_step:
+        if self.capacity < (take := self.groups_per_step * self.mini_batches):
             raise InputError(
                 f"replay.capacity is {self.capacity} groups, but one learner step takes "
-                f"{self.groups_per_step}: no step could ever begin; raise replay.capacity or lower "
+                f"{take}: no step could ever begin; raise replay.capacity or lower "
                 f"learner.batch_size"
             )
 
@@ -65,6 +69,11 @@ class PeriodNeeds:
         end = max(begin // self.interval + 1, math.ceil(step / self.interval)) * self.interval
         return min(end, self.max_steps)
 
+    def groups_of(self, steps: int) -> int:
+        """Count the groups that so many learner steps take, from the beginning of an iteration."""
+        takes, rest = divmod(steps, self.mini_batches * self.updates_per_batch)
+        return self.groups_per_step * (takes * self.mini_batches + min(rest, self.mini_batches))
+
     def wanted(self, begin: int, step: int) -> int:
         """Count the groups that a period can still use: all of them, when it has yet to begin.
 
@@ -79,8 +88,8 @@ class PeriodNeeds:
         if step >= end:
             return 0
         # Not the plain ceiling: 0.1 * 30 is 3.0000000000000004.
-        surplus = math.ceil(self.surplus * self.groups_per_step * (end - begin) - 1e-9)
-        return self.groups_per_step * (end - max(step, begin)) + surplus
+        surplus = math.ceil(self.surplus * self.groups_of(end - begin) - 1e-9)
+        return self.groups_of(end - max(step, begin)) + surplus
 
     def max_in_engine(self, deaths: int, lost: int) -> int:
         """How many draws may share an engine when one is retried that was `lost` with others.

@@ -19,6 +19,7 @@ from learner.forward import logprobs_of
 from learner.trainer import Trainer
 from oapl.batching import example, make_batch, shard
 from oapl.config import RunConfig
+from oapl.config.objective import Declarations
 from oapl.errors import CheckpointError, DivergedError, WeightsError
 from oapl.records import Batch, CreditedGroup
 from oapl.weights.local import Receiver
@@ -194,7 +195,9 @@ def test_a_nan_skips_the_update_is_counted_and_the_next_one_is_sound(
 
 def test_an_infinite_loss_with_a_finite_gradient_is_skipped(tied: Path):
     class Infinite:
-        needs: frozenset[str] = frozenset()
+        declares = Declarations(
+            needs=frozenset(), min_group_size=1, samples=True, needs_inference_logprobs=False
+        )
 
         def loss(self, inputs):
             from oapl.records import LossOutputs

@@ -18,7 +18,7 @@ class Config:
 
 class Objective:
     def __init__(self, config):
-        self.needs = DECLARES.needs
+        self.declares = DECLARES
 """
 VERIFIER = """\
 from oapl.config.fields import section

@@ -22,7 +22,7 @@ from oapl.errors import (
     WeightsError,
 )
 from oapl.objectives.base import build
-from oapl.records import ProbeReport, Sent, TensorSpec, Verdict
+from oapl.records import MiniBatch, ProbeReport, Sent, TensorSpec, Verdict
 from oapl.remote.promises import Resolved
 from oapl.tracking.rollouts import RolloutStore
 from tests.support.fakes import publication
@@ -146,11 +146,15 @@ def groups():
     return [dataclasses.replace(group, scored=dataclasses.replace(group.scored, verdicts=verdicts))]
 
 
+def part():
+    return MiniBatch(groups=tuple(groups()))
+
+
 async def test_a_line_of_metrics_holds_every_owners_counters(config):
     lines = Lines()
     learner = make(config, tracker=lines)
     await learner.publish(0)
-    assert await learner.update(groups())
+    assert await learner.update(part())
     await learner.report()
     ((step, values),) = lines.rows
     assert step == 1
@@ -167,7 +171,7 @@ async def test_examples_that_nobody_judged_have_no_mean_reward(config):
     learner = make(config, tracker=lines)
     judged = groups()[0].scored.group
     examples = [example(judged.prompt, rollout) for rollout in judged.rollouts]
-    await learner.update(examples)
+    await learner.update(MiniBatch(groups=tuple(examples)))
     await learner.report()
     ((_, values),) = lines.rows
     assert "loss/total" in values
@@ -218,7 +222,7 @@ async def test_what_engines_were_busy_beyond_the_wait_for_the_batch_is_overlap(c
     lines = Lines()
     learner = make(config, tracker=lines, trainers=[SlowTrainer(seconds=0.3)])
     await asyncio.sleep(0.35)  # the batch came late, and the engines were busy 0.5 s in all
-    await learner.update(groups())
+    await learner.update(part())
     await learner.report()
     ((_, values),) = lines.rows
     assert values["time/both_working_s"] == pytest.approx(0.15)
@@ -228,7 +232,7 @@ async def test_a_skipped_step_counts_and_says_so(config):
     trainer = FakeTrainer()
     trainer.skips = True
     learner = make(config, trainers=[trainer])
-    assert not await learner.update(groups())
+    assert not await learner.update(part())
     assert learner.step == 1
 
 
@@ -236,7 +240,7 @@ async def test_a_run_that_diverges_saves_the_offending_groups(config):
     trainer = FakeTrainer()
     trainer.diverges = True
     with pytest.raises(DivergedError):
-        await make(config, trainers=[trainer]).update(groups())
+        await make(config, trainers=[trainer]).update(part())
     assert (config.folder / "diverged-step-0.parquet").is_file()
 
 
@@ -256,7 +260,7 @@ class Rank(FakeTrainer):
 
 async def failure_of(config, *ranks):
     with pytest.raises((RankError, DivergedError)) as caught:
-        await make(config, trainers=ranks).update(groups())
+        await make(config, trainers=ranks).update(part())
     return caught.value
 
 
@@ -295,7 +299,7 @@ async def test_a_restart_is_counted_in_the_next_line_alone(config):
     learner = make(config, tracker=lines)
     learner.count_restart()
     for _ in range(2):
-        await learner.update(groups())
+        await learner.update(part())
         await learner.report()
     assert [v.get("faults/learner_restarts", 0.0) for _, v in lines.rows] == [1.0, 0.0]
 
@@ -314,15 +318,15 @@ async def test_ahead_of_its_period_a_publication_does_not_wait_for_engines(confi
     engines, lines = FakeEngines(), Lines()
     learner = make(config, engines=engines, tracker=lines)
     await learner.publish(0)
-    assert await learner.update(groups())
+    assert await learner.update(part())
     engines.ready.clear()
     await asyncio.wait_for(learner.publish(4), 1)
     assert (learner.version, learner.begin) == (1, 4)
-    assert await learner.update(groups()), "a step is made while the engines load"
+    assert await learner.update(part()), "a step is made while the engines load"
     await learner.report()
     assert engines.loaded == [0]
     engines.ready.set()
-    assert await learner.update(groups())
+    assert await learner.update(part())
     await learner.report()
     assert engines.loaded == [0, 1]
     assert lines.rows[-1][1]["weights/version"] == 1
@@ -362,7 +366,7 @@ async def test_with_several_versions_the_learner_trains_on_while_engines_load(co
     engines.ready.clear()
     learner.step = 4
     await asyncio.wait_for(learner.publish(4), 1)
-    assert await learner.update(groups())
+    assert await learner.update(part())
     learner.step = 8
     following = asyncio.ensure_future(learner.publish(8))
     await asyncio.sleep(0)
@@ -377,12 +381,12 @@ async def test_what_goes_wrong_with_a_publication_ahead_is_raised_by_the_next_st
     engines = FakeEngines()
     learner = make(config, engines=engines)
     await learner.publish(0)
-    await learner.update(groups())
+    await learner.update(part())
     engines.error = DeadlineError("no worker loads")
     await learner.publish(4)
     await asyncio.sleep(0)
     with pytest.raises(DeadlineError, match="no worker loads"):
-        await learner.update(groups())
+        await learner.update(part())
 
 
 async def test_an_evaluation_ahead_is_of_the_published_version_and_before_the_next_checkpoint(
@@ -400,7 +404,7 @@ async def test_an_evaluation_ahead_is_of_the_published_version_and_before_the_ne
     learner = make(config, tracker=lines, evaluate=evaluate)
     learner.step = 3
     await learner.publish(4)
-    await learner.update(groups())
+    await learner.update(part())
     saving = asyncio.ensure_future(learner.checkpoint())
     await asyncio.sleep(0.02)
     assert asked == ["step-3"]

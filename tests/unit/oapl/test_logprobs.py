@@ -47,6 +47,26 @@ def test_values_entropy_and_gradients_agree_with_the_full_table(
     assert not entropy.requires_grad
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk_tokens", [1, 7, 1000])
+def test_the_gradient_of_the_entropy_agrees_with_the_full_table(
+    chunk_tokens: int, temperature: float
+):
+    hidden, weight, targets = problem()
+    slope, push = torch.randn(2, N, generator=torch.Generator().manual_seed(1))
+    logprobs, entropy = token_logprobs(
+        hidden, weight, targets,
+        temperature=temperature, chunk_tokens=chunk_tokens, with_entropy=True, entropy_gradient=True,
+    )  # fmt: skip
+    ((logprobs * slope).sum() + (entropy * push).sum()).backward()
+    exact_hidden, exact_weight = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    full = table(exact_hidden, exact_weight, temperature)
+    chosen, spread = full.gather(1, targets[:, None])[:, 0], -(full.exp() * full).sum(-1)
+    ((chosen * slope).sum() + (spread * push).sum()).backward()
+    assert (hidden.grad - exact_hidden.grad).norm() / exact_hidden.grad.norm() < 1e-6
+    assert (weight.grad - exact_weight.grad).norm() / exact_weight.grad.norm() < 1e-6
+
+
 def test_three_tokens_by_hand():
     # Logits 0 and ln 3: probabilities 1/4 and 3/4, entropy 0.25 ln 4 + 0.75 ln(4/3).
     weight = torch.tensor([[0.0], [math.log(3.0)]])
@@ -94,6 +114,8 @@ def test_no_response_tokens_give_nothing_and_a_gradient_of_zero():
 def test_only_a_chunk_of_logits_exists_in_both_passes():
     hidden, weight, targets = problem()
     with LargestTable(V) as seen:
-        logprobs, _ = token_logprobs(hidden, weight, targets, chunk_tokens=4, with_entropy=True)
-        logprobs.sum().backward()
+        logprobs, entropy = token_logprobs(
+            hidden, weight, targets, chunk_tokens=4, with_entropy=True, entropy_gradient=True
+        )
+        (logprobs.sum() + entropy.sum()).backward()
     assert seen.rows == 4

@@ -11,6 +11,7 @@ from oapl.loops import collect, evaluate, learn
 from oapl.records import (
     EvalAnswers,
     Judgement,
+    MiniBatch,
     Rollout,
     Sampling,
     Verdict,
@@ -97,10 +98,11 @@ class CheckedLearner:
     that long to load.
     """
 
-    def __init__(self, engine, skip=(), max_versions=1):
+    def __init__(self, engine, skip=(), max_versions=1, passes=1):
         self.step, self.begin, self.max_versions = 0, -1, max_versions
         self.acts, self.lags, self.versions = [], [], {}
         self._engine, self._skip, self._loads = engine, skip, None
+        self._passes = passes
 
     async def checkpoint_if_due(self):
         self.acts.append(("checkpoint", self.step))
@@ -116,7 +118,13 @@ class CheckedLearner:
         else:
             self._loads = self.step
 
-    async def update(self, groups):
+    async def prepare(self, groups):
+        parts = [groups[i : i + PER_STEP] for i in range(0, len(groups), PER_STEP)]
+        made = [MiniBatch(groups=tuple(part), number=i) for i, part in enumerate(parts)]
+        return made * self._passes
+
+    async def update(self, part):
+        groups = part.groups
         self.acts.append(("update", self.step))
         until = list(self.versions.values()).index(self.versions[self.step // L * L]) + 1
         usable = list(self.versions.values())[max(0, until - self.max_versions) : until]
@@ -155,7 +163,9 @@ class Bench:
     def __init__(self, source=None, max_steps=3 * L, skip=(), max_lead=0, **periods):
         self.max_lead = max_lead
         self.engine, self.scorer = CheckedEngine(), CheckedScorer()
-        self.learner = CheckedLearner(self.engine, skip, periods.get("max_versions", 1))
+        kept, passes = periods.get("max_versions", 1), periods.get("updates_per_batch", 1)
+        self.learner = CheckedLearner(self.engine, skip, kept, passes)
+        self.mini_batches = periods.get("mini_batches", 1)
         self.stop = asyncio.Event()
         self.max_steps = max_steps
         self.replay = ReplayBuffer(
@@ -204,6 +214,7 @@ class Bench:
                 timeout_s=timeout_s,
                 stop=self.stop,
                 max_lead=self.max_lead,
+                mini_batches=self.mini_batches,
             )
         finally:
             self.stop.set()
@@ -222,6 +233,47 @@ async def test_without_a_lead_the_acts_are_those_of_algorithm_1_step_for_step():
     assert bench.learner.acts == expected
     assert bench.learner.lags == [0, 1, 2, 3] * 3
     assert (await bench.replay.counts())["trained"] == 3 * L * PER_STEP
+
+
+@pytest.mark.parametrize(("mini_batches", "passes"), [(2, 1), (1, 2), (2, 2), (4, 1)])
+async def test_an_iteration_takes_once_and_makes_its_steps_between_publications(
+    mini_batches, passes
+):
+    bench = Bench(mini_batches=mini_batches, updates_per_batch=passes)
+    await bench.run()
+    expected = []
+    for step in range(0, 3 * L, mini_batches * passes):
+        if step % L == 0:
+            expected += [("advance", step), ("checkpoint", step), ("publish", step)]
+        steps = range(step, step + mini_batches * passes)
+        expected += [("take", step), *(("update", one) for one in steps), ("trained", steps[-1] + 1)]
+    assert bench.learner.acts == expected
+    counts = await bench.replay.counts()
+    assert counts["drawn"] == counts["trained"] == 3 * L * PER_STEP // passes
+
+
+@pytest.mark.parametrize(("skip", "dropped"), [((2, 4), 1), ((2,), 0), ((1, 2, 3, 4), 2)])
+async def test_a_group_is_dropped_when_no_step_on_it_was_applied(skip, dropped):
+    bench = Bench(max_steps=L, skip=skip, mini_batches=2, updates_per_batch=2)
+    await bench.run()
+    counts = await bench.replay.counts()
+    assert (counts["dropped"], counts["trained"]) == (dropped * PER_STEP, (2 - dropped) * PER_STEP)
+
+
+async def test_a_period_that_does_not_hold_whole_iterations_ends_with_a_short_one():
+    """As after a resume with other settings."""
+    bench = Bench(mini_batches=3)
+    await bench.run()
+    assert [step for act, step in bench.learner.acts if act == "take"] == [0, 3, 4, 7, 8, 11]
+    assert (await bench.replay.counts())["trained"] == 3 * L * PER_STEP
+
+
+async def test_a_lead_counts_the_steps_of_iterations_to_come():
+    bench = Bench(max_steps=6 * L, max_lead=2, mini_batches=2, surplus=0.5)
+    await bench.run()
+    leads = [begin - version for begin, version in bench.learner.versions.items()]
+    assert leads == [0, *[2] * 5]
+    assert max(bench.learner.lags) <= L + 1
 
 
 @pytest.mark.parametrize(
