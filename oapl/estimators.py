@@ -35,7 +35,9 @@ def v_star(rewards: np.ndarray, beta1: float) -> float:
     return float(highest + beta1 * np.log1p(excess))
 
 
-def group_baseline(rewards: np.ndarray, kind: Literal["mean", "leave_one_out", "none"]) -> np.ndarray:
+def group_baseline(
+    rewards: np.ndarray, kind: Literal["mean", "leave_one_out", "none"]
+) -> np.ndarray:
     """Give each rollout of a group what its reward is compared with.
 
     Args:

@@ -250,9 +250,10 @@ def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> d
 
 def _steps(config: RunConfig, size: int, notes: list[str]) -> str:
     per_step, wanted = config.groups_per_step, config.run.max_steps
-    epochs = wanted * per_step / size
+    passes = config.learner.updates_per_batch
+    epochs = wanted * per_step / size / passes
     if config.data.epochs and config.data.epochs < epochs:
-        lasts = -(-config.data.epochs * size // per_step)
+        lasts = -(-config.data.epochs * size * passes // per_step)
         notes.append(
             f"the data ends after about {lasts} of run.max_steps = {wanted} "
             f"(data.epochs = {config.data.epochs})"

@@ -38,6 +38,10 @@ BOUNDS = {
     "less_than_equal": ("le", "at most"),
 }
 
+CLIPPING = (
+    'objective.name = "grpo" clips (objective.eps_low, objective.eps_high); oapl has no ratio that '
+    "could be clipped"
+)
 ABSENT = {
     "lora": "there are no LoRA adapters: all weights are trained",
     "peft": "there are no adapters: all weights are trained",
@@ -57,16 +61,10 @@ ABSENT = {
     "megatron": "the learner runs on DeepSpeed, not Megatron; see learner.zero_stage",
     "deepspeed": "DeepSpeed's own keys are written by the learner; see the section learner",
     "offload": "there is no offloading; learner.zero_stage = 3 and more ranks save memory",
-    "ppo_epochs": "each batch is used for one update; there are no epochs over a batch",
-    "num_ppo_epochs": "each batch is used for one update; there are no epochs over a batch",
-    "num_iterations": "each batch is used for one update",
-    "updates_per_batch": "each batch is used for one update",
-    "mini_batch": "each batch is used for one update; learner.batch_size is its size",
-    "ppo_mini_batch": "each batch is used for one update; learner.batch_size is its size",
-    "old_log_prob": "log-probs of an old policy are not recomputed: the loss uses those that the "
-    "engine recorded when it sampled (inference_logprobs)",
-    "old_logprob": "log-probs of an old policy are not recomputed: the loss uses those that the "
-    "engine recorded when it sampled (inference_logprobs)",
+    "old_log_prob": "log-probs of the policy before an iteration are computed where the objective "
+    "needs them (grpo); oapl uses those that the engine recorded (inference_logprobs)",
+    "old_logprob": "log-probs of the policy before an iteration are computed where the objective "
+    "needs them (grpo); oapl uses those that the engine recorded (inference_logprobs)",
     "ref_model": "there is no separate reference model: the loss is anchored at the policy that "
     "sampled, by objective.beta2",
     "reference_model": "there is no separate reference model: the loss is anchored at the policy "
@@ -74,11 +72,11 @@ ABSENT = {
     "kl_": "there is no KL penalty beside the loss: objective.beta2 anchors it at the policy that "
     "sampled",
     "init_kl": "there is no KL penalty beside the loss: objective.beta2 anchors it",
-    "clip_r": "importance ratios are not used, so nothing clips them",
-    "cliprange": "importance ratios are not used, so nothing clips them",
-    "clip_low": "importance ratios are not used, so nothing clips them",
-    "clip_high": "importance ratios are not used, so nothing clips them",
-    "epsilon_": "importance ratios are not used, so nothing clips them",
+    "clip_r": CLIPPING,
+    "cliprange": CLIPPING,
+    "clip_low": CLIPPING,
+    "clip_high": CLIPPING,
+    "epsilon_": CLIPPING,
     "critic": "there is no critic: V* is estimated from the group",
     "value_model": "there is no critic: V* is estimated from the group",
     "value_loss": "there is no critic: V* is estimated from the group",
@@ -93,6 +91,13 @@ ELSEWHERE = {
     "learning_rate": "optimizer.lr",
     "max_grad_norm": "optimizer.clip_norm",
     "grad_clip": "optimizer.clip_norm",
+    "ppo_epochs": "learner.updates_per_batch",
+    "num_ppo_epochs": "learner.updates_per_batch",
+    "num_iterations": "learner.updates_per_batch",
+    "num_mini_batches": "learner.mini_batches",
+    "ppo_mini_batch_size": "learner.batch_size",
+    "mini_batch_size": "learner.batch_size",
+    "entropy_coeff": "objective.entropy_coefficient",
     "n": "rollout.group_size",
     "num_generations": "rollout.group_size",
     "n_samples_per_prompt": "rollout.group_size",

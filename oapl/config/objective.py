@@ -13,7 +13,6 @@ from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, section
 from oapl.config.kinds import Kind
 
-
 Need = Literal["entropy", "entropy_gradient", "proximal", "prepared", "kept_counts"]
 """What an objective may ask for: the entropy; an entropy that can be part of the loss; proximal
 log-probs, those before the iteration's first update; these even where an iteration is one update,

@@ -393,5 +393,5 @@ class RunConfig:
 
     @property
     def groups_per_step(self) -> int:
-        """Groups of one learner step."""
+        """Groups that one learner step trains on."""
         return self.learner.batch_size // self.rollout.group_size

@@ -1,12 +1,12 @@
 r"""GRPO and its kin: a clipped ratio times an advantage that compares the rollouts of a group.
 
     loss = - mean over tokens of  w * min(r A, clip(r, 1 - eps_low, 1 + eps_high) A)
-           + kl_coefficient * KL - entropy_coefficient * H
+           - entropy_coefficient * H
     r = pi / pi_proximal, or pi / pi_vllm (`ratio_to`);  w = pi_proximal / pi_vllm (`importance`)
 
-pi_proximal is the policy before the first update on the batch, pi_vllm what sampled. w is a constant
-of the gradient, stands outside the minimum, and multiplies neither KL nor entropy. What the switches
-make of it; the rest is as by default, and names are those of the sources:
+pi_proximal is the policy before the first update on the batch, pi_vllm what sampled. w is a
+constant of the gradient, stands outside the minimum, and does not multiply the entropy H. What the
+switches make of it (the rest as by default; names are those of the sources):
 
 | method | switches | source |
 |---|---|---|
@@ -23,7 +23,7 @@ make of it; the rest is as by default, and names are those of the sources:
 
 With clip = "none" the surrogate is w r A: its gradient at r = 1 is A times that of ln pi. A token
 that `importance` or `overlong` takes out has w = 0; with masked = "leave" it is also missing from
-the denominators of `sequence` and `token`, and from KL and entropy.
+the denominators of `sequence` and `token`, and from the entropy.
 
 Source: DeepSeekMath, arXiv 2402.03300, section 4.1. Departures: the spread of a group is taken with
 n - 1, as its public implementations do, and 1e-6 is added to it.
@@ -122,7 +122,10 @@ def _problems(config: Config) -> list[str]:
                 config.dual_clip > 0 and config.clip != "min",
                 f'dual_clip = {config.dual_clip:g}: bounds the minimum of clip = "min" only',
             ),
-            (low > high, f"importance_bounds = [{low:g}, {high:g}]: the least is above the largest"),
+            (
+                low > high,
+                f"importance_bounds = [{low:g}, {high:g}]: the least is above the largest",
+            ),
             (
                 config.importance == "none" and (bounded or config.importance_cap > 0),
                 'importance_cap and importance_bounds: there is no weight with importance = "none"',
@@ -172,7 +175,7 @@ class Objective:
         return [need for need, is_asked in asked.items() if is_asked]
 
     def credit(self, group: ScoredGroup) -> Credit:
-        """Compare each reward with its group's, float32 [G]; the batch's spread comes with the loss.
+        """Compare each reward with its group's, float32 [G]; the loss knows the batch's spread.
 
         Raises:
             InputError: A rollout has no inference log-probs, and the options use them.
@@ -221,9 +224,7 @@ class Objective:
         """See `oapl.interfaces.Masking.keeps`."""
         return self._kept(inputs)
 
-    def _surrogate(
-        self, inputs: LossInputs, advantage: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _surrogate(self, inputs: LossInputs, advantage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ratio, surrogate to be maximised, and where it was clipped: [N] each."""
         config = self._config
         compared = inputs.proximal if config.ratio_to == "proximal" else inputs.inference_logprobs
@@ -290,6 +291,7 @@ class Objective:
 def _check_logprobs(group: ScoredGroup) -> None:
     if any(rollout.inference_logprobs is None for rollout in group.group.rollouts):
         raise InputError(
-            f"{group.group.prompt.id}: a rollout has no inference log-probs, which objective.ratio_to "
-            'and objective.importance use; set ratio_to = "proximal" and importance = "none"'
+            f"{group.group.prompt.id}: a rollout has no inference log-probs, which "
+            "objective.ratio_to and objective.importance use; set "
+            'ratio_to = "proximal" and importance = "none"'
         )

@@ -24,7 +24,13 @@ from oapl.errors import CheckpointError, DivergedError, WeightsError
 from oapl.records import Batch, CreditedGroup
 from oapl.weights.local import Receiver
 from tests.support import ranks
-from tests.support.exact import alone_logprobs, exact_gradients, exact_parameters, relative_error
+from tests.support.exact import (
+    alone_logprobs,
+    exact_gradients,
+    exact_iteration,
+    exact_parameters,
+    relative_error,
+)
 from tests.support.makers import make_group, make_model
 from tests.support.publishing import export
 from tests.support.ranks import config_of, gradients, groups_to_train
@@ -37,6 +43,8 @@ FP16_BOUND = 4e-3
 BOUNDS = {"fp32": GRADIENT_BOUND, "fp16": FP16_BOUND, "bf16": 0.03}
 # Adam's first step has the size of the rate whatever the gradient's: its sign is what may differ.
 PARAMETER_BOUNDS = {"fp32": 3e-5, "fp16": 1e-3, "bf16": 5e-3}
+ITERATION_BOUND = 1e-5
+"""Of the parameters after four of Adam's steps."""
 CHUNK = 16
 """`learner.logprob_chunk_tokens` of these runs."""
 WIDE = 1000
@@ -128,6 +136,26 @@ def test_clipping_scales_the_gradient_and_reports_the_norm_before(tied: Path, ex
     clipped = {name: g * 1e-3 / norm for name, g in exact[tied].items()}
     assert metrics["policy/grad_norm"] == pytest.approx(norm, rel=1e-5)
     assert relative_error(found, clipped) < 1e-5
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_an_iteration_of_four_updates_compares_with_the_policy_before_it(tied: Path, stage: int):
+    config = ranks.grpo_config(tied, zero_stage=stage)
+    parts = [make_batch([g], step=0, **ranks.LIMITS) for g in ranks.grpo_groups()]
+    batches = [replace(part, mini_batch=i) for i, part in enumerate(parts)]
+    with running(config) as trainer:
+        assert trainer.prepare(batches)["time/prepare_s"] > 0
+        steps = [trainer.update(batch) for batch in batches * 2]
+        away = relative_error(weights_of(trainer), iterated(tied))
+    print(f"stage {stage}: parameters after four updates {away:.1e}")
+    assert away < ITERATION_BOUND
+    assert [step["grpo/ratio_std"] > 1e-6 for step in steps] == [False, True, True, True]
+    assert steps[-1]["grpo/clipped_rate"] > 0
+
+
+def iterated(path: Path) -> dict:
+    config, groups = ranks.grpo_config(path), ranks.grpo_groups()
+    return exact_iteration(path, [[g] for g in groups], config.optimizer, passes=2, clip=0.2)
 
 
 def test_metrics_are_those_of_the_batch(tied: Path):
@@ -459,6 +487,7 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
             *(("first_step", config) for config in configs),
             ("logits", config_of(wide, zero_stage=3, num_ranks=2), WIDE),
             *(("visit", configs[stage], tmp_path) for stage in VISITED),
+            ("iteration", ranks.grpo_config(tied, zero_stage=3, num_ranks=2)),
         ],
     )
     with running(config_of(tied)) as trainer:
@@ -478,8 +507,12 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
                 assert found["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     logits = answers[len(shapes)]
     assert_logits_are_few(logits, exact_gradients(wide, groups_to_train(), 0.1))
-    for stage, (found, _) in zip(VISITED, answers[len(shapes) + 1 :], strict=True):
+    for stage, (found, _) in zip(VISITED, answers[len(shapes) + 1 : -1], strict=True):
         assert_a_rank_lived(found, tied, tmp_path, stage)
+    found, _ = answers[-1]
+    away = relative_error(found["parameters"], iterated(tied))
+    print(f"an iteration of four updates, stage 3, 2 ranks: parameters {away:.1e}")
+    assert away < ITERATION_BOUND
 
 
 def assert_logits_are_few(answers: list[dict], exact: dict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +46,72 @@ def exact_gradients(
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
+def exact_iteration(
+    path: Path,
+    parts: Sequence[Sequence[CreditedGroup]],
+    optimizer: OptimizerSection,
+    *,
+    passes: int,
+    clip: float,
+) -> Named:
+    """Parameters after an iteration of GRPO with token importance: ratios to the policy before it.
+
+    Args:
+        path: The model's folder.
+        parts: Mini-batches.
+        optimizer: AdamW without clipping.
+        passes: Over them.
+        clip: The ratio counts within 1 -+ this.
+    """
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64)
+    adam = _adam(model, optimizer)
+
+    def scored(group: CreditedGroup) -> list[Tensor]:
+        sampled = group.scored.group
+        temperature = sampled.sampling.temperature
+        return [
+            alone_logprobs(model, sampled.prompt.token_ids, rollout.token_ids, temperature)
+            for rollout in sampled.rollouts
+        ]
+
+    with torch.no_grad():
+        before = {group.id: scored(group) for part in parts for group in part}
+    for part in [*parts] * passes:
+        terms = []
+        for group in part:
+            rollouts, credits_ = group.scored.group.rollouts, group.credit.values.tolist()
+            for now, old, rollout, credit in zip(
+                scored(group), before[group.id], rollouts, credits_, strict=True
+            ):
+                weight = (old - torch.tensor(rollout.inference_logprobs).double()).exp()
+                ratio = (now - old).exp()
+                bounded = ratio.clamp(1 - clip, 1 + clip)
+                terms.append((weight * torch.minimum(ratio * credit, bounded * credit)).mean())
+        adam.zero_grad()
+        (-torch.stack(terms).mean()).backward()
+        adam.step()
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
 def exact_parameters(path: Path, gradients: Named, optimizer: OptimizerSection) -> Named:
     """The model's after one unclipped AdamW step along `gradients`, in their data type."""
     dtype = next(iter(gradients.values())).dtype
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    adam = torch.optim.AdamW(
+    adam = _adam(model, optimizer)
+    for name, parameter in model.named_parameters():
+        parameter.grad = gradients[name].clone()
+    adam.step()
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _adam(model: Any, optimizer: OptimizerSection) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
         model.parameters(),
         lr=optimizer.lr,
         betas=optimizer.betas,
         eps=optimizer.eps,
         weight_decay=optimizer.weight_decay,
     )
-    for name, parameter in model.named_parameters():
-        parameter.grad = gradients[name].clone()
-    adam.step()
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def relative_error(found: Named, exact: Named) -> float:

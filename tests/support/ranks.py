@@ -90,6 +90,23 @@ class Rank:
             tensors = {"gradients": gradients(trainer), "parameters": weights(trainer)}
         return found | (tensors if self._rank == 0 else {})
 
+    def iteration(self, port: int, config: Any) -> dict[str, Any]:
+        """Rank 0's parameters after an iteration of `grpo_groups`, and the metrics of its steps."""
+        from oapl.batching import shard
+
+        with self._trainer(port, config) as trainer:
+            batches = [
+                shard([group], step=0, num_ranks=self._world_size, mini_batch=i, **LIMITS)[
+                    self._rank
+                ]
+                for i, group in enumerate(grpo_groups())
+            ]
+            trainer.prepare(batches)
+            passes = config.learner.updates_per_batch
+            metrics = [trainer.update(batch) for batch in batches * passes]
+            found = weights(trainer)
+        return {"metrics": metrics, "parameters": found if self._rank == 0 else None}
+
     def logits(self, port: int, config: Any, vocab_size: int) -> dict[str, Any]:
         """One step's chunks of logits, the most rows of them, and rank 0's gradient."""
         from oapl import logprobs
@@ -166,6 +183,20 @@ class Rank:
 
         groups = groups_to_train(broken)
         return shard(groups, step=step, num_ranks=self._world_size, **LIMITS)[self._rank]
+
+
+def grpo_groups() -> list[Any]:
+    """Two mini-batches of a group each."""
+    from oapl.objectives.base import build
+    from tests.support.makers import make_groups
+
+    return make_groups(build({"name": "grpo"}), num_groups=3, temperature=0.8, seed=SEED)[:2]
+
+
+def grpo_config(model: Path, **learner: Any) -> Any:
+    """Two mini-batches, twice, at a rate that makes ratios leave the clip's bounds."""
+    config = config_of(model, mini_batches=2, updates_per_batch=2, **learner)
+    return replace(config, objective={"name": "grpo", "importance": "token"})
 
 
 def config_of(model: Path, **learner: Any) -> Any:

@@ -84,7 +84,7 @@ CASES = [
     Bad(
         "PPO epochs",
         "objective.ppo_epochs=4",
-        ("objective.ppo_epochs:", "one update", "leave it out"),
+        ("objective.ppo_epochs:", "the setting is called learner.updates_per_batch"),
     ),
     Bad("FSDP", "fsdp.wrap=true", ("fsdp:", "DeepSpeed", "learner.zero_stage")),
     Bad(
@@ -228,6 +228,31 @@ CASES = [
         ("learner.row_tokens = 9000", "(8192)", "lower it"),
     ),
     Bad(
+        "a period of no whole iterations",
+        "learner.mini_batches=4\nlearner.updates_per_batch=2\nsync.interval=50",
+        ("sync.interval = 50: must be a multiple of 8", "updates_per_batch", "set it to 48"),
+    ),
+    Bad(
+        "a run of no whole iterations",
+        "learner.mini_batches=4\nsync.interval=4\nrun.max_steps=2",
+        ("run.max_steps = 2: must be a multiple of 4", "mini_batches", "set it to 4"),
+    ),
+    Bad(
+        "a buffer that holds a step but no take",
+        "learner.mini_batches=4\nsync.interval=4\nrun.max_steps=4\nreplay.capacity=16",
+        ("replay.capacity = 16", "takes 32 groups", "learner.mini_batches"),
+    ),
+    Bad(
+        "weights without what they divide by",
+        "objective.name=grpo\nobjective.importance=token\nrollout.top_p=0.9",
+        ("rollout.top_p = 0.9: grpo uses the log-probs recorded at sampling",),
+    ),
+    Bad(
+        "a group that has nobody to compare with",
+        "objective.name=grpo\nrollout.group_size=1",
+        ("rollout.group_size = 1: grpo needs at least 2 rollouts",),
+    ),
+    Bad(
         "fewer samples than k",
         "eval.num_samples=4",
         ("eval.ks = [1, 8]", "eval.num_samples is 4", "leave 8 out"),
@@ -310,7 +335,7 @@ CASES = [
     Bad(
         "objective is a number",
         "objective.name=3",
-        ("objective.name = 3", "must be the name", "there are oapl"),
+        ("objective.name = 3", "must be the name", "there are grpo, oapl"),
     ),
     Bad(
         "unknown engine",

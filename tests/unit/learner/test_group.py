@@ -150,6 +150,46 @@ def part():
     return MiniBatch(groups=tuple(groups()))
 
 
+class PreparingTrainer(FakeTrainer):
+    prepared: tuple = ()
+
+    async def prepare(self, batches):
+        self.prepared = [batch.mini_batch for batch in batches]
+        return {"time/prepare_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("objective", "updates", "parts", "asked"),
+    [
+        ({"name": "oapl"}, 2, [0, 1, 0, 1], ()),  # needs nothing: the ranks are not asked
+        ({"name": "grpo"}, 2, [0, 1, 0, 1], [0, 1]),
+        ({"name": "grpo", "ratio_to": "inference"}, 2, [0, 1, 0, 1], ()),
+        ({"name": "grpo"}, 1, [0, 1], [0, 1]),
+    ],
+)
+async def test_a_take_is_divided_and_the_policy_before_it_asked_only_where_it_is_needed(
+    config, objective, updates, parts, asked
+):
+    learner_ = dataclasses.replace(
+        config.learner, batch_size=2, mini_batches=2, updates_per_batch=updates
+    )
+    config = dataclasses.replace(config, learner=learner_, objective=objective)
+    trainer = PreparingTrainer()
+    made = await make(config, trainers=[trainer]).prepare([*groups(), *groups()])
+    assert [part.number for part in made] == parts
+    assert [len(part.groups) for part in made] == [1] * len(parts)
+    assert trainer.prepared == asked
+
+
+async def test_with_one_step_a_take_only_what_is_read_before_it_is_asked_for(config):
+    options = {"importance": "token", "importance_bounds": [0.5, 2.0], "masked": "leave"}
+    for objective, asked in (({"name": "grpo"}, ()), ({"name": "grpo", **options}, [0])):
+        trainer = PreparingTrainer()
+        one = dataclasses.replace(config, objective=objective)
+        await make(one, trainers=[trainer]).prepare(groups())
+        assert trainer.prepared == asked
+
+
 async def test_a_line_of_metrics_holds_every_owners_counters(config):
     lines = Lines()
     learner = make(config, tracker=lines)

@@ -54,10 +54,10 @@ def test_the_gradient_of_the_entropy_agrees_with_the_full_table(
 ):
     hidden, weight, targets = problem()
     slope, push = torch.randn(2, N, generator=torch.Generator().manual_seed(1))
+    options = {"temperature": temperature, "chunk_tokens": chunk_tokens}
     logprobs, entropy = token_logprobs(
-        hidden, weight, targets,
-        temperature=temperature, chunk_tokens=chunk_tokens, with_entropy=True, entropy_gradient=True,
-    )  # fmt: skip
+        hidden, weight, targets, with_entropy=True, entropy_gradient=True, **options
+    )
     ((logprobs * slope).sum() + (entropy * push).sum()).backward()
     exact_hidden, exact_weight = (x.detach().double().requires_grad_() for x in (hidden, weight))
     full = table(exact_hidden, exact_weight, temperature)

@@ -246,7 +246,11 @@ async def test_an_iteration_takes_once_and_makes_its_steps_between_publications(
         if step % L == 0:
             expected += [("advance", step), ("checkpoint", step), ("publish", step)]
         steps = range(step, step + mini_batches * passes)
-        expected += [("take", step), *(("update", one) for one in steps), ("trained", steps[-1] + 1)]
+        expected += [
+            ("take", step),
+            *(("update", one) for one in steps),
+            ("trained", steps[-1] + 1),
+        ]
     assert bench.learner.acts == expected
     counts = await bench.replay.counts()
     assert counts["drawn"] == counts["trained"] == 3 * L * PER_STEP // passes

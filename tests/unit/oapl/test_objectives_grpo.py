@@ -1,4 +1,4 @@
-"""The GRPO loss and credit: by hand, by finite differences, and each special case by its neighbour."""
+"""The GRPO loss and credit: by hand, by finite differences, and special cases by neighbours."""
 
 import math
 
@@ -158,7 +158,10 @@ def test_responses_of_one_token_make_the_aggregations_and_ratios_equal():
 def test_micro_batches_add_up_to_the_whole_batch():
     whole = objective().loss(given(POINT)).loss
     parts = []
-    for rows, owner, credit in ((slice(0, 4), [0, 0, 0, 1], CREDIT[:2]), (slice(4, 9), [0] * 5, CREDIT[2:])):
+    for rows, owner, credit in (
+        (slice(0, 4), [0, 0, 0, 1], CREDIT[:2]),
+        (slice(4, 9), [0] * 5, CREDIT[2:]),
+    ):
         parts.append(
             inputs(
                 POINT[rows], INFERENCE[rows], owner, credit,
