@@ -1,0 +1,1 @@
+"""Numbers of other libraries' code, recorded once; tests read the records."""
