@@ -15,7 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from learner import trainer as trainers
+from learner import zero_engine
 from learner.forward import logprobs_of
+from learner.models.frozen import FrozenPolicies
 from learner.trainer import Trainer
 from oapl.batching import example, make_batch, shard
 from oapl.config import RunConfig
@@ -43,6 +45,8 @@ FP16_BOUND = 4e-3
 BOUNDS = {"fp32": GRADIENT_BOUND, "fp16": FP16_BOUND, "bf16": 0.03}
 # Adam's first step has the size of the rate whatever the gradient's: its sign is what may differ.
 PARAMETER_BOUNDS = {"fp32": 3e-5, "fp16": 1e-3, "bf16": 5e-3}
+SETTINGS = zero_engine.settings
+"""As they are where `everything_sharded` does not change them."""
 ITERATION_BOUND = 1e-5
 """Of the parameters after four of Adam's steps."""
 CHUNK = 16
@@ -151,6 +155,52 @@ def test_an_iteration_of_four_updates_compares_with_the_policy_before_it(tied: P
     assert away < ITERATION_BOUND
     assert [step["grpo/ratio_std"] > 1e-6 for step in steps] == [False, True, True, True]
     assert steps[-1]["grpo/clipped_rate"] > 0
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize(
+    ("stage", "precision"),
+    [(0, "fp32"), (1, "fp32"), (2, "bf16"), (3, "fp32"), (3, "bf16"), (0, "bf16")],
+)
+def test_a_frozen_policy_is_scored_in_place_and_leaves_the_policy_as_it_was(
+    tied: Path, monkeypatch, stage: int, precision: str, everything: bool
+):
+    if not everything:  # small parameters then stay gathered at stage 3
+        monkeypatch.setattr(zero_engine, "settings", SETTINGS)
+    config = config_of(tied, zero_stage=stage, precision=precision)
+    batches = [batch_of(groups_to_train(), step) for step in range(3)]
+
+    def scores(trainer: Trainer) -> np.ndarray:
+        with trainer.engine.evaluating():
+            return logprobs_of(trainer.engine, batches[0].micro_batches[0], temperature=1.0)[0].numpy()
+
+    with running(config) as trainer:
+        for batch in batches:
+            trainer.update(batch)
+        undisturbed = weights_of(trainer)
+    with running(config) as trainer:
+        frozen = FrozenPolicies(trainer.engine)
+        trainer.update(batches[0])
+        before = scores(trainer)
+        frozen.copy("reference")
+        trainer.update(batches[1])
+        after = scores(trainer)
+        with frozen.in_place("reference"):
+            inside = scores(trainer)
+        again = scores(trainer)
+        trainer.update(batches[2])
+        with pytest.raises(ValueError, match="on the way"), frozen.in_place("reference"):
+            raise ValueError("on the way")
+        assert distance(undisturbed, weights_of(trainer)) == 0
+        with frozen.in_place("reference"):
+            assert (scores(trainer) == before).all()
+        frozen.copy("reference")
+        with frozen.in_place("reference"):
+            inside_now = scores(trainer)
+        assert (inside_now == scores(trainer)).all()
+    assert (inside == before).all()
+    assert (after == again).all()
+    assert np.abs(after - before).max() > 1e-4
 
 
 def iterated(path: Path) -> dict:
