@@ -16,8 +16,10 @@ from typing import Any, Protocol
 from learner.checkpoints import contents, snapshots
 from learner.publication import Engines, Publications
 from learner.ranks import Ranks
+from learner.resets import Resets
 from oapl import batching
 from oapl.config import RunConfig
+from oapl.config.objective import asks_before
 from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.objectives.base import build as build_objective
@@ -93,6 +95,7 @@ class LearnerGroup:
             evaluate=self._evaluate_at,
         )
         self._needs = build_objective(config.objective).declares.needs
+        self._resets = Resets(config.reference, config.folder)
         self._folder = config.folder / "checkpoints"
         self._values: Metrics = {}
         self._since = time.monotonic()
@@ -141,6 +144,7 @@ class LearnerGroup:
         if self.begin <= self.step:  # else it goes on beside training
             self._tracker.phase("evaluate")
         metrics = await self._evaluate(f"step-{step}")
+        self._resets.saw_evaluation(metrics)
         self._tracker.log(StepMetrics(step=step, values=metrics))
         return metrics
 
@@ -149,20 +153,21 @@ class LearnerGroup:
         await self._publications.publish_last(self.step)
 
     async def prepare(self, groups: Sequence[CreditedGroup]) -> list[MiniBatch]:
-        """Divide a take; see `oapl.interfaces.Learner.prepare`.
+        """Divide a take; see `oapl.interfaces.Learner.prepare`. A reset that is due comes first.
 
         With one learner step per take the ranks are not asked, unless the objective reads the
         answer before it: the policy before the first update is the one that is updated.
         """
         self._values["time/wait_for_batch_s"] = time.monotonic() - self._since
+        if "reference" in self._needs and (cause := self._resets.due(self.step)):
+            await self._reset_reference(cause)
         size = self._config.groups_per_step
         parts = [
             MiniBatch(groups=tuple(groups[start : start + size]), number=number)
             for number, start in enumerate(range(0, len(groups), size))
         ]
         steps = parts * self._config.learner.updates_per_batch
-        is_moving = self._config.steps_per_take > 1 and "proximal" in self._needs
-        if is_moving or "prepared" in self._needs:
+        if asks_before(self._needs, self._config.steps_per_take):
             by_part = [self._shard(part) for part in parts]
             calls = [
                 trainer.prepare([batches[rank] for batches in by_part])
@@ -170,6 +175,13 @@ class LearnerGroup:
             ]
             self._values |= (await self._ranks.gather(calls, "an iteration", self.step))[0]
         return steps
+
+    async def _reset_reference(self, cause: str) -> None:
+        calls = [trainer.reset_reference() for trainer in self._ranks.trainers]
+        await self._ranks.gather(calls, "a reset of the reference", self.step)
+        self._resets.done(self.step)
+        self._values["reference/resets"] = 1.0
+        self._tracker.message(f"step {self.step}: the reference is set anew ({cause})")
 
     async def update(self, part: MiniBatch) -> bool:
         """Make one learner step on all ranks.
@@ -231,6 +243,7 @@ class LearnerGroup:
         _derive_engine_rates(values, self._config.rollout.num_engines, step_s)
         self._values = {}
         self._tracker.log(StepMetrics(step=self.step, values=values))
+        self._resets.saw_step(values)
         minutes = self._config.checkpoint.max_minutes
         if minutes and now - self._last_save > 60 * minutes:
             await self.checkpoint()
@@ -251,7 +264,8 @@ class LearnerGroup:
         await self._ranks.gather(saves, "a checkpoint", self.step)
         contents.write_pickle(part / REPLAY, await self._replay.snapshot())
         await self._publications.save(part, self.step)
-        contents.write_state(part, {"step": self.step, **self._publications.state()})
+        numbers = {"step": self.step, **self._publications.state()}
+        contents.write_state(part, {**numbers, "resets": self._resets.state()})
         self._store.flush()
         path = await asyncio.to_thread(snapshots.commit, part, self.step)
         snapshots.prune(self._folder, self._config.checkpoint.keep)
@@ -274,6 +288,7 @@ class LearnerGroup:
         await self._replay.restore(replay)
         self.step = self._last_saved_step = state["step"]
         self.last_checkpoint = path
+        self._resets.restore(state["resets"])
         snapshots.set_aside(self._folder, self.step)
         await self._publications.restore(path, state, self.step)
 

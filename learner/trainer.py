@@ -26,12 +26,14 @@ from learner.checkpoints import shards
 from learner.forward import logprobs_of
 from learner.loss_scale import LossScale
 from learner.measures import Measures
+from learner.models.frozen import FrozenPolicies
 from learner.models.policy import load_policy
+from learner.preparation import PROXIMAL, Preparation
 from learner.publisher import Publisher
 from learner.schedule import learning_rate
 from oapl.config import RunConfig
 from oapl.errors import DivergedError
-from oapl.interfaces import Masking, Objective, WeightSender
+from oapl.interfaces import Masking, Objective, Stateful, WeightSender
 from oapl.objectives.base import build as build_objective
 from oapl.records import (
     Batch,
@@ -113,24 +115,24 @@ class Trainer:
         self.publisher = publisher
         self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
-        self._proximal: dict[int, list[Tensor]] = {}
+        self._frozen = FrozenPolicies(engine.module)
+        self._preparation = Preparation(engine, self._frozen, self._needs)
 
     def prepare(self, batches: Sequence[Batch]) -> Metrics:
-        """Score the tokens of an iteration before its first update; one forward pass, no gradient.
+        """Score the tokens of an iteration before its first update; see `Preparation.compute`.
 
         Args:
             batches: This rank's share of each mini-batch, packed as its updates will be.
         """
         started = time.perf_counter()
-        with self.engine.evaluating():
-            self._proximal = {
-                batch.mini_batch: [
-                    logprobs_of(self.engine, one, temperature=batch.temperature)[0]
-                    for one in batch.micro_batches
-                ]
-                for batch in batches
-            }
+        self._preparation.compute(batches)
         return {"time/prepare_s": time.perf_counter() - started}
+
+    def reset_reference(self) -> None:
+        """Make the present policy the reference, and begin with fresh moments where so set."""
+        self._preparation.reset_reference()
+        if self._config.reference.reset_optimizer:
+            self.engine.reset_optimizer()
 
     def update(self, batch: Batch) -> Metrics:
         """Make one learner step.
@@ -174,6 +176,8 @@ class Trainer:
         }
         if is_applied:
             metrics["policy/grad_norm"] = norm
+        if "state" in self._needs:
+            self._stateful.observe(metrics)
         self._count_skip(batch.step, is_applied, metrics["loss/total"])
         return metrics
 
@@ -183,8 +187,9 @@ class Trainer:
         state = {
             "skipped_in_a_row": self._skipped_in_a_row,
             "loss_scale": None if scale is None else asdict(scale),
+            "objective": self._stateful.state() if "state" in self._needs else {},
         }
-        shards.save(self.engine.inner, Path(path), state, self._shape())
+        shards.save(self.engine.inner, Path(path), state, self._shape(), self._frozen)
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote.
@@ -192,10 +197,12 @@ class Trainer:
         Raises:
             CheckpointError: It is damaged, or of another number of ranks, stage or precision.
         """
-        state = shards.load(self.engine.inner, Path(path), self._shape())
+        state = shards.load(self.engine.inner, Path(path), self._shape(), self._frozen)
         self._skipped_in_a_row = state["skipped_in_a_row"]
         if self.engine.loss_scale is not None:
             self.engine.loss_scale = LossScale(**state["loss_scale"])
+        if "state" in self._needs:
+            self._stateful.restore(state["objective"])
 
     def save_model(self, path: Path) -> None:
         """Write safetensors, configuration and tokenizer; `path` appears whole or not at all."""
@@ -205,6 +212,7 @@ class Trainer:
 
     def announce(self, version: int) -> WeightsVersion | None:
         """See `Publisher.announce`; the probe is of the last batch."""
+        self._preparation.published(version)
         return self.publisher.announce(version, self._last_batch)
 
     def send_chunk(self, number: int) -> Sent | None:
@@ -227,6 +235,10 @@ class Trainer:
         """Leave the process group."""
         self.engine.destroy()
         zero_engine.leave()
+
+    @property
+    def _stateful(self) -> Stateful:
+        return cast(Stateful, self._objective)
 
     def _counts(self, batch: Batch) -> tuple[float, float]:
         """Rollouts and tokens in the denominators: all, or those that the objective keeps."""
@@ -276,9 +288,9 @@ class Trainer:
         micro_batch = batch.micro_batches[index]
         chosen = micro_batch.response_mask  # row by row, as the policy answers
         recorded = self._tensor(micro_batch.inference_logprobs[chosen])
-        prepared = self._proximal.get(batch.mini_batch)
+        prepared = self._preparation.of(batch, index)
         if logprobs is None:
-            logprobs = torch.zeros_like(recorded) if prepared is None else prepared[index]
+            logprobs = prepared.get(PROXIMAL, torch.zeros_like(recorded))
         return LossInputs(
             step=batch.step,
             logprobs=logprobs,
@@ -292,7 +304,7 @@ class Trainer:
             global_tokens=counts[1],
             global_credit_std=batch.global_credit_std,
             entropy=entropy if "entropy" in self._needs else None,
-            proximal=logprobs.detach() if prepared is None else prepared[index],
+            **{PROXIMAL: logprobs.detach(), **prepared},
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:

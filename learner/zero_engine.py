@@ -144,6 +144,7 @@ class ZeroEngine:
         self.inner, *_ = deepspeed.initialize(
             model=module, optimizer=adam, config=settings(config), dist_init_required=False
         )
+        self._adam = adam
         self.module: Any = self.inner.module
         self.device: torch.device = self.inner.device
         self._world_size = torch.distributed.get_world_size()
@@ -197,6 +198,12 @@ class ZeroEngine:
         return (
             float(self.inner.get_global_grad_norm()) if self.inner.was_step_applied() else math.inf
         )
+
+    def reset_optimizer(self) -> None:
+        """Forget AdamW's moments and its count of steps."""
+        for state in self._adam.state.values():
+            for value in state.values():
+                value.zero_()
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -438,6 +438,10 @@ class Trainer(Protocol):
             What it took, `time/prepare_s`.
         """
 
+    async def reset_reference(self) -> None:
+        """Make the present policy the reference; as `reference.reset_optimizer` says, forget Adam's
+        moments."""
+
     async def update(self, batch: Batch) -> Metrics:
         """Make one learner step: forward, objective, backward, step (or skip when non-finite).
 
@@ -607,6 +611,22 @@ class Masking(Objective, Protocol):
         Returns:
             bool [N]; a rollout counts if one of its tokens does.
         """
+
+
+class Stateful(Objective, Protocol):
+    """An objective that changes with what it sees: `state` is among its needs.
+
+    Each rank has one, and all of them see the same.
+    """
+
+    def observe(self, metrics: Metrics) -> None:
+        """Take in a learner step's metrics, of the global batch. Called after the step."""
+
+    def state(self) -> State:
+        """What decides what it does next, as JSON holds it; for a checkpoint."""
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` gave."""
 
 
 class Verifier(Protocol):

@@ -347,6 +347,8 @@ class LossInputs:
         entropy: float32 [N], nats, with a gradient only for `entropy_gradient`.
             None when it was not asked for.
         proximal: float32 [N], ln pi of the same tokens before the iteration's first update, nats.
+        sampler, reference, previous: float32 [N], those of a copy of the policy: the one that
+            sampled, the reference, the one before the last iteration. None when not asked for.
     """
 
     step: int
@@ -362,6 +364,9 @@ class LossInputs:
     global_credit_std: float
     entropy: Tensor | None = None
     proximal: Tensor | None = None
+    sampler: Tensor | None = None
+    reference: Tensor | None = None
+    previous: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

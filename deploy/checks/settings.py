@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 from deploy.checks.plugins import declared, objective_rules, plugin_rules
 from oapl.config import RunConfig
+from oapl.config.listing import fields
 from oapl.config.messages import shown
-from oapl.config.sections import DataSource, EvalSection
+from oapl.config.sections import DataSource, EvalSection, ReferenceSection
 from oapl.errors import InputError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -39,6 +40,7 @@ def check(config: RunConfig) -> None:
         _sources,
         _batch,
         _iterations,
+        _reference,
         _lengths,
         _optimizer,
         _lead,
@@ -194,6 +196,27 @@ def _iterations(config: RunConfig) -> Iterator[str]:
                 "(learner.mini_batches times learner.updates_per_batch); set it to "
                 f"{max(steps, round(value / steps) * steps)}"
             )
+
+
+def _reference(config: RunConfig) -> Iterator[str]:
+    section, needs = config.reference, declared(config).needs
+    for key in fields(ReferenceSection):
+        value, default = getattr(section, key), getattr(ReferenceSection(), key)
+        if value != default and "reference" not in needs:
+            yield (
+                f"reference.{key} = {shown(value)}: this objective has no reference; leave it out, "
+                "or choose one with a KL penalty (objective.kl_coefficient of grpo)"
+            )
+    if section.patience and not (config.eval.every_syncs and config.eval.sources):
+        yield (
+            f"reference.patience = {section.patience}: counts evaluations, and none is made in "
+            "mid-run; set eval.every_syncs and eval.sources, or leave it out"
+        )
+    if "sampler" in needs and config.replay.max_versions > 1:
+        yield (
+            f"replay.max_versions = {config.replay.max_versions}: the learner keeps the policy "
+            "that sampled for one version at a time, and this objective asks for it; set it to 1"
+        )
 
 
 def _lengths(config: RunConfig) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from oapl.errors import CheckpointError
 from oapl.records import State
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what `state.json` or a pickle holds changes: a key, a class's place or its fields.
 Checkpoints without a number are of format 1."""
 STATE = "state.json"
@@ -32,7 +32,7 @@ UNREADABLE = (
 """What reading a pickle raises when a class has moved (the first two) or has other fields."""
 
 
-def write_state(folder: Path, numbers: Mapping[str, int]) -> None:
+def write_state(folder: Path, numbers: Mapping[str, Any]) -> None:
     """Write the learner's numbers, and the format of all that is in the checkpoint.
 
     Args:

@@ -18,13 +18,20 @@ import numpy as np
 import torch
 
 from learner.checkpoints import digests
+from learner.models.frozen import FrozenPolicies
 from oapl.errors import CheckpointError
 
 TAG = "deepspeed"
 STATE = "state.json"
 
 
-def save(inner: Any, path: Path, state: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+def save(
+    inner: Any,
+    path: Path,
+    state: Mapping[str, Any],
+    shape: Mapping[str, Any],
+    frozen: FrozenPolicies,
+) -> None:
     """Write the ranks' state into the folder `path`. Called by all ranks.
 
     Args:
@@ -32,12 +39,15 @@ def save(inner: Any, path: Path, state: Mapping[str, Any], shape: Mapping[str, A
         path: Folder, made here if need be.
         state: The trainer's own numbers, the same on all ranks.
         shape: What a run must have in common with the checkpoint to load it.
+        frozen: Copies of the policy; where each rank has all the weights, rank 0 writes them.
     """
     rank = torch.distributed.get_rank()
     path.mkdir(parents=True, exist_ok=True)
     torch.distributed.barrier()
     inner.save_checkpoint(str(path), tag=TAG, save_latest=False)
     torch.save(_random_state(), path / _random_file(rank))
+    if frozen.names and (rank == 0 or inner.zero_optimization_stage() == 3):
+        torch.save(frozen.state(), path / _frozen_file(rank))
     torch.distributed.barrier()
     if rank == 0:
         (path / STATE).write_text(json.dumps({"state": dict(state), "shape": dict(shape)}))
@@ -45,13 +55,16 @@ def save(inner: Any, path: Path, state: Mapping[str, Any], shape: Mapping[str, A
     torch.distributed.barrier()
 
 
-def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
+def load(
+    inner: Any, path: Path, shape: Mapping[str, Any], frozen: FrozenPolicies
+) -> dict[str, Any]:
     """Verify, then load. Called by all ranks.
 
     Args:
         inner: DeepSpeed's engine.
         path: Where `save` wrote.
         shape: As `save` takes it.
+        frozen: Takes over the copies.
 
     Returns:
         The trainer's own numbers.
@@ -69,6 +82,9 @@ def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {TAG} in it")
     rank = torch.distributed.get_rank()
     _restore_random_state(torch.load(path / _random_file(rank), weights_only=False))
+    copies = path / _frozen_file(rank if inner.zero_optimization_stage() == 3 else 0)
+    if copies.exists():
+        frozen.restore(torch.load(copies, map_location="cpu"))
     state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
     return state
 
@@ -86,6 +102,10 @@ def _problem(path: Path, shape: Mapping[str, Any]) -> str | None:
     if saved != dict(shape):
         return f"it was saved with {saved}, this run has {dict(shape)}; they must be equal"
     return None
+
+
+def _frozen_file(rank: int) -> str:
+    return f"frozen-{rank}.pt"
 
 
 def _random_file(rank: int) -> str:

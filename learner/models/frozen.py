@@ -1,8 +1,9 @@
 """Frozen policies: named copies of the policy's weights, scored in the policy's own place.
 
 Invariants: a copy is the weights of this rank and nothing else (all of them at ZeRO 0 to 2, its
-partition at 3), in the learner's precision; while a copy is in place nothing is trained, and the
-policy's own weights are back afterwards, whatever happened; all ranks make the same calls.
+partition at 3), in the learner's precision; the policy's own weights are back after a copy was in
+place, whatever happened; all ranks make the same calls. In place of a copy nothing is trained: it
+is for passes without a gradient.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from learner.zero_engine import ZeroEngine
+from torch import Tensor, nn
 
 
 class FrozenPolicies:
     """The copies that a rank holds; none is made before it is asked for.
 
     Args:
-        engine: Whose weights are copied, and stand aside.
+        module: Whose weights are copied, and stand aside; sharded or not.
     """
 
-    def __init__(self, engine: ZeroEngine) -> None:
-        self._engine = engine
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
         self._copies: dict[str, list[Tensor]] = {}
 
     @property
@@ -48,18 +47,17 @@ class FrozenPolicies:
 
     @contextmanager
     def in_place(self, name: str) -> Iterator[None]:
-        """Score as the copy `name`: without gradients, in evaluation mode."""
+        """Let the module be the copy `name`."""
         slots = self._slots()
         own = [slot.data for slot in slots]
-        with self._engine.evaluating():
-            try:
-                for slot, copy in zip(slots, self._copies[name], strict=True):
-                    slot.data = copy
-                yield
-            finally:
-                self._release()
-                for slot, tensor in zip(slots, own, strict=True):
-                    slot.data = tensor
+        try:
+            for slot, copy in zip(slots, self._copies[name], strict=True):
+                slot.data = copy
+            yield
+        finally:
+            self._release()
+            for slot, tensor in zip(slots, own, strict=True):
+                slot.data = tensor
 
     def state(self) -> dict[str, list[Tensor]]:
         """The copies, for a checkpoint."""
@@ -76,11 +74,10 @@ class FrozenPolicies:
     def _slots(self) -> list[Any]:
         """What holds this rank's weights: the parameters, or their partitions at stage 3."""
         self._release()
-        parameters = list(self._engine.module.parameters())
-        return [getattr(parameter, "ds_tensor", parameter) for parameter in parameters]
+        return [getattr(one, "ds_tensor", one) for one in self._module.parameters()]
 
     def _release(self) -> None:
         """At stage 3 small parameters stay gathered from one pass to the next."""
-        for parameter in self._engine.module.parameters():
+        for parameter in self._module.parameters():
             if hasattr(parameter, "ds_tensor") and parameter.ds_status.name == "AVAILABLE":
                 parameter.partition()

@@ -42,6 +42,14 @@ CLIPPING = (
     'objective.name = "grpo" clips (objective.eps_low, objective.eps_high); oapl has no ratio that '
     "could be clipped"
 )
+REFERENCE = (
+    "the reference is the model that training began with, set anew by the section reference; only "
+    "objectives with a KL penalty have one"
+)
+PENALTY = (
+    'objective.name = "grpo" has a KL penalty (objective.kl_coefficient, kl_estimator); oapl is '
+    "anchored at the policy that sampled, by objective.beta2"
+)
 ABSENT = {
     "lora": "there are no LoRA adapters: all weights are trained",
     "peft": "there are no adapters: all weights are trained",
@@ -65,13 +73,10 @@ ABSENT = {
     "needs them (grpo); oapl uses those that the engine recorded (inference_logprobs)",
     "old_logprob": "log-probs of the policy before an iteration are computed where the objective "
     "needs them (grpo); oapl uses those that the engine recorded (inference_logprobs)",
-    "ref_model": "there is no separate reference model: the loss is anchored at the policy that "
-    "sampled, by objective.beta2",
-    "reference_model": "there is no separate reference model: the loss is anchored at the policy "
-    "that sampled, by objective.beta2",
-    "kl_": "there is no KL penalty beside the loss: objective.beta2 anchors it at the policy that "
-    "sampled",
-    "init_kl": "there is no KL penalty beside the loss: objective.beta2 anchors it",
+    "ref_model": REFERENCE,
+    "reference_model": REFERENCE,
+    "kl_": PENALTY,
+    "init_kl": PENALTY,
     "clip_r": CLIPPING,
     "cliprange": CLIPPING,
     "clip_low": CLIPPING,

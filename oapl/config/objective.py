@@ -13,10 +13,24 @@ from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, section
 from oapl.config.kinds import Kind
 
-Need = Literal["entropy", "entropy_gradient", "proximal", "prepared", "kept_counts"]
+FROZEN = ("sampler", "reference", "previous")
+"""Needs that are log-probs of a copy of the policy: the one that sampled, the reference, the one
+before the last iteration."""
+Need = Literal[
+    "entropy",
+    "entropy_gradient",
+    "proximal",
+    "prepared",
+    "kept_counts",
+    "sampler",
+    "reference",
+    "previous",
+    "state",
+]
 """What an objective may ask for: the entropy; an entropy that can be part of the loss; proximal
 log-probs, those before the iteration's first update; these even where an iteration is one update,
-since they are read before it; denominators without the tokens that its `keeps` leaves out."""
+since they are read before it; denominators without the tokens that its `keeps` leaves out; those of
+`FROZEN`; and to be told each step's metrics, of which it keeps a state."""
 
 
 @section
@@ -52,6 +66,18 @@ class ObjectiveFile(Protocol):
 
 
 OBJECTIVES: Kind[ObjectiveFile] = Kind("oapl.objectives", ObjectiveFile)
+
+
+def asks_before(needs: frozenset[Need], steps_per_take: int) -> bool:
+    """Whether the ranks must score an iteration's tokens before its first update.
+
+    Args:
+        needs: Of the objective.
+        steps_per_take: Learner steps of an iteration; with one, the policy before it is the one
+            that is updated.
+    """
+    moves = steps_per_take > 1 and "proximal" in needs
+    return moves or "prepared" in needs or not needs.isdisjoint(FROZEN)
 
 
 def declared(config: RunConfig) -> Declarations:

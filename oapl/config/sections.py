@@ -244,6 +244,21 @@ class LearnerSection:
 
 
 @section
+class ReferenceSection:
+    """When the frozen policy that a KL penalty is measured from is set anew, to the present."""
+
+    reset_every: NonNegativeInt = 0
+    """After so many learner steps; 0 means never."""
+    patience: NonNegativeInt = 0
+    """After so many evaluations in a row that are no better than the best since the last reset (the
+    mean over the sets of their mean@n); 0 means never."""
+    max_kl: NonNegative = 0.0
+    """When a learner step's KL to the reference, in nats a token, is above this; 0 means never."""
+    reset_optimizer: Flag = True
+    """Begin with fresh moments, too."""
+
+
+@section
 class SyncSection:
     """How weights reach the engines."""
 
@@ -370,6 +385,7 @@ class RunConfig:
     """`name`: a file of oapl/objectives; the other keys are that objective's own."""
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     learner: LearnerSection = field(default_factory=LearnerSection)
+    reference: ReferenceSection = field(default_factory=ReferenceSection)
     sync: SyncSection = field(default_factory=SyncSection)
     eval: EvalSection = field(default_factory=EvalSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)

@@ -16,8 +16,8 @@ import numpy as np
 from oapl.config import plugins
 from oapl.config.objective import OBJECTIVES
 from oapl.estimators import kl_k3
-from oapl.interfaces import Masking, Objective
-from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
+from oapl.interfaces import Masking, Objective, Stateful
+from oapl.records import Credit, LossInputs, LossOutputs, Metrics, ScoredGroup, State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,15 @@ class _Shuffled:
 
     def keeps(self, inputs: LossInputs) -> Tensor:
         return cast(Masking, self._objective).keeps(inputs)
+
+    def observe(self, metrics: Metrics) -> None:
+        cast(Stateful, self._objective).observe(metrics)
+
+    def state(self) -> State:
+        return cast(Stateful, self._objective).state()
+
+    def restore(self, state: State) -> None:
+        cast(Stateful, self._objective).restore(state)
 
 
 def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:

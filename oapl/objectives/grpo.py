@@ -1,12 +1,12 @@
 r"""GRPO and its kin: a clipped ratio times an advantage that compares the rollouts of a group.
 
     loss = - mean over tokens of  w * min(r A, clip(r, 1 - eps_low, 1 + eps_high) A)
-           - entropy_coefficient * H
+           + kl_coefficient * KL - entropy_coefficient * H
     r = pi / pi_proximal, or pi / pi_vllm (`ratio_to`);  w = pi_proximal / pi_vllm (`importance`)
 
 pi_proximal is the policy before the first update on the batch, pi_vllm what sampled. w is a
-constant of the gradient, stands outside the minimum, and does not multiply the entropy H. What the
-switches make of it (the rest as by default; names are those of the sources):
+constant of the gradient, stands outside the minimum, and multiplies neither KL nor entropy. What
+the switches make of it (the rest as by default; names are those of the sources):
 
 | method | switches | source |
 |---|---|---|
@@ -17,13 +17,18 @@ switches make of it (the rest as by default; names are those of the sources):
 | GRPO + IS | importance token | arXiv 2602.19362, section 2 |
 | Dr. GRPO | scale none, aggregation constant | arXiv 2503.20783 |
 | DAPO | eps_high 0.28, aggregation token, uniform drop | arXiv 2503.14476 |
-| ProRL | as DAPO with eps_high 0.4 | arXiv 2505.24864 |
+| ProRL | as DAPO with eps_high 0.4, kl_coefficient 1e-4 | arXiv 2505.24864 |
 | GSPO | policy_ratio sequence, eps 3e-4 and 4e-4 | arXiv 2507.18071, Eq. 5 |
 | CISPO | clip weights, eps_low 1, aggregation token | arXiv 2506.13585, Eq. 4 |
 
 With clip = "none" the surrogate is w r A: its gradient at r = 1 is A times that of ln pi. A token
 that `importance` or `overlong` takes out has w = 0; with masked = "leave" it is also missing from
-the denominators of `sequence` and `token`, and from the entropy.
+the denominators of `sequence` and `token`, and from KL and entropy.
+
+KL is of the policy from the reference, KL(pi || pi_ref), by one estimator per token of
+d = ln pi_ref - ln pi. As a loss their gradients differ, where the tokens are the policy's own: that
+of k1 = -d is 0 on average, that of k2 = d^2 / 2 the gradient of KL(pi || pi_ref), and that of
+k3 = exp(d) - 1 - d the gradient of KL(pi_ref || pi).
 
 Source: DeepSeekMath, arXiv 2402.03300, section 4.1. Departures: the spread of a group is taken with
 n - 1, as its public implementations do, and 1e-6 is added to it.
@@ -31,122 +36,46 @@ n - 1, as its public implementations do, and 1e-6 is added to it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
-from oapl.config.fields import NonNegative, NonNegativeInt, Number, section
 from oapl.config.objective import Declarations, Need
 from oapl.errors import InputError
 from oapl.estimators import (
     clipped_surrogate,
     group_baseline,
     group_std,
+    kl_k1,
+    kl_k2,
+    kl_k3,
     segment_mean,
     segment_sum,
 )
+from oapl.objectives._grpo_options import Config
 from oapl.objectives.base import policy_metrics
-from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
+from oapl.records import Credit, LossInputs, LossOutputs, Metrics, ScoredGroup, State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+KL = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 STD_FLOOR = 1e-6
 """Added to a spread that divides."""
 
 DECLARES = Declarations(
-    needs=frozenset({"entropy", "entropy_gradient", "proximal", "prepared", "kept_counts"}),
+    needs=frozenset(
+        {
+            *("entropy", "entropy_gradient", "proximal", "prepared", "kept_counts"),
+            *("reference", "state"),
+        }
+    ),
     min_group_size=2,
     samples=True,
     needs_inference_logprobs=True,
 )
-
-
-@section
-class Config:
-    """Options of `grpo`."""
-
-    ratio_to: Literal["proximal", "inference"] = "proximal"
-    """What pi is divided by: the policy before the batch's first update, or what sampled."""
-    policy_ratio: Literal["token", "sequence"] = "token"
-    """sequence: one ratio per rollout, the geometric mean of its tokens' (GSPO)."""
-    clip: Literal["min", "weights", "none"] = "min"
-    """min: PPO's; weights: the clipped ratio, without gradient, times A ln pi (CISPO)."""
-    eps_low: Annotated[Number, Field(ge=0, le=1)] = 0.2
-    """The ratio counts down to 1 - eps_low."""
-    eps_high: NonNegative = 0.2
-    """The ratio counts up to 1 + eps_high."""
-    dual_clip: NonNegative = 0.0
-    """Above 1: where A is negative the surrogate is at least so many times A; 0 is off."""
-    importance: Literal["none", "token", "sequence"] = "none"
-    """w, the proximal policy over what sampled, per token or as the product over a rollout."""
-    importance_cap: NonNegative = 0.0
-    """Larger w count as this (truncated importance sampling); 0 is off."""
-    importance_bounds: tuple[NonNegative, NonNegative] = (0.0, 0.0)
-    """Least and largest w that count; a token outside is taken out. 0 as the largest is off."""
-    outside: Literal["token", "rollout"] = "token"
-    """What a w outside its bounds takes out: the token, or its whole rollout."""
-    masked: Literal["keep", "leave"] = "keep"
-    """Whether what is taken out stays in the denominators (a constant one always does)."""
-    aggregation: Literal["sequence", "token", "constant"] = "sequence"
-    """Mean over a rollout's tokens and then over rollouts; over all tokens of the batch; or the sum
-    over tokens, divided by rollouts times `constant_tokens`."""
-    constant_tokens: NonNegativeInt = 0
-    """Divisor of a rollout's sum under aggregation = "constant"."""
-    baseline: Literal["mean", "leave_one_out", "none"] = "mean"
-    """What a reward is compared with: its group's mean, the others' mean, or nothing."""
-    scale: Literal["group", "batch", "none"] = "group"
-    """Spread that advantages are divided by: of the group's rewards, of the batch's advantages."""
-    uniform: Literal["keep", "drop"] = "keep"
-    """drop: a group of equal rewards is replaced by another (dynamic sampling)."""
-    overlong: Literal["keep", "mask"] = "keep"
-    """mask: a rollout that was cut off at the limit is taken out of the loss."""
-    entropy_coefficient: NonNegative = 0.0
-    """Weight of the entropy bonus."""
-
-    def __post_init__(self) -> None:
-        for problem in _problems(self):
-            raise ValueError(problem)
-
-
-def _problems(config: Config) -> list[str]:
-    low, high = config.importance_bounds
-    bounded = high > 0
-    return [
-        words
-        for is_wrong, words in (
-            (0 < config.dual_clip <= 1, f"dual_clip = {config.dual_clip:g}: must be above 1, or 0"),
-            (
-                config.dual_clip > 0 and config.clip != "min",
-                f'dual_clip = {config.dual_clip:g}: bounds the minimum of clip = "min" only',
-            ),
-            (
-                low > high,
-                f"importance_bounds = [{low:g}, {high:g}]: the least is above the largest",
-            ),
-            (
-                config.importance == "none" and (bounded or config.importance_cap > 0),
-                'importance_cap and importance_bounds: there is no weight with importance = "none"',
-            ),
-            (
-                config.importance != "none" and config.ratio_to == "inference",
-                f'importance = "{config.importance}": a ratio to what sampled has it already; set '
-                'importance = "none" or ratio_to = "proximal"',
-            ),
-            (
-                (config.aggregation == "constant") != (config.constant_tokens > 0),
-                f"constant_tokens = {config.constant_tokens}: is the divisor of "
-                'aggregation = "constant"; set both or neither',
-            ),
-            (
-                config.uniform == "drop" and config.baseline == "none",
-                'uniform = "drop": without a baseline a group of equal rewards teaches too',
-            ),
-        )
-        if is_wrong
-    ]
 
 
 class Objective:
@@ -154,6 +83,7 @@ class Objective:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._entropy = math.inf  # of the step before; unknown before the first
         self._masks = bool(config.importance_bounds[1]) or config.overlong == "mask"
         self.declares = replace(
             DECLARES,
@@ -171,6 +101,8 @@ class Objective:
             "proximal": config.ratio_to == "proximal",
             "prepared": leaves and bool(config.importance_bounds[1]),
             "kept_counts": leaves,
+            "reference": bool(config.kl_coefficient),
+            "state": bool(config.entropy_target),
         }
         return [need for need, is_asked in asked.items() if is_asked]
 
@@ -201,9 +133,7 @@ class Objective:
         ratio, surrogate, is_clipped = self._surrogate(inputs, advantage[owner])
         weight, counts = self._weights(inputs)
         terms = -surrogate if weight is None else -weight * surrogate
-        if config.entropy_coefficient:
-            assert inputs.entropy is not None, "an entropy bonus without entropy"
-            terms = terms - config.entropy_coefficient * inputs.entropy
+        terms = terms + self._penalties(inputs)
         if config.masked == "leave":
             terms = terms * counts
         else:
@@ -216,6 +146,10 @@ class Objective:
         }
         if config.importance != "none" and weight is not None:
             metrics |= {"grpo/importance_*": weight, "grpo/importance_ess": weight}
+        if inputs.reference is not None:
+            metrics["policy/reference_kl"] = kl_k3(inputs.reference - inputs.logprobs.detach())
+        if config.entropy_target:
+            metrics["policy/entropy_coefficient"] = ratio.new_full((1,), self._entropy_weight())
         if self._masks:
             metrics["grpo/masked_rate"] = 1.0 - self._kept(inputs).to(ratio.dtype)
         return LossOutputs(loss=self._aggregate(terms, counts, inputs), metrics=metrics)
@@ -223,6 +157,35 @@ class Objective:
     def keeps(self, inputs: LossInputs) -> Tensor:
         """See `oapl.interfaces.Masking.keeps`."""
         return self._kept(inputs)
+
+    def observe(self, metrics: Metrics) -> None:
+        """See `oapl.interfaces.Stateful.observe`."""
+        self._entropy = metrics.get("policy/entropy", self._entropy)
+
+    def state(self) -> State:
+        """See `oapl.interfaces.Stateful.state`."""
+        return {"entropy": self._entropy}
+
+    def restore(self, state: State) -> None:
+        """See `oapl.interfaces.Stateful.restore`."""
+        self._entropy = state["entropy"]
+
+    def _penalties(self, inputs: LossInputs) -> Tensor | float:
+        """KL and entropy, [N]."""
+        config, found = self._config, 0.0
+        if config.kl_coefficient:
+            assert inputs.reference is not None, "a KL penalty without a reference"
+            estimate = KL[config.kl_estimator]
+            found = found + config.kl_coefficient * estimate(inputs.reference - inputs.logprobs)
+        if weight := self._entropy_weight():
+            assert inputs.entropy is not None, "an entropy bonus without entropy"
+            found = found - weight * inputs.entropy
+        return found
+
+    def _entropy_weight(self) -> float:
+        config = self._config
+        is_on = not config.entropy_target or self._entropy < config.entropy_target
+        return config.entropy_coefficient if is_on else 0.0
 
     def _surrogate(self, inputs: LossInputs, advantage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ratio, surrogate to be maximised, and where it was clipped: [N] each."""

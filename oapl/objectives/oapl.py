@@ -8,22 +8,27 @@ deleted token or sequence and no length normalisation; groups of equal rewards a
 credit is 0, and their loss the anchor to pi_vllm.
 
 Source: "LLMs Can Learn to Reason Via Off-Policy RL", arXiv 2602.19362, Eq. 2 and 3, sections 3 and
-5; defaults from its Table 2. Departures: none. One shared temperature is beta1 = beta2.
+5; defaults from its Table 2. Departures: none. One shared temperature is beta1 = beta2: the squared
+objective of Kimi k1.5 (arXiv 2501.12599, section 2.3.2), whose baseline is the mean of rewards in
+place of the log-mean-exp, which it estimates. `baseline` and `anchor` are there to compare with.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from oapl.config.fields import Positive, section
 from oapl.config.objective import Declarations
 from oapl.errors import InputError
-from oapl.estimators import segment_sum, v_star
+from oapl.estimators import group_baseline, segment_sum, v_star
 from oapl.objectives.base import policy_metrics
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
 DECLARES = Declarations(
-    needs=frozenset({"entropy"}),
+    needs=frozenset({"entropy", "sampler"}),
     min_group_size=2,
     samples=True,
     needs_inference_logprobs=True,
@@ -38,16 +43,21 @@ class Config:
     """Temperature of V*, in units of reward: near 0 gives the group's maximum, large its mean."""
     beta2: Positive = 1e-3
     """Weight of the log-ratio; sequences of 10^4 tokens want 1e-3, of 25 tokens 0.1."""
+    baseline: Literal["v_star", "mean"] = "v_star"
+    """What a reward is compared with: V*, or for comparison the group's mean."""
+    anchor: Literal["inference", "sampler"] = "inference"
+    """Log-probs of the policy that sampled: as the engine recorded them, or for comparison as the
+    learner computes them from a copy of that policy, a forward pass and a copy more."""
 
 
 class Objective:
     """See `oapl.interfaces.Objective`."""
 
-    declares = DECLARES
-
     def __init__(self, config: Config) -> None:
-        self._beta1 = config.beta1
+        self._config = config
         self._beta2 = config.beta2
+        needs = {"entropy"} | ({"sampler"} if config.anchor == "sampler" else set())
+        self.declares = replace(DECLARES, needs=frozenset(needs))
 
     def credit(self, group: ScoredGroup) -> Credit:
         """Give each rollout r - V*, float32 [G]; no group is dropped.
@@ -61,13 +71,20 @@ class Objective:
                     f"{group.group.prompt.id}: a rollout has no inference log-probs, which oapl "
                     f"needs; use objective.name = 'sft' for text that nobody sampled"
                 )
-        value = v_star(group.rewards, self._beta1)
+        if self._config.baseline == "mean":
+            value = float(group_baseline(group.rewards, "mean")[0])
+        else:
+            value = v_star(group.rewards, self._config.beta1)
         advantage = (group.rewards.astype(np.float64) - value).astype(np.float32)
         return Credit(values=advantage, metrics={"oapl/v_star_*": value})
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
         """Sum the squared residuals of the rollouts here, over those of the global batch."""
-        log_ratio = inputs.logprobs - inputs.inference_logprobs  # [N]
+        anchor = inputs.inference_logprobs
+        if self._config.anchor == "sampler":
+            assert inputs.sampler is not None, "an anchor that nobody computed"
+            anchor = inputs.sampler
+        log_ratio = inputs.logprobs - anchor  # [N]
         sequence_log_ratio = segment_sum(log_ratio, inputs.rollout_index, len(inputs.credit))
         residual = self._beta2 * sequence_log_ratio - inputs.credit  # [B]
         is_positive = inputs.reward > 0

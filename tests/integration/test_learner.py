@@ -172,20 +172,22 @@ def test_a_frozen_policy_is_scored_in_place_and_leaves_the_policy_as_it_was(
 
     def scores(trainer: Trainer) -> np.ndarray:
         with trainer.engine.evaluating():
-            return logprobs_of(trainer.engine, batches[0].micro_batches[0], temperature=1.0)[0].numpy()
+            return logprobs_of(trainer.engine, batches[0].micro_batches[0], temperature=1.0)[
+                0
+            ].numpy()
 
     with running(config) as trainer:
         for batch in batches:
             trainer.update(batch)
         undisturbed = weights_of(trainer)
     with running(config) as trainer:
-        frozen = FrozenPolicies(trainer.engine)
+        frozen = FrozenPolicies(trainer.engine.module)
         trainer.update(batches[0])
         before = scores(trainer)
         frozen.copy("reference")
         trainer.update(batches[1])
         after = scores(trainer)
-        with frozen.in_place("reference"):
+        with trainer.engine.evaluating(), frozen.in_place("reference"):
             inside = scores(trainer)
         again = scores(trainer)
         trainer.update(batches[2])
@@ -201,6 +203,70 @@ def test_a_frozen_policy_is_scored_in_place_and_leaves_the_policy_as_it_was(
     assert (inside == before).all()
     assert (after == again).all()
     assert np.abs(after - before).max() > 1e-4
+
+
+def adams_moments(trainer: Trainer) -> float:
+    states = trainer.engine._adam.state.values()
+    return max(float(value.abs().max()) for state in states for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("stage", "precision"), [(0, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (0, "bf16")]
+)
+def test_a_reset_really_resets_and_a_resumed_run_goes_on_from_it(
+    tied: Path, tmp_path: Path, stage: int, precision: str
+):
+    config = ranks.grpo_config(tied, zero_stage=stage, precision=precision)
+    config = replace(
+        config,
+        objective={
+            **config.objective,
+            "kl_coefficient": 0.1,
+            "entropy_coefficient": 0.01,
+            "entropy_target": 99.0,
+        },
+    )
+    parts = [make_batch([g], step=0, **ranks.LIMITS) for g in ranks.grpo_groups()]
+    batches = [replace(part, mini_batch=i) for i, part in enumerate(parts)]
+
+    def iterate(trainer: Trainer) -> list[dict]:
+        trainer.prepare(batches)
+        return [trainer.update(batch) for batch in batches * 2]
+
+    with running(config) as trainer:
+        first = iterate(trainer)
+        assert first[0]["policy/reference_kl"] < 1e-9, "the model that training began with"
+        assert iterate(trainer)[0]["policy/reference_kl"] > 1e-4
+        assert adams_moments(trainer) > 0
+        trainer.reset_reference()
+        assert adams_moments(trainer) == 0
+        assert iterate(trainer)[0]["policy/reference_kl"] < 1e-9
+        trainer.save(tmp_path / "trainer")
+        after = iterate(trainer)
+        expected = weights_of(trainer)
+    with running(config) as trainer:
+        trainer.load(tmp_path / "trainer")
+        again = iterate(trainer)
+        assert distance(expected, weights_of(trainer)) == 0
+    names = ("policy/reference_kl", "policy/entropy_coefficient", "loss/total")
+    assert [[s[n] for n in names] for s in after] == [[s[n] for n in names] for s in again]
+    assert [s["policy/entropy_coefficient"] for s in first] == pytest.approx([0, *[0.01] * 3])
+
+
+def test_the_denominators_can_leave_out_what_is_taken_out(tied: Path):
+    config = ranks.grpo_config(tied)
+    options = {"name": "grpo", "importance": "token", "importance_bounds": [0.5, 2.0]}
+    losses = {}
+    for masked in ("keep", "leave"):
+        one = replace(config, objective={**options, "masked": masked, "aggregation": "token"})
+        with running(one) as trainer:
+            batch = make_batch(ranks.grpo_groups(), step=0, **ranks.LIMITS)
+            trainer.prepare([batch])
+            losses[masked] = trainer.update(batch)
+    rate = losses["keep"]["grpo/masked_rate"]
+    assert 0 < rate < 1
+    ratio = losses["keep"]["loss/total"] / losses["leave"]["loss/total"]
+    assert ratio == pytest.approx(1 - rate, rel=1e-5)
 
 
 def iterated(path: Path) -> dict:

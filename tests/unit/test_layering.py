@@ -38,10 +38,10 @@ ROOMS = {
         ("server",),
     ),
     "learner": (
-        ("loss_scale", "measures", "models", "probing", "schedule", "checkpoints"),
-        ("export", "zero_engine"),
+        ("loss_scale", "measures", "models", "probing", "schedule"),
+        ("export", "zero_engine", "checkpoints"),
         ("forward", "ranks"),
-        ("publisher", "publication"),
+        ("publisher", "publication", "preparation", "resets"),
         ("trainer",),
         ("group",),
     ),

@@ -228,6 +228,21 @@ CASES = [
         ("learner.row_tokens = 9000", "(8192)", "lower it"),
     ),
     Bad(
+        "resets of a reference that the objective has not",
+        "reference.reset_every=100",
+        ("reference.reset_every = 100: this objective has no reference", "kl_coefficient"),
+    ),
+    Bad(
+        "patience with evaluations that are never made",
+        "objective.name=grpo\nobjective.kl_coefficient=1e-4\nreference.patience=3",
+        ("reference.patience = 3: counts evaluations", "set eval.every_syncs"),
+    ),
+    Bad(
+        "a sampler of several versions",
+        "objective.anchor=sampler\nreplay.max_versions=2\nreplay.surplus=1.0",
+        ("replay.max_versions = 2: the learner keeps the policy that sampled for one version",),
+    ),
+    Bad(
         "a period of no whole iterations",
         "learner.mini_batches=4\nlearner.updates_per_batch=2\nsync.interval=50",
         ("sync.interval = 50: must be a multiple of 8", "updates_per_batch", "set it to 48"),

@@ -181,6 +181,33 @@ async def test_a_take_is_divided_and_the_policy_before_it_asked_only_where_it_is
     assert trainer.prepared == asked
 
 
+async def test_a_reset_that_is_due_comes_before_the_iteration_and_is_told(config):
+    class Trainer(PreparingTrainer):
+        resets = 0
+
+        async def reset_reference(self):
+            assert self.prepared == (), "before the tokens are scored"
+            self.resets += 1
+
+    config = dataclasses.replace(
+        config,
+        objective={"name": "grpo", "kl_coefficient": 1e-4},
+        reference=dataclasses.replace(config.reference, reset_every=1),
+    )
+    trainer, lines = Trainer(), Lines()
+    learner = make(config, trainers=[trainer], tracker=lines)
+    await learner.prepare(groups())
+    assert trainer.resets == 0, "the reference is the model itself"
+    assert await learner.update(part())
+    await learner.report()
+    trainer.prepared = ()
+    await learner.prepare(groups())
+    assert trainer.resets == 1
+    assert await learner.update(part())
+    await learner.report()
+    assert [values.get("reference/resets") for _, values in lines.rows] == [None, 1.0]
+
+
 async def test_with_one_step_a_take_only_what_is_read_before_it_is_asked_for(config):
     options = {"importance": "token", "importance_bounds": [0.5, 2.0], "masked": "leave"}
     for objective, asked in (({"name": "grpo"}, ()), ({"name": "grpo", **options}, [0])):

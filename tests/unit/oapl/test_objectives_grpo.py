@@ -17,6 +17,7 @@ CREDIT = [0.7, -1.1, 0.4]
 CHANCE = np.random.default_rng(0)
 POINT = torch.tensor(CHANCE.normal(-2, 0.4, 9))
 PROXIMAL = torch.tensor(CHANCE.normal(-2, 0.4, 9))
+REFERENCE = torch.tensor(CHANCE.normal(-2, 0.4, 9))
 SAMPLER = torch.tensor(CHANCE.normal(-2, 0.4, 9))
 INFERENCE = SAMPLER.tolist()
 
@@ -26,7 +27,8 @@ def objective(**options):
 
 
 def given(logprobs: torch.Tensor, **more) -> LossInputs:
-    return inputs(logprobs, INFERENCE, OWNER, CREDIT, **{"proximal": PROXIMAL, **more})
+    policies = {"proximal": PROXIMAL, "reference": REFERENCE}
+    return inputs(logprobs, INFERENCE, OWNER, CREDIT, **{**policies, **more})
 
 
 def loss_and_gradient(made: LossInputs | None = None, **options):
@@ -83,6 +85,7 @@ def test_importance_stands_outside_the_minimum_and_not_on_the_entropy():
         {"importance": "sequence", "importance_bounds": (0.5, 2.0), "outside": "rollout"},
         {"importance": "token", "importance_bounds": (0.8, 1.2), "masked": "leave"},
         {"aggregation": "constant", "constant_tokens": 7},
+        *({"kl_coefficient": 0.3, "kl_estimator": kind} for kind in ("k1", "k2", "k3")),
     ],
 )
 def test_gradient_agrees_with_finite_differences(options):
@@ -119,6 +122,7 @@ def test_at_ratio_one_without_clip_it_is_reinforce():
             {"importance": "token"},
         ),
         ({"overlong": "mask"}, {}),
+        ({"kl_coefficient": 1e-30}, {}),
     ],
 )
 def test_a_switch_at_its_limit_is_its_simpler_neighbour(one, other):
@@ -228,6 +232,7 @@ def test_a_group_of_equal_rewards_has_credit_zero_or_is_dropped():
         ({"ratio_to": "inference"}, {"entropy"}),
         ({"entropy_coefficient": 0.1}, {"entropy", "entropy_gradient", "proximal"}),
         ({"overlong": "mask", "masked": "leave"}, {"entropy", "proximal", "kept_counts"}),
+        ({"kl_coefficient": 1e-4}, {"entropy", "proximal", "reference"}),
         (
             {"importance": "token", "importance_bounds": (0.5, 2.0), "masked": "leave"},
             {"entropy", "proximal", "kept_counts", "prepared"},
@@ -236,6 +241,34 @@ def test_a_group_of_equal_rewards_has_credit_zero_or_is_dropped():
 )
 def test_it_asks_for_what_its_options_need_and_no_more(options, needs):
     assert objective(**options).declares.needs == needs
+
+
+def test_the_kl_is_of_the_policy_from_the_reference():
+    logprobs = torch.tensor([-1.0, -2.0], dtype=torch.float64)
+    made = inputs(
+        logprobs, [-1.0, -2.0], [0, 1], [0.0, 0.0],
+        reference=torch.tensor([-1.5, -1.5], dtype=torch.float64),
+    )  # fmt: skip
+    expected = {"k1": 0.0, "k2": 0.125, "k3": (math.exp(-0.5) + 0.5 + math.exp(0.5) - 0.5) / 2 - 1}
+    for kind, value in expected.items():
+        outputs = objective(kl_coefficient=0.1, kl_estimator=kind).loss(made)
+        assert outputs.loss.item() == pytest.approx(0.1 * value)
+        assert outputs.metrics["policy/reference_kl"].mean().item() == pytest.approx(expected["k3"])
+
+
+def test_adaptive_entropy_is_on_below_its_target_and_resumes_so():
+    entropy = torch.full((9,), 0.5, dtype=torch.float64)
+    made = given(POINT, entropy=entropy)
+    adaptive = objective(entropy_coefficient=0.1, entropy_target=0.4)
+    plain = objective().loss(made).loss.item()
+    assert adaptive.loss(made).loss.item() == pytest.approx(plain), "unknown before the first step"
+    adaptive.observe({"policy/entropy": 0.3})
+    assert adaptive.loss(made).loss.item() == pytest.approx(plain - 0.1 * 0.5)
+    again = objective(entropy_coefficient=0.1, entropy_target=0.4)
+    again.restore(adaptive.state())
+    assert again.loss(made).loss.item() == adaptive.loss(made).loss.item()
+    adaptive.observe({"policy/entropy": 0.4})
+    assert adaptive.loss(made).loss.item() == pytest.approx(plain)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +282,7 @@ def test_it_asks_for_what_its_options_need_and_no_more(options, needs):
         ({"aggregation": "constant"}, "constant_tokens = 0"),
         ({"constant_tokens": 5}, "constant_tokens = 5"),
         ({"baseline": "none", "uniform": "drop"}, "without a baseline"),
+        ({"entropy_target": 0.3}, "set entropy_coefficient"),
         ({"eps_low": 1.5}, "objective.eps_low = 1.5"),
     ],
 )

@@ -112,6 +112,18 @@ def test_minimum_is_the_tilted_sampler_for_any_sampling_of_full_support(counts: 
     assert closure().item() == pytest.approx(0, abs=1e-12)
 
 
+def test_the_ablations_compare_with_the_mean_and_with_the_learners_own_anchor():
+    group = make_group([1, 1], rewards=[1.0, 0.0])
+    assert build({"name": "oapl", "baseline": "mean"}).credit(group).values.tolist() == [0.5, -0.5]
+    ablated = build({"name": "oapl", "beta2": 0.5, "anchor": "sampler"})
+    assert ablated.declares.needs == {"entropy", "sampler"}
+    assert objective().declares.needs == {"entropy"}
+    logprobs, sampler = torch.tensor([-1.0, -2.0, -0.5]), torch.tensor([-2.0, -1.5, -2.5])
+    owner, credit = [0, 0, 1], [0.75, -0.25]
+    theirs = ablated.loss(inputs(logprobs, [-9.0] * 3, owner, credit, sampler=sampler)).loss
+    assert theirs == objective().loss(inputs(logprobs, sampler.tolist(), owner, credit)).loss
+
+
 def test_a_group_of_equal_rewards_is_kept_with_credit_zero():
     credit = objective().credit(make_group([3, 5], rewards=[1.0, 1.0]))
     assert credit.dropped is None

@@ -1,0 +1,87 @@
+"""When the reference policy is set anew: by schedule, by what evaluations say, by its KL, by hand.
+
+Invariant: what is asked for takes effect between two iterations, once, and is told; what decides it
+is in the checkpoint, so that a resumed run resets when it would have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from pathlib import Path
+
+from oapl.config.sections import ReferenceSection
+from oapl.records import Metrics, State
+
+REQUEST = "reset-reference"
+"""A file of this name in the run folder asks for a reset."""
+KL = "policy/reference_kl"
+
+
+class Resets:
+    """Sees steps and evaluations, and says when a reset is due.
+
+    Args:
+        rules: The run's section.
+        folder: The run's.
+    """
+
+    def __init__(self, rules: ReferenceSection, folder: Path) -> None:
+        self._rules = rules
+        self._request = folder / REQUEST
+        self._last = 0
+        self._best: float | None = None
+        self._in_vain = 0
+        self._kl = 0.0
+
+    def saw_step(self, metrics: Metrics) -> None:
+        """Take in the metrics of a learner step."""
+        self._kl = metrics.get(KL, 0.0)
+
+    def saw_evaluation(self, metrics: Metrics) -> None:
+        """Take in the metrics of an evaluation."""
+        scores = [
+            value for name, value in metrics.items() if "/mean@" in name and "_se" not in name
+        ]
+        if not scores:
+            return
+        score = statistics.fmean(scores)
+        if self._best is None or score > self._best:
+            self._best, self._in_vain = score, 0
+        else:
+            self._in_vain += 1
+
+    def due(self, step: int) -> str:
+        """Tell why a reset is due before the iteration that begins at a learner step.
+
+        Args:
+            step: Learner steps made.
+
+        Returns:
+            The cause in words; empty if none is due.
+        """
+        rules = self._rules
+        if self._request.exists():
+            return "asked for by hand"
+        if rules.reset_every and step - self._last >= rules.reset_every:
+            return f"reference.reset_every = {rules.reset_every}"
+        if rules.patience and self._in_vain >= rules.patience:
+            return f"{self._in_vain} evaluations no better than {self._best:.3f}"
+        if rules.max_kl and self._kl > rules.max_kl:
+            return f"KL of {self._kl:.4f} above reference.max_kl = {rules.max_kl:g}"
+        return ""
+
+    def done(self, step: int) -> None:
+        """Note that the reference was set anew at a learner step."""
+        self._last, self._best, self._in_vain, self._kl = step, None, 0, 0.0
+        with contextlib.suppress(FileNotFoundError):
+            self._request.unlink()
+
+    def state(self) -> State:
+        """What decides the next reset."""
+        return {"last": self._last, "best": self._best, "in_vain": self._in_vain, "kl": self._kl}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` gave."""
+        self._last, self._best = state["last"], state["best"]
+        self._in_vain, self._kl = state["in_vain"], state["kl"]
