@@ -20,8 +20,6 @@ from oapl.config.objective import FROZEN
 from oapl.records import Batch
 
 PROXIMAL, REFERENCE, PREVIOUS, SAMPLER = "proximal", "reference", "previous", "sampler"
-KEPT_SAMPLERS = 2
-"""A policy that sampled is needed while its groups are trained on: with a lead, of two periods."""
 
 
 class Preparation:
@@ -31,9 +29,17 @@ class Preparation:
         engine: The policy.
         frozen: Its copies.
         needs: Of the objective.
+        kept_samplers: Newest published policies whose groups may still be trained on.
     """
 
-    def __init__(self, engine: ZeroEngine, frozen: FrozenPolicies, needs: Iterable[str]) -> None:
+    def __init__(
+        self,
+        engine: ZeroEngine,
+        frozen: FrozenPolicies,
+        needs: Iterable[str],
+        kept_samplers: int = 1,
+    ) -> None:
+        self._kept_samplers = kept_samplers
         self._engine = engine
         self._frozen = frozen
         self._policies = [name for name in (PROXIMAL, *FROZEN) if name in needs]
@@ -72,7 +78,7 @@ class Preparation:
             return
         self._frozen.copy(f"{SAMPLER}-{version}")
         samplers = [name for name in self._frozen.names if name.startswith(f"{SAMPLER}-")]
-        for name in samplers[:-KEPT_SAMPLERS]:
+        for name in samplers[: -self._kept_samplers]:
             self._frozen.drop(name)
 
     def reset_reference(self) -> None:

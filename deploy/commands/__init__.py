@@ -17,7 +17,8 @@ from typing import Protocol, cast
 from oapl.errors import InputError, OaplError
 
 VERBS = (
-    *("train", "sft", "eval", "submit", "score", "show", "watch", "doctor", "init", "quickstart"),
+    *("train", "sft", "eval", "submit", "score", "show", "watch", "reset"),
+    *("doctor", "init", "quickstart"),
 )
 """The files, in the order in which the help lists them."""
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130

@@ -1,5 +1,5 @@
-"""A learner rank at its fullest moment, the middle of a step: parameters, masters and moments, all
-gradients, the activations of the longest packed row.
+"""A learner rank at its fullest moment, the middle of a step: parameters, frozen copies of them,
+masters and moments, all gradients, the activations of the longest packed row.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 from deploy.sizing.memory import FP32, HALF, Memory, fixed, kind
 from deploy.sizing.shape import Shape
 from oapl.config import RunConfig
+from oapl.config.objective import num_copies
+from oapl.objectives.base import build
 
 LIVE_PARAMETERS = 1_000_000_000
 """Parameters that ZeRO-3 keeps gathered at a time (its default)."""
@@ -38,8 +40,10 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
         gradients = own * (FP32 if is_bf16 else item) + bucket * item
     if learner.precision == "fp16":  # autocast keeps a cast of every matrix until the step
         weights += numbers * HALF
+    copies = num_copies(build(config.objective).declares.needs, config)
     parts = {
         "weights": weights,
+        "copies": copies * (own if stage == 3 else numbers) * item,
         "masters": masters,
         "moments": moments,
         "gradients": gradients,
@@ -55,6 +59,8 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
         step = 0
     if learner.offload == "all":
         host += own * item
+        host += parts["copies"]
+        parts["copies"] = 0
         parts["weights"] -= own * item
     return Memory(parts={**parts, "step": step, **fixed(config, "learner")}, host=host)
 

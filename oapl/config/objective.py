@@ -80,6 +80,22 @@ def asks_before(needs: frozenset[Need], steps_per_take: int) -> bool:
     return moves or "prepared" in needs or not needs.isdisjoint(FROZEN)
 
 
+def kept_samplers(config: RunConfig) -> int:
+    """Count the published policies whose groups may still be trained on: two with a lead."""
+    return 2 if config.sync.max_lead else 1
+
+
+def num_copies(needs: frozenset[Need], config: RunConfig) -> int:
+    """Count the copies of the policy that a rank holds for an objective.
+
+    Args:
+        needs: Of the objective.
+        config: The run's.
+    """
+    copies = {"sampler": kept_samplers(config), "reference": 1, "previous": 1}
+    return sum(number for name, number in copies.items() if name in needs)
+
+
 def declared(config: RunConfig) -> Declarations:
     """The declarations of the objective that the run names.
 

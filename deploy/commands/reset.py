@@ -1,0 +1,35 @@
+"""`oapl reset`: ask a run to set its reference policy anew at its next iteration."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from oapl.errors import InputError
+
+HELP = "make a run's present policy its reference, at its next iteration"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See `deploy.commands.Verb`."""
+    parser.add_argument("folder", metavar="RUN", type=Path, help="a run folder")
+
+
+def run(options: argparse.Namespace) -> int:
+    """See `deploy.commands.Verb`."""
+    from learner.resets import REQUEST
+    from oapl.config.toml import load_config
+    from oapl.objectives.base import build
+
+    folder: Path = options.folder
+    if not (folder / "config.toml").is_file():
+        raise InputError(f"{folder}: no run has been started there; name the folder of a run")
+    objective = load_config(folder / "config.toml", []).objective
+    if "reference" not in build(objective).declares.needs:
+        raise InputError(
+            f"{folder}: its objective ({objective['name']}) has no reference; one with a KL "
+            "penalty has (objective.kl_coefficient of grpo)"
+        )
+    (folder / REQUEST).touch()
+    print("asked for; the run says when it is done, and counts it in reference/resets")
+    return 0
