@@ -94,7 +94,7 @@ class LearnerGroup:
             engines=engines,
             evaluate=self._evaluate_at,
         )
-        self._needs = build_objective(config.objective).declares.needs
+        self._objective = build_objective(config.objective).declares
         self._resets = Resets(config.reference, config.folder)
         self._folder = config.folder / "checkpoints"
         self._values: Metrics = {}
@@ -159,7 +159,7 @@ class LearnerGroup:
         answer before it: the policy before the first update is the one that is updated.
         """
         self._values["time/wait_for_batch_s"] = time.monotonic() - self._since
-        if "reference" in self._needs and (cause := self._resets.due(self.step)):
+        if "reference" in self._objective.needs and (cause := self._resets.due(self.step)):
             await self._reset_reference(cause)
         size = self._config.groups_per_step
         parts = [
@@ -167,7 +167,7 @@ class LearnerGroup:
             for number, start in enumerate(range(0, len(groups), size))
         ]
         steps = parts * self._config.learner.updates_per_batch
-        if asks_before(self._needs, self._config.steps_per_take):
+        if asks_before(self._objective.needs, self._config.steps_per_take):
             by_part = [self._shard(part) for part in parts]
             calls = [
                 trainer.prepare([batches[rank] for batches in by_part])
@@ -226,6 +226,7 @@ class LearnerGroup:
             micro_batch_tokens=self._config.learner.micro_batch_tokens,
             row_tokens=self._config.learner.row_tokens,
             mini_batch=part.number,
+            temperature=None if self._objective.at_temperature else 1.0,
         )
 
     async def report(self) -> None:
@@ -244,6 +245,12 @@ class LearnerGroup:
         self._values = {}
         self._tracker.log(StepMetrics(step=self.step, values=values))
         self._resets.saw_step(values)
+        if values.get("replay/spared"):
+            self._tracker.message(
+                f"step {self.step}: the filter has dropped as many groups as replay.max_dropped "
+                f"allows in a period; {values['replay/spared']:.0f} that it would have dropped are "
+                "trained on"
+            )
         minutes = self._config.checkpoint.max_minutes
         if minutes and now - self._last_save > 60 * minutes:
             await self.checkpoint()

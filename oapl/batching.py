@@ -93,6 +93,7 @@ def shard(
     micro_batch_tokens: int,
     row_tokens: int = 0,
     mini_batch: int = 0,
+    temperature: float | None = None,
 ) -> list[Batch]:
     """Deal the rollouts of the groups to the ranks, each rank about the same number of tokens.
 
@@ -104,6 +105,7 @@ def shard(
             a micro-batch of its own.
         row_tokens: Most tokens in a row of several sequences; 0: `micro_batch_tokens`.
         mini_batch: Which one of the iteration they are.
+        temperature: What divides the logits; default: what all groups were sampled at.
 
     Returns:
         One batch per rank. The same groups give the same rows, whatever the step.
@@ -126,7 +128,7 @@ def shard(
         Batch(
             micro_batches=(*share, *[dummy] * (count - len(share))),
             step=step,
-            temperature=_temperature(groups),
+            temperature=_temperature(groups) if temperature is None else temperature,
             global_rollouts=len(sequences),
             global_tokens=sum(len(s.response_ids) for s in sequences),
             global_credit_std=float(np.std(credits_, ddof=1)) if len(credits_) > 1 else 0.0,

@@ -91,6 +91,7 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
             drains=config.sync.in_flight == "drain",
             mini_batches=config.learner.mini_batches,
             updates_per_batch=config.learner.updates_per_batch,
+            max_dropped=config.replay.max_dropped,
         ),
     )
 

@@ -46,6 +46,9 @@ class Declarations:
     """true: engines sample its rollouts, which are judged; false: it imitates given responses."""
     needs_inference_logprobs: Flag
     """true: its loss uses the log-probs recorded at sampling, so no top-p or top-k may cut it."""
+    at_temperature: Flag = True
+    """true: its log-probs are those at the sampling temperature; false: those at temperature 1,
+    since it compares them with nothing that was sampled."""
 
 
 class ObjectiveFile(Protocol):

@@ -184,6 +184,9 @@ class ReplaySection:
     surplus: Annotated[Number, Field(ge=0, le=1)] = 0.0
     """Share of a period's groups handed out beyond need. What is left over is thrown away, or, with
     `max_versions` above 1, trained on first in the next period."""
+    max_dropped: NonNegative = 4.0
+    """Most groups that the objective's filter may drop in a period, as a multiple of those that the
+    period trains on; beyond it they are trained on, and the run says so."""
     max_versions: Count = 1
     """Newest published versions whose groups are trained on (each group is of one); above 1 the
     largest lag is so many intervals. 1 is the paper's Algorithm 1."""

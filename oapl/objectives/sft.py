@@ -19,6 +19,7 @@ DECLARES = Declarations(
     min_group_size=1,
     samples=False,
     needs_inference_logprobs=False,
+    at_temperature=False,
 )
 
 

@@ -10,6 +10,8 @@ Invariants:
   versions; `advance` clears what is older. They count for what the period needs, and go first.
 - A group is accepted once per in-flight (id, attempt) of the worker that holds the draw. Whatever
   ends a draw without a group sends it to the front of the queue with attempt + 1.
+- A group that the objective's filter drops makes room for another, up to a limit per period, beyond
+  which such groups are kept: a reward that never varies cannot hold a period up for ever.
 - Draws are handed out only while the period needs groups: nothing is generated for the bin unless
   `surplus` asks for it. A draw that comes back goes first, so that a slow one has a whole period;
   there is no limit of attempts but that of deaths.
@@ -97,6 +99,7 @@ class Ledger:
         self._deaths: dict[str, int] = {}
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
         self._drawn = 0
+        self._dropped = 0  # by the filter, in the served version's period
         self._fates: Counter[tuple[FateKind, str]] = Counter()
         self._counts = ReplayCounts()
 
@@ -218,8 +221,12 @@ class Ledger:
         self._settled[group.prompt.id] = (group.prompt.attempt, group.version)
         self._counts.accept(scored, credit)
         if credit.dropped is not None:
-            self._close(group.prompt, "dropped", credit.dropped)
-            return f"dropped:{credit.dropped}"
+            if self._dropped < self.periods.droppable(self.begin):
+                self._dropped += 1
+                self._close(group.prompt, "dropped", credit.dropped)
+                return f"dropped:{credit.dropped}"
+            credit = replace(credit, dropped=None)
+            self._counts.count("replay/spared")
         buffer = self._ahead if self.is_ahead else self._buffer
         buffer[group.prompt.id] = CreditedGroup(scored=scored, credit=credit)
         return "kept"
@@ -410,7 +417,7 @@ class Ledger:
         self._requeue([flight.prompt for flight in lost] + innocent)
         settled = self._settled.items()
         self._settled = {id: mark for id, mark in settled if mark[1] in self.usable}
-        self.begin = begin
+        self.begin, self._dropped = begin, 0
 
     def finish(self) -> None:
         """The run ends: every draw without a fate is `unfinished`. Take the snapshot before."""
@@ -491,6 +498,7 @@ class Ledger:
             "ahead": list(self._ahead.values()),
             "deaths": dict(self._deaths),
             "drawn": self._drawn,
+            "dropped": self._dropped,
             "fates": dict(self._fates),
             "counts": copy.deepcopy(self._counts),
         }
@@ -512,7 +520,7 @@ class Ledger:
         groups = [credited.scored.group for credited in served.values()]
         self._settled = {g.prompt.id: (g.prompt.attempt, g.version) for g in groups}
         self._deaths = dict(state["deaths"])
-        self._drawn = state["drawn"]
+        self._drawn, self._dropped = state["drawn"], state["dropped"]
         self._fates = Counter(state["fates"])
         self._counts = copy.deepcopy(state["counts"])
         self.counts()

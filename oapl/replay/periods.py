@@ -22,6 +22,7 @@ class PeriodNeeds:
         groups_per_step: Groups of one learner step.
         mini_batches: Parts of one take, a learner step each.
         updates_per_batch: Passes over a take.
+        max_dropped: Groups that a filter may drop in a period, as a multiple of the period's.
         interval: L, learner steps of a period; periods end at its multiples.
         max_steps: Learner steps of the run; the last period may be shorter.
         capacity: Most groups buffered, leased and in flight together.
@@ -47,6 +48,7 @@ class PeriodNeeds:
     drains: bool = False
     mini_batches: int = 1
     updates_per_batch: int = 1
+    max_dropped: float = math.inf
 
     def __post_init__(self) -> None:
         if self.capacity < (take := self.groups_per_step * self.mini_batches):
@@ -90,6 +92,10 @@ class PeriodNeeds:
         # Not the plain ceiling: 0.1 * 30 is 3.0000000000000004.
         surplus = math.ceil(self.surplus * self.groups_of(end - begin) - 1e-9)
         return self.groups_of(end - max(step, begin)) + surplus
+
+    def droppable(self, begin: int) -> float:
+        """Count the groups that a filter may drop in the period that begins at a learner step."""
+        return self.max_dropped * self.groups_of(self.period_end(begin, begin) - begin)
 
     def max_in_engine(self, deaths: int, lost: int) -> int:
         """How many draws may share an engine when one is retried that was `lost` with others.

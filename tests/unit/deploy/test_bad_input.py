@@ -350,7 +350,7 @@ CASES = [
     Bad(
         "objective is a number",
         "objective.name=3",
-        ("objective.name = 3", "must be the name", "there are grpo, oapl"),
+        ("objective.name = 3", "must be the name", "there are geometric, grpo, oapl"),
     ),
     Bad(
         "unknown engine",

@@ -33,7 +33,9 @@ HELD = {
     "Sampling": "temperature top_p top_k max_tokens",
     "ScoredGroup": "group rewards verdicts",
     "Verdict": "kind reward detail seconds parts",
-    "snapshot": ("usable begin step source queue in_flight buffer ahead deaths drawn fates counts"),
+    "snapshot": (
+        "usable begin step source queue in_flight buffer ahead deaths drawn dropped fates counts"
+    ),
 }
 """Of format 3: the fields of records, wherever they live, and the keys of replay's snapshot."""
 

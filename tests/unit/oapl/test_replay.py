@@ -134,6 +134,27 @@ def train(rules: Ledger, step: int) -> None:
 # How much is handed out
 
 
+def test_beyond_its_limit_the_filter_drops_no_more_in_this_period():
+    rules = ledger(credit=drop_uniform, interval=2, max_dropped=0.5)  # half of 2 steps of 2 groups
+
+    def put(count: int, rewards: tuple[float, ...]) -> list[str]:
+        draws = rules.draw(ANN, rules.version, count)
+        return [rules.put(ANN, scored(draw, rules.version, rewards)) for draw in draws]
+
+    assert put(2, (1.0, 1.0)) == ["dropped:uniform"] * 2
+    again = ledger(credit=drop_uniform, interval=2, max_dropped=0.5)
+    again.restore(rules.snapshot())
+    assert again.snapshot()["dropped"] == 2
+    assert put(9, (1.0, 1.0)) == ["kept"] * 4
+    assert rules.stats()["replay/spared"] == 4
+    for step in (1, 2):
+        groups = rules.take(2)
+        assert [group.credit.dropped for group in groups or ()] == [None, None]
+        rules.trained(ids(groups), step)
+    rules.advance(2)
+    assert put(2, (0.0, 0.0)) == ["dropped:uniform"] * 2, "each period has its own limit"
+
+
 def test_a_period_hands_out_exactly_what_its_steps_need():
     rules = ledger()
     assert ids(rules.draw(ANN, 0, 4)) == ["p:0", "p:1", "p:2", "p:3"]
