@@ -1,8 +1,8 @@
 """The shape of a response: a thought and an answer, each in its tags.
 
 loose: at least one `<think>` block and at least one `<answer>` block outside the thoughts, which
-may speak of tags. strict: exactly one `<think>` block, and after it exactly one `<answer>` block, no
-tag more. A block is an opening tag and the next closing tag of its kind with something between;
+may speak of tags. strict: exactly one `<think>` block, and after it exactly one `<answer>` block,
+no tag more. A block is an opening tag and the next closing tag of its kind with something between;
 where the prompt itself ended with `<think>`, the response's first block is open already. Text
 outside the blocks is free.
 `require = "think"` asks for the thought alone, paired and not empty (ReMix section 4.4.4).
