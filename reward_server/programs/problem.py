@@ -9,11 +9,13 @@
 The first two may also be JSON text. Calls need the function's name: `fn_name`, `func_name` or
 `entry_point` of the row, of a test or of its `metadata`, or the function in `starter_code` or in
 the question. A call's arguments are a list, or text with one JSON value per line, beside which the
-output is JSON as well.
+output is JSON as well; where text is no JSON, it may be a value as Python writes it.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -224,16 +226,18 @@ def _readings(given: Any, expected: Any) -> list[Any]:
     """What an output may mean. Text is JSON beside an input that is; else it may be itself."""
     if not isinstance(expected, str):
         return [expected]
+    if isinstance(given, str):
+        with contextlib.suppress(ValueError):
+            return [_json(expected)]
     try:
-        value = _json(expected)
+        return [expected, _value(expected)]
     except ValueError:
         return [expected]
-    return [value] if isinstance(given, str) else [expected, value]
 
 
 def _args(given: Any) -> tuple[Any, ...]:
     if isinstance(given, str):
-        return tuple(_json(line) for line in given.split("\n") if line.strip())
+        return tuple(_value(line) for line in given.split("\n") if line.strip())
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
@@ -242,6 +246,16 @@ def _integer_keys(value: Any) -> Any:
     if isinstance(value, dict) and all(_INTEGER.fullmatch(str(key)) for key in value):
         return {int(key): item for key, item in value.items()}
     return value
+
+
+def _value(text: str) -> Any:
+    """What JSON means, or Python where it is none: `True`, `(1, 2)`."""
+    with contextlib.suppress(ValueError):
+        return _json(text)
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"a test is neither JSON nor a value of Python: {text[:80]!r}") from error
 
 
 def _json(text: str) -> Any:

@@ -169,6 +169,9 @@ def test_tests_that_name_several_functions_are_refused():
         ([[1]], [{"1": 2}], [{1: 2}, {"1": 2}], [{1: 3}]),
         ([[1]], [[{"1": 2}]], [{1: 2}], [{2: 1}]),
         ([[1]], [(1, 2)], [(1, 2), [1, 2]], [1]),
+        (["1"], ["True"], [True, "True"], [False]),
+        ([[1]], ["(1, 'a')"], [(1, "a"), [1, "a"]], [1]),
+        (["(1, 2)\n'x'\nNone"], ["[None]"], [[None], None], [0]),
     ],
 )
 def test_the_value_of_a_call_may_be_wrapped_in_a_list_or_be_json(inputs, outputs, right, wrong):
