@@ -20,9 +20,8 @@ PACKAGE = "reward_server.instructions"
 
 Relation = Literal["less than", "at least"]
 Count = Annotated[int, Field(gt=0)]
-Word = Annotated[str, StringConstraints(min_length=1)]
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Words = Annotated[list[Word], Field(min_length=1)]
+Words = Annotated[list[Phrase], Field(min_length=1)]
 Check = Callable[[str], bool]
 
 
@@ -72,6 +71,21 @@ def satisfies(count: int, relation: Relation, bound: int) -> bool:
     return count < bound if relation == "less than" else count >= bound
 
 
+def bordered(word: str) -> str:
+    """Make the pattern of a word of its own, taken literally: `C++` and `.NET` are words as well.
+
+    A letter, digit or underscore at its edge must not go on there; a sign there is a border itself.
+    """
+    before = r"(?<!\w)" if re.match(r"\w", word) else ""
+    after = r"(?!\w)" if re.search(r"\w\Z", word) else ""
+    return before + literal(word) + after
+
+
+def literal(word: str) -> str:
+    """Make the pattern of a word or of several, between which lines may break."""
+    return r"\s+".join(map(re.escape, word.split()))
+
+
 def occurrences(word: str, text: str) -> int:
     """Count how often a word stands in a text, in any case, inside other words too.
 
@@ -79,7 +93,7 @@ def occurrences(word: str, text: str) -> int:
         word: Taken literally.
         text: The response.
     """
-    return len(re.findall(re.escape(word), text, re.IGNORECASE))
+    return len(re.findall(literal(word), text, re.IGNORECASE))
 
 
 def _find(kind: str) -> Callable[..., bool]:

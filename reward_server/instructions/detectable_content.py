@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reward_server.instructions.base import Count, Phrase
+from reward_server.instructions.base import Count, Phrase, bordered
 
 _POSTSCRIPTS = {"P.S.": r"p\.\s?s\.", "P.P.S": r"p\.\s?p\.\s?s"}
 
@@ -24,9 +24,10 @@ def postscript(text: str, *, postscript_marker: Phrase) -> bool:
 
     Args:
         text: The response.
-        postscript_marker: How it begins; `P.S.` and `P.P.S` may have spaces within.
+        postscript_marker: How it begins; `P.S.` and `P.P.S` may have spaces within, and any other
+            is a word of its own.
     """
-    pattern = _POSTSCRIPTS.get(postscript_marker, re.escape(postscript_marker.lower()))
+    pattern = _POSTSCRIPTS.get(postscript_marker, bordered(postscript_marker.lower()))
     return bool(re.search(pattern, text.lower()))
 
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from reward_server.instructions.base import Count, Phrase, Relation, Words, occurrences, satisfies
+from reward_server.instructions.base import (
+    Count,
+    Phrase,
+    Relation,
+    Words,
+    bordered,
+    occurrences,
+    satisfies,
+)
 
 Letter = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1)]
 
@@ -41,9 +49,7 @@ def forbidden_words(text: str, *, forbidden_words: Words) -> bool:
         text: The response.
         forbidden_words: Taken literally, in any case.
     """
-    return not any(
-        re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in forbidden_words
-    )
+    return not any(re.search(bordered(word), text, re.IGNORECASE) for word in forbidden_words)
 
 
 def letter_frequency(

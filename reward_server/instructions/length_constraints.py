@@ -52,14 +52,13 @@ def nth_paragraph_first_word(
         text: The response.
         num_paragraphs: How many paragraphs are not empty.
         nth_paragraph: Which one, from 1; empty ones are counted in its place.
-        first_word: In any case; quotation marks before it and punctuation after it do not count.
+        first_word: In any case, and taken literally; quotation marks before it do not count, and it
+            ends where the text, a blank or a mark of punctuation does.
     """
     paragraphs = text.split("\n\n")
     count = sum(1 for paragraph in paragraphs if paragraph.strip())
     if count != num_paragraphs or nth_paragraph > count:
         return False
-    words = paragraphs[nth_paragraph - 1].split(maxsplit=1)
-    if not words:
-        return False
-    word = words[0].lstrip("'").lstrip('"')
-    return re.split("[.,?!'\"]", word)[0].lower() == first_word.lower()
+    paragraph = paragraphs[nth_paragraph - 1].strip().lower()
+    word = re.escape(first_word.lower())
+    return bool(re.match(rf"(?:'*\"*)??{word}(?:[\s.,?!'\"]|\Z)", paragraph))

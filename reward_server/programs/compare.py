@@ -66,6 +66,17 @@ def same_value(got: Any, expected: Any, tolerance: float = 0.0) -> bool:
     return type(got) is type(expected) and got == expected
 
 
+def any_value(got: Any, readings: Sequence[Any], tolerance: float = 0.0) -> bool:
+    """Tell whether a function returned what it should, where that may be read in several ways.
+
+    Args:
+        got: What it returned, as JSON has it.
+        readings: What the test may expect, as JSON has it.
+        tolerance: As for `same_value`.
+    """
+    return any(same_value(got, expected, tolerance) for expected in readings)
+
+
 def _lines(text: str) -> Sequence[str]:
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
     while lines and not lines[-1]:

@@ -2,21 +2,31 @@
 
 * `{"inputs": [...], "outputs": [...]}`, with `fn_name` for calls (APPS, TACO, CodeContests);
 * `[{"input": ..., "output": ..., "testtype": "stdin" | "functional"}, ...]` (LiveCodeBench,
-  Codeforces), a call's arguments one JSON value per line;
-* Python that asserts (`check(candidate)` of HumanEval, `{"functional": ...}` of LeetCode).
+  Codeforces; `type` and `fn_name` in a test will do too);
+* Python that asserts (`check(candidate)` of HumanEval, `{"functional": ...}` of LeetCode), or a
+  list of assertions (MBPP, behind its `test_imports` and `test_setup_code`).
 
-The first two may also be JSON text. Calls need the function's name: `fn_name`, or `func_name` in a
-test's `metadata`, or the `class Solution` of `starter_code` or of the question.
+The first two may also be JSON text. Calls need the function's name: `fn_name`, `func_name` or
+`entry_point` of the row, of a test or of its `metadata`, or the function in `starter_code` or in
+the question. A call's arguments are a list, or text with one JSON value per line, beside which the
+output is JSON as well; where text is no JSON, it may be a value as Python writes it.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from reward_server.programs import statement
+
+CALLS = ("functional", "function_call", "call")
+NAMES = ("fn_name", "func_name", "entry_point")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +39,15 @@ class StdinTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTest:
-    """Arguments of a call, and the value that must come back."""
+    """Arguments of a call, and the value that must come back.
+
+    Attributes:
+        or_else: Values that will do as well, where the data's form may be read in two ways.
+    """
 
     args: tuple[Any, ...]
     expected: Any
+    or_else: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,116 +78,119 @@ class ProgramTests:
         return len(self.stdin_tests) + len(self.call_tests)
 
 
-def read(reference: Mapping[str, Any], question: str) -> ProgramTests:
+def read(
+    reference: Mapping[str, Any], question: str, *, skips_unnamed: bool = False
+) -> ProgramTests:
     """Read the tests of a prompt's problem.
 
     Args:
         reference: The columns of its row; `tests` is needed.
         question: Its text, which may name the function and the precision.
+        skips_unnamed: Leave out calls that nothing names, where there are other tests.
 
     Raises:
-        ValueError: There are no tests, or none that can be run; the message says which rule.
+        ValueError: There are no tests, or some that cannot be run; the message says which rule.
     """
     tests = reference.get("tests")
     if isinstance(tests, str) and tests.lstrip()[:1] in ("[", "{"):
         tests = _json(tests)
     tolerance = reference.get("tolerance")
-    tolerance = tolerance_of(question) if tolerance is None else float(tolerance)
-    if isinstance(tests, Mapping) and isinstance(tests.get("functional"), str):
-        tests = tests["functional"]
-    if isinstance(tests, str) and tests.strip():
-        entry = str(reference.get("entry_point") or "")
-        prelude = stub_of(question, entry)
-        return ProgramTests(script=tests, entry=entry, prelude=prelude, tolerance=tolerance)
-    if isinstance(tests, Mapping):
-        tests = _pairs(tests)
-    if not isinstance(tests, Sequence) or isinstance(tests, str | bytes) or not tests:
-        raise ValueError("it has no `tests`")
-    entry = _entry(reference, tests, question)
-    stdin_tests = tuple(_stdin_test(t) for t in tests if not _is_call(t))
-    call_tests = tuple(_call_test(t) for t in tests if _is_call(t)) if entry else ()
-    if not stdin_tests and not call_tests:
-        raise ValueError(
-            "its tests call a function, but nothing names it: `fn_name`, `starter_code` or "
-            "`metadata.func_name`"
-        )
+    tolerance = statement.tolerance_of(question) if tolerance is None else float(tolerance)
+    script = _script(reference, tests)
+    if script:
+        entry = _name(reference, [])
+        prelude = statement.stub_of(question, entry)
+        return ProgramTests(script=script, entry=entry, prelude=prelude, tolerance=tolerance)
+    rows = list(_rows(tests))
+    name = _name(reference, [tests, *rows] if isinstance(tests, Mapping) else rows)
+    calls = [row for row in rows if _is_call(row, name)]
+    starter = str(reference.get("starter_code") or "")
+    entry = statement.entry_of(name, starter, question) if calls else ""
+    if calls and not entry:
+        if not skips_unnamed or len(calls) == len(rows):
+            raise ValueError(
+                f"{len(calls)} of its {len(rows)} tests call a function, but nothing names it: "
+                "give `fn_name`, `starter_code` or `metadata.func_name`, or leave them out of it "
+                '(reward.options.code.unnamed_calls = "skip" does where there are other tests)'
+            )
+        rows, calls = [row for row in rows if not _is_call(row, name)], []
     return ProgramTests(
-        stdin_tests=stdin_tests,
-        call_tests=call_tests,
+        stdin_tests=tuple(_stdin_test(row) for row in rows if not _is_call(row, name)),
+        call_tests=tuple(_call_tests(calls, is_columns=isinstance(tests, Mapping))),
         entry=entry,
         tolerance=tolerance,
-        ignores_case=bool(_ANY_CASE.search(question)),
+        ignores_case=statement.ignores_case(question),
     )
 
 
-_ANY_CASE = re.compile(
-    r"(?:any|either|arbitrary) (?:letter )?case\b(?!,)"
-    r"|(?:upper|lower)(?: ?case)? or (?:upper|lower) ?case",
-    re.IGNORECASE,
-)
-
-
-_POWER = re.compile(
-    r"10\s*(?:\^|<sup>|\*\*)\s*\{?\s*[-\u2212\u2013]\s*(\d{1,2})(?!\d)"  # 10^{-6}
-    r"|\b10[-\u2212\u2013]([3-9])\b"  # 10-5, which has lost its superscript
-    r"|\b1e-0?(\d{1,2})\b"
-    r"|\b0\.(0{2,8}1)\b"
-)
-_PRECISION = re.compile(r"error|precision|differ|accepted|toleran|accura|correct", re.IGNORECASE)
-MAX_TOLERANCE_EXPONENT = 15
-
-
-def tolerance_of(question: str) -> float:
-    """Read the error that a problem's statement allows; 0 where it allows none.
-
-    A small power of ten counts where its sentence speaks of errors or of what is accepted.
-    """
-    for match in _POWER.finditer(question):
-        start = max(0, question.rfind("\n", 0, match.start()), match.start() - 160)
-        around = question[start : match.end() + 80]
-        if not _PRECISION.search(around):
-            continue
-        digits = match[1] or match[2] or match[3]
-        exponent = int(digits) if digits else len(match[4])
-        if 0 < exponent <= MAX_TOLERANCE_EXPONENT:
-            return 10.0**-exponent
-    return 0.0
-
-
-def stub_of(question: str, entry: str) -> str:
-    """Give the question itself where it is Python that defines `entry`; else nothing.
-
-    Args:
-        question: The problem's text: HumanEval's are a function's head and its docstring.
-        entry: The function that the tests call; empty where nothing names it.
-    """
-    if not entry or f"def {entry}" not in question:
+def _script(reference: Mapping[str, Any], tests: Any) -> str:
+    """Tests that are Python; empty where they are data."""
+    if isinstance(tests, Mapping) and isinstance(tests.get("functional"), str):
+        tests = tests["functional"]
+    if isinstance(tests, str):
+        tests = [tests]
+    if not isinstance(tests, list | tuple) or not all(isinstance(test, str) for test in tests):
         return ""
-    try:
-        tree = ast.parse(question)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    if not any(map(str.strip, tests)):
         return ""
-    return question if any(getattr(n, "name", "") == entry for n in tree.body) else ""
+    before = [*(reference.get("test_imports") or ()), reference.get("test_setup_code") or ""]
+    return "\n".join([*map(str, before), *tests])
 
 
-def _pairs(tests: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Columns of inputs and outputs as a row per test."""
+def _rows(tests: Any) -> Iterator[Mapping[str, Any]]:
+    """A mapping per test, columns of inputs and outputs made into such.
+
+    Raises:
+        ValueError: There are none, or one is none.
+    """
+    if not tests or not isinstance(tests, Mapping | list | tuple):
+        raise ValueError("it has no `tests`")
+    if not isinstance(tests, Mapping):
+        for test in tests:
+            if not isinstance(test, Mapping):
+                raise ValueError(
+                    f"one of its `tests` is no table of input and output: {test!r:.80}"
+                )
+            yield test
+        return
     inputs, outputs = tests.get("inputs"), tests.get("outputs")
     if not isinstance(inputs, list) or not isinstance(outputs, list) or not inputs:
         raise ValueError("its `tests` have neither inputs and outputs nor a functional script")
     if len(inputs) != len(outputs):
         raise ValueError(f"its tests have {len(inputs)} inputs, but {len(outputs)} outputs")
-    name = tests.get("fn_name")
-    kind = "functional" if name else "stdin"
-    extra = {"metadata": {"func_name": name}} if name else {}
-    return [
-        {"input": given, "output": expected, "testtype": kind, **extra}
-        for given, expected in zip(inputs, outputs, strict=True)
-    ]
+    for given, expected in zip(inputs, outputs, strict=True):
+        yield {"input": given, "output": expected}
 
 
-def _is_call(test: Mapping[str, Any]) -> bool:
-    return test.get("testtype") == "functional"
+def _name(reference: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> str:
+    """What calls call, where the data name it: the row, else its tests.
+
+    Raises:
+        ValueError: The tests name several functions.
+    """
+    found = dict.fromkeys(_names(reference)) or dict.fromkeys(
+        name for test in tests for name in _names(test)
+    )
+    if len(found) > 1:
+        raise ValueError(f"its tests call several functions: {', '.join(found)}")
+    return next(iter(found), "")
+
+
+def _names(table: Mapping[str, Any]) -> Iterator[str]:
+    """The first name in a table, and else in its metadata, which may be JSON text."""
+    metadata = table.get("metadata")
+    if isinstance(metadata, str) and metadata.lstrip().startswith("{"):
+        metadata = _json(metadata)
+    for place in (table, metadata):
+        if isinstance(place, Mapping) and (name := next(filter(None, map(place.get, NAMES)), None)):
+            yield str(name)
+            return
+
+
+def _is_call(test: Mapping[str, Any], name: str) -> bool:
+    """Whether a test calls; one that does not say so does where the data name a function."""
+    kind = test.get("testtype") or test.get("type")
+    return kind in CALLS if kind else bool(name)
 
 
 def _stdin_test(test: Mapping[str, Any]) -> StdinTest:
@@ -186,13 +204,58 @@ def _lines(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _call_test(test: Mapping[str, Any]) -> CallTest:
-    given, expected = test.get("input"), test.get("output")
+def _call_tests(tests: Sequence[Mapping[str, Any]], *, is_columns: bool) -> Iterator[CallTest]:
+    """The calls of a problem. Some sets wrap each value that must come back in a list.
+
+    Where every one is a list of one value, that value will do too: so APPS and TACO have it, and so
+    do those who write arguments as lists. A call's own JSON, one value per line, is taken at its
+    word, as in LiveCodeBench.
+    """
+    readings = [_readings(test.get("input"), test.get("output")) for test in tests]
+    may_wrap = is_columns or not any(isinstance(test.get("input"), str) for test in tests)
+    if may_wrap and all(isinstance(r[-1], list | tuple) and len(r[-1]) == 1 for r in readings):
+        readings = [[*reading, reading[-1][0]] for reading in readings]
+    for test, (expected, *others) in zip(tests, readings, strict=True):
+        args = _args(test.get("input"))
+        if is_columns:
+            args = tuple(map(_integer_keys, args))
+        yield CallTest(args=args, expected=expected, or_else=tuple(others))
+
+
+def _readings(given: Any, expected: Any) -> list[Any]:
+    """What an output may mean. Text is JSON beside an input that is; else it may be itself."""
+    if not isinstance(expected, str):
+        return [expected]
     if isinstance(given, str):
-        args = tuple(_json(line) for line in given.split("\n") if line.strip())
-    else:
-        args = tuple(given) if isinstance(given, list) else (given,)
-    return CallTest(args=args, expected=_json(expected) if isinstance(expected, str) else expected)
+        with contextlib.suppress(ValueError):
+            return [_json(expected)]
+    try:
+        return [expected, _value(expected)]
+    except ValueError:
+        return [expected]
+
+
+def _args(given: Any) -> tuple[Any, ...]:
+    if isinstance(given, str):
+        return tuple(_value(line) for line in given.split("\n") if line.strip())
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def _integer_keys(value: Any) -> Any:
+    """A table that JSON gave text as keys, with the integers that it had before (as in APPS)."""
+    if isinstance(value, dict) and all(_INTEGER.fullmatch(str(key)) for key in value):
+        return {int(key): item for key, item in value.items()}
+    return value
+
+
+def _value(text: str) -> Any:
+    """What JSON means, or Python where it is none: `True`, `(1, 2)`."""
+    with contextlib.suppress(ValueError):
+        return _json(text)
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"a test is neither JSON nor a value of Python: {text[:80]!r}") from error
 
 
 def _json(text: str) -> Any:
@@ -200,22 +263,3 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"a test is no JSON: {text[:80]!r}") from error
-
-
-def _entry(reference: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], question: str) -> str:
-    """What calls call, by whatever names it first."""
-    name = reference.get("fn_name")
-    for test in tests:
-        metadata = test.get("metadata")
-        if not name and isinstance(metadata, Mapping):
-            name = metadata.get("func_name")
-    starter = str(reference.get("starter_code") or "")
-    code = starter if "def " in starter else question
-    is_method = bool(re.search(r"class\s+Solution\b", code))
-    if not name and (is_method or starter):
-        first = re.search(r"^\s*def\s+(?!_)(\w+)", code, re.MULTILINE)
-        name = first[1] if first else None
-    if not name:
-        return ""
-    name = str(name)
-    return f"Solution().{name}" if is_method and "." not in name else name

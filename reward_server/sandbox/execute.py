@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import io
 import json
 import os
 import sys
@@ -13,26 +12,10 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from reward_server.sandbox import report, values
+from reward_server.sandbox import report, streams, values
 
 MAX_LINE = 8 * 2**20
 RECURSION = 50_000  # of functions; a script says it itself
-
-
-def prepare() -> None:
-    """Make standard streams for the programs to come, once; what is behind them changes.
-
-    Output is made over a pipe, as programs will have it: streams remember whether they can seek.
-    """
-    reader, writer = os.pipe()
-    null = os.dup(1)
-    os.dup2(writer, 1)
-    sys.stdin = sys.__stdin__ = _text(0, "r")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _text(1, "w")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(2, "w")  # type: ignore[misc]
-    os.dup2(null, 1)
-    for descriptor in (reader, writer, null):
-        os.close(descriptor)
 
 
 def script(program: Mapping[str, Any]) -> NoReturn:
@@ -46,13 +29,15 @@ def script(program: Mapping[str, Any]) -> NoReturn:
         code = _code(stop)
     except BaseException as error:  # noqa: BLE001 - whatever it raises is how it ended
         report.send(report.ending(error))
-    os._exit(_finish() or code)
+    failed = _finish()
+    streams.flush_rest(module.__dict__)
+    os._exit(failed or code)
 
 
 def _finish() -> int:
     """What Python does at its end; 1 where the output could not be written."""
     failed = 0
-    for act in (threading._shutdown, atexit._run_exitfuncs, _flush):  # type: ignore[attr-defined]
+    for act in (threading._shutdown, atexit._run_exitfuncs, streams.flush):  # type: ignore[attr-defined]
         try:
             act()
         except SystemExit as stop:
@@ -63,28 +48,23 @@ def _finish() -> int:
     return failed
 
 
-def _flush() -> None:
-    for stream in (sys.stdout, sys.__stdout__):
-        if stream is not None and not getattr(stream, "closed", True):
-            stream.flush()
-
-
 def _code(stop: SystemExit) -> int:
     if stop.code is None:
         return 0
     return stop.code & 0xFF if isinstance(stop.code, int) else 1
 
 
-def _text(descriptor: int, mode: str) -> io.TextIOWrapper:
-    raw = open(descriptor, mode + "b", closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape")
+def main_module(name: str = "__main__") -> types.ModuleType:
+    """Make an empty module in the place of ours, as a script of its own would have it.
 
-
-def main_module() -> types.ModuleType:
-    """Make an empty `__main__` in the place of ours, as a script of its own would have it."""
-    module = types.ModuleType("__main__")
-    module.__dict__.update(__builtins__=builtins, __file__="solution.py")
-    sys.modules["__main__"] = module
+    Args:
+        name: What the module takes itself for; it is found under this name and as `__main__`.
+    """
+    module = types.ModuleType(name)
+    module.__dict__.update(
+        __builtins__=builtins, __file__="solution.py", __cached__=None, __annotations__={}
+    )
+    sys.modules["__main__"] = sys.modules[name] = module
     sys.argv = ["solution.py"]
     return module
 
@@ -108,10 +88,14 @@ def serve(program: Mapping[str, Any]) -> NoReturn:
 
 
 def _defined(program: Mapping[str, Any]) -> dict[str, Any]:
-    """The namespace once the program has run; a program that fails to is the end of it."""
+    """The namespace once the program has run; a program that fails to is the end of it.
+
+    It is imported, not run: `if __name__ == "__main__"` is false. What it may take for granted
+    stands behind its own names, as built-in names do, so that none passes for one of its own.
+    """
     sys.setrecursionlimit(RECURSION)
-    namespace = main_module().__dict__
-    namespace |= HEADER | values.NODES
+    namespace = main_module("solution").__dict__
+    namespace["__builtins__"] = vars(builtins) | HEADER | values.NODES
     try:
         exec(report.compiled(program["prelude"]), namespace)
         exec(report.compiled(program["source"]), namespace)
@@ -145,8 +129,17 @@ def called(
 
 
 def _entry(namespace: dict[str, Any], objects: dict[str, Any], path: str) -> Callable[..., Any]:
-    """`name`, or `Class().name`; of each class there is one object."""
+    """`name`, or `Class().name`; of each class there is one object.
+
+    Whether a function stands in `class Solution` or alone is the program's choice.
+    """
     holder, _, name = path.rpartition("().")
+    if holder not in namespace and name in namespace:
+        holder = ""
+    elif not holder and name not in namespace and hasattr(namespace.get("Solution"), name):
+        holder = "Solution"
+    if (holder or name) not in namespace:
+        raise NameError(f"the program defines no {path}")
     if not holder:
         return namespace[name]
     if holder not in objects:

@@ -122,10 +122,12 @@ def harness(program: Mapping[str, Any]) -> NoReturn:
         exec(report.compiled(program["prelude"]), namespace)
         tree = ast.parse(program["source"])
         _call_check(tree, program["entry"])
-        remote = [program["entry"], *_unknown(tree, namespace)]
-        namespace |= {name: Remote(name, program["tolerance"]) for name in remote if name}
+        remote = _names_of_program(tree, program["entry"], namespace)
+        namespace |= {name: Remote(name, program["tolerance"]) for name in remote}
         tree = ast.fix_missing_locations(counting.visit(tree))
         exec(compile(tree, "<tests>", "exec"), namespace)
+        if not Remote.num_calls:
+            raise ValueError("they call nothing of the program; `entry_point` names its function")
     except BaseException as error:  # noqa: BLE001 - told outside: a failed test, or a broken one
         ending = report.ending(error)
         if not Remote.num_calls:  # before the program had any part in it: the tests are broken
@@ -152,10 +154,38 @@ def _call_check(tree: ast.Module, entry: str) -> None:
         tree.body += ast.parse(f"check({entry})").body
 
 
-def _unknown(tree: ast.Module, namespace: Mapping[str, Any]) -> list[str]:
-    """Names that the tests use and nobody here defines: the program under test must."""
-    used: set[str] = set()
-    defined = set(namespace) | set(dir(builtins))
+def _names_of_program(tree: ast.Module, entry: str, namespace: Mapping[str, Any]) -> list[str]:
+    """Names that the program under test must define.
+
+    These are the entry and whatever the tests use and nobody here defines. Where that is nothing,
+    the tests call something of a name that is given to them as well, as `add` and `gcd` are.
+    """
+    used, defined = _used_and_defined(tree)
+    foreign = used - defined - set(dir(builtins))
+    unknown = foreign - set(namespace)
+    if entry or unknown:
+        return [name for name in (entry, *sorted(unknown)) if name]
+    return sorted(_always_called(tree, foreign))
+
+
+def _always_called(tree: ast.Module, names: set[str]) -> set[str]:
+    """Those that every assertion calls, but for what is only wrapped around another of them."""
+    found = [_calls(node) for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    common = names.intersection(*found) if found else set[str]()
+    wrapping = {
+        name for calls in found for name, call in calls.items() if common & {*_calls(call)} - {name}
+    }
+    return common - wrapping
+
+
+def _calls(tree: ast.AST) -> dict[str, ast.Call]:
+    """The first call of each name."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {call.func.id: call for call in reversed(calls) if isinstance(call.func, ast.Name)}
+
+
+def _used_and_defined(tree: ast.Module) -> tuple[set[str], set[str]]:
+    used, defined = set[str](), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
@@ -165,7 +195,7 @@ def _unknown(tree: ast.Module, namespace: Mapping[str, Any]) -> list[str]:
             defined.add(node.arg)
         elif isinstance(node, ast.alias):
             defined.add((node.asname or node.name).partition(".")[0])
-    return sorted(used - defined)
+    return used, defined
 
 
 def _helpers() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from reward_server.sandbox import allowed, child, execute, landlock
+from reward_server.sandbox import allowed, child, landlock, streams
 
 MAX_DESCRIPTORS = 5
 SET_DUMPABLE, NEW_USER_NAMESPACE = 4, 0x10000000
@@ -39,11 +39,11 @@ COMMON = (
 )  # fmt: skip
 REST = (  # imported beforehand only where a program can open no file
     "abc", "argparse", "ast", "asyncio", "base64", "binascii", "calendar", "cmath", "codecs",
-    "concurrent.futures.thread", "contextvars", "difflib", "getpass", "glob", "graphlib", "hashlib",
-    "hmac", "inspect", "locale", "logging", "numbers", "os.path", "pathlib", "pickle", "platform",
-    "pprint", "reprlib", "secrets", "selectors", "shlex", "signal", "socket", "stat", "subprocess",
-    "tempfile", "timeit", "tokenize", "traceback", "unicodedata", "unittest", "uuid", "warnings",
-    "weakref", "zlib",
+    "concurrent.futures.thread", "contextvars", "difflib", "fileinput", "getpass", "glob",
+    "graphlib", "hashlib", "hmac", "inspect", "locale", "logging", "mmap", "numbers", "os.path",
+    "pathlib", "pickle", "platform", "pprint", "reprlib", "secrets", "selectors", "shlex", "signal",
+    "socket", "stat", "subprocess", "tempfile", "timeit", "tokenize", "traceback", "unicodedata",
+    "unittest", "uuid", "warnings", "weakref", "zlib",
 )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def _prepare(modules: Sequence[str]) -> None:
     quitter = importlib.import_module("_sitebuiltins").Quitter
     builtins.exit, builtins.quit = quitter("exit", "EOF"), quitter("quit", "EOF")
     sys.set_int_max_str_digits(0)
-    execute.prepare()
+    streams.prepare()
     os.environ.clear()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,7 +22,7 @@ from oapl.config.fields import section
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout, Verdict, VerdictKind
 from reward_server.programs import compare, extract, problem
-from reward_server.programs.problem import ProgramTests
+from reward_server.programs.problem import CallTest, ProgramTests
 from reward_server.sandbox import measure, values
 from reward_server.sandbox.command import Bounds, locate
 from reward_server.sandbox.levels import LAYERS_OF_LEVEL
@@ -44,6 +44,9 @@ class Config:
     """Time for all tests of a program together; beyond it the reward is 0."""
     memory_mib: Annotated[int, Field(ge=128)] = 1024
     """Address space of a program."""
+    unnamed_calls: Literal["refuse", "skip"] = "refuse"
+    """Tests that call a function which nothing in the data names: refuse the prompt, or judge by
+    its other tests."""
     packages: tuple[str, ...] = ()
     """What programs may import besides the standard library, such as sortedcontainers or numpy."""
     truncated: base.Truncated = "wrong"
@@ -91,7 +94,11 @@ class CodeVerifier:
             InputError: The prompt has no tests that can be run.
         """
         try:
-            task = problem.read(prompt.reference, prompt.question or prompt.text)
+            task = problem.read(
+                prompt.reference,
+                prompt.question or prompt.text,
+                skips_unnamed=self._config.unnamed_calls == "skip",
+            )
         except ValueError as error:
             raise InputError(
                 f"prompt {prompt.id} cannot be judged by the code verifier: {error}"
@@ -155,10 +162,10 @@ class CodeVerifier:
 
     def _one(self, task: ProgramTests, source: str, test: Any, deadline: float) -> TestOutcome:
         assert self._sandbox is not None
-        if isinstance(test, problem.CallTest):
+        if isinstance(test, CallTest):
             args = [values.encode(item) for item in test.args]
             ending = self._sandbox.function(source, "", task.entry, args, deadline=deadline)
-            return _returned(ending, test.expected, task.tolerance) or _broken(ending)
+            return _returned(ending, test, task.tolerance) or _broken(ending)
         most = max(LEAST_OUTPUT, 2 * len(test.expected) + LEAST_OUTPUT // 16)
         ending = self._sandbox.script(
             source, test.stdin.encode(errors="replace"), deadline=deadline, max_output=most
@@ -196,7 +203,7 @@ _SIGSYS = int(signal.SIGSYS)
 _DENIED: Mapping[str, VerdictKind] = {"denied": "sandbox_violation", "memory": "resource_limit"}
 
 
-def _returned(ending: Ending, expected: Any, tolerance: float) -> TestOutcome | None:
+def _returned(ending: Ending, test: CallTest, tolerance: float) -> TestOutcome | None:
     """The comparison of a call's value; None where it gave none."""
     if ending.is_late or ending.is_flooding or "value" not in ending.report:
         return None
@@ -204,8 +211,9 @@ def _returned(ending: Ending, expected: Any, tolerance: float) -> TestOutcome | 
         got = values.as_json(values.decode(ending.report["value"]))
     except ValueError as error:
         return TestOutcome("wrong_answer", str(error))
-    is_same = compare.same_value(got, expected, tolerance)
-    return PASSED if is_same else _wrong(repr(got), repr(expected))
+    readings = [values.as_json(expected) for expected in (test.expected, *test.or_else)]
+    is_same = compare.any_value(got, readings, tolerance)
+    return PASSED if is_same else _wrong(repr(got), repr(test.expected))
 
 
 def _broken(ending: Ending) -> TestOutcome:

@@ -1,31 +1,24 @@
 """The shape of a response: a thought and an answer, each in its tags.
 
-loose: at least one `<think>` block and at least one `<answer>` block. strict: exactly one
-`<think>` block, and after it exactly one `<answer>` block, no tag more. A block is an opening tag
-and the next closing tag of its kind with something between; where the prompt itself ended with
-`<think>`, the response's first block is open already. Text outside the blocks is free.
+loose: at least one `<think>` block and at least one `<answer>` block outside the thoughts, which
+may speak of tags. strict: exactly one `<think>` block, and after it exactly one `<answer>` block,
+no tag more. A block is an opening tag and the next closing tag of its kind with something between;
+where the prompt itself ended with `<think>`, the response's first block is open already. Text
+outside the blocks is free.
 `require = "think"` asks for the thought alone, paired and not empty (ReMix section 4.4.4).
 Source: the two rules are those of "Model collapse" 1 in the Perplexity report.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
 from reward_server.verifiers import base
-
-_TAGS = {
-    "think_and_answer": re.compile(r"<(/?)(think|answer)>"),
-    "think": re.compile(r"<(/?)(think)>"),
-}
-
-Tag = re.Match[str]
 
 
 @section
@@ -53,10 +46,10 @@ class FormatVerifier:
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         """Look at the tags of a response."""
         text = ("<think>" if base.opens_thinking(prompt) else "") + rollout.text
-        tags = list(_TAGS[self._config.require].finditer(text))
-        found = blocks(text, tags)
+        num_tags = len(_tag("|".join(self._wanted)).findall(text))
+        found = blocks(text, self._wanted)
         loose = {name: float(name in found) for name in self._wanted}
-        is_strict = found == self._wanted and len(tags) == 2 * len(found)
+        is_strict = found == self._wanted and num_tags == 2 * len(found)
         parts = {**loose, "loose": float(all(loose.values())), "strict": float(is_strict)}
         cut = base.cut_off(rollout, self._config.truncated, 0.0)
         if cut:
@@ -65,7 +58,7 @@ class FormatVerifier:
         return Verdict(
             kind="accepted" if is_right else "malformed",
             reward=float(is_right),
-            detail="" if is_right else _complaint(found, self._wanted, len(tags)),
+            detail="" if is_right else _complaint(found, self._wanted, num_tags),
             parts=parts,
         )
 
@@ -75,21 +68,46 @@ def build(config: Config) -> FormatVerifier:
     return FormatVerifier(config)
 
 
-def blocks(text: str, tags: Sequence[Tag]) -> list[str]:
-    """Name the blocks in order: two neighbouring tags of one kind, not empty between.
+def blocks(text: str, names: Sequence[str]) -> list[str]:
+    """Name the blocks that are not empty, in order; tags alone fill none.
 
     Args:
         text: The response, `<think>` in front where the prompt ended with it.
-        tags: The tags in it, in order.
+        names: Of the blocks that are looked for: what stands in one is no block of a later name.
     """
-    return [
-        first[2]
-        for first, second in itertools.pairwise(tags)
-        if not first[1]
-        and second[1]
-        and first[2] == second[2]
-        and text[first.end() : second.start()].strip()
-    ]
+    found, tag = list[tuple[int, str]](), _tag("|".join(names))
+    for name in names:
+        spans = list(_spans(text, name))
+        found += [(start, name) for start, end in spans if tag.sub("", text[start:end]).strip()]
+        text = _blanked(text, spans)
+    return [name for _, name in sorted(found)]
+
+
+def _tag(names: str) -> re.Pattern[str]:
+    return re.compile(f"<(/?)(?:{names})>")
+
+
+def _spans(text: str, name: str) -> Iterator[tuple[int, int]]:
+    """What stands between an opening tag and the next closing one of its kind.
+
+    A thought begins at the first opening tag before that, an answer at the last: a mention of
+    `<answer>` in front of it is none.
+    """
+    start = None
+    for tag in _tag(name).finditer(text):
+        if not tag[1]:
+            start = tag.end() if start is None or name == "answer" else start
+        elif start is not None:
+            yield start, tag.start()
+            start = None
+
+
+def _blanked(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    pieces, after = list[str](), 0
+    for start, end in spans:
+        pieces += text[after:start], " " * (end - start)
+        after = end
+    return "".join([*pieces, text[after:]])
 
 
 def _complaint(found: Sequence[str], wanted: Sequence[str], num_tags: int) -> str:

@@ -1,9 +1,10 @@
 r"""A language model that compares the final answer with the reference: right or wrong.
 
 Any OpenAI-compatible endpoint will do, a vLLM server too. The model is asked to end with
-`VERDICT: CORRECT` or `VERDICT: INCORRECT`; the last such line counts, or a last
-`\boxed{correct}`. A reply with neither is `error` and counted. An endpoint that does not answer,
-after retries, is our fault: the group fails with the cause. The key comes from the environment.
+`VERDICT: CORRECT` or `VERDICT: INCORRECT`; the last such verdict counts, else a last line that is
+nothing but the word, else a last `\boxed{correct}`. A reply with none, or one that never ends its
+thinking, is `error` and counted. An endpoint that does not answer, after retries, is our fault: the
+group fails with the cause. The key comes from the environment.
 A response may argue with its judge: what it says is shown between marks, and that is all.
 """
 
@@ -26,6 +27,7 @@ from oapl.records import Prompt, Rollout, Verdict
 from reward_server import judge_cache
 from reward_server.judge_cache import JudgeCache, Reply
 from reward_server.verifiers import base
+from reward_server.verifiers._judge_texts import verdict_in, without_marks
 
 SETTING = "reward.options.judge"
 BACK_OFF_S = 10.0  # the client waits up to 8 s between two attempts
@@ -51,13 +53,6 @@ Think briefly, then end with one line: VERDICT: CORRECT or VERDICT: INCORRECT
 """
 
 _FIELD = re.compile(r"\{(question|reference|response)\}")
-_MARKS = re.compile(r"\[/?(?:QUESTION|REFERENCE|CANDIDATE)\]")
-_VERDICT = re.compile(
-    r"VERDICT[\s*]*:[\s*]*(correct|incorrect)\b"
-    r"|\\boxed\s*\{\s*(?:\\text\s*\{)?\s*(correct|yes|true|incorrect|no|false)\s*\}",
-    re.IGNORECASE,
-)
-_RIGHT = ("correct", "yes", "true")
 
 
 @section
@@ -168,7 +163,7 @@ class JudgeVerifier:
         return found and found[-self._config.max_characters :]
 
     def _request(self, question: str, reference: str, response: str) -> dict[str, Any]:
-        shown = _MARKS.sub("", response)  # it must not close its own marks
+        shown = without_marks(response)
         fields = {"question": question, "reference": reference, "response": shown}
         text = _FIELD.sub(lambda match: fields[match[1]], self._config.template)
         return {
@@ -276,12 +271,6 @@ def check(config: Config) -> None:
 def prepare(config: Config) -> dict[str, Any]:
     """The cache's path made absolute."""
     return {"cache": str(Path(config.cache).expanduser().absolute())} if config.cache else {}
-
-
-def verdict_in(reply: str) -> bool | None:
-    """Read what a reply says after its own thinking; None when it says neither."""
-    found = _VERDICT.findall(reply.rpartition("</think>")[2])
-    return "".join(found[-1]).lower() in _RIGHT if found else None
 
 
 def _end(reply: str) -> str:

@@ -113,6 +113,85 @@ def test_tests_in_python_count_their_assertions(judge, hasty, source, kind, rewa
     assert (verdict.kind, verdict.reward) == (kind, reward), verdict.detail
 
 
+ADD = {"tests": ["assert add(1, 2) == 3", "assert add(2, 2) == 4", "assert add(0, 5) == 5"]}
+GUARDED = "\nif __name__ == '__main__':\n    n = int(input())\n    print(n)"
+BY_NAME = {"tests": {"fn_name": "square", "inputs": [[2], [3]], "outputs": [[4], [9]]}}
+BY_METHOD = {
+    "tests": [{"input": "2", "output": "4", "testtype": "functional"}],
+    "starter_code": "class Solution:\n    def square(self, x):",
+}
+FUNCTION = "def square(x): return x * x"
+CLASS = "class Solution:\n    def square(self, x): return x * x"
+
+
+@pytest.mark.parametrize(
+    ("reference", "source"),
+    [(CHECK, FUNCTION), *((r, s) for r in (BY_NAME, BY_METHOD) for s in (FUNCTION, CLASS))],
+)
+def test_what_a_program_does_as_main_is_not_done_where_it_is_called(judge, reference, source):
+    """And a function may stand alone or in a class, as those who publish such tests allow."""
+    verdict = judge.verify(prompt(reference), rollout(answer(source + GUARDED)))
+    assert verdict.kind == "accepted", verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("import pickle\nclass P: pass\n" + FUNCTION + "\npickle.dumps(P())", "accepted"),
+        (
+            "import dataclasses, typing\n@dataclasses.dataclass\nclass P:\n x: 'int'\n"
+            + FUNCTION
+            + "\ntyping.get_type_hints(P)",
+            "accepted",
+        ),
+        ("from math import prod\ndef square(x: List[int]): return prod([x, x])", "accepted"),
+        (FUNCTION + "\nprint(square(int(input())))", "runtime_error"),
+        ("def cube(x): return x ** 3", "runtime_error"),
+    ],
+)
+def test_a_program_that_is_called_is_a_module_of_its_own(judge, source, kind):
+    verdict = judge.verify(prompt(BY_NAME), rollout(answer(source)))
+    assert verdict.kind == kind, verdict.detail
+
+
+def test_a_program_read_from_standard_input_is_main(judge):
+    source = "if __name__ == '__main__':\n    n = int(input())\n    print(n * n)"
+    assert judge.verify(prompt(SQUARES), rollout(answer(source))).kind == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "reward"),
+    [
+        ("def add(a, b): return a + b", "accepted", 1.0),
+        ("def add(a, b): return a + b" + GUARDED, "accepted", 1.0),
+        ("from operator import add", "accepted", 1.0),
+        ("def add(a, b): return a * b", "wrong_answer", 1 / 3),
+        ("def sum_of(a, b): return a + b", "runtime_error", 0.0),
+    ],
+)
+def test_a_list_of_assertions_calls_the_program_and_nothing_of_the_same_name(
+    judge, source, kind, reward
+):
+    """`add` is one of the names that solutions may take for granted."""
+    verdict = judge.verify(prompt(ADD), rollout(answer(source)))
+    assert (verdict.kind, verdict.reward) == (kind, pytest.approx(reward)), verdict.detail
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        ["assert isclose(gcd(4, 6), 2)", "assert isclose(gcd(3, 5), 1)"],
+        ["assert Counter(gcd(4, 6) * [1]) == {1: 2}", "assert gcd(3, 5) == 1"],
+        ["assert mine(4, 6) == gcd(4, 6)", "assert mine(3, 5) == 1"],
+    ],
+)
+def test_what_the_tests_call_for_themselves_is_not_asked_of_the_program(judge, tests):
+    source = "def mine(a, b):\n    while b: a, b = b, a % b\n    return a\ngcd = mine"
+    assert judge.verify(prompt({"tests": tests}), rollout(answer(source))).kind == "accepted"
+    refused = judge.verify(prompt({"tests": tests}), rollout(answer("def f(): pass")))
+    assert refused.reward == 0.0
+
+
 def test_methods_linked_lists_and_a_stated_precision(judge):
     source = "class Solution:\n def halve(self, head): return [sqrt(6.25000001)]"
     asked = prompt(METHOD, question="Answers within 10-5 of the actual one are accepted.")
@@ -123,8 +202,23 @@ def test_methods_linked_lists_and_a_stated_precision(judge):
 def test_a_problem_of_the_prompts_own_is_our_fault(judge):
     with pytest.raises(InputError, match="tests"):
         judge.verify(prompt({"answer": "4"}), rollout(answer(SQUARE)))
-    with pytest.raises(InputError, match="cannot be run"):
-        judge.verify(prompt({"tests": "import nonsense", "entry_point": "f"}), rollout(answer("")))
+    for tests, why in (
+        ("import nonsense", "nonsense"),
+        ("assert 1 == 1", "call nothing"),
+        ("def check(candidate):\n    assert candidate(2) == 4", "`entry_point` names"),
+    ):
+        with pytest.raises(InputError, match=f"cannot be run.*{why}"):
+            judge.verify(prompt({"tests": tests}), rollout(answer("")))
+
+
+def test_calls_that_nothing_names_are_our_fault_unless_they_are_to_be_left_out(judge):
+    calls = [{"input": "7", "output": "1", "testtype": "functional"}]
+    mixed = prompt({"tests": [{"input": "2", "output": "4", "testtype": "stdin"}, *calls]})
+    with pytest.raises(InputError, match=r'1 of its 2 tests.*unnamed_calls = "skip"'):
+        judge.verify(mixed, rollout(answer(SQUARE)))
+    with contextlib.closing(started(unnamed_calls="skip", total_s=60.0)) as lenient:
+        verdict = lenient.verify(mixed, rollout(answer(SQUARE)))
+    assert (verdict.kind, verdict.detail) == ("accepted", "passed 1 of 1")
 
 
 def test_a_package_that_is_asked_for_can_be_imported():

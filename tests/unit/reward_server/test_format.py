@@ -1,7 +1,10 @@
 """Think and answer tags: loose, strict, opened by the prompt, and thinking alone."""
 
+import time
+
 import pytest
 
+from tests.support import speed
 from tests.support.judging import built, prompt, rollout
 
 T, A = "<think>a</think>", "<answer>b</answer>"
@@ -32,6 +35,17 @@ def judged(text, *, opening="", reason="stop", **options):
         ("<think>a" + A, False, False),
         ("a</think>" + A, False, False),
         (r"<think>a</think>\boxed{b}", False, False),
+        ("<think>I will use <answer> tags.</think>" + A, True, False),
+        ("<think>In <answer>b</answer> tags, after </answer>.</think>" + A, True, False),
+        ("<think>With <think> and <answer> tags.</think>" + A, True, False),
+        ("<answer> tags I use after <think> tags. " + T + A, True, False),
+        (T + "<answer>The <think> tag, or <think></think>.</answer>", True, False),
+        ("<think>I will use <answer>b</answer> tags.</think>", False, False),
+        ("<think>I will use <answer> tags.</think> b</answer>", False, False),
+        ("<think>I will use <answer> tags." + A, False, False),
+        ("<think><answer></think>" + A, False, False),
+        ("<answer>" + T + "</answer>", False, False),
+        (T + "<answer> tags: <answer></answer>", False, False),
     ],
 )
 def test_each_rule_is_kept_or_not(text, is_loose, is_strict):
@@ -58,6 +72,13 @@ def test_thinking_alone_may_be_asked_for():
         assert judged("a", opening="<think>", require="think", rule=rule).reward == 0
         assert judged(A, require="think", rule=rule).reward == 0
     assert judged(T + T, require="think").parts == {"think": 1.0, "loose": 1.0, "strict": 0.0}
+
+
+def test_a_megabyte_of_tags_is_read_once():
+    started = time.process_time()
+    for piece in ("<think>", "</think>", T, A, T + A, "<answer>a<think>b"):
+        judged(piece * (10**6 // len(piece)))
+    assert time.process_time() - started < speed.here(5.0)
 
 
 def test_the_detail_says_what_is_missing_or_too_many():

@@ -20,6 +20,17 @@ CASES = [
     ("keywords:existence", {"keywords": ["C++"]}, "in c++", "in c"),
     ("keywords:frequency", {**KEPT, "keyword": " cat ", "frequency": 2}, "Cat concat", "cat"),
     ("keywords:forbidden_words", {"forbidden_words": ["cat"]}, "concat cats", "A Cat."),
+    ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, "in C, + and +", "in c++."),
+    ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, "Cc+ +", "C++11"),
+    ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, "MSVC++", "(C++)"),
+    ("keywords:forbidden_words", {"forbidden_words": ["C#"]}, "C and #, AC#", "C# 7"),
+    ("keywords:forbidden_words", {"forbidden_words": [".NET"]}, "net, a.network", "on .Net"),
+    ("keywords:forbidden_words", {"forbidden_words": ["e.g."]}, "egg, e.g", "so, e.g. this"),
+    ("keywords:forbidden_words", {"forbidden_words": ["!"]}, "Stop.", "Stop!"),
+    ("keywords:forbidden_words", {"forbidden_words": ["$5", "(x)"]}, "5, x, $55", "f(x)"),
+    ("keywords:forbidden_words", {"forbidden_words": [" New York "]}, "New-York", "New\nYork."),
+    ("keywords:existence", {"keywords": ["New York"]}, "new\n york", "newyork"),
+    ("keywords:frequency", {**KEPT, "keyword": "a.b", "frequency": 2}, "a.b A.B", "a.b aXb"),
     (
         "keywords:letter_frequency",
         {"letter": "E", "let_frequency": 2, "let_relation": "less than"},
@@ -54,6 +65,22 @@ CASES = [
         "It was.\n\n\"so', it is",
         "It was.\n\nSome more",
     ),
+    *(
+        (
+            "length_constraints:nth_paragraph_first_word",
+            {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": first},
+            good,
+            bad,
+        )
+        for first, good, bad in (
+            (".NET", ".net, that", "NET is"),
+            ("don't", '"Don\'t!" she', "Don ist"),
+            ("U.S.", "u.s. law", "U.S is"),
+            ("C++", "C++.", "C is"),
+            ("'tis", "'Tis so", "tis so"),
+            ("So", '\'"so" it', "So-so"),
+        )
+    ),
     (
         "detectable_content:number_placeholders",
         {"num_placeholders": 2},
@@ -62,6 +89,8 @@ CASES = [
     ),
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, "bye\np. s. hi", "PS hi"),
     ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, "p.p. s", "P.S."),
+    ("detectable_content:postscript", {"postscript_marker": "PS"}, "bye\nps: hi", "maps, PST"),
+    ("detectable_content:postscript", {"postscript_marker": "PS:"}, "bye\nps: hi", "maps: hi"),
     ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "* a\n  - b", "* a\n** b"),
     ("detectable_format:constrained_response", {}, "So: My answer is no.", "my answer is no."),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 1}, "*a*", "* * **\n*"),
@@ -148,6 +177,7 @@ def test_loose_forgives_asterisks_and_a_first_and_a_last_line():
         ("keywords:frequency", {**KEPT, "keyword": "a", "frequency": 0}, "frequency = 0"),
         ("keywords:frequency", {**KEPT, "keyword": "", "frequency": 1}, "keyword = ''"),
         ("keywords:existence", {"keywords": []}, "keywords = "),
+        ("keywords:forbidden_words", {"forbidden_words": [" "]}, "forbidden_words = "),
         ("length_constraints:number_words", {"num_words": 3, "relation": "more than"}, "relation"),
         ("language:response_language", {"language": "xx"}, "no language code"),
         ("punctuation:no_comma", {"more": 1}, "has no option 'more'; it takes no options"),

@@ -1,0 +1,112 @@
+"""The standard streams of a program: as Python makes them, by their device names, at the end.
+
+There is no /proc in a jail and so no /dev/stdin: a program that opens one of its own streams by
+name is given another descriptor of it. That opens nothing that the program does not have.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import os
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_NAMES = ("stdin", "stdout", "stderr")
+_PATHS = {
+    path: number
+    for number, name in enumerate(_NAMES)
+    for path in (f"/dev/{name}", f"/dev/fd/{number}", f"/proc/self/fd/{number}")
+}
+_python_open, _system_open = builtins.open, os.open
+_first_output: list[Any] = []  # standard output as it was made, and the buffer behind it
+
+
+def prepare() -> None:
+    """Make the streams for the programs to come, once; what is behind them changes.
+
+    Output is made over a pipe, as programs will have it: streams remember whether they can seek.
+    """
+    reader, writer = os.pipe()
+    null = os.dup(1)
+    os.dup2(writer, 1)
+    for number, name in enumerate(_NAMES):
+        stream = _text(number, "w" if number else "r", f"<{name}>")
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    os.dup2(null, 1)
+    for descriptor in (reader, writer, null):
+        os.close(descriptor)
+    _first_output[:] = sys.stdout, sys.stdout.buffer
+    builtins.open = io.open = _open  # type: ignore[assignment]
+    os.open = _open_descriptor
+
+
+def _text(descriptor: int, mode: str, name: str) -> Any:
+    buffer: Any = _python_open(descriptor, mode + "b", closefd=False)
+    buffer.raw.name = name
+    stream: Any = io.TextIOWrapper(buffer, encoding="utf-8", errors="surrogateescape")
+    stream.mode = mode
+    return stream
+
+
+def _open(file: Any, *args: Any, **kwargs: Any) -> Any:
+    """`open`, which knows the standard streams by name."""
+    number = _number(file)
+    return _python_open(file if number is None else os.dup(number), *args, **kwargs)
+
+
+def _open_descriptor(path: Any, *args: Any, **kwargs: Any) -> int:
+    """`os.open`, likewise."""
+    number = _number(path)
+    return _system_open(path, *args, **kwargs) if number is None else os.dup(number)
+
+
+def _number(path: Any) -> int | None:
+    if isinstance(path, int):
+        return None
+    try:
+        return _PATHS.get(os.fsdecode(path))
+    except TypeError:  # no path at all, which the real one will say
+        return None
+
+
+def flush() -> None:
+    """Flush standard output, where the program still has one; what that raises is its failure."""
+    stream: Any = getattr(sys, "stdout", None)
+    if _is_open(stream) and hasattr(stream, "flush"):
+        stream.flush()
+
+
+def _is_open(stream: Any) -> bool:
+    """Whether there is something to flush: not behind a closed stream, nor a detached one."""
+    try:
+        return stream is not None and not getattr(stream, "closed", False)
+    except ValueError:  # detached
+        return False
+
+
+def flush_rest(namespace: Mapping[str, Any]) -> None:
+    """Flush what nobody closed: the first standard output, and the files that globals hold.
+
+    Python flushes these when it takes itself apart, and says nothing of what fails there.
+
+    Args:
+        namespace: The globals of the program.
+    """
+    for stream in (*_held(namespace), *_first_output):
+        with contextlib.suppress(BaseException):  # flush may be the program's own
+            if _is_open(stream):
+                stream.flush()
+
+
+def _held(namespace: Mapping[str, Any]) -> Iterator[io.IOBase]:
+    """Files among the values, and files whose method is one: `write = open(1, "w").write`."""
+    for value in list(namespace.values()):
+        if type(value) in (types.BuiltinMethodType, types.MethodType):
+            value = value.__self__
+        if issubclass(type(value), io.IOBase) and value is not sys.stdout:
+            yield value
