@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from learner.checkpoints import digests
-from oapl.errors import CheckpointError
+from oapl.errors import CheckpointError, first_line
 
 TAG = "deepspeed"
 STATE = "state.json"
@@ -64,7 +64,13 @@ def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
     torch.distributed.all_gather_object(found, problem)
     if any(found):
         raise CheckpointError(f"checkpoint {path}: {next(p for p in found if p)}")
-    loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
+    try:
+        loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
+    except RuntimeError as error:  # torch: other tensors than the model's
+        raise CheckpointError(
+            f"checkpoint {path}: the model is not the one that was saved ({first_line(error)}); "
+            "set model.path back, or begin afresh under another run.name"
+        ) from error
     if loaded is None:
         raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {TAG} in it")
     rank = torch.distributed.get_rank()
