@@ -33,13 +33,15 @@ def report(outcome: RunOutcome) -> int:
     """
     console = Console()
     if outcome.signal:
-        console.print(f"{STOPPED_AT} {outcome.step}; {outcome.next}", highlight=False)
+        line = "; ".join(filter(None, (f"{STOPPED_AT} {outcome.step}", outcome.next)))
+        console.print(line, highlight=False, soft_wrap=True)
         return exit_code(outcome)
     if outcome.was_done:
         console.print(
             f"nothing to do: {outcome.folder.name} has made its {outcome.step} steps; raise "
             "run.max_steps to go on, or choose another run.name",
             highlight=False,
+            soft_wrap=True,
         )
     if outcome.after:
         console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
