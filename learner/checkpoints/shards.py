@@ -64,6 +64,7 @@ def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
     torch.distributed.all_gather_object(found, problem)
     if any(found):
         raise CheckpointError(f"checkpoint {path}: {next(p for p in found if p)}")
+    ours = _options(inner)
     try:
         loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
     except RuntimeError as error:  # torch: other tensors than the model's
@@ -73,10 +74,18 @@ def load(inner: Any, path: Path, shape: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     if loaded is None:
         raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {TAG} in it")
+    for group, options in zip(inner.optimizer.param_groups, ours, strict=True):
+        group.update(options)
     rank = torch.distributed.get_rank()
     _restore_random_state(torch.load(path / _random_file(rank), weights_only=False))
     state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
     return state
+
+
+def _options(inner: Any) -> list[dict[str, Any]]:
+    """The optimizer's own settings, which may be others than those of the run that saved."""
+    groups = inner.optimizer.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def _problem(path: Path, shape: Mapping[str, Any]) -> str | None:

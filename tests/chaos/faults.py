@@ -1,4 +1,4 @@
-"""`make chaos`: each fault is done to a real run of one engine, and what it says of it is looked at.
+"""`make chaos`: faults are done to real runs of one engine, and what they say of it is looked at.
 
     python -m tests.chaos.faults            all of them, half an hour on two cores
     python -m tests.chaos.faults worker     those whose names hold a word
@@ -176,13 +176,7 @@ def signals(work: Path) -> None:
     run = Run(work, "early")
     run.until("starting replay")
     run.process.send_signal(signal.SIGTERM)
-    took = (
-        run.until(lambda: run.process.poll() is not None or False, 60)
-        if run.process.poll() is None
-        else 0
-    )
-    print(f"  start ended after {took:.0f} s")
-    assert "SIGTERM: stopping; once more ends at once" in run.end(143)
+    assert "SIGTERM: stopping; once more ends at once" in run.end(143, 60)
     assert "PC: @" not in run.output, "Ray's dump of its stack"
     assert run.phase() == "stopped"
 
