@@ -406,6 +406,8 @@ class Workers:
             await self._load(member)
         except ProbeError as error:
             self._fail(error)
+        except DiedError:
+            return  # _keep_alive tells of it
         except Exception as error:  # noqa: BLE001  a worker without the weights is of no use
             self._note(f"{member.id} did not load: {_one_line(error)}; killing it")
             await self._processes.kill(member.process)

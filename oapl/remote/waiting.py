@@ -30,9 +30,10 @@ async def within(seconds: float, what: Awaitable[T], description: str) -> T:
         DeadlineError: Names `description` and the time.
     """
     try:
-        return await asyncio.wait_for(_await(what), seconds)
+        async with asyncio.timeout(seconds) as limit:
+            return await what
     except TimeoutError as error:
-        if isinstance(error, DeadlineError):
+        if not limit.expired():  # the other side's own
             raise
         raise DeadlineError(f"waited {seconds:g} s for {description}") from error
 
@@ -111,7 +112,3 @@ def call_within(seconds: float, act: Callable[[], T], description: str) -> T:
         if answer.done():
             raise
         raise DeadlineError(f"waited {seconds:g} s for {description}") from error
-
-
-async def _await(what: Awaitable[T]) -> T:
-    return await what
