@@ -22,8 +22,12 @@ class RankError(OaplError, RuntimeError):
     """A learner rank died, hung or failed: the ranks can only be started again together."""
 
 
-class ClusterError(RankError):
-    """Ray itself has ended under the run, and its processes with it."""
+class NodeError(RankError):
+    """Ray has ended on this machine under the run, and its processes there with it."""
+
+
+class HeadError(OaplError, RuntimeError):
+    """The head of the Ray cluster has ended: this process can use Ray no more."""
 
 
 class StorageError(OaplError, OSError):

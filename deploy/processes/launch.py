@@ -27,7 +27,7 @@ from oapl.config import RunConfig, plugins
 from oapl.config.objective import samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
-from oapl.errors import DeadlineError, InputError, OaplError
+from oapl.errors import DeadlineError, HeadError, InputError, OaplError
 from oapl.interfaces import Replay, Scorer, Trainer, Worker
 from oapl.remote.waiting import within
 from oapl.whole_files import written_aside
@@ -119,8 +119,8 @@ class Processes(Protocol):
     async def replace(self, process: Process[Any]) -> None:
         """End a reward server, which is started again where it was: its handle stays good."""
 
-    async def trouble(self, patience_s: float = 0.0) -> str | None:
-        """Say what has ended of that which the processes run on; None when all is well.
+    async def trouble(self, patience_s: float = 0.0) -> OaplError | None:
+        """Find what has ended of that which the processes run on; None when all is well.
 
         Args:
             patience_s: How long something that may come back may be away; 0 for as long as it may.
@@ -239,7 +239,7 @@ class LocalProcesses:
     async def replace(self, process: Process[Any]) -> None:
         """Do nothing: it has no process of its own."""
 
-    async def trouble(self, patience_s: float = 0.0) -> str | None:
+    async def trouble(self, patience_s: float = 0.0) -> OaplError | None:
         """Know of none."""
         return None
 
@@ -273,7 +273,7 @@ class RayProcesses:
         self._config = config
         self._started: list[Process[Any]] = []
         self._pids: dict[str, int | None] = {}
-        self._trouble: str | None = None
+        self._trouble: OaplError | None = None
         self._ranks: Any = None  # their placement group
         self._own = not ray_cluster.is_running()
         where = config.ray_address
@@ -417,7 +417,7 @@ class RayProcesses:
         """Kill the process; Ray starts the actor again. See `Processes.replace`."""
         self._ray.kill(process.actor, no_restart=False)
 
-    async def trouble(self, patience_s: float = 0.0) -> str | None:
+    async def trouble(self, patience_s: float = 0.0) -> OaplError | None:
         """See `Processes.trouble`; the head of a cluster that is not our own may come back."""
         if self._trouble is None and self._has_own_servers:
             self._trouble = ray_cluster.lost_server(self._ray)
@@ -435,19 +435,21 @@ class RayProcesses:
 
     async def close(self) -> None:
         """Kill every actor, and leave the cluster, which ends if it was started here."""
-        if await self.trouble(FAREWELL_S):
-            self._abandon()
+        if trouble := await self.trouble(FAREWELL_S):
+            self._abandon(trouble)
             return
         for process in self._started.copy():
             await self.kill(process)
         self._free_ranks()
         self._leave()
 
-    def _abandon(self) -> None:
-        """Nobody of the cluster answers any more: end what was started here."""
+    def _abandon(self, trouble: OaplError) -> None:
+        """Part of the cluster answers no more: end what was started here, as far as one can."""
         self._started.clear()
-        if self._has_own_servers:
-            ray_cluster.end_servers(self._ray)
+        if isinstance(trouble, HeadError):
+            ray_cluster.leave_headless(self._ray)
+        else:
+            self._leave()
 
     def _free_ranks(self) -> None:
         """Give the place of ranks that are gone back to the cluster."""

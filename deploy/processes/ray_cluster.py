@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from deploy.processes.nodes import Facts, Node, Resources, differences
-from oapl.errors import DeadlineError, InputError, first_line
+from oapl.errors import (
+    DeadlineError,
+    HeadError,
+    InputError,
+    NodeError,
+    OaplError,
+    first_line,
+)
 from oapl.remote.waiting import call_within, in_thread_of_its_own, within
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -47,8 +54,8 @@ UNWATCHED: dict[str, Any] = {"task_events_report_interval_ms": 0, "event_stats":
 not: a tenth of what a call costs."""
 HEAD_SILENCE_S = 45.0
 """Ray ends the program, with words of its own, when the head has been away for 60 s."""
-SERVERS = ("gcs_server", "raylet")
-"""Without them nothing of a cluster works."""
+SERVERS = {"gcs_server": HeadError, "raylet": NodeError}
+"""Without them nothing of a cluster works, or nothing on this machine."""
 OWN = ("oapl", "actors", "learner", "reward_server", "deploy")
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the program of a job."""
@@ -335,12 +342,12 @@ def is_running() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def lost_server(ray: Any) -> str | None:
-    """Say which of the servers that were started here has ended; None when none has."""
+def lost_server(ray: Any) -> OaplError | None:
+    """Find which of the servers that were started here has ended; None when none has."""
     node = ray._private.worker._global_node
     for kind, server in [] if node is None else node.dead_processes():
         if kind in SERVERS:
-            return (
+            return SERVERS[kind](
                 f"Ray's {kind} (process {server.pid}) on this machine has ended (exit code "
                 f"{server.returncode}), and the run's processes with it: the machine was short of "
                 f"memory, or somebody killed it; see {node.get_logs_dir_path()}"
@@ -348,8 +355,8 @@ def lost_server(ray: Any) -> str | None:
     return None
 
 
-async def lost_head(ray: Any, patience_s: float) -> str | None:
-    """Ask the head of a cluster that was joined; say so when it does not answer.
+async def lost_head(ray: Any, patience_s: float) -> OaplError | None:
+    """Ask the head of a cluster that was joined; None when it answers.
 
     Args:
         ray: The module, connected.
@@ -365,16 +372,16 @@ async def lost_head(ray: Any, patience_s: float) -> str | None:
             return None
         except Exception:  # noqa: BLE001 - gRPC's many ways to say that nobody is there
             await asyncio.sleep(min(1.0, left))
-    return (
+    return HeadError(
         f"the head of the Ray cluster has not answered for {patience_s:g} s: it has ended, or the "
         "network to it is down"
     )
 
 
-def end_servers(ray: Any) -> None:
-    """End the servers that were started here when one of them is lost: the rest waits for it.
+def leave_headless(ray: Any) -> None:
+    """Leave a cluster whose head is lost, and end the servers that were started here.
 
-    Ray's own goodbye, at the program's end too, would ask the lost one.
+    Ray's own goodbye, at the program's end too, would ask the head.
     """
     atexit.unregister(ray._private.worker.shutdown)
     node = ray._private.worker._global_node

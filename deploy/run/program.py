@@ -30,7 +30,7 @@ from deploy.run.phases import Phases
 from deploy.run.signals import Stop, Stopped
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.errors import CheckpointError, ClusterError, InputError, in_one_line
+from oapl.errors import CheckpointError, InputError, in_one_line
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
@@ -296,7 +296,7 @@ async def _processes(
         yield processes
     except Exception as error:
         if trouble := await processes.trouble(FAREWELL_S):
-            raise ClusterError(trouble) from error
+            raise trouble from error
         raise
     finally:
         await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")

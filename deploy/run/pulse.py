@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploy.processes.launch import Process, Processes
-from oapl.errors import ClusterError, DeadlineError, OaplError
+from oapl.errors import DeadlineError, OaplError
 from oapl.remote.waiting import within
 
 BEAT_S = 5.0
@@ -105,7 +105,7 @@ class Pulse:
     async def _keep_ray(self) -> None:
         while (trouble := await self._processes.trouble()) is None:  # noqa: ASYNC110 - unannounced
             await asyncio.sleep(BEAT_S)
-        self._fail(ClusterError(trouble))
+        self._fail(trouble)
 
     async def _keep_replay(self, replay: Process[Any]) -> None:
         silent_s = await self.silence_of(replay)

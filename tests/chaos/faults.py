@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from tests.support.makers import make_model
 from tests.support.run_files import steps
@@ -50,28 +51,41 @@ timeout_s = 30
 console = "plain"
 wandb = "off"
 """
-START_S = 300
+IMITATION = ("objective.name=sft", "rollout.group_size=1")
+START_S = 600
+"""For a run to come to a step, on a machine that does other things too."""
 
 
 class Run:
     """`oapl train` in a process group of its own.
 
     Attributes:
+        started: All of them.
         folder: The run's.
     """
 
-    def __init__(self, work: Path, name: str, *overrides: str, **environment: str) -> None:
+    started: ClassVar[list[Run]] = []
+
+    def __init__(self, work: Path, name: str, *overrides: str, imitates: bool = False) -> None:
+        if imitates:  # no engine, so it starts and steps sooner
+            overrides = (*IMITATION, f"data.sources.0.path={work}/sft.jsonl", *overrides)
         self.folder = work / "runs" / name
         recipe = work / f"{name}.toml"
         recipe.write_text(RECIPE.format(folder=work, name=name))
         self._log = (work / f"{name}.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oapl", "train", recipe, *overrides],
+            [sys.executable, "-m", "oapl", "sft" if imitates else "train", recipe, *overrides],
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
             start_new_session=True,
         )
+        self.started.append(self)
+
+    def kill(self) -> None:
+        """With all that it started in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     @property
     def output(self) -> str:
@@ -108,8 +122,7 @@ class Run:
         try:
             assert self.process.wait(seconds) == code, f"{self.process.returncode}:\n{self.output}"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self.kill()
         assert "Traceback" not in self.output, self.output
         return self.output
 
@@ -161,8 +174,8 @@ def gcs_killed(work: Path) -> None:
 
 
 def _ray_server_killed(work: Path, name: str) -> None:
-    run = Run(work, name)
-    run.reach(12)
+    run = Run(work, name, imitates=True)
+    run.reach(2)
     os.kill(run.rays(name), signal.SIGKILL)
     began = time.monotonic()
     assert f"Ray's {name} (process " in run.end(1, 60)
@@ -171,14 +184,45 @@ def _ray_server_killed(work: Path, name: str) -> None:
     assert run.phase() == "failed"
 
 
-def signals(work: Path) -> None:
-    """Before the loop runs, in an evaluation that would last an hour, twice, of a terminal."""
-    run = Run(work, "early")
-    run.until("starting replay")
+def signals_before_the_first_step(work: Path) -> None:
+    run = Run(work, "early", imitates=True)
+    run.until(lambda: (run.folder / "processes.json").exists())
     run.process.send_signal(signal.SIGTERM)
     assert "SIGTERM: stopping; once more ends at once" in run.end(143, 60)
     assert "PC: @" not in run.output, "Ray's dump of its stack"
+    assert "there is no checkpoint yet" in run.output.splitlines()[-1]
     assert run.phase() == "stopped"
+
+
+def signals_in_an_evaluation(work: Path) -> None:
+    """Of an hour, if nobody stopped it."""
+    exam = (f"eval.sources.0.path={work}/sums.jsonl", "eval.sources.0.name=exam")
+    run = Run(work, "exam", *exam, "eval.num_samples=1000", "eval.timeout_s=3600")
+    run.until(lambda: (run.folder / "status.json").exists() and run.phase() == "evaluate")
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    run.end(143, 120)
+    print(f"  after {time.monotonic() - began:.0f} s")
+    assert run.phase() == "stopped"
+
+
+def signals_twice(work: Path) -> None:
+    run = Run(work, "twice", imitates=True)
+    run.reach(2)
+    run.process.send_signal(signal.SIGINT)
+    run.until("SIGINT: stopping after this step; once more ends at once", 60)
+    run.process.send_signal(signal.SIGINT)
+    assert "SIGINT again: ending at once" in run.end(130, 60)
+    assert run.phase() == "stopped"
+
+
+def signals_of_a_closed_terminal(work: Path) -> None:
+    run = Run(work, "terminal", imitates=True)
+    run.reach(2)
+    run.process.send_signal(signal.SIGHUP)
+    run.end(129, 120)
+    assert run.phase() == "stopped"
+    assert any((run.folder / "checkpoints").glob("step-*"))
 
 
 @contextlib.contextmanager
@@ -195,7 +239,7 @@ def small_disk(work: Path, name: str) -> Iterator[Path]:
 
 def disk_full(work: Path) -> None:
     with small_disk(work, "full") as place:
-        run = Run(work, "full")
+        run = Run(work, "full", imitates=True)
         run.reach(2)
         with (place / "filler").open("wb") as file, contextlib.suppress(OSError):
             while True:
@@ -204,12 +248,12 @@ def disk_full(work: Path) -> None:
         assert f"no space left in {place}" in said.splitlines()[-1], said
         assert run.phase() == "failed"
         (place / "filler").unlink()
-        again = Run(work, "full", "run.max_steps=12")
-        again.end(0)
+        again = Run(work, "full", "run.max_steps=12", imitates=True)
+        again.end(0, START_S)
 
 
 def folder_removed(work: Path) -> None:
-    run = Run(work, "removed")
+    run = Run(work, "removed", imitates=True)
     run.reach(2)
     shutil.rmtree(run.folder, ignore_errors=True)
     assert f"the run folder {run.folder} is gone" in run.end(1, 120).splitlines()[-1]
@@ -222,7 +266,10 @@ def main(words: list[str]) -> int:
         replay_stopped,
         raylet_killed,
         gcs_killed,
-        signals,
+        signals_before_the_first_step,
+        signals_in_an_evaluation,
+        signals_twice,
+        signals_of_a_closed_terminal,
         disk_full,
         folder_removed,
     ]
@@ -231,17 +278,22 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="oapl-faults-") as folder:
         work = Path(folder)
         make_model(work / "model")
-        rows = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
-        (work / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sums = [(f"{a}+{b}=", str(a + b)) for a in range(10) for b in range(10)]
+        for name, key in (("sums", "answer"), ("sft", "response")):
+            rows = [json.dumps({"prompt": question, key: answer}) for question, answer in sums]
+            (work / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
         for fault in chosen:
             print(f"{fault.__name__} ...", flush=True)
             try:
                 fault(work)
-            except AssertionError as error:
+            except (AssertionError, subprocess.TimeoutExpired) as error:
                 failed += 1
                 print(f"  FAILED: {error}", flush=True)
             else:
                 print("  as it should be", flush=True)
+            finally:
+                for run in Run.started:
+                    run.kill()
     return int(failed > 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.processes.launch import Process
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
-from oapl.errors import ClusterError, DeadlineError
+from oapl.errors import DeadlineError, NodeError
 
 pytestmark = pytest.mark.leaping
 
@@ -86,8 +86,8 @@ async def test_a_stopped_replay_ends_the_run_in_its_own_name(kept):
 
 async def test_what_the_processes_run_on_ends_the_run_in_its_own_name(kept):
     processes, pulse, _ = kept
-    processes.ended = "Ray's raylet has ended"
-    with pytest.raises(ClusterError, match="raylet"):
+    processes.ended = NodeError("Ray's raylet has ended")
+    with pytest.raises(NodeError, match="raylet"):
         await asyncio.wait_for(pulse.failed, 2 * BEAT_S)
 
 

@@ -14,7 +14,7 @@ from deploy.checks import preflight
 from deploy.processes import ray_cluster
 from deploy.processes.nodes import Facts, Node
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, RankError
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed port", "mute server"])
@@ -202,9 +202,9 @@ async def test_a_head_that_does_not_answer_is_told_and_one_that_comes_back_is_no
         raise ConnectionError("UNAVAILABLE")
 
     assert await ray_cluster.lost_head(ray(late), 60) is None
-    assert "has not answered for 0.05 s" in await ray_cluster.lost_head(ray(never), 0.05)
+    assert "has not answered for 0.05 s" in str(await ray_cluster.lost_head(ray(never), 0.05))
     mute = ray(lambda *_, timeout: threading.Event().wait())
-    assert "has not answered for 0.05 s" in await ray_cluster.lost_head(mute, 0.05)
+    assert "has not answered for 0.05 s" in str(await ray_cluster.lost_head(mute, 0.05))
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,10 @@ def test_of_the_servers_that_were_started_here_the_lost_one_is_named(kind, is_to
     dead = [(kind, SimpleNamespace(pid=7, returncode=-9))]
     node = SimpleNamespace(dead_processes=lambda: dead, get_logs_dir_path=lambda: "/tmp/logs")
     worker = SimpleNamespace(_global_node=node)
-    told = ray_cluster.lost_server(SimpleNamespace(_private=SimpleNamespace(worker=worker)))
-    assert (told is not None) == is_told
-    if told:
+    lost = ray_cluster.lost_server(SimpleNamespace(_private=SimpleNamespace(worker=worker)))
+    assert (lost is not None) == is_told
+    if lost:
+        assert isinstance(lost, RankError) == (kind == "raylet"), "all can be started again"
+        told = str(lost)
         assert told.startswith(f"Ray's {kind} (process 7) on this machine has ended (exit code -9)")
         assert "/tmp/logs" in told
