@@ -46,10 +46,12 @@ bench: $(VENV)/.dev
 overlap: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.overlap
 
-# A rollout node is killed under a run and started again; processes of the reward pool are killed.
+# A rollout node is killed under a run and started again; processes of the reward pool are killed;
+# each process of a run, its Ray and its disk fail in turn.
 chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.nodes
 	$(VENV)/bin/python -m tests.chaos.rewards
+	$(VENV)/bin/python -m tests.chaos.faults
 
 # Programs that attack the sandbox, at every level, and with each of its layers switched off.
 attacks: $(VENV)/.dev

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from learner.checkpoints import contents, snapshots
+from learner.checkpoints import contents, origin, snapshots
 from learner.publication import Engines, Publications
 from learner.ranks import Ranks
 from learner.resets import Resets
@@ -97,6 +97,7 @@ class LearnerGroup:
         self._objective = build_objective(config.objective).declares
         self._resets = Resets(config.reference, config.folder)
         self._folder = config.folder / "checkpoints"
+        self._origin = origin.origin_of(config)
         self._values: Metrics = {}
         self._since = time.monotonic()
         self._last_save = time.monotonic()
@@ -115,9 +116,10 @@ class LearnerGroup:
         """Step at which the period that `version` feeds begins; -1 before the first publication."""
         return self._publications.begin
 
-    def count_restart(self) -> None:
-        """Note for the next line of metrics that these ranks replace others that failed."""
-        self._values["faults/learner_restarts"] = 1.0
+    def count_restarts(self, number: int) -> None:
+        """Note for the next line of metrics how often ranks were replaced by others."""
+        if number:
+            self._values["faults/learner_restarts"] = float(number)
 
     async def checkpoint_if_due(self) -> None:
         """Save at the end of a period, every `checkpoint.every_syncs` of them.
@@ -271,6 +273,7 @@ class LearnerGroup:
         await self._ranks.gather(saves, "a checkpoint", self.step)
         contents.write_pickle(part / REPLAY, await self._replay.snapshot())
         await self._publications.save(part, self.step)
+        origin.write(part, self._origin)
         numbers = {"step": self.step, **self._publications.state()}
         contents.write_state(part, {**numbers, "resets": self._resets.state()})
         self._store.flush()
@@ -285,10 +288,10 @@ class LearnerGroup:
         """Go on from a checkpoint, in new processes.
 
         Raises:
-            CheckpointError: It is damaged, of another run's shape, or of another version of oapl.
+            CheckpointError: The ranks' part is damaged or of another run's shape, or the rest is of
+                another version of oapl. See `resuming.verify` for all of it.
         """
         state = contents.read_state(path)
-        await asyncio.to_thread(snapshots.verify, path)
         replay = contents.read_pickle(path / REPLAY)
         loads = [t.load(path / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(loads, "the checkpoint", self.step)
@@ -298,6 +301,17 @@ class LearnerGroup:
         self._resets.restore(state["resets"])
         snapshots.set_aside(self._folder, self.step)
         await self._publications.restore(path, state, self.step)
+
+    def abandon(self) -> None:
+        """Wait for engines and their evaluation no more: the run is to stop."""
+        self._publications.abandon()
+
+    async def close(self) -> None:
+        """Leave nothing running here, when no act is awaited any more."""
+        await self._publications.close()
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
 
     async def save_model(self, path: Path) -> None:
         """Write the present policy as Hugging Face safetensors into the folder `path`."""

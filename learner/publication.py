@@ -19,7 +19,6 @@ from typing import Any, Protocol
 from learner.checkpoints import published
 from learner.ranks import Ranks
 from oapl.config import RunConfig
-from oapl.errors import CheckpointError
 from oapl.interfaces import Tracker
 from oapl.records import Metrics, ProbeReport, State, WeightsVersion
 from oapl.weights.base import layout
@@ -69,6 +68,7 @@ class Publications:
         self._weights: WeightsVersion | None = None
         self._loading: asyncio.Task[Any] | None = None
         self._values: Metrics = {}
+        self._is_abandoned = False
         self.version = -1
         self.begin = -1
 
@@ -87,7 +87,8 @@ class Publications:
         started = time.monotonic()
         if self._engines is not None:
             self._tracker.phase("publish")
-            await self._export(step, partial(self._give, self._engines, started))
+            give = partial(self._give, self._engines, started)
+            self._weights = await self._export(step, give)
         self.version, self.begin = step, begin
         keeps_groups = self._config.replay.max_versions > 1 and not self._is_evaluated(step)
         if begin <= step and not keeps_groups:
@@ -108,8 +109,22 @@ class Publications:
     async def settle(self) -> None:
         """Wait for the last publication, its evaluation included; raise what went wrong with it."""
         if self._loading is not None:
-            await self._loading
-            self._loading = None
+            await asyncio.wait({self._loading})
+            loading, self._loading = self._loading, None
+            if not loading.cancelled():
+                loading.result()
+
+    def abandon(self) -> None:
+        """Wait for engines and their evaluation no more, now and later: the run is to stop."""
+        self._is_abandoned = True
+        if self._loading is not None:
+            self._loading.cancel()
+
+    async def close(self) -> None:
+        """Leave nothing running, and no error untold to the event loop."""
+        self.abandon()
+        if self._loading is not None:
+            await asyncio.gather(self._loading, return_exceptions=True)
 
     async def check(self) -> None:
         """Raise what went wrong with the last publication, if it has ended."""
@@ -142,7 +157,8 @@ class Publications:
     async def restore(self, path: Path, state: State, step: int) -> None:
         """Go on from a checkpoint: engines are given what they served.
 
-        At the end of a period nothing is published here: `oapl.loops.learn` does it.
+        Whether that were the learner's own weights is the checkpoint's word, for `sync.interval`
+        may be another now: then nothing is published here, and `oapl.loops.learn` does it.
 
         Args:
             path: The checkpoint.
@@ -150,21 +166,22 @@ class Publications:
             step: Learner steps made.
 
         Raises:
-            CheckpointError: The weights that engines served are not in it, or cannot be read.
+            CheckpointError: The weights that engines served cannot be read.
         """
         self._count = state["publications"]
         self.version, self.begin = state["version"], state["begin"]
-        if self._serves_own(step):
-            self.version = self.begin = -1
-        elif self._engines is not None:
-            if not published.exists(path):
-                raise CheckpointError(f"checkpoint {path} lacks the weights that engines served")
+        if self._engines is None:
+            return
+        if published.exists(path):
             self._weights = await asyncio.to_thread(published.load, path, self._config)
             await self._engines.load(self._weights)
+        else:
+            self._count -= self.version == step  # it is made again
+            self.version = self.begin = -1
 
     async def _export(
         self, step: int, load: Callable[[WeightsVersion], Coroutine[Any, Any, Any]]
-    ) -> None:
+    ) -> WeightsVersion:
         """Publish, and return when all has left the learner; engines load meanwhile and after."""
         trainers = self._ranks.trainers
         calls = [trainer.announce(step) for trainer in trainers]
@@ -177,6 +194,8 @@ class Publications:
             announced, chunks=tuple(row[0] for row in chunks), probe_logprobs=scores[0]
         )
         self._loading = asyncio.create_task(load(weights))
+        if self._is_abandoned:
+            self._loading.cancel()
         try:
             for row in (*chunks, scores):
                 await self._ranks.gather(row, "an export", step)
@@ -185,10 +204,10 @@ class Publications:
             await asyncio.gather(self._loading, return_exceptions=True)
             self._loading = None
             raise
+        return weights
 
     async def _give(self, engines: Engines, started: float, weights: WeightsVersion) -> None:
         """Wait until an engine holds `weights`; evaluate them when due."""
-        self._weights = weights
         is_due = self._is_evaluated(weights.version)
         report = await engines.load(weights)
         self._values |= {

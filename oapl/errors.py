@@ -22,6 +22,18 @@ class RankError(OaplError, RuntimeError):
     """A learner rank died, hung or failed: the ranks can only be started again together."""
 
 
+class NodeError(RankError):
+    """Ray has ended on this machine under the run, and its processes there with it."""
+
+
+class HeadError(OaplError, RuntimeError):
+    """The head of the Ray cluster has ended: this process can use Ray no more."""
+
+
+class StorageError(OaplError, OSError):
+    """What a run must write has no place: names the folder and the remedy."""
+
+
 class EngineError(OaplError, RuntimeError):
     """The inference engine failed; it must be rebuilt and loaded again."""
 
@@ -44,6 +56,11 @@ class DivergedError(OaplError, ArithmeticError):
 
 class CheckpointError(OaplError, RuntimeError):
     """A checkpoint is damaged or does not fit this run."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Give an error's text with the notes that were added to it."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def first_line(error: BaseException) -> str:

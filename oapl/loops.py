@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
@@ -37,8 +36,11 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.remote.batched_calls import BatchedCalls
+from oapl.remote.waiting import unless
 
-T = TypeVar("T")
+Take = Callable[[float], Awaitable[Sequence[CreditedGroup] | None]]
+"""A wait for a batch, of at most so many seconds."""
+Outlast = Callable[[Take, float], Awaitable[Sequence[CreditedGroup] | None]]
 
 POLL_S = 1.0
 """How long replay may hold a worker's question before it answers with nothing."""
@@ -55,6 +57,7 @@ async def learn(
     stop: asyncio.Event,
     max_lead: int = 0,
     mini_batches: int = 1,
+    outlast: Outlast | None = None,
 ) -> None:
     """Run the learner's half until `max_steps`, the end of the data, or a request to stop.
 
@@ -74,13 +77,16 @@ async def learn(
         stop: Set to end between two iterations.
         max_lead: Most learner steps by which a publication may precede its period.
         mini_batches: Parts of a take, a learner step each.
+        outlast: Makes the wait for a batch, and makes it again while who shall bring it is being
+            replaced.
 
     Raises:
         DeadlineError: No batch came within `timeout_s`.
     """
     while learner.step < max_steps and not stop.is_set():
         is_boundary = learner.step % interval == 0
-        if is_boundary and learner.begin < learner.step:
+        is_unserved = learner.begin < 0  # at the start, and at a resume between two boundaries
+        if is_unserved or (is_boundary and learner.begin < learner.step):
             await replay.advance(learner.step)  # clears; hands out nothing until an engine has it
             await learner.checkpoint_if_due()
             await learner.publish(learner.step)
@@ -88,8 +94,9 @@ async def learn(
             await learner.checkpoint_if_due()
         following = (learner.step // interval + 1) * interval
         left = min(following, max_steps) - learner.step
-        count = groups_per_step * min(mini_batches, left)
-        groups = await _unless(stop, replay.take(count, timeout_s))
+        # What a take leases after a stop is still replay's: a snapshot counts it as buffered.
+        take = partial(replay.take, groups_per_step * min(mini_batches, left))
+        groups = await unless(stop, outlast(take, timeout_s) if outlast else take(timeout_s))
         if groups is None:
             return
         is_in_reach = following - learner.step <= max_lead and following < max_steps
@@ -115,20 +122,6 @@ async def _iterate(
             if skipped := [id for id in ids if id not in trained]:
                 await replay.drop(skipped, "non_finite", learner.step)
         await learner.report()
-
-
-async def _unless(stop: asyncio.Event, wait: Awaitable[T]) -> T | None:
-    """What `wait` brings, or None when `stop` is set first.
-
-    Groups that a take leases after that are still replay's: a snapshot counts them as buffered.
-    """
-    waiting, stopping = asyncio.ensure_future(wait), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if waiting.done():
-        return waiting.result()
-    waiting.cancel()
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

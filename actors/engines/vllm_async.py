@@ -165,7 +165,7 @@ class VllmAsync:
         )
         self._thread.start()
         try:
-            self._submit(self._build()).result(config.sync.timeout_s)
+            self._submit(self._build()).result(config.cluster.start_timeout_s)
         except BaseException:
             self._stop_loop()
             raise

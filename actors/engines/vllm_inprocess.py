@@ -119,7 +119,7 @@ class VllmInprocess:
         self._thread = SteppingThread(
             self._make_engine, partial(decode, tokenizer), self._counters, f"engine-{index}"
         )
-        self._thread.call(self._thread.rebuild).result(config.sync.timeout_s)
+        self._thread.call(self._thread.rebuild).result(config.cluster.start_timeout_s)
         self._vocabulary = int(self._thread.engine.model_config.get_vocab_size())
 
     @property

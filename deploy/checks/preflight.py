@@ -92,7 +92,7 @@ def preflight(
     if hardware is None and not config.ray_address and is_judged(config):
         found.sandbox()
     if hardware is None:
-        found.facts["run folder"] = _folder(config)
+        found.facts["run folder"] = _folder(config, training=training)
     if is_dry and not _is_readable(config):
         found.unchecked.append(
             f"model, tokenizer, data and memory: model.path = {config.model.path!r} is not here; "
@@ -211,8 +211,8 @@ class _Findings:
             raise InputError("\n".join(sized.problems))
 
 
-def _folder(config: RunConfig) -> str:
-    """Where the run will be, and whether it goes on from a checkpoint."""
+def _folder(config: RunConfig, *, training: bool = True) -> str:
+    """Where the run will be, and whether training goes on from a checkpoint."""
     if ray_cluster.is_job() and not Path(config.run.dir).is_absolute():
         raise InputError(
             f"run.dir = {config.run.dir!r}: is relative, and the working directory of a Ray job is "
@@ -230,6 +230,8 @@ def _folder(config: RunConfig) -> str:
         raise InputError(
             f"run.dir = {config.run.dir!r}: {there} cannot be written to; choose another run.dir"
         )
+    if not training:
+        return str(folder)
     checkpoint = resuming.resume_from(config)
     return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
 

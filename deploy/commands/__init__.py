@@ -2,7 +2,8 @@
 
 Each verb is a file here (`Verb`), and what belongs to one verb alone lies in `_VERB/`. The files
 are all imported for `oapl --help`, so what takes longer than a blink is imported in `run`. Exit
-codes: 0 done, 1 failed, 2 bad input, 130 and 143 stopped by SIGINT and SIGTERM (with a checkpoint).
+codes: 0 done, 1 failed, 2 bad input, 129, 130 and 143 stopped by SIGHUP, SIGINT and SIGTERM (with a
+checkpoint once a step was made).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from oapl.errors import InputError, OaplError
+from oapl.errors import InputError, OaplError, in_one_line
 
 VERBS = (
     *("train", "sft", "eval", "submit", "score", "show", "watch", "reset"),
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT
     except OaplError as error:
-        print(f"failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"failed: {type(error).__name__}: {in_one_line(error)}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -21,5 +21,4 @@ def run(options: argparse.Namespace) -> int:
         return _shared.dry_run(config, training=False)
     from deploy.run import program, summary
 
-    summary.show_evaluation(program.evaluate(config))
-    return 0
+    return summary.show_evaluation(program.evaluate(config))

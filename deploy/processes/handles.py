@@ -176,8 +176,9 @@ class RayPromise:
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
         except ActorDiedError as error:
+            how = "died with its node" if "node has died" in str(error) else "died"
             raise DiedError(
-                f"{self._name} died when it was asked for {self._method}; see "
+                f"{self._name} {how} when it was asked for {self._method}; see "
                 f"logs/{self._name}.log in the run folder"
             ) from error
 
@@ -221,6 +222,10 @@ class AsyncHost(_Host):
     async def start(self, **late: Any) -> int:
         """Build the object, given `late` too; return the process id."""
         return self._build(late)
+
+    async def ping(self) -> int:
+        """Answer at once, whatever else goes on, with the process id: a restart changes it."""
+        return os.getpid()
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of the object, and wait for what it returns.

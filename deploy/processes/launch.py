@@ -27,13 +27,17 @@ from oapl.config import RunConfig, plugins
 from oapl.config.objective import samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
-from oapl.errors import DeadlineError, InputError, OaplError
+from oapl.errors import DeadlineError, HeadError, InputError, OaplError
 from oapl.interfaces import Replay, Scorer, Trainer, Worker
 from oapl.remote.waiting import within
+from oapl.whole_files import written_aside
 
 CALL_GRACE_S = 60.0
 """What a call of replay may take beyond the longest deadline that is handed to it."""
 LOOPBACK = "127.0.0.1"
+FAREWELL_S = 5.0
+"""For the head of a cluster to answer at the end of a run, that went wrong or not."""
+PIDS_FILE = "processes.json"
 BUILDERS: dict[Role, str] = {
     "replay": "deploy.run.program:build_replay",
     "reward": "reward_server.server:build",
@@ -107,6 +111,19 @@ class Processes(Protocol):
         Raises:
             DeadlineError: They found no place, or did not start in time.
             OaplError: What a builder raised.
+        """
+
+    async def ping(self, process: Process[Any]) -> None:
+        """Return when it answers; bounded by the caller. Not for learner ranks, which compute."""
+
+    async def replace(self, process: Process[Any]) -> None:
+        """End a reward server, which is started again where it was: its handle stays good."""
+
+    async def trouble(self, patience_s: float = 0.0) -> OaplError | None:
+        """Find what has ended of that which the processes run on; None when all is well.
+
+        Args:
+            patience_s: How long something that may come back may be away; 0 for as long as it may.
         """
 
     async def kill(self, process: Process[Any]) -> None:
@@ -216,6 +233,16 @@ class LocalProcesses:
             for rank in range(world)
         ]
 
+    async def ping(self, process: Process[Any]) -> None:
+        """Return: who asks is there."""
+
+    async def replace(self, process: Process[Any]) -> None:
+        """Do nothing: it has no process of its own."""
+
+    async def trouble(self, patience_s: float = 0.0) -> OaplError | None:
+        """Know of none."""
+        return None
+
     async def kill(self, process: Process[Any]) -> None:
         """Close the object, if it can be."""
         with contextlib.suppress(AttributeError):
@@ -245,20 +272,24 @@ class RayProcesses:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._config = config
         self._started: list[Process[Any]] = []
+        self._pids: dict[str, int | None] = {}
+        self._trouble: OaplError | None = None
         self._ranks: Any = None  # their placement group
         self._own = not ray_cluster.is_running()
         where = config.ray_address
+        self._has_own_servers = self._own and not where
         if not self._own:
             import ray
 
             self._ray: Any = ray
         elif where:
-            self._ray = ray_cluster.join(where)
+            self._ray = ray_cluster.join(where, config.cluster.start_timeout_s)
         else:
             shape = shape_of(load_model_config(config.model.path, config.model.trust_remote_code))
             self._ray = start_local_ray(
                 num_cpus=max(os.cpu_count() or 1, 2),
                 object_store_bytes=store_bytes(config, shape),
+                timeout_s=config.cluster.start_timeout_s,
             )
         try:
             self._check(asked, is_joined=bool(where) and self._own)
@@ -350,7 +381,7 @@ class RayProcesses:
         limit_s = self._config.cluster.start_timeout_s
         try:
             pid = await within(limit_s, actor.start.remote(**late), f"{name} to start")
-        except Exception as error:  # noqa: BLE001  raised again, without Ray's wrapping
+        except BaseException as error:  # noqa: BLE001  raised again, without Ray's wrapping
             self._ray.kill(actor)
             if isinstance(error, DeadlineError):
                 raise DeadlineError(
@@ -362,30 +393,63 @@ class RayProcesses:
         limit = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
         process = Process(name, RayHandle(actor, name, limit), pid, actor)
         self._started.append(process)
-        self._write_pids()
+        self._note_pid(process, pid)
         return process
 
     def _there(self) -> str:
         nodes = ray_cluster.living_nodes(self._ray)
         return has(nodes, ray_cluster.free_resources(self._ray))
 
-    def _write_pids(self) -> None:
-        """For a person who looks for the process to inspect or to end."""
-        pids = {process.name: process.pid for process in self._started}
-        (self._config.folder / "processes.json").write_text(json.dumps(pids, indent=1) + "\n")
+    def _note_pid(self, process: Process[Any], pid: int | None) -> None:
+        """For a person who looks for the process to inspect or to end; None of one that is gone."""
+        if self._pids.get(process.name) == pid:
+            return
+        self._pids[process.name] = pid
+        there = {name: found for name, found in self._pids.items() if found is not None}
+        with contextlib.suppress(OSError), written_aside(self._config.folder / PIDS_FILE) as part:
+            part.write_text(json.dumps(there, indent=1) + "\n")  # a full disk stops what matters
+
+    async def ping(self, process: Process[Any]) -> None:
+        """Ask the actor for its process id, and note it; see `Processes.ping`."""
+        self._note_pid(process, await process.actor.ping.remote())
+
+    async def replace(self, process: Process[Any]) -> None:
+        """Kill the process; Ray starts the actor again. See `Processes.replace`."""
+        self._ray.kill(process.actor, no_restart=False)
+
+    async def trouble(self, patience_s: float = 0.0) -> OaplError | None:
+        """See `Processes.trouble`; the head of a cluster that is not our own may come back."""
+        if self._trouble is None and self._has_own_servers:
+            self._trouble = ray_cluster.lost_server(self._ray)
+        elif self._trouble is None:
+            limit_s = patience_s or ray_cluster.HEAD_SILENCE_S
+            self._trouble = await ray_cluster.lost_head(self._ray, limit_s)
+        return self._trouble
 
     async def kill(self, process: Process[Any]) -> None:
         """Kill the actor."""
         self._ray.kill(process.actor)
         if process in self._started:
             self._started.remove(process)
+            self._note_pid(process, None)
 
     async def close(self) -> None:
         """Kill every actor, and leave the cluster, which ends if it was started here."""
+        if trouble := await self.trouble(FAREWELL_S):
+            self._abandon(trouble)
+            return
         for process in self._started.copy():
             await self.kill(process)
         self._free_ranks()
         self._leave()
+
+    def _abandon(self, trouble: OaplError) -> None:
+        """Part of the cluster answers no more: end what was started here, as far as one can."""
+        self._started.clear()
+        if isinstance(trouble, HeadError):
+            ray_cluster.leave_headless(self._ray)
+        else:
+            self._leave()
 
     def _free_ranks(self) -> None:
         """Give the place of ranks that are gone back to the cluster."""

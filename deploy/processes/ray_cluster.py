@@ -6,10 +6,13 @@ cluster is an `InputError` before the first process of the run starts there.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import contextlib
 import hashlib
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import sys
@@ -20,9 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from deploy.processes.nodes import Facts, Node, Resources, differences
-from oapl.errors import InputError
+from oapl.errors import (
+    DeadlineError,
+    HeadError,
+    InputError,
+    NodeError,
+    OaplError,
+    first_line,
+)
+from oapl.remote.waiting import call_within, in_thread_of_its_own, within
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+START_TIMEOUT_S = 300.0
 ANSWER_TIMEOUT_S = 10.0
 """Ray itself waits 80 s for a cluster that does not answer, and for ever for a mute one."""
 SURVEY_TIMEOUT_S = 90.0
@@ -40,6 +52,10 @@ PACKAGES = {
 UNWATCHED: dict[str, Any] = {"task_events_report_interval_ms": 0, "event_stats": False}
 """Records that Ray keeps of every call, for a dashboard and a state server that our own cluster has
 not: a tenth of what a call costs."""
+HEAD_SILENCE_S = 45.0
+"""Ray ends the program, with words of its own, when the head has been away for 60 s."""
+SERVERS = {"gcs_server": HeadError, "raylet": NodeError}
+"""Without them nothing of a cluster works, or nothing on this machine."""
 OWN = ("oapl", "actors", "learner", "reward_server", "deploy")
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the program of a job."""
@@ -50,34 +66,81 @@ def is_job() -> bool:
     return JOB in os.environ
 
 
-def start_local_ray(num_cpus: int, object_store_bytes: int = 512 * 2**20) -> Any:
+def start_local_ray(
+    num_cpus: int, object_store_bytes: int = 512 * 2**20, timeout_s: float = START_TIMEOUT_S
+) -> Any:
     """Start a cluster of this machine alone, whose servers all listen on the loopback interface.
 
     Args:
         num_cpus: As many as Ray may share out.
         object_store_bytes: Of its object store.
+        timeout_s: How long its servers, and later each of its processes, may take to start.
 
     Returns:
         The `ray` module.
+
+    Raises:
+        DeadlineError: Its servers were not there in time.
     """
     # Ray's own switch for desktops; it is read when ray is first imported.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(math.ceil(timeout_s)))
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=object_store_bytes,
-        _node_ip_address="127.0.0.1",
-        _system_config=UNWATCHED,
-        **QUIET,
-    )
+    began = time.monotonic()
+    with _patient(ray._private.services, timeout_s):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=object_store_bytes,
+                _node_ip_address="127.0.0.1",
+                _system_config={
+                    **UNWATCHED,
+                    "worker_register_timeout_seconds": math.ceil(timeout_s),
+                },
+                **QUIET,
+            )
+        except Exception as error:
+            if time.monotonic() - began < timeout_s:
+                raise
+            raise DeadlineError(
+                f"waited {timeout_s:g} s (cluster.start_timeout_s) for Ray to start on this "
+                f"machine ({first_line(error)}); raise it where the machine is only slow"
+            ) from error
     return ray
 
 
-def join(where: str) -> Any:
+@contextlib.contextmanager
+def _patient(services: Any, timeout_s: float) -> Iterator[None]:
+    """Ray gives a new node 30 s to register with its head, and has no setting for it: within this
+    the question whether it has is answered late instead."""
+    ask = services.get_node
+
+    def ask_until(*arguments: Any, **named: Any) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return ask(*arguments, **named)
+            except RuntimeError:  # not there yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = ask_until
+    try:
+        yield
+    finally:
+        services.get_node = ask
+
+
+def join(where: str, timeout_s: float = START_TIMEOUT_S) -> Any:
     """Connect to the cluster at `where`: HOST:PORT, or `auto` for the one on this machine.
+
+    Args:
+        where: The cluster.
+        timeout_s: How long it may take; Ray itself waits for ever for a node that is mute.
 
     Returns:
         The `ray` module.
@@ -96,9 +159,15 @@ def join(where: str) -> Any:
     import ray
 
     try:
-        ray.init(address=where, **QUIET)
+        call_within(timeout_s, lambda: ray.init(address=where, **QUIET), f"the cluster at {where}")
     except ConnectionError as error:
         raise InputError(_no_answer(where)) from error
+    except DeadlineError as error:
+        raise InputError(
+            f"cluster.address = {where!r}: something answers there, but this process could not "
+            f"join it within {timeout_s:g} s (cluster.start_timeout_s): a node is stopped, or its "
+            "ports cannot be reached from here; run this on a node of the cluster, or `oapl submit`"
+        ) from error
     except (SystemExit, RuntimeError, ray.exceptions.RayError) as error:
         # SystemExit: Ray ends the program when its own time is up.
         raise InputError(
@@ -271,3 +340,50 @@ def is_running() -> bool:
     """Whether this process has joined a cluster already."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
+
+
+def lost_server(ray: Any) -> OaplError | None:
+    """Find which of the servers that were started here has ended; None when none has."""
+    node = ray._private.worker._global_node
+    for kind, server in [] if node is None else node.dead_processes():
+        if kind in SERVERS:
+            return SERVERS[kind](
+                f"Ray's {kind} (process {server.pid}) on this machine has ended (exit code "
+                f"{server.returncode}), and the run's processes with it: the machine was short of "
+                f"memory, or somebody killed it; see {node.get_logs_dir_path()}"
+            )
+    return None
+
+
+async def lost_head(ray: Any, patience_s: float) -> OaplError | None:
+    """Ask the head of a cluster that was joined; None when it answers.
+
+    Args:
+        ray: The module, connected.
+        patience_s: How long it may be away: it may be started again.
+    """
+    ask = ray._private.worker.global_worker.gcs_client.internal_kv_get
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while (left := deadline - loop.time()) > 0:
+        try:
+            asking = in_thread_of_its_own(lambda: ask(b"oapl", None, timeout=patience_s))
+            await within(left, asking, "Ray's head to answer")
+            return None
+        except Exception:  # noqa: BLE001 - gRPC's many ways to say that nobody is there
+            await asyncio.sleep(min(1.0, left))
+    return HeadError(
+        f"the head of the Ray cluster has not answered for {patience_s:g} s: it has ended, or the "
+        "network to it is down"
+    )
+
+
+def leave_headless(ray: Any) -> None:
+    """Leave a cluster whose head is lost, and end the servers that were started here.
+
+    Ray's own goodbye, at the program's end too, would ask the head.
+    """
+    atexit.unregister(ray._private.worker.shutdown)
+    node = ray._private.worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)

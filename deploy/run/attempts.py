@@ -22,14 +22,18 @@ class Attempts:
     Attributes:
         policy: How often all may be started again.
         resume: The checkpoint to go on from; None for the beginning.
+        setting: `checkpoint.resume`, as it was written.
         failures: Attempts that ended with the failure of a rank.
+        uncounted: Those since the line of metrics that counts them and is kept was written.
         seconds: Wall time by phase, of all attempts.
         began: When the first one began, by the monotonic clock.
     """
 
     policy: RestartPolicy
     resume: Path | None
+    setting: str = "auto"
     failures: int = 0
+    uncounted: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -37,6 +41,20 @@ class Attempts:
     def step(self) -> int:
         """Learner steps made before the next attempt."""
         return 0 if self.resume is None else resuming.step_of(self.resume)
+
+    @property
+    def next(self) -> str:
+        """What the same command does when this one has ended now."""
+        if self.resume is None:
+            return "the same command begins anew: there is no checkpoint yet"
+        what = f"resumes from {self.resume.parent.name}/{self.resume.name}"
+        without = "" if self.setting == "auto" else " without checkpoint.resume"
+        return f"the same command{without} {what}"
+
+    def saved(self, checkpoint: Path | None) -> None:
+        """Note the last checkpoint of an attempt: what was counted before it is not made again."""
+        if checkpoint is not None and checkpoint != self.resume:
+            self.resume, self.uncounted = checkpoint, 0
 
     def take_another(self, why: Exception, tracker: Tracker) -> bool:
         """Decide what follows a failed attempt.
@@ -51,6 +69,7 @@ class Attempts:
         if not isinstance(why, RankError):
             return False
         self.failures += 1
+        self.uncounted += 1
         if self.policy.gives_up(self.failures):
             return False
         place = "the beginning" if self.resume is None else self.resume.name

@@ -14,60 +14,38 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
-from deploy.processes.launch import Processes, connect
-from deploy.run import folders, restarts
+from deploy.processes.launch import FAREWELL_S, Processes, connect
+from deploy.run import folders, parts, restarts, storage
 from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
+from deploy.run.outcome import RunOutcome, earlier_outcome
 from deploy.run.phases import Phases
-from deploy.run.reward_servers import RewardServers
-from deploy.run.signals import Stop
-from deploy.run.workers import Workers
-from learner.checkpoints.resuming import resume_from
-from learner.group import LearnerGroup
+from deploy.run.signals import Stop, Stopped
+from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.config.objective import takes_examples
-from oapl.interfaces import Batches, Scorer
+from oapl.errors import CheckpointError, InputError, in_one_line
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
 from oapl.records import Metrics, StepMetrics
-from oapl.remote.waiting import within
+from oapl.remote.waiting import in_thread_of_its_own, unless, within
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
 from oapl.tracking.history import first_evaluation
-from oapl.tracking.rollouts import RolloutStore
 from oapl.tracking.status import DONE, STOPPED
 from oapl.tracking.tracker import Tracker, build_tracker
 from reward_server import settings as reward_settings
 
+T = TypeVar("T")
+
 CLOSE_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        folder: The run folder; the trained model lies under `model/`.
-        step: Learner steps made.
-        signal: Number of the signal that stopped it, 0 when it was done.
-        before, after: Evaluations at the start and at the end.
-        phases: Seconds by phase.
-    """
-
-    folder: Path
-    step: int
-    signal: int = 0
-    before: Metrics = field(default_factory=dict)
-    after: Metrics = field(default_factory=dict)
-    phases: dict[str, float] = field(default_factory=dict)
 
 
 def build_replay(config: RunConfig) -> ReplayBuffer:
@@ -104,9 +82,15 @@ def train(config: RunConfig) -> RunOutcome:
         OaplError: The run failed; its last checkpoint is good.
     """
     notes = preflight(config).notes
-    with folders.locked(config.folder):
+    with storage.named(config.folder), folders.locked(config.folder):
         folders.prepare(config)
-        return asyncio.run(_train(reward_settings.prepare(config), notes))
+        resume = resuming.resume_from(config)
+        if earlier := earlier_outcome(config, resume):
+            return earlier
+        attempts = Attempts(
+            policy=restarts.of_the_run(config), resume=resume, setting=config.checkpoint.resume
+        )
+        return asyncio.run(_train(reward_settings.prepare(config), attempts, notes))
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
@@ -117,22 +101,29 @@ def evaluate(config: RunConfig) -> RunOutcome:
         OaplError: The evaluation failed.
     """
     preflight(config, training=False)
-    with folders.locked(config.folder):
+    with storage.named(config.folder), folders.locked(config.folder):
         folders.prepare_evaluation(config)
         return asyncio.run(_evaluate(reward_settings.prepare(config)))
 
 
-async def _train(config: RunConfig, notes: Sequence[str]) -> RunOutcome:
+async def _train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> RunOutcome:
     """Attempt the run; when a learner rank failed, start everything again as often as allowed."""
-    attempts = Attempts(policy=restarts.of_the_run(config), resume=resume_from(config))
-    outcome = await _attempt(config, attempts, notes)
-    while outcome is None:
-        outcome = await _attempt(config, attempts)
-    return outcome
+    stop = Stop()
+    try:
+        with stop.on_signals():
+            if attempts.resume is not None:
+                verifying = partial(resuming.verify, attempts.resume)
+                await stop.unless_asked(in_thread_of_its_own(verifying))
+            outcome = await _attempt(config, attempts, stop, notes)
+            while outcome is None:
+                outcome = await _attempt(config, attempts, stop)
+            return outcome
+    except (Stopped, asyncio.CancelledError):
+        return stop.ended(RunOutcome(folder=config.folder, step=attempts.step, next=attempts.next))
 
 
 async def _attempt(
-    config: RunConfig, attempts: Attempts, notes: Sequence[str] = ()
+    config: RunConfig, attempts: Attempts, stop: Stop, notes: Sequence[str] = ()
 ) -> RunOutcome | None:
     """Make one attempt, and say how it ended.
 
@@ -140,18 +131,27 @@ async def _attempt(
         None when a rank failed and all is to be started again.
     """
     tracker = build_tracker(config, config.folder, attempts.step)
-    stop = Stop()
+    stop.tell = tracker.message
     try:
         for note in notes:
             tracker.message(note)
         outcome = await _run(config, attempts, tracker, stop)
         tracker.phase(STOPPED if stop.signal else DONE)
         return outcome
+    except (Stopped, asyncio.CancelledError):
+        if stop.signal:
+            tracker.phase(STOPPED)
+        raise
     except Exception as error:
         if not stop.signal and attempts.take_another(error, tracker):
             return None
-        tracker.message(f"failed: {type(error).__name__}: {error}")
-        raise
+        failure = storage.cause(error, config.folder) or error
+        if not isinstance(failure, (InputError, CheckpointError)):
+            failure.add_note(attempts.next)
+        tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
+        if failure is error:
+            raise
+        raise failure from error
     finally:
         tracker.close()
 
@@ -159,22 +159,13 @@ async def _attempt(
 async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: Stop) -> RunOutcome:
     """Start everything, learn to the end, save, stop everything."""
     phases = Phases(tracker, attempts.seconds)
-    async with _processes(config) as processes:
+    async with _processes(config, stop) as processes:
         with phases("start"):
-            build = _imitation if takes_examples(config) else _reinforcement
-            run = await build(config, processes, tracker)
-        if attempts.failures:
-            run.learner.count_restart()
+            run = await stop.unless_asked(parts.start(config, processes, tracker))
+        run.learner.count_restarts(attempts.uncounted)
         async with _watched(run, attempts):
-            with stop.on_signals():
-                if attempts.resume is not None:
-                    tracker.message(f"resuming from {attempts.resume}")
-                    with phases("start"):
-                        await run.learner.restore(attempts.resume)
-                with phases("train"):
-                    await _learn(config, run, stop, attempts.ends_at(config))
-                with phases("finish"):
-                    after = await _finish(config, run, stop)
+            living = _live(config, attempts, run, phases, tracker, stop)
+            after = await _unless_failed(run.failures, living)
     return RunOutcome(
         folder=config.folder,
         step=run.learner.step,
@@ -182,150 +173,134 @@ async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: St
         before=first_evaluation(config.folder),
         after=after,
         phases=attempts.seconds,
+        next=attempts.next,
     )
-
-
-@dataclass(slots=True)
-class _Parts:
-    """A run's parts: its learner, what that takes from, and the engines if there are any."""
-
-    learner: LearnerGroup
-    replay: Batches
-    workers: Workers | None = None
-    evaluator: Evaluator | None = None
-
-
-async def _reinforcement(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
-    tracker.message("starting replay, reward server, learner and rollout workers")
-    replay, rewards = await asyncio.gather(
-        processes.start("replay", "replay"), _reward_servers(config, processes)
-    )
-    workers = Workers(
-        config,
-        processes=processes,
-        restarts=restarts.of_a_worker(config),
-        replay=replay.handle,
-        scorers=rewards,
-        note=tracker.message,
-    )
-    workers.start()
-    trainers = await processes.start_ranks()
-    evaluator = Evaluator(config, workers) if config.eval.sources else None
-    learner = LearnerGroup(
-        config,
-        trainers=[trainer.handle for trainer in trainers],
-        replay=replay.handle,
-        tracker=tracker,
-        store=RolloutStore(config, config.folder, tracker.rollouts),
-        engines=workers,
-        rewards=RewardServers(rewards, tracker.message),
-        evaluate=evaluator,
-    )
-    return _Parts(learner, replay.handle, workers, evaluator)
-
-
-async def _reward_servers(config: RunConfig, processes: Processes) -> list[Scorer]:
-    """Start them all at once."""
-    names = [f"reward-{index}" for index in range(config.reward.servers)]
-    started = await asyncio.gather(*(processes.start("reward", name) for name in names))
-    return [process.handle for process in started]
-
-
-async def _imitation(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
-    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
-    examples = prompts.ExampleQueue(config, tokenizer)
-    trainers = await processes.start_ranks()
-    learner = LearnerGroup(
-        config,
-        trainers=[trainer.handle for trainer in trainers],
-        replay=examples,
-        tracker=tracker,
-        store=RolloutStore(config, config.folder, tracker.rollouts),
-    )
-    return _Parts(learner, examples)
 
 
 @contextlib.asynccontextmanager
-async def _watched(run: _Parts, attempts: Attempts) -> AsyncIterator[None]:
+async def _watched(run: parts.Parts, attempts: Attempts) -> AsyncIterator[None]:
     """However the run ends, its last checkpoint is noted, and nobody restarts workers while their
     processes are being ended."""
     try:
         yield
     finally:
-        attempts.resume = run.learner.last_checkpoint or attempts.resume
-        if run.workers is not None:
-            await run.workers.close()
+        attempts.saved(run.learner.last_checkpoint)
+        await run.close()
 
 
-async def _learn(config: RunConfig, run: _Parts, stop: Stop, ends_at: float) -> None:
-    """Run the loop; end early when the workers have failed."""
-    learning = asyncio.ensure_future(
-        learn(
-            run.learner,
-            replay=run.replay,
-            groups_per_step=config.groups_per_step,
-            interval=config.sync.interval,
-            max_steps=config.run.max_steps,
-            timeout_s=config.sync.timeout_s,
-            stop=stop.event,
-            max_lead=config.sync.max_lead,
-            mini_batches=config.learner.mini_batches,
-        )
-    )
+async def _live(
+    config: RunConfig,
+    attempts: Attempts,
+    run: parts.Parts,
+    phases: Phases,
+    tracker: Tracker,
+    stop: Stop,
+) -> Metrics:
+    """Go on from the checkpoint, learn, finish."""
+    if attempts.resume is not None:
+        tracker.message(f"resuming from {attempts.resume}")
+        with phases("start"):
+            await stop.unless_asked(run.learner.restore(attempts.resume))
+    with phases("train"), stop.by(" after this step", run.learner.abandon):
+        await _learn(config, run, stop, attempts.ends_at(config))
+    with phases("finish"):
+        return await _finish(config, run, stop)
+
+
+async def _unless_failed(failures: Sequence[asyncio.Future[None]], act: Awaitable[T]) -> T:
+    """Await `act`, and end it when the run has failed beside it."""
+    acting = asyncio.ensure_future(act)
+    try:
+        waiting: set[asyncio.Future[Any]] = {acting, *failures}
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for failure in failures:
+            if failure in done:
+                failure.result()
+        return acting.result()
+    finally:
+        acting.cancel()
+        await asyncio.gather(acting, return_exceptions=True)
+
+
+async def _learn(config: RunConfig, run: parts.Parts, stop: Stop, ends_at: float) -> None:
+    """Run the loop."""
     if ends_at < math.inf:
         asyncio.get_running_loop().call_later(ends_at - time.monotonic(), stop.event.set)
-    waiting: set[asyncio.Future[None]] = {learning}
-    if run.workers is not None:
-        waiting.add(run.workers.failed)
-    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if learning not in done:
-        learning.cancel()
-        await asyncio.gather(learning, return_exceptions=True)
-    for future in done:
-        future.result()
+    await learn(
+        run.learner,
+        replay=run.replay,
+        groups_per_step=config.groups_per_step,
+        interval=config.sync.interval,
+        max_steps=config.run.max_steps,
+        timeout_s=config.sync.timeout_s,
+        stop=stop.event,
+        max_lead=config.sync.max_lead,
+        mini_batches=config.learner.mini_batches,
+        outlast=run.outlast,
+    )
 
 
-async def _finish(config: RunConfig, run: _Parts, stop: Stop) -> Metrics:
-    """Save; evaluate the final policy unless a signal asked to stop."""
+async def _finish(config: RunConfig, run: parts.Parts, stop: Stop) -> Metrics:
+    """Save; evaluate the final policy unless a signal asks to stop."""
     await run.learner.checkpoint()
     await run.learner.save_model(config.folder / "model")
-    after: Metrics = {}
-    if run.evaluator is not None and not stop.signal:
-        await run.learner.publish_last()
-        after = await run.learner.evaluate()
+    after = await unless(stop.asked, _evaluate_last(run))  # what is saved stays saved
     if run.workers is not None:
         await run.workers.stop()
     await run.replay.finish()
-    return after
+    return after or {}
+
+
+async def _evaluate_last(run: parts.Parts) -> Metrics:
+    if run.evaluator is None:
+        return {}
+    await run.learner.publish_last()
+    return await run.learner.evaluate()
 
 
 async def _evaluate(config: RunConfig) -> RunOutcome:
-    tracker = build_tracker(config, config.folder, None)
+    tracker, stop = build_tracker(config, config.folder, None), Stop()
+    stop.tell = tracker.message
     phases = Phases(tracker, {})
     try:
-        async with _processes(config, training=False) as processes:
-            with phases("start"):
-                workers = Workers(
-                    config,
-                    processes=processes,
-                    restarts=restarts.of_a_worker(config),
-                    replay=None,
-                    scorers=await _reward_servers(config, processes),
-                    note=tracker.message,
-                )
-                await workers.start_idle()
-            with phases("evaluate"):
-                after = await Evaluator(config, workers)("eval")
-            tracker.log(StepMetrics(step=0, values=after))
+        with stop.on_signals():
+            async with _processes(config, stop, training=False) as processes:
+                after = await stop.unless_asked(_evaluation(config, processes, tracker, phases))
+        tracker.log(StepMetrics(step=0, values=after))
+    except (Stopped, asyncio.CancelledError):
+        return stop.ended(RunOutcome(folder=config.folder, step=0))
     finally:
         tracker.close()
     return RunOutcome(folder=config.folder, step=0, after=after, phases=phases.seconds)
 
 
+async def _evaluation(
+    config: RunConfig, processes: Processes, tracker: Tracker, phases: Phases
+) -> Metrics:
+    with phases("start"):
+        workers, pulse = await parts.start_idle(config, processes, tracker)
+    try:
+        with phases("evaluate"):
+            evaluating = Evaluator(config, workers)("eval")
+            return await _unless_failed([pulse.failed, workers.failed], evaluating)
+    finally:
+        await workers.close()
+        await pulse.close()
+
+
 @contextlib.asynccontextmanager
-async def _processes(config: RunConfig, *, training: bool = True) -> AsyncIterator[Processes]:
-    processes = await asyncio.to_thread(connect, config, training=training)
+async def _processes(
+    config: RunConfig, stop: Stop, *, training: bool = True
+) -> AsyncIterator[Processes]:
+    """What goes wrong because Ray itself has ended is told as that."""
+    connecting = in_thread_of_its_own(partial(connect, config, training=training), stays=True)
+    processes = await stop.unless_asked(connecting)
+    stop.rearm()
     try:
         yield processes
+    except Exception as error:
+        if trouble := await processes.trouble(FAREWELL_S):
+            raise trouble from error
+        raise
     finally:
         await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.run.program import RunOutcome
+from deploy.run.outcome import RunOutcome
 from oapl.comparison import compare
 from oapl.tracking.console import comparison_table
 from oapl.tracking.lines import METRICS_FILE
@@ -33,20 +33,31 @@ def report(outcome: RunOutcome) -> int:
     """
     console = Console()
     if outcome.signal:
-        console.print(
-            f"{STOPPED_AT} {outcome.step} with a checkpoint; the same command goes on from there",
-            highlight=False,
-        )
+        line = "; ".join(filter(None, (f"{STOPPED_AT} {outcome.step}", outcome.next)))
+        console.print(line, highlight=False, soft_wrap=True)
         return exit_code(outcome)
+    if outcome.was_done:
+        console.print(
+            f"nothing to do: {outcome.folder.name} has made its {outcome.step} steps; raise "
+            "run.max_steps to go on, or choose another run.name",
+            highlight=False,
+            soft_wrap=True,
+        )
     if outcome.after:
         console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
     console.print(f"step {outcome.step}; trained model: {outcome.folder / 'model'}", style="bold")
     return 0
 
 
-def show_evaluation(outcome: RunOutcome) -> None:
-    """Print the figures of `oapl eval`."""
-    Console().print(comparison_table(compare({}, outcome.after), "evaluation"))
+def show_evaluation(outcome: RunOutcome) -> int:
+    """Print the figures of `oapl eval`.
+
+    Returns:
+        The exit code, as of `report`.
+    """
+    if not outcome.signal:
+        Console().print(comparison_table(compare({}, outcome.after), "evaluation"))
+    return exit_code(outcome)
 
 
 def show(outcome: RunOutcome, wall_s: float) -> None:

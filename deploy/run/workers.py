@@ -2,9 +2,9 @@
 
 Invariants: a worker collects only after it has loaded the published weights that are current when
 it asks; what a dead one had in flight goes back to replay before its successor starts; the run
-goes on while one worker lives, or another comes before the learner's own deadlines; a worker whose
-node has left is started again as soon as there is a place for it; nobody waits long for the
-counters of a silent one.
+goes on while one worker lives, or another comes in its place: what the learner waits for outlasts a
+worker's silence and the start of its successor; a worker whose node has left is started again as
+soon as there is a place for it; nobody waits long for the counters of a silent one.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from deploy.processes.launch import Process, Processes
+from deploy.run.pulse import SILENCE_S, Pulse
 from deploy.run.restarts import RestartPolicy
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
@@ -32,6 +33,8 @@ from oapl.records import (
     WorkerId,
 )
 from oapl.remote.waiting import within
+
+T = TypeVar("T")
 
 STATS_WAIT_S = 2.0
 """How long a learner step may wait for workers' counters; what comes later is counted later."""
@@ -73,6 +76,7 @@ class Workers:
     Args:
         config: The run.
         processes: Starts and ends them.
+        pulse: Knows which of the run's processes answer.
         restarts: How often, and after what pause, a dead one is followed by another.
         replay: What they collect for; None where they only evaluate.
         scorers: The reward servers that they ask.
@@ -87,6 +91,7 @@ class Workers:
         config: RunConfig,
         *,
         processes: Processes,
+        pulse: Pulse,
         restarts: RestartPolicy,
         replay: Replay | None,
         scorers: Sequence[Scorer],
@@ -94,6 +99,7 @@ class Workers:
     ) -> None:
         self._config = config
         self._processes = processes
+        self._pulse = pulse
         self._restarts = restarts
         self._replay = replay
         self._scorers = tuple(scorers)
@@ -104,9 +110,12 @@ class Workers:
         self._report: ProbeReport | None = None
         self._changed = asyncio.Condition()
         self._stopping = False
+        self._now = asyncio.get_running_loop().time
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unreported = 0
         self._places = config.rollout.num_engines
+        self._lost_at = self._now()
+        self._recovery_s = SILENCE_S + config.cluster.start_timeout_s + config.sync.timeout_s
 
     def start(self) -> None:
         """Begin to start the workers, which join as they are ready."""
@@ -116,7 +125,8 @@ class Workers:
     async def start_idle(self) -> None:
         """Start the workers with the model's own weights, for evaluation alone: no collecting."""
         count = self._config.rollout.num_engines
-        await asyncio.gather(*(self._start_member(index, 0) for index in range(count)))
+        members = await asyncio.gather(*(self._start_member(index, 0) for index in range(count)))
+        self._tasks += [asyncio.create_task(self._end_if_silent(member)) for member in members]
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         """Give `weights` to every worker, and wait until the first one holds them.
@@ -128,7 +138,7 @@ class Workers:
             What the first one found when it scored the probe.
 
         Raises:
-            DeadlineError: No worker took them within `sync.timeout_s`.
+            DeadlineError: No worker took them within `sync.timeout_s`; see `outlast`.
         """
         self._weights, self._report = weights, None
         for member in self._members.values():
@@ -142,7 +152,40 @@ class Workers:
                 return self._report
 
         what = f"one of {self._config.rollout.num_engines} workers to load {weights.version}"
-        return await within(self._config.sync.timeout_s, first(), what)
+        return await self.outlast(
+            lambda seconds: within(seconds, first(), what), self._config.sync.timeout_s
+        )
+
+    async def outlast(self, wait: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
+        """Make a wait for what workers make, and again while one of them is being replaced.
+
+        A worker's silence and its successor's start may take longer than the wait: that is given so
+        much more time, and its full time once the successor is there.
+
+        Args:
+            wait: For at most so many seconds.
+            timeout_s: Of one wait.
+
+        Raises:
+            DeadlineError: That of the wait, with the names of who does not answer.
+        """
+        ends_at = self._now() + timeout_s + self._recovery_s
+        while True:
+            began = self._now()
+            try:
+                return await wait(timeout_s)
+            except DeadlineError as error:
+                silent = await self._pulse.silent()
+                if self._now() >= ends_at or not (silent or self._is_recovering(began)):
+                    blamed = f"; {', '.join(silent)} did not answer either" if silent else ""
+                    raise DeadlineError(f"{error}{blamed}") from None
+                who = f"{', '.join(silent)} to answer or to be replaced" if silent else "a worker"
+                self._note(f"waited {timeout_s:g} s; going on to wait for {who}")
+
+    def _is_recovering(self, since: float) -> bool:
+        """Whether a worker or reward server was missing at any time since then."""
+        ready = sum(member.version >= 0 for member in self._members.values())
+        return ready < self._places or max(self._lost_at, self._pulse.replaced_at) > since
 
     async def evaluate(
         self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
@@ -287,7 +330,30 @@ class Workers:
     async def _live(self, index: int, incarnation: int) -> None:
         """The life of one worker: it starts, loads, and collects until it is told to stop."""
         member = await self._start_member(index, incarnation)
+        acting = asyncio.ensure_future(self._act(member))
+        listening = asyncio.ensure_future(self._end_if_silent(member))
+        try:
+            await asyncio.wait({acting, listening}, return_when=asyncio.FIRST_COMPLETED)
+            (acting if acting.done() else listening).result()
+        finally:
+            for task in (acting, listening):
+                task.cancel()
+            await asyncio.gather(acting, listening, return_exceptions=True)
+
+    async def _end_if_silent(self, member: Member) -> None:
+        """Kill a worker that answers no more.
+
+        Raises:
+            DiedError: It has been.
+        """
+        silent_s = await self._pulse.silence_of(member.process)
+        self._note(f"{member.id} has not answered for {silent_s:.0f} s; killing it")
+        await self._processes.kill(member.process)
+        raise DiedError(f"{member.id} did not answer and was killed")
+
+    async def _act(self, member: Member) -> None:
         await self._load(member)
+        self._lost_at = self._now()
         await member.process.handle.run()
 
     async def _start_member(self, index: int, incarnation: int) -> Member:
@@ -304,9 +370,13 @@ class Workers:
 
     async def _discard(self, index: int, incarnation: int) -> None:
         """End a worker whose life is over, and give what it had in flight back to replay."""
+        self._lost_at = self._now()
         member = self._members.pop(index, None)
         if member is not None:
             await self._processes.kill(member.process)
+            if member.counters is not None:
+                member.counters.cancel()
+                await asyncio.gather(member.counters, return_exceptions=True)
         if self._replay is not None:
             await self._replay.release(WorkerId(index=index, incarnation=incarnation))
 
@@ -336,6 +406,8 @@ class Workers:
             await self._load(member)
         except ProbeError as error:
             self._fail(error)
+        except DiedError:
+            return  # _keep_alive tells of it
         except Exception as error:  # noqa: BLE001  a worker without the weights is of no use
             self._note(f"{member.id} did not load: {_one_line(error)}; killing it")
             await self._processes.kill(member.process)

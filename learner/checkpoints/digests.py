@@ -33,10 +33,13 @@ def problem(folder: Path, part: int = 0, parts: int = 1) -> str | None:
     except (OSError, ValueError) as error:
         return f"it is incomplete ({error})"
     for name in sorted(digests)[part::parts]:
-        if not (folder / name).is_file():
-            return f"{name} is missing; use an older one"
-        if _digest(folder / name) != digests[name]:
-            return f"{name} is damaged; use an older one"
+        try:
+            if _digest(folder / name) != digests[name]:
+                return f"{name} is damaged"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
     return None
 
 

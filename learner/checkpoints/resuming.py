@@ -1,25 +1,71 @@
-"""Which checkpoint a run goes on from."""
+"""Which checkpoint a run goes on from, and whether it can: judged before anything is started."""
 
 from __future__ import annotations
 
+import json
+from functools import reduce
 from pathlib import Path
 
-from learner.checkpoints import contents, digests, snapshots
+from learner.checkpoints import contents, digests, origin, snapshots
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import CheckpointError, InputError
+
+SHAPE = Path("trainer") / "state.json"
+"""Written by `shards`: the ranks' own part."""
 
 
 def resume_from(config: RunConfig) -> Path | None:
     """Find the checkpoint that `checkpoint.resume` means; None to start afresh.
 
     Raises:
-        InputError: It names no checkpoint, or is `never` where there is one.
-        CheckpointError: It is of another format than this version of oapl reads.
+        InputError: It names no checkpoint, is `never` where there is one, or the checkpoint is of
+            another model, number of ranks, stage or precision.
+        CheckpointError: It is of another format than this version of oapl reads, or damaged.
     """
     found = _asked_for(config)
-    if found is not None:
+    if found is None:
+        return None
+    try:
         contents.read_state(found)
+        _check_shape(found, config)
+        origin.check(found, config)
+    except InputError:
+        raise
+    except (CheckpointError, OSError, ValueError, TypeError, LookupError):
+        verify(found)  # damage is told with its remedy
+        raise
     return found
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare every file of a checkpoint with its digest, which may take minutes.
+
+    Raises:
+        CheckpointError: One is missing or differs; names it, and the checkpoint to use instead.
+    """
+    if problem := digests.problem(checkpoint):
+        raise CheckpointError(f"checkpoint {checkpoint}: {problem}; {_remedy(checkpoint)}")
+
+
+def _remedy(checkpoint: Path) -> str:
+    older = snapshots.older(checkpoint)
+    good = next((path for path in older if digests.problem(path) is None), None)
+    if good is None:
+        return "no older one is whole; begin afresh under another run.name"
+    return f"go on from the older one by checkpoint.resume={good}"
+
+
+def _check_shape(checkpoint: Path, config: RunConfig) -> None:
+    """What the ranks would refuse, a minute later."""
+    if not (checkpoint / SHAPE).is_file():
+        return
+    for setting, saved in json.loads((checkpoint / SHAPE).read_text())["shape"].items():
+        here = reduce(getattr, setting.split("."), config)
+        if here != saved:
+            raise InputError(
+                f"{setting} = {here!r}, but {checkpoint} was saved with {saved!r}, and its parts "
+                f"fit no other; set {setting}={saved}, or begin afresh under another run.name"
+            )
 
 
 def _asked_for(config: RunConfig) -> Path | None:

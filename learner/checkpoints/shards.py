@@ -19,7 +19,7 @@ import torch
 
 from learner.checkpoints import digests
 from learner.models.frozen import FrozenPolicies
-from oapl.errors import CheckpointError
+from oapl.errors import CheckpointError, first_line
 
 TAG = "deepspeed"
 STATE = "state.json"
@@ -77,9 +77,18 @@ def load(
     torch.distributed.all_gather_object(found, problem)
     if any(found):
         raise CheckpointError(f"checkpoint {path}: {next(p for p in found if p)}")
-    loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
+    ours = _options(inner)
+    try:
+        loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
+    except RuntimeError as error:  # torch: other tensors than the model's
+        raise CheckpointError(
+            f"checkpoint {path}: the model is not the one that was saved ({first_line(error)}); "
+            "set model.path back, or begin afresh under another run.name"
+        ) from error
     if loaded is None:
         raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {TAG} in it")
+    for group, options in zip(inner.optimizer.param_groups, ours, strict=True):
+        group.update(options)
     rank = torch.distributed.get_rank()
     _restore_random_state(torch.load(path / _random_file(rank), weights_only=False))
     copies = path / _frozen_file(rank if inner.zero_optimization_stage() == 3 else 0)
@@ -87,6 +96,12 @@ def load(
         frozen.restore(torch.load(copies, map_location="cpu"))
     state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
     return state
+
+
+def _options(inner: Any) -> list[dict[str, Any]]:
+    """The optimizer's own settings, which may be others than those of the run that saved."""
+    groups = inner.optimizer.param_groups
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
 def _problem(path: Path, shape: Mapping[str, Any]) -> str | None:

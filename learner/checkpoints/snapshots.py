@@ -12,13 +12,13 @@ import shutil
 from pathlib import Path
 
 from learner.checkpoints import digests
-from oapl.errors import CheckpointError
 
 NAME = re.compile(r"step-(\d+)")
 
 
 def begin(folder: Path, step: int) -> Path:
-    """Make an empty place aside in which to write checkpoint `step`; a leftover there is removed.
+    """Make an empty place aside in which to write checkpoint `step`; what killed saves left behind,
+    on a disk that may be full of it, is removed.
 
     What fails in between stays until `prune`, unlike in `oapl.whole_files`: when one rank has
     failed, another may still be writing there.
@@ -27,9 +27,8 @@ def begin(folder: Path, step: int) -> Path:
         folder: The run's `checkpoints/`.
         step: Learner steps made.
     """
+    _remove_parts(folder)
     part = folder / f".step-{step}.part"
-    if part.exists():
-        shutil.rmtree(part)
     part.mkdir(parents=True)
     return part
 
@@ -55,19 +54,15 @@ def commit(part: Path, step: int) -> Path:
 
 def latest(folder: Path) -> Path | None:
     """Find the newest complete checkpoint in a run's `checkpoints/`; None where there is none."""
-    found = {int(m[1]): path for path in _children(folder) if (m := NAME.fullmatch(path.name))}
+    found = _by_step(folder)
     return found[max(found)] if found else None
 
 
-def verify(checkpoint: Path) -> None:
-    """Compare every file with its digest.
-
-    Raises:
-        CheckpointError: A file is missing or differs; names it.
-    """
-    problem = digests.problem(checkpoint)
-    if problem:
-        raise CheckpointError(f"checkpoint {checkpoint}: {problem}")
+def older(checkpoint: Path) -> list[Path]:
+    """List the complete checkpoints of fewer steps beside this one, the newest first."""
+    found, match = _by_step(checkpoint.parent), NAME.fullmatch(checkpoint.name)
+    own = int(match[1]) if match else -1
+    return [found[step] for step in sorted(found, reverse=True) if step < own]
 
 
 def set_aside(folder: Path, step: int) -> None:
@@ -92,14 +87,20 @@ def prune(folder: Path, keep: int) -> None:
         folder: The run's `checkpoints/`.
         keep: How many stay; at least 1.
     """
-    steps = sorted(
-        (int(m[1]), path) for path in _children(folder) if (m := NAME.fullmatch(path.name))
-    )
-    for _, path in steps[:-keep]:
-        shutil.rmtree(path)
+    found = _by_step(folder)
+    for step in sorted(found)[:-keep]:
+        shutil.rmtree(found[step])
+    _remove_parts(folder)
+
+
+def _remove_parts(folder: Path) -> None:
     for path in _children(folder):
         if path.name.startswith(".step-") and path.name.endswith(".part"):
             shutil.rmtree(path)
+
+
+def _by_step(folder: Path) -> dict[int, Path]:
+    return {int(m[1]): path for path in _children(folder) if (m := NAME.fullmatch(path.name))}
 
 
 def _children(folder: Path) -> list[Path]:

@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oapl.records import StepMetrics
-from oapl.tracking.lines import CLOCK, METRICS_FILE, STAMP, STAMP_LENGTH, is_evaluation, parse
+from oapl.tracking.lines import (
+    CLOCK,
+    METRICS_FILE,
+    STAMP,
+    STAMP_LENGTH,
+    Row,
+    is_evaluation,
+    parse,
+)
 from oapl.tracking.names import STEP
 from oapl.tracking.view import View
 
@@ -85,10 +93,23 @@ def feed(view: View, metrics: Tail, messages: Tail) -> None:
 
 def first_evaluation(folder: Path) -> dict[str, float]:
     """Read the figures of the run's first evaluation, which a resumed run did not make itself."""
+    return _figures(next(_evaluations(folder), {}))
+
+
+def last_evaluation(folder: Path) -> dict[str, float]:
+    """Read the figures of the run's last evaluation, where there were several."""
+    found = [*_evaluations(folder)]
+    return _figures(found[-1]) if len(found) > 1 else {}
+
+
+def _evaluations(folder: Path) -> Iterator[Row]:
     path = folder / METRICS_FILE
     rows = map(parse, path.read_text().splitlines() if path.exists() else [])
-    first = next((row for row in rows if row is not None and is_evaluation(row)), {})
-    return {name: value for name, value in first.items() if name.startswith("eval/")}
+    return (row for row in rows if row is not None and is_evaluation(row))
+
+
+def _figures(row: Row) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name.startswith("eval/")}
 
 
 def _messages(lines: list[str]) -> list[tuple[float, str]]:

@@ -98,8 +98,14 @@ class StatusSink(Sink):
             self.phase(FAILED)
 
     def _write(self) -> None:
-        with written_aside(self._path) as part:
-            part.write_text(json.dumps(asdict(self._status)) + "\n")
+        text = json.dumps(asdict(self._status)) + "\n"
+        try:
+            with written_aside(self._path) as part:
+                part.write_text(text)
+        except OSError:  # on a full disk there is room in the old file's block alone
+            with self._path.open("r+") as file:
+                file.write(text)
+                file.truncate()
 
 
 def read(folder: Path) -> Status | None:

@@ -6,7 +6,8 @@ out, it never ends a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +26,59 @@ class Tracker:
 
     def __init__(self) -> None:
         self._sinks: list[interfaces.Tracker] = []
+        self._screens: list[interfaces.Tracker] = []
 
     def add(self, sink: interfaces.Tracker) -> None:
         """Hand everything to `sink` too, from now on."""
         self._sinks.append(sink)
 
+    def add_screen(self, sink: interfaces.Tracker) -> None:
+        """Hand everything to `sink` too, until nobody can read it: a terminal or pipe that went."""
+        self._sinks.append(sink)
+        self._screens.append(sink)
+
     def log(self, metrics: StepMetrics) -> None:
         """See `Sink.log`."""
-        for sink in self._sinks:
-            sink.log(metrics)
+        self._each(lambda sink: sink.log(metrics))
 
     def message(self, text: str) -> None:
         """See `Sink.message`."""
-        for sink in self._sinks:
-            sink.message(text)
+        self._each(lambda sink: sink.message(text))
 
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """See `Sink.rollouts`."""
-        for sink in self._sinks:
-            sink.rollouts(rows)
+        self._each(lambda sink: sink.rollouts(rows))
 
     def phase(self, name: str) -> None:
         """See `Sink.phase`."""
+        self._each(lambda sink: sink.phase(name))
+
+    def fail(self, text: str) -> None:
+        """Tell every sink that can be told, how the run has failed, and close it.
+
+        What cannot be written may be why it failed: one sink's error must not keep the others from
+        hearing, nor take the place of the first one.
+        """
         for sink in self._sinks:
-            sink.phase(name)
+            with contextlib.suppress(OSError):
+                sink.message(text)
+            with contextlib.suppress(OSError):
+                sink.close()
+        self._sinks = []
 
     def close(self) -> None:
         """Close every sink."""
-        for sink in self._sinks:
-            sink.close()
+        self._each(lambda sink: sink.close())
+        self._sinks = []
+
+    def _each(self, act: Callable[[interfaces.Tracker], None]) -> None:
+        for sink in [*self._sinks]:
+            try:
+                act(sink)
+            except OSError:
+                if sink not in self._screens:
+                    raise
+                self._sinks.remove(sink)
 
 
 def build_tracker(config: RunConfig, folder: Path, step: int | None) -> Tracker:
@@ -80,7 +105,7 @@ def build_tracker(config: RunConfig, folder: Path, step: int | None) -> Tracker:
         rollouts.set_aside(folder, step)
     written = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
     if screen := console.build(config, step or 0, written if step else None):
-        tracker.add(screen)
+        tracker.add_screen(screen)
     if ray_metrics.is_wanted(config):
         tracker.add(ray_metrics.RayMetricsSink(config.run.name, tracker.message))
     if mode != "off" and (board := wandb_sink.start(config, folder, mode, tracker.message)):

@@ -1,10 +1,12 @@
 """The run on Weights & Biases, online or as files to upload later.
 
-Invariant: whatever W&B raises, or however long it takes, the run goes on; what failed is told.
+Invariant: whatever W&B raises, or however long it takes, the run goes on; what failed is told once,
+and W&B is then left out: its process has ended or is stopped, and would say the same at every step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import netrc
 import os
 import threading
@@ -12,11 +14,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from queue import Queue
 from typing import Any
 from urllib.parse import urlsplit
 
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 from oapl.records import StepMetrics
 from oapl.tracking.names import STEP
 from oapl.tracking.sink import Sink
@@ -26,6 +29,9 @@ TABLE_ROWS = 64
 TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
 WANDB_START_S = 30
 WANDB_FINISH_S = 60
+WANDB_FORGET_S = 10
+MAX_WAITING = 1000
+"""Calls that W&B has not taken yet; a process of it that takes none is stopped."""
 
 
 def wandb_mode(setting: str) -> str:
@@ -84,7 +90,8 @@ def start(
         try:
             sink = WandbSink(config, folder, attempt, tell)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run goes on
-            tell(f"W&B did not start {attempt}: {type(error).__name__}: {error}")
+            tell(f"W&B did not start {attempt}: {type(error).__name__}: {first_line(error)}")
+            _forget()
         else:
             tell(f"W&B is {attempt}: {sink.where}")
             return sink
@@ -114,6 +121,9 @@ class WandbSink(Sink):
 
         self._tell = tell
         self._newest = 0
+        self._waiting: Queue[tuple[Callable[[], object], str] | None] = Queue()
+        self._failure = ""
+        self._is_dropped = False
         self._run = wandb.init(
             project=config.tracking.wandb_project,
             name=config.run.name,
@@ -131,6 +141,8 @@ class WandbSink(Sink):
         files = Path(self._run.dir).parent
         offline = f"{files} (upload: wandb sync {files})"
         self.where = str(self._run.url) if mode == "online" else offline
+        self._sending = threading.Thread(target=self._send, daemon=True)
+        self._sending.start()
 
     def log(self, metrics: StepMetrics) -> None:
         """Log under the learner step, or the newest one where W&B is past that."""
@@ -138,7 +150,7 @@ class WandbSink(Sink):
         if metrics.step < self._newest:  # an evaluation that went on beside training: W&B never
             del values[STEP]  # goes back, so it stands at the newest step; metrics.jsonl is exact
         step = self._newest = max(metrics.step, self._newest)
-        self._try(lambda: self._run.log(values, step=step), "took no metrics")
+        self._do(lambda: self._run.log(values, step=step), "took no metrics")
 
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the newest of these rows as a table, at the step that the last was trained at."""
@@ -150,23 +162,61 @@ class WandbSink(Sink):
         )
         step = newest[-1]["step"]
         values = {STEP: step, TABLE: table}
-        self._try(lambda: self._run.log(values, step=step), "took no table of rollouts")
+        self._do(lambda: self._run.log(values, step=step), "took no table of rollouts")
 
     def close(self) -> None:
         """Finish the upload, for at most a minute: what is left lies in the run folder."""
-        finish = threading.Thread(
-            target=self._try, args=(lambda: self._run.finish(), "did not finish"), daemon=True
-        )
-        finish.start()
-        finish.join(WANDB_FINISH_S)
-        if finish.is_alive():
+        self._do(lambda: self._run.finish(), "did not finish")
+        if self._is_dropped:
+            return
+        self._waiting.put(None)
+        self._sending.join(WANDB_FINISH_S)
+        if self._sending.is_alive():
             self._tell(f"W&B still uploads after {WANDB_FINISH_S} s; not waiting: {self.where}")
+        elif self._failure:
+            self._drop()
 
-    def _try(self, act: Callable[[], object], failure: str) -> None:
-        try:
-            act()
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run goes on
-            self._tell(f"W&B {failure}: {type(error).__name__}: {error}")
+    def _do(self, act: Callable[[], object], failure: str) -> None:
+        """Hand a call to the thread that makes them; none once one has failed, or when too many
+        wait."""
+        if self._is_dropped:
+            return
+        if self._waiting.qsize() >= MAX_WAITING:
+            self._failure = f"has taken none of the last {MAX_WAITING} calls"
+        if self._failure:
+            self._drop()
+        else:
+            self._waiting.put((act, failure))
+
+    def _send(self) -> None:
+        while (waiting := self._waiting.get()) is not None and not self._failure:
+            act, failure = waiting
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run goes on
+                self._failure = f"{failure}: {type(error).__name__}: {first_line(error)}"
+
+    def _drop(self) -> None:
+        self._is_dropped = True
+        self._tell(f"W&B {self._failure}; going on without it: metrics.jsonl has everything")
+        _forget()
+
+
+def _forget() -> None:
+    """End what is left of W&B in this process: its service holds the run's id, and its farewell at
+    the program's end would fail, or wait, as its calls do."""
+    import wandb
+    from wandb.sdk import wandb_setup
+
+    def end() -> None:
+        with contextlib.suppress(AttributeError):  # none was started, or wandb has moved it
+            wandb_setup._singleton._connection._proc._process.kill()
+        with contextlib.suppress(Exception, SystemExit):  # that it is gone
+            wandb.teardown(exit_code=1)
+
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    ending.join(WANDB_FORGET_S)
 
 
 def _run_id(folder: Path) -> str:

@@ -3,6 +3,7 @@
 The oracle is a float64 model that scores every rollout by itself, without packing.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -400,7 +401,7 @@ def saved(tied: Path, tmp_path_factory) -> Path:
 
 
 def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
-    tied: Path, saved: Path, tmp_path: Path
+    tied: Path, untied: Path, saved: Path, tmp_path: Path
 ):
     import shutil
 
@@ -422,10 +423,24 @@ def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
                 trainer.load(path)
         assert distance(before, weights_of(trainer)) == 0
     with (
+        running(config_of(untied)) as trainer,
+        pytest.raises(CheckpointError, match="the model is not the one that was saved"),
+    ):
+        trainer.load(saved)
+    with (
         running(config_of(tied, zero_stage=2)) as trainer,
         pytest.raises(CheckpointError, match="zero_stage"),
     ):
         trainer.load(saved)
+
+
+def test_the_optimizers_settings_are_those_of_the_run_that_goes_on(tied: Path, saved: Path):
+    config = config_of(tied)
+    optimizer = dataclasses.replace(config.optimizer, weight_decay=0.25, betas=(0.5, 0.75))
+    with running(dataclasses.replace(config, optimizer=optimizer)) as trainer:
+        trainer.load(saved)
+        for group in trainer.engine.inner.optimizer.param_groups:
+            assert (group["weight_decay"], *group["betas"]) == (0.25, 0.5, 0.75)
 
 
 @pytest.mark.parametrize("tied_head", [True, False])

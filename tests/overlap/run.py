@@ -13,6 +13,7 @@ from typing import Any
 from deploy.processes.handles import AsyncHost, RayHandle
 from deploy.processes.launch import Process
 from deploy.run import restarts
+from deploy.run.pulse import Pulse
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
@@ -51,6 +52,9 @@ class SleeperProcesses:
         process = Process(name, RayHandle(actor, name), pid, actor)
         self._started.append(process)
         return process
+
+    async def ping(self, process: Process[Any]) -> None:
+        await process.actor.ping.remote()
 
     async def kill(self, process: Process[Any]) -> None:
         self._ray.kill(process.actor)
@@ -155,6 +159,7 @@ async def run(
     workers = Workers(
         config,
         processes=processes,
+        pulse=Pulse(processes, lines.message, start_s),
         restarts=restarts.of_a_worker(config),
         replay=replay.handle,
         scorers=(),
@@ -180,6 +185,7 @@ async def run(
             timeout_s=config.sync.timeout_s,
             stop=stop,
             max_lead=config.sync.max_lead,
+            outlast=workers.outlast,
         )
         return await replay.handle.counts()
     finally:

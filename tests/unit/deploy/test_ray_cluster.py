@@ -2,15 +2,19 @@
 
 import importlib.metadata
 import socket
+import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
+from ray import exceptions as ray_exceptions
 
 from deploy.checks import preflight
 from deploy.processes import ray_cluster
 from deploy.processes.nodes import Facts, Node
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.errors import InputError, RankError
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed port", "mute server"])
@@ -128,3 +132,92 @@ def test_a_relative_run_folder_under_a_job_is_refused(monkeypatch, tmp_path):
     with pytest.raises(InputError, match=r"run.dir = 'runs': is relative.*oapl submit"):
         preflight._folder(RunConfig())
     assert "new" in preflight._folder(RunConfig(run={"dir": str(tmp_path)}))
+
+
+def test_a_cluster_that_answers_and_cannot_be_joined_is_refused_by_a_deadline(monkeypatch):
+    """Ray itself waits for ever for a node that is stopped."""
+    ray = SimpleNamespace(init=lambda **_: threading.Event().wait(), exceptions=ray_exceptions)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_cluster, "check_answers", lambda where: None)
+    with pytest.raises(InputError, match=r"there:1.* within 0\.05 s \(cluster\.start_timeout_s\)"):
+        ray_cluster.join("there:1", timeout_s=0.05)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionError("nobody"), "no Ray cluster answers there"),
+        (RuntimeError("Version mismatch"), r"could not join it \(Version mismatch\)"),
+        (SystemExit(1), r"could not join it \(1\)"),
+    ],
+)
+def test_what_ray_says_of_a_cluster_is_told_from_whatever_thread(monkeypatch, error, words):
+    def init(**_):
+        raise error
+
+    ray = SimpleNamespace(init=init, exceptions=ray_exceptions)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_cluster, "check_answers", lambda where: None)
+    with pytest.raises(InputError, match=words):
+        ray_cluster.join("there:1", timeout_s=60)
+
+
+class Registry:
+    """Ray's question for a new node, which registers at the so manieth time."""
+
+    def __init__(self, times):
+        self.left = times
+
+    def get_node(self, address, id):
+        self.left -= 1
+        if self.left > 0:
+            raise RuntimeError(f"no node {id} at {address}")
+        return {"labels": {}}
+
+
+def test_a_node_may_take_as_long_to_register_as_processes_may_take_to_start():
+    slow = Registry(5)
+    asked = slow.get_node
+    with ray_cluster._patient(slow, timeout_s=60):
+        assert slow.get_node("here", id="x") == {"labels": {}}
+    assert slow.get_node == asked
+    never = Registry(9**9)
+    with ray_cluster._patient(never, timeout_s=0.1), pytest.raises(RuntimeError, match="no node x"):
+        never.get_node("here", id="x")
+
+
+async def test_a_head_that_does_not_answer_is_told_and_one_that_comes_back_is_not():
+    def ray(ask):
+        client = SimpleNamespace(internal_kv_get=ask)
+        worker = SimpleNamespace(global_worker=SimpleNamespace(gcs_client=client))
+        return SimpleNamespace(_private=SimpleNamespace(worker=worker))
+
+    answers = [ConnectionError("UNAVAILABLE"), None]
+
+    def late(*_, timeout):
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+
+    def never(*_, timeout):
+        raise ConnectionError("UNAVAILABLE")
+
+    assert await ray_cluster.lost_head(ray(late), 60) is None
+    assert "has not answered for 0.05 s" in str(await ray_cluster.lost_head(ray(never), 0.05))
+    mute = ray(lambda *_, timeout: threading.Event().wait())
+    assert "has not answered for 0.05 s" in str(await ray_cluster.lost_head(mute, 0.05))
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_told"), [("raylet", True), ("gcs_server", True), ("dashboard", False)]
+)
+def test_of_the_servers_that_were_started_here_the_lost_one_is_named(kind, is_told):
+    dead = [(kind, SimpleNamespace(pid=7, returncode=-9))]
+    node = SimpleNamespace(dead_processes=lambda: dead, get_logs_dir_path=lambda: "/tmp/logs")
+    worker = SimpleNamespace(_global_node=node)
+    lost = ray_cluster.lost_server(SimpleNamespace(_private=SimpleNamespace(worker=worker)))
+    assert (lost is not None) == is_told
+    if lost:
+        assert isinstance(lost, RankError) == (kind == "raylet"), "all can be started again"
+        told = str(lost)
+        assert told.startswith(f"Ray's {kind} (process 7) on this machine has ended (exit code -9)")
+        assert "/tmp/logs" in told

@@ -86,3 +86,32 @@ def test_a_run_ends_by_the_clock_of_its_first_attempt():
     tried = attempts(1)
     assert tried.ends_at(RunConfig(run={"max_hours": 2.0})) == tried.began + 7200
     assert tried.ends_at(RunConfig()) == math.inf
+
+
+def test_restarts_that_go_back_to_the_same_checkpoint_are_counted_together(tmp_path):
+    """The line that counted the first is set aside when the second goes back behind it."""
+    tried, told = attempts(9), Told()
+    for expected in (1, 2):
+        tried.take_another(RankError("died"), told)
+        tried.saved(None)
+        assert tried.uncounted == expected
+    tried.saved(tmp_path / "step-8")
+    assert (tried.uncounted, tried.resume) == (0, tmp_path / "step-8")
+    tried.take_another(RankError("died"), told)
+    tried.saved(tmp_path / "step-8")
+    assert tried.uncounted == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "resume", "expected"),
+    [
+        ("auto", None, "the same command begins anew: there is no checkpoint yet"),
+        ("auto", "step-8", "the same command resumes from checkpoints/step-8"),
+        ("never", "step-8", "the same command without checkpoint.resume resumes from "),
+        ("old/step-4", "step-8", "the same command without checkpoint.resume resumes from "),
+    ],
+)
+def test_who_fails_says_what_the_same_command_does(tmp_path, setting, resume, expected):
+    tried = attempts(0, resume and tmp_path / "checkpoints" / resume)
+    tried.setting = setting
+    assert tried.next.startswith(expected)

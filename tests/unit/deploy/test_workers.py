@@ -7,6 +7,7 @@ import pytest
 
 from deploy.processes.launch import Process
 from deploy.run import workers
+from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from deploy.run.restarts import RestartPolicy
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
@@ -29,10 +30,13 @@ class FakeWorker:
         self.version = -1
         self.death = asyncio.get_running_loop().create_future()
         self.is_silent = False
+        self.is_stopped = False
         self.probe_fails = False
 
     async def load(self, weights):
         assert weights.version >= self.version
+        if self.is_stopped:
+            await asyncio.shield(self.death)
         if self.probe_fails:
             raise ProbeError("engine and learner disagree")
         self.version = weights.version
@@ -78,6 +82,10 @@ class FakeProcesses:
         self.killed.append(process.name)
         process.handle.die()
 
+    async def ping(self, process):
+        if process.handle.is_stopped:
+            await asyncio.sleep(3600)
+
     async def close(self):
         pass
 
@@ -91,13 +99,21 @@ class FakeReplay:
 
 
 class Bench:
-    def __init__(self, num_engines=2, max_restarts=2, refusals=(), forgiven_after_s=math.inf):
-        config = RunConfig(rollout={"num_engines": num_engines}, sync={"timeout_s": 2})
+    def __init__(
+        self, num_engines=2, max_restarts=2, refusals=(), forgiven_after_s=math.inf, timeout_s=2
+    ):
+        config = RunConfig(
+            rollout={"num_engines": num_engines},
+            sync={"timeout_s": timeout_s},
+            cluster={"start_timeout_s": 60},
+        )
         self.notes, self.replay = [], FakeReplay()
         self.processes = FakeProcesses(refusals)
+        self.pulse = Pulse(self.processes, self.notes.append, start_s=60)
         self.workers = Workers(
             config,
             processes=self.processes,
+            pulse=self.pulse,
             restarts=RestartPolicy(
                 max_restarts=max_restarts,
                 setting="some.key",
@@ -215,3 +231,92 @@ async def test_a_silent_worker_delays_nobody_is_counted_late_and_killed_in_the_e
     await bench.until(lambda: bench.holds("worker-0.1", 0))
     assert (await bench.workers.stats())["rollout/tokens"] == 10
     await bench.workers.stop()
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("timeout_s", [2, 30, 600], ids=lambda seconds: f"{seconds} s")
+async def test_the_only_worker_stopped_between_loads_is_replaced_and_the_learner_waits_for_it(
+    timeout_s,
+):
+    """Whether the learner's own deadline is shorter than a silence, as long, or longer."""
+    bench = Bench(num_engines=1, timeout_s=timeout_s)
+    await bench.workers.load(publication(0))
+    bench.processes.workers["worker-0.0"].is_stopped = True
+    stopped_at = now()
+
+    async def take(seconds):
+        async with asyncio.timeout(60 + seconds):
+            try:
+                await asyncio.wait_for(bench_has(bench, "worker-0.1", 0), seconds)
+            except TimeoutError:
+                raise DeadlineError(f"the learner waited {seconds} s for 4 groups") from None
+        return "groups"
+
+    assert await bench.workers.outlast(take, timeout_s) == "groups"
+    assert now() - stopped_at <= SILENCE_S + BEAT_S + 5
+    assert bench.processes.killed[0] == "worker-0.0"
+    assert "worker 0.0 has not answered for 30 s; killing it" in bench.notes
+    assert not bench.workers.failed.done()
+    await bench.workers.stop()
+
+
+async def bench_has(bench, name, version):
+    while not bench.holds(name, version):
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("timeout_s", [2, 30, 600], ids=lambda seconds: f"{seconds} s")
+async def test_the_only_worker_stopped_before_a_load_is_replaced_and_the_load_goes_on(timeout_s):
+    bench = Bench(num_engines=1, timeout_s=timeout_s)
+    await bench.workers.load(publication(0))
+    bench.processes.workers["worker-0.0"].is_stopped = True
+    report = await bench.workers.load(publication(4))
+    assert report.version == 4
+    assert bench.holds("worker-0.1", 4)
+    await bench.workers.stop()
+
+
+async def test_a_worker_that_takes_long_to_start_is_waited_for_as_long_as_it_may_take():
+    bench = Bench(num_engines=1, timeout_s=2)
+
+    async def start(*arguments, **named):
+        await asyncio.sleep(50)
+        return await FakeProcesses.start(bench.processes, *arguments, **named)
+
+    bench.processes.start = start
+    assert (await bench.workers.load(publication(0))).version == 0
+    await bench.workers.stop()
+
+
+async def test_a_wait_that_nobody_s_absence_explains_ends_at_its_deadline():
+    bench = Bench(num_engines=1)
+    await bench.workers.load(publication(0))
+    await asyncio.sleep(10)
+    began, waits = now(), []
+
+    async def never(seconds):
+        waits.append(seconds)
+        await asyncio.sleep(seconds)
+        raise DeadlineError("waited 2 s for 4 groups")
+
+    with pytest.raises(DeadlineError, match=r"^waited 2 s for 4 groups$"):
+        await bench.workers.outlast(never, 2)
+    assert (waits, now() - began) == ([2], 2)
+    await bench.workers.stop()
+
+
+async def test_a_place_that_stays_empty_is_not_waited_for_for_ever():
+    bench = Bench(num_engines=1)
+
+    async def start(*arguments, **named):
+        await asyncio.sleep(60)
+        raise DeadlineError("waited 60 s for worker-0 to start")
+
+    bench.processes.start = start
+    with pytest.raises(DeadlineError, match="one of 1 workers to load 0"):
+        await bench.workers.load(publication(0))
+    assert now() < 2 + 30 + 60 + 2 + 5
+    await bench.workers.close()

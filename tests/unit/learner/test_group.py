@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import os
 
@@ -361,14 +362,14 @@ async def test_an_unforeseen_failure_is_told_with_its_rank_and_cause(config):
     assert isinstance(error.__cause__, KeyError)
 
 
-async def test_a_restart_is_counted_in_the_next_line_alone(config):
+async def test_restarts_are_counted_in_the_next_line_alone(config):
     lines = Lines()
     learner = make(config, tracker=lines)
-    learner.count_restart()
+    learner.count_restarts(2)
     for _ in range(2):
         await learner.update(part())
         await learner.report()
-    assert [v.get("faults/learner_restarts", 0.0) for _, v in lines.rows] == [1.0, 0.0]
+    assert [v.get("faults/learner_restarts", 0.0) for _, v in lines.rows] == [2.0, 0.0]
 
 
 async def test_the_last_publication_changes_neither_version_nor_phase(config):
@@ -511,6 +512,93 @@ async def test_with_a_lead_checkpoints_come_at_every_second_period_too(config, m
         learner.step = step
         await learner.checkpoint_if_due()
     assert sorted(os.listdir(config.folder / "checkpoints")) == ["step-16", "step-8"]
+
+
+@pytest.mark.parametrize("begin", [0, 4], ids=["its period", "ahead"])
+async def test_a_run_that_is_to_stop_waits_neither_for_engines_nor_for_an_evaluation(
+    config, monkeypatch, begin
+):
+    monkeypatch.setattr(published, "save", lambda part, weights, _: saved.append(weights.version))
+    saved, asked, engines = [], [], FakeEngines()
+
+    async def evaluate(name):
+        asked.append(name)
+        await asyncio.sleep(3600)
+
+    learner = make(config, engines=engines, evaluate=evaluate)
+    engines.ready.clear()
+    learner.step = begin // 4
+    publishing = asyncio.ensure_future(learner.publish(begin))
+    await asyncio.sleep(0.01)
+    learner.abandon()
+    await asyncio.wait_for(publishing, 1)
+    await asyncio.wait_for(learner.checkpoint(), 1)
+    assert saved == ([1] if begin else []), "what was sent ahead is in the checkpoint"
+
+    learner = make(config, engines=FakeEngines(), evaluate=evaluate)
+    publishing = asyncio.ensure_future(learner.publish(0))
+    await asyncio.sleep(0.01)
+    assert asked == ["step-0"]
+    learner.abandon()
+    await asyncio.wait_for(publishing, 1)
+    learner.step = 3
+    await asyncio.wait_for(learner.publish(4), 1)
+    assert learner.version == 3
+
+
+async def test_what_went_wrong_beside_training_is_not_left_untold(config):
+    told, engines = [], FakeEngines()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    engines.error = DeadlineError("no worker loads")
+    learner = make(config, engines=engines)
+    await learner.publish(4)
+    await asyncio.sleep(0.01)
+    await learner.close()
+    del learner
+    gc.collect()
+    assert told == []
+
+
+async def test_an_abandoned_publication_is_made_and_counted_once_more_after_a_resume(config):
+    learner = make(config)
+    for step in (0, 4, 8):
+        learner.step = step
+        await learner.publish(step)
+    path = await learner.checkpoint()
+    again = make(config)
+    await again.restore(path)
+    assert again.begin == -1
+    await again.publish(8)
+    state = contents.read_state(await again.checkpoint())
+    assert state == contents.read_state(path)
+
+
+@pytest.mark.parametrize("interval", [3, 4, 5, 8])
+@pytest.mark.parametrize("at", [8, 10], ids=["at a synchronisation", "between two"])
+async def test_another_interval_may_follow_and_what_engines_served_is_the_checkpoint_s_word(
+    config, monkeypatch, interval, at
+):
+    """Of a period that has ended they need nothing; of one that goes on they need its weights."""
+    saved = {}
+
+    def save(part, weights, _):
+        saved["w"] = weights
+
+    monkeypatch.setattr(published, "save", save)
+    monkeypatch.setattr(published, "exists", lambda path: "w" in saved)
+    monkeypatch.setattr(published, "load", lambda path, _: saved["w"])
+    learner = make(config)
+    for step in (0, 4) if at == 8 else (0, 4, 8):
+        learner.step = step
+        await learner.publish(step)
+    learner.step = at
+    path = await learner.checkpoint()
+    other = dataclasses.replace(config, sync=dataclasses.replace(config.sync, interval=interval))
+    engines = FakeEngines()
+    again = make(other, engines=engines)
+    await again.restore(path)
+    assert engines.loaded == ([] if at == 8 else [8])
+    assert again.version == (-1 if at == 8 else 8)
 
 
 async def test_checkpoints_come_at_every_second_synchronisation(config):

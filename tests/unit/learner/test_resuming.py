@@ -1,20 +1,45 @@
 """Which checkpoint a run goes on from, asked before anything is started."""
 
-import pytest
+import json
+import os
+import shutil
 
-from learner.checkpoints import contents, resuming, snapshots
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from learner.checkpoints import contents, origin, resuming, snapshots
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, InputError
 
 
-def config(folder, resume="auto"):
-    return RunConfig(run={"name": "run", "dir": str(folder)}, checkpoint={"resume": resume})
+def config(folder, resume="auto", **sections):
+    return RunConfig(
+        run={"name": "run", "dir": str(folder)}, checkpoint={"resume": resume}, **sections
+    )
 
 
-def checkpoint(folder, step):
+def checkpoint(folder, step, model=None, shape=None):
     part = snapshots.begin(folder / "run" / "checkpoints", step)
     contents.write_state(part, {"step": step})
+    if model is not None:
+        origin.write(part, origin.origin_of(config(folder, model={"path": str(model)})))
+    if shape is not None:
+        (part / "trainer").mkdir()
+        (part / "trainer" / "state.json").write_text(json.dumps({"state": {}, "shape": shape}))
     return snapshots.commit(part, step)
+
+
+def damage(checkpoint, how):
+    state = checkpoint / "state.json"
+    if how == "another byte":
+        state.write_text(state.read_text().replace("step", "stop"))
+    elif how == "cut":
+        state.write_text(state.read_text()[:5])
+    elif how == "gone":
+        state.unlink()
+    else:
+        (checkpoint / "digests.json").unlink()
 
 
 def test_auto_is_the_newest_and_nothing_where_there_is_none(tmp_path):
@@ -53,3 +78,90 @@ def test_one_of_an_earlier_build_is_refused_before_anything_starts(tmp_path, mon
 def test_a_folder_of_another_name_tells_no_step(tmp_path):
     with pytest.raises(InputError, match="is not called step-N"):
         resuming.step_of(tmp_path / "best")
+
+
+DAMAGES = ["another byte", "cut", "gone", "no digests"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_one_is_named_with_the_newest_older_one_that_is_whole(tmp_path, how):
+    for step in (4, 8, 12):
+        checkpoint(tmp_path, step)
+    damage(tmp_path / "run" / "checkpoints" / "step-8", "gone")
+    newest = tmp_path / "run" / "checkpoints" / "step-12"
+    damage(newest, how)
+    with pytest.raises(CheckpointError) as caught:
+        resuming.verify(newest)
+    assert str(caught.value).startswith(f"checkpoint {newest}: ")
+    assert str(caught.value).endswith(f"checkpoint.resume={newest.with_name('step-4')}")
+    if how in ("cut", "gone"):
+        with pytest.raises(CheckpointError, match=r"checkpoint\.resume=.*step-4$"):
+            resuming.resume_from(config(tmp_path))
+
+
+def test_a_damaged_one_without_another_says_so_and_a_whole_one_nothing(tmp_path):
+    only = checkpoint(tmp_path, 4)
+    resuming.verify(only)
+    damage(only, "gone")
+    with pytest.raises(CheckpointError, match=r"state\.json is missing; no older one is whole"):
+        resuming.verify(only)
+
+
+@pytest.mark.parametrize(
+    ("setting", "saved"),
+    [("num_ranks", 2), ("zero_stage", 3), ("precision", "fp32")],
+)
+def test_another_shape_of_the_learner_is_refused_before_anything_starts(tmp_path, setting, saved):
+    shape = {"learner.num_ranks": 1, "learner.zero_stage": 1, "learner.precision": "bf16"}
+    shape[f"learner.{setting}"] = saved
+    checkpoint(tmp_path, 4, shape=shape)
+    with pytest.raises(
+        InputError, match=rf"^learner\.{setting} = .*set learner\.{setting}={saved},"
+    ):
+        resuming.resume_from(config(tmp_path))
+    assert resuming.resume_from(config(tmp_path, learner={setting: saved})) is not None
+
+
+def model(folder, seed=0, width=8, files=1):
+    chance = np.random.default_rng(seed)
+    tensors = {f"layer.{n}": chance.normal(size=(width, 4)).astype(np.float32) for n in range(4)}
+    folder.mkdir()
+    for number in range(files):
+        share = {name: tensors[name] for name in sorted(tensors)[number::files]}
+        save_file(share, folder / f"model-{number}.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_another_model_is_refused_whether_its_shape_is_the_same_or_not(tmp_path):
+    mine = model(tmp_path / "mine")
+    found = checkpoint(tmp_path, 4, model=mine)
+    for other in (model(tmp_path / "other", seed=1), model(tmp_path / "wide", width=16)):
+        with pytest.raises(InputError, match=rf"model\.path = '{other}', not '{mine}': {found} "):
+            resuming.resume_from(config(tmp_path, model={"path": str(other)}))
+    shutil.rmtree(mine)
+    model(mine, seed=1)
+    with pytest.raises(InputError, match="which has changed since"):
+        resuming.resume_from(config(tmp_path, model={"path": str(mine)}))
+
+
+def test_the_same_model_in_another_place_or_other_files_goes_on(tmp_path):
+    checkpoint(tmp_path, 4, model=model(tmp_path / "mine"))
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    model(tmp_path / "sharded", files=3)
+    (tmp_path / "mine" / "README.md").write_text("other words")
+    os.utime(tmp_path / "mine" / "model-0.safetensors")
+    for path in ("mine", "link", "sharded"):
+        assert resuming.resume_from(config(tmp_path, model={"path": str(tmp_path / path)}))
+
+
+def test_of_a_hubs_model_the_name_counts_and_a_copy_of_it_goes_on(tmp_path):
+    checkpoint(tmp_path, 4, model="org/small")
+    assert resuming.resume_from(config(tmp_path, model={"path": "org/small"}))
+    assert resuming.resume_from(config(tmp_path, model={"path": str(model(tmp_path / "copy"))}))
+    with pytest.raises(InputError, match="not 'org/small'"):
+        resuming.resume_from(config(tmp_path, model={"path": "org/large"}))
+
+
+def test_a_checkpoint_of_an_earlier_build_names_no_model_and_is_not_refused(tmp_path):
+    checkpoint(tmp_path, 4)
+    assert resuming.resume_from(config(tmp_path, model={"path": str(model(tmp_path / "any"))}))

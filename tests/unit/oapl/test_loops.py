@@ -202,7 +202,7 @@ class Bench:
             done = self.engine.version
             await self.collect_once()
 
-    async def run(self, timeout_s=5):
+    async def run(self, timeout_s=5, outlast=None):
         working = asyncio.ensure_future(self.work())
         try:
             await learn(
@@ -215,6 +215,7 @@ class Bench:
                 stop=self.stop,
                 max_lead=self.max_lead,
                 mini_batches=self.mini_batches,
+                outlast=outlast,
             )
         finally:
             self.stop.set()
@@ -396,6 +397,42 @@ async def test_a_request_to_stop_is_heard_while_the_learner_waits_for_a_batch():
     asyncio.get_running_loop().call_later(0.05, bench.stop.set)
     await asyncio.wait_for(bench.run(), 3)
     assert bench.learner.step == 0
+
+
+class ResumedLearner(CheckedLearner):
+    """Goes on at step 6 from a run of another interval, whose period had ended there."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.step = 6
+
+    async def publish(self, begin):
+        self.acts.append(("publish", self.step))
+        self.versions[begin // L * L], self.begin = self.step, begin
+        self._engine.load(self.step)
+
+
+async def test_a_run_resumed_between_two_boundaries_of_its_own_publishes_first():
+    bench = Bench()
+    bench.learner = ResumedLearner(bench.engine)
+    saved = await bench.replay.snapshot()
+    await bench.replay.restore({**saved, "step": 6, "begin": 3, "usable": (3,)})
+    await bench.run()
+    acts = bench.learner.acts
+    assert acts[:4] == [("advance", 6), ("checkpoint", 6), ("publish", 6), ("take", 6)]
+    assert [step for act, step in acts if act == "publish"] == [6, 8]
+    assert bench.learner.step == 3 * L
+
+
+async def test_a_wait_for_a_batch_is_made_by_whoever_knows_better():
+    bench, waits = Bench(), []
+
+    async def outlast(take, timeout_s):
+        waits.append(timeout_s)
+        return await take(5)
+
+    await bench.run(timeout_s=0.001, outlast=outlast)
+    assert waits == [0.001] * 3 * L
 
 
 async def test_a_batch_that_never_comes_names_who_was_awaited():

@@ -6,6 +6,8 @@ import io
 import json
 import math
 import struct
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,15 @@ from oapl.records import (
     Verdict,
 )
 from oapl.replay.counts import ALWAYS, ReplayCounts
-from oapl.tracking import rollouts, wandb_sink
+from oapl.tracking import rollouts, status, wandb_sink
 from oapl.tracking.history import first_evaluation
 from oapl.tracking.jsonl import JsonlSink
+from oapl.tracking.lines import STAMP_LENGTH
 from oapl.tracking.names import METRICS, describe
 from oapl.tracking.rollouts import RolloutStore, show
-from oapl.tracking.tracker import build_tracker
+from oapl.tracking.sink import Sink
+from oapl.tracking.status import StatusSink
+from oapl.tracking.tracker import Tracker, build_tracker
 from oapl.tracking.wandb_sink import wandb_mode
 
 
@@ -347,6 +352,196 @@ def test_a_wandb_that_does_not_start_is_reported_and_left_out(
         in (tmp_path / "messages.log").read_text()
     )
     assert steps(tmp_path / "metrics.jsonl") == [1]
+
+
+class FakeBoard:
+    """Stands for a W&B run: raises or hangs when it is told to."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.logged: list[int] = []
+        self.dir, self.url, self.is_finished = "/runs/w/wandb/run/files", "http://w", False
+
+    def define_metric(self, *arguments: object, **named: object) -> None:
+        pass
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.gate.wait(30)
+        if self.error:
+            raise self.error
+        self.logged.append(step)
+
+    def finish(self) -> None:
+        self.is_finished = True
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A W&B that is offline at once, and what is said of it."""
+    import wandb
+
+    board, forgotten = FakeBoard(), []
+    monkeypatch.setattr(wandb, "init", lambda **_: board)
+    monkeypatch.setattr(wandb_sink, "_forget", lambda: forgotten.append(1))
+    board.forgotten = forgotten  # type: ignore[attr-defined]
+    return board
+
+
+def said_of_wandb(folder: Path) -> list[str]:
+    lines = (folder / "messages.log").read_text().splitlines()
+    return [line[STAMP_LENGTH + 1 :] for line in lines if "W&B" in line]
+
+
+def log_until_said(tracker: Any, board: FakeBoard, folder: Path, count: int) -> None:
+    """Steps until so many lines were said: another thread talks to W&B."""
+    for step in range(1, 10_000):
+        tracker.log(line(step, loss__oapl=1))
+        if len(said_of_wandb(folder)) == count:
+            return
+        time.sleep(0.001)
+    raise AssertionError(said_of_wandb(folder))
+
+
+def test_what_wandb_takes_is_taken_in_order_and_to_the_end(board: Any, tmp_path: Path):
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    for step in (1, 2, 3):
+        tracker.log(line(step, loss__oapl=1))
+    tracker.close()
+    assert (board.logged, board.is_finished, board.forgotten) == ([1, 2, 3], True, [])
+
+
+def test_a_wandb_that_fails_in_mid_run_is_said_once_and_left_out(board: Any, tmp_path: Path):
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    board.error = ConnectionResetError("Connection lost\nand more")
+    log_until_said(tracker, board, tmp_path, 2)
+    board.error = None
+    for step in (10_001, 10_002):
+        tracker.log(line(step, loss__oapl=1))
+    tracker.close()
+    assert said_of_wandb(tmp_path)[1:] == [
+        "W&B took no metrics: ConnectionResetError: Connection lost; going on without it: "
+        "metrics.jsonl has everything"
+    ]
+    assert (board.logged, board.is_finished, board.forgotten) == ([], False, [1])
+    assert steps(tmp_path / "metrics.jsonl")[-1] == 10_002
+
+
+def test_a_wandb_that_takes_nothing_any_more_delays_no_step(
+    board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(wandb_sink, "MAX_WAITING", 3)
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    board.gate.clear()
+    log_until_said(tracker, board, tmp_path, 2)
+    tracker.close()
+    board.gate.set()
+    assert "W&B has taken none of the last 3 calls; going on" in said_of_wandb(tmp_path)[1]
+    assert board.forgotten == [1]
+
+
+def test_a_wandb_that_cannot_start_online_is_forgotten_before_it_starts_offline(
+    board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its service holds the run's id, even of a run that did not start."""
+    import wandb
+
+    def init(**settings: Any) -> FakeBoard:
+        if settings["mode"] == "online":
+            raise ConnectionError("nobody there\nwhile retrying")
+        assert board.forgotten == [1]
+        return board
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    build_tracker(config(tmp_path, wandb="online"), tmp_path, 0).close()
+    first, second = said_of_wandb(tmp_path)
+    assert first == "W&B did not start online: ConnectionError: nobody there"
+    assert second.startswith("W&B is offline: ")
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("nobody")
+def test_wandb_with_a_dead_server_is_offline_and_its_dead_process_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from wandb.sdk import wandb_setup
+
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(wandb_sink, "WANDB_START_S", 1)
+    tracker = build_tracker(config(tmp_path, wandb="auto"), tmp_path, 0)
+    first, second = said_of_wandb(tmp_path)
+    assert first.startswith("W&B did not start online")
+    assert second.startswith("W&B is offline")
+    wandb_setup._singleton._connection._proc._process.kill()  # type: ignore[union-attr]
+    log_until_said(tracker, FakeBoard(), tmp_path, 3)
+    tracker.close()
+    assert wandb_setup._singleton is None, "nothing is left to say goodbye to at the end"
+
+
+class FailingSink(Sink):
+    """Cannot be written to, from the first line on."""
+
+    def message(self, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+class Heard(Sink):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.is_closed = False
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_how_a_run_failed_reaches_whoever_can_be_told():
+    tracker, heard = Tracker(), Heard()
+    tracker.add(FailingSink())
+    tracker.add(heard)
+    tracker.fail("failed: no space left")
+    tracker.close()
+    assert (heard.lines, heard.is_closed) == (["failed: no space left"], True)
+
+
+def test_a_screen_that_is_gone_is_left_out_and_a_file_that_cannot_be_written_is_not():
+    """As when a terminal was closed, or the reader of a pipe ended."""
+    tracker, heard = Tracker(), Heard()
+    tracker.add_screen(FailingSink())
+    tracker.add(heard)
+    for text in ("one", "two"):
+        tracker.message(text)
+    tracker.close()
+    assert heard.lines == ["one", "two"]
+    tracker = Tracker()
+    tracker.add(FailingSink())
+    with pytest.raises(OSError, match="No space left"):
+        tracker.message("one")
+
+
+def test_on_a_full_disk_the_status_says_that_the_run_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """There is room for no new file, only in the old one's place."""
+    sink = StatusSink(tmp_path, 4)
+    sink.phase("train")
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(status, "written_aside", full)
+    sink.close()
+    found = status.read(tmp_path)
+    assert found is not None
+    assert (found.phase, found.start_step) == ("failed", 4)
 
 
 def wandb_records(path: Path) -> list[Any]:

@@ -1,0 +1,160 @@
+"""What a run is made of: the learner, what it takes from, and the engines if there are any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from actors.data import prompts
+from actors.data.tokenizer import load_tokenizer
+from deploy.processes.launch import Process, Processes
+from deploy.run import restarts
+from deploy.run.evaluation import Evaluator
+from deploy.run.pulse import Pulse
+from deploy.run.reward_servers import RewardServers
+from deploy.run.workers import Workers
+from learner.group import LearnerGroup
+from oapl.config import RunConfig
+from oapl.config.objective import takes_examples
+from oapl.interfaces import Batches, Scorer, Tracker
+from oapl.loops import Outlast
+from oapl.tracking.rollouts import RolloutStore
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """The parts of a run.
+
+    Attributes:
+        learner: Makes the steps.
+        replay: What it takes from.
+        pulse: Knows who still answers.
+        workers: None where nothing is sampled.
+        evaluator: None without evaluation sets.
+    """
+
+    learner: LearnerGroup
+    replay: Batches
+    pulse: Pulse
+    workers: Workers | None = None
+    evaluator: Evaluator | None = None
+
+    @property
+    def failures(self) -> list[asyncio.Future[None]]:
+        """Are set to an exception when the run cannot go on, whatever it waits for."""
+        return [self.pulse.failed] + ([] if self.workers is None else [self.workers.failed])
+
+    @property
+    def outlast(self) -> Outlast | None:
+        """What makes the learner wait longer while workers are being replaced."""
+        return None if self.workers is None else self.workers.outlast
+
+    async def close(self) -> None:
+        """Watch nobody any more, and leave nothing running here; others end the processes."""
+        await self.pulse.close()
+        if self.workers is not None:
+            await self.workers.close()
+        await self.learner.close()
+
+
+async def start(config: RunConfig, processes: Processes, tracker: Tracker) -> Parts:
+    """Start everything that a training run needs.
+
+    Args:
+        config: The run.
+        processes: Starts and ends its processes.
+        tracker: Takes what the run tells of itself.
+    """
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
+    build = _imitation if takes_examples(config) else _reinforcement
+    return await build(config, processes, tracker, pulse)
+
+
+async def _reinforcement(
+    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse
+) -> Parts:
+    tracker.message("starting replay, reward server, learner and rollout workers")
+    replay, rewards = await asyncio.gather(
+        processes.start("replay", "replay"), _reward_servers(config, processes)
+    )
+    servers = [process.handle for process in rewards]
+    workers = Workers(
+        config,
+        processes=processes,
+        pulse=pulse,
+        restarts=restarts.of_a_worker(config),
+        replay=replay.handle,
+        scorers=servers,
+        note=tracker.message,
+    )
+    async with contextlib.AsyncExitStack() as if_it_fails:
+        if_it_fails.push_async_callback(workers.close)
+        if_it_fails.push_async_callback(pulse.close)
+        workers.start()
+        trainers = await processes.start_ranks()
+        pulse.keep(replay, rewards)
+        evaluator = Evaluator(config, workers) if config.eval.sources else None
+        learner = LearnerGroup(
+            config,
+            trainers=[trainer.handle for trainer in trainers],
+            replay=replay.handle,
+            tracker=tracker,
+            store=RolloutStore(config, config.folder, tracker.rollouts),
+            engines=workers,
+            rewards=RewardServers(servers, tracker.message),
+            evaluate=evaluator,
+        )
+        if_it_fails.pop_all()
+    return Parts(
+        learner=learner, replay=replay.handle, pulse=pulse, workers=workers, evaluator=evaluator
+    )
+
+
+async def start_idle(
+    config: RunConfig, processes: Processes, tracker: Tracker
+) -> tuple[Workers, Pulse]:
+    """Start what an evaluation alone needs: workers with the model's own weights, and rewards.
+
+    Args:
+        config: The run.
+        processes: Starts and ends its processes.
+        tracker: Takes what it tells of itself.
+    """
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
+    rewards = await _reward_servers(config, processes)
+    workers = Workers(
+        config,
+        processes=processes,
+        pulse=pulse,
+        restarts=restarts.of_a_worker(config),
+        replay=None,
+        scorers=[process.handle for process in rewards],
+        note=tracker.message,
+    )
+    await workers.start_idle()
+    pulse.keep(rewards=rewards)
+    return workers, pulse
+
+
+async def _reward_servers(config: RunConfig, processes: Processes) -> list[Process[Scorer]]:
+    """Start them all at once."""
+    names = [f"reward-{index}" for index in range(config.reward.servers)]
+    return await asyncio.gather(*(processes.start("reward", name) for name in names))
+
+
+async def _imitation(
+    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse
+) -> Parts:
+    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+    examples = prompts.ExampleQueue(config, tokenizer)
+    trainers = await processes.start_ranks()
+    pulse.keep()
+    learner = LearnerGroup(
+        config,
+        trainers=[trainer.handle for trainer in trainers],
+        replay=examples,
+        tracker=tracker,
+        store=RolloutStore(config, config.folder, tracker.rollouts),
+    )
+    return Parts(learner=learner, replay=examples, pulse=pulse)

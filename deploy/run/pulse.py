@@ -1,0 +1,129 @@
+"""Who still answers: a run's processes are asked again and again, beside whatever they do.
+
+Invariants: a process that has not answered for `SILENCE_S` is noticed within `BEAT_S` more, whether
+the learner waits or works; a silent reward server is replaced, a silent worker is its watcher's to
+end, and without replay or Ray itself the run cannot go on, which `failed` says with the right name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deploy.processes.launch import Process, Processes
+from oapl.errors import DeadlineError, OaplError
+from oapl.remote.waiting import within
+
+BEAT_S = 5.0
+SILENCE_S = 30.0
+"""What does not answer for so long does not run: a call of `ping` takes milliseconds."""
+PROBE_S = 5.0
+"""For an answer when somebody is to be blamed now."""
+
+
+class Pulse:
+    """Asks the processes that it is given, and Ray.
+
+    Args:
+        processes: Knows how to ask.
+        note: Is given lines for the person who watches.
+        start_s: How long a process may take to start.
+
+    Attributes:
+        failed: Set to an exception when what cannot be replaced has ended or is silent.
+        replaced_at: When a process was last replaced, by the event loop's clock.
+    """
+
+    def __init__(self, processes: Processes, note: Callable[[str], None], start_s: float) -> None:
+        self._processes = processes
+        self._note = note
+        self._start_s = start_s
+        self._watched: dict[str, Process[Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.replaced_at = float("-inf")
+
+    def keep(
+        self, replay: Process[Any] | None = None, rewards: Sequence[Process[Any]] = ()
+    ) -> None:
+        """Begin to ask, until `close`: Ray always.
+
+        Args:
+            replay: The buffer, where there is one.
+            rewards: The reward servers.
+        """
+        keepers = [self._keep_ray(), *map(self._keep_reward, rewards)]
+        if replay is not None:
+            keepers.append(self._keep_replay(replay))
+        self._tasks += [asyncio.create_task(keeper) for keeper in keepers]
+
+    async def silence_of(self, process: Process[Any], first_s: float = SILENCE_S) -> float:
+        """Ask a process until it is silent; one that is dead says so to whoever waits for it.
+
+        Args:
+            process: Whom to ask.
+            first_s: How long the first answer may take: longer, where it is just being started.
+
+        Returns:
+            For how many seconds it had been silent.
+        """
+        self._watched[process.name] = process
+        limit_s = first_s
+        try:
+            while await self._answers(process, limit_s):
+                limit_s = SILENCE_S
+                await asyncio.sleep(BEAT_S)
+            return limit_s
+        finally:
+            self._watched.pop(process.name, None)
+
+    async def silent(self) -> list[str]:
+        """Ask everybody now; name those that do not answer within `PROBE_S`."""
+        asked = [*self._watched.values()]
+        answers = await asyncio.gather(*(self._answers(process, PROBE_S) for process in asked))
+        return [
+            process.name for process, is_there in zip(asked, answers, strict=True) if not is_there
+        ]
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _answers(self, process: Process[Any], seconds: float) -> bool:
+        """Whether it answers in time, or has died, which is nothing to wait for."""
+        try:
+            await within(seconds, self._processes.ping(process), f"{process.name} to answer")
+        except DeadlineError:
+            return False
+        except Exception:  # noqa: BLE001 - Ray raises what it likes for a dead or returning actor
+            return True
+        return True
+
+    async def _keep_ray(self) -> None:
+        while (trouble := await self._processes.trouble()) is None:  # noqa: ASYNC110 - unannounced
+            await asyncio.sleep(BEAT_S)
+        self._fail(trouble)
+
+    async def _keep_replay(self, replay: Process[Any]) -> None:
+        silent_s = await self.silence_of(replay)
+        self._fail(
+            DeadlineError(
+                f"{replay.name} (process {replay.pid}), which holds the buffer, has not answered "
+                f"for {silent_s:.0f} s: it is stopped, or its machine is"
+            )
+        )
+
+    async def _keep_reward(self, server: Process[Any]) -> None:
+        silent_s = await self.silence_of(server)
+        while True:
+            self._note(f"{server.name} has not answered for {silent_s:.0f} s; replacing it")
+            await self._processes.replace(server)
+            self.replaced_at = asyncio.get_running_loop().time()
+            silent_s = await self.silence_of(server, self._start_s)
+
+    def _fail(self, why: OaplError) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(why)

@@ -1,0 +1,93 @@
+"""Whether what failed is that a run cannot write: then that is the error, whoever met it first.
+
+A full disk is met by a rank, by Parquet, by the line of metrics or by all of them, each with words
+of its own; their errors come from other processes as text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from oapl.errors import StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+TRIAL_BYTES = 2**20
+"""What is written to see whether anything can be: less is free on a full disk, now and then."""
+
+
+@contextlib.contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong within this because `folder` cannot be written to is told as that.
+
+    Raises:
+        StorageError: It cannot.
+    """
+    try:
+        yield
+    except Exception as error:
+        if found := cause(error, folder):
+            raise found from error
+        raise
+
+
+def cause(error: BaseException, folder: Path) -> StorageError | None:
+    """Find out whether an error comes of a folder that cannot be written to.
+
+    Args:
+        error: What somebody met: an `OSError`, or any error with the text of one.
+        folder: The run's.
+
+    Returns:
+        The cause, with its remedy; None where something else is wrong.
+    """
+    if isinstance(error, StorageError):
+        return None
+    for met in _chain(error):
+        if any(os.strerror(number) in str(met) for number in FULL):
+            return _full(_place(met, folder))
+    return _tried(folder)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _place(error: BaseException, folder: Path) -> Path:
+    """Where it was met: a full `/dev/shm` is no full run folder."""
+    name = getattr(error, "filename", None)
+    return Path(os.fsdecode(name)).parent if name else folder
+
+
+def _tried(folder: Path) -> StorageError | None:
+    """Write as much as a run writes at the least."""
+    if not folder.is_dir():
+        return StorageError(
+            f"the run folder {folder} is gone; with it went the checkpoints: restore it, or begin "
+            "afresh"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(b"\0" * TRIAL_BYTES)
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in FULL:
+            return _full(folder)
+        if error.errno in UNWRITABLE:
+            return StorageError(
+                f"{folder} cannot be written to ({error.strerror}); make it writable again"
+            )
+    return None
+
+
+def _full(folder: Path) -> StorageError:
+    return StorageError(f"no space left in {folder}; free some")
