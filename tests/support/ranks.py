@@ -149,6 +149,23 @@ class Rank:
                 )
         return found
 
+    def partly(self, port: int, config: Any, uses: Sequence[Sequence[bool]]) -> dict[str, Any]:
+        """A walk of `partly_used`; `uses` are the steps of each rank."""
+        from learner import zero_engine
+        from tests.support.partly_used import walk
+
+        zero_engine.join(
+            config,
+            rank=self._rank,
+            world_size=self._world_size,
+            master_address="127.0.0.1",
+            master_port=port,
+        )
+        try:
+            return walk(config, uses[self._rank])
+        finally:
+            zero_engine.leave()
+
     @contextmanager
     def _trainer(self, port: int, config: Any) -> Iterator[Any]:
         from learner import trainer as trainers
