@@ -3,8 +3,9 @@
 An expert that no token was sent to, or a part of the model that only other inputs reach, has no
 gradient. DeepSpeed gives AdamW zeros in its place, with which it would decay and be carried on by
 its moments. Invariants: what no rank used in a step has the weights and moments of before, at every
-ZeRO stage; what any rank used moves as if all had. Adam's count of steps is the optimizer's, as it
-is wherever a stage lays parameters into one tensor.
+ZeRO stage; Adam's count of steps is the optimizer's, as it is wherever a stage lays parameters into
+one tensor. Ranks that use different parameters are added up at stage 0 only: stage 1 would let
+gloo abort the process (DeepSpeed 0.19.8) and is refused; stages 2 and 3 reduce in backward already.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from oapl.errors import InputError
 
 
 class Unused:
@@ -28,7 +31,9 @@ class Unused:
     def __init__(self, inner: Any, adam: torch.optim.Optimizer) -> None:
         self._inner = inner
         self._adam = adam
-        self._parameters = [p for p in inner.module.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in inner.module.named_parameters() if p.requires_grad]
+        self._names = [name for name, _ in named]
+        self._parameters = [parameter for _, parameter in named]
         self._used: set[nn.Parameter] = set()
         self._held: list[tuple[Tensor, Tensor]] = []
         for parameter in self._parameters:
@@ -37,7 +42,11 @@ class Unused:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """While the optimizer steps: what was not used since the last time stands still."""
+        """While the optimizer steps: what was not used since the last time stands still.
+
+        Raises:
+            InputError: Ranks used different parameters, and this stage cannot add those up.
+        """
         parts = [part for parameter in self._unused() for part in self._parts(parameter)]
         self._held = [(part, part.clone()) for part in parts]
         try:
@@ -47,12 +56,21 @@ class Unused:
             self._used.clear()
 
     def _unused(self) -> list[nn.Parameter]:
-        flags = [parameter not in self._used for parameter in self._parameters]
-        if torch.distributed.get_world_size() > 1:
-            everywhere = torch.tensor(flags, dtype=torch.int32, device=self._inner.device)
-            torch.distributed.all_reduce(everywhere, torch.distributed.ReduceOp.MIN)
-            flags = everywhere.tolist()
-        return [p for p, is_unused in zip(self._parameters, flags, strict=True) if is_unused]
+        ranks = torch.distributed.get_world_size()
+        uses = [int(parameter in self._used) for parameter in self._parameters]
+        if ranks > 1:
+            everywhere = torch.tensor(uses, device=self._inner.device)
+            torch.distributed.all_reduce(everywhere)
+            uses = everywhere.tolist()
+        stage = self._inner.zero_optimization_stage()
+        differing = [name for name, n in zip(self._names, uses, strict=True) if 0 < n < ranks]
+        if differing and stage:
+            raise InputError(
+                f"learner.zero_stage = {stage}: {len(differing)} parameters of the model got a "
+                f"gradient on some ranks only ({', '.join(differing[:3])}), which needs stage 0; "
+                "set learner.zero_stage = 0, or learner.num_ranks = 1"
+            )
+        return [p for p, n in zip(self._parameters, uses, strict=True) if not n]
 
     def _parts(self, parameter: Any) -> list[Tensor]:
         """Of what AdamW steps on this rank: the parameter's share, and its moments."""

@@ -44,7 +44,7 @@ WIDE = 1000
 VISITED = (1, 3)
 """Stages at which a rank's whole life is looked at."""
 PARTLY = ((0, "fp32"), (0, "bf16"), (1, "fp32"), (1, "bf16"))
-"""At which ranks may differ in the parameters that they use; at stages 2 and 3 they may not."""
+"""Where ranks are let use different parameters; the last two refuse it."""
 USES = ((True, False, False), (True, False, True))
 """Steps of the two ranks that use the same part of a module."""
 
@@ -484,8 +484,11 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
     assert_logits_are_few(logits, exact_gradients(wide, groups_to_train(), 0.1))
     for stage, (found, _) in zip(VISITED, answers[len(shapes) + 1 :], strict=False):
         assert_a_rank_lived(found, tied, tmp_path, stage)
-    for answer in answers[-len(PARTLY) :]:
+    *still, (refused, _), (other, _) = answers[-len(PARTLY) :]
+    for answer in still:
         assert_what_no_rank_used_stood_still(*answer)
+    assert "sometimes.weight" in refused["refused"]
+    assert "set learner.zero_stage = 0" in other["refused"]
 
 
 def assert_what_no_rank_used_stood_still(found: dict, other: dict) -> None:

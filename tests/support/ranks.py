@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from oapl.errors import WeightsError
+from oapl.errors import InputError, WeightsError
 from oapl.remote.waiting import within
 from tests.support.publishing import export
 from tests.support.tables import LargestTable
@@ -163,6 +163,8 @@ class Rank:
         )
         try:
             return walk(config, uses[self._rank])
+        except InputError as error:
+            return {"refused": str(error)}
         finally:
             zero_engine.leave()
 
