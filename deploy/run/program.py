@@ -158,8 +158,10 @@ async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: St
     phases = Phases(tracker, attempts.seconds)
     async with _processes(config) as processes:
         with phases("start"):
-            build = _imitation if takes_examples(config) else _reinforcement
-            run = await build(config, processes, tracker)
+            if takes_examples(config):
+                run = await _imitation(config, processes, tracker)
+            else:
+                run = await _reinforcement(config, processes, tracker, attempts.step)
         if attempts.failures:
             run.learner.count_restart()
         async with _watched(run, attempts):
@@ -192,7 +194,9 @@ class _Parts:
     evaluator: Evaluator | None = None
 
 
-async def _reinforcement(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
+async def _reinforcement(
+    config: RunConfig, processes: Processes, tracker: Tracker, step: int
+) -> _Parts:
     tracker.message("starting replay, reward server, learner and rollout workers")
     replay, rewards = await asyncio.gather(
         processes.start("replay", "replay"), _reward_servers(config, processes)
@@ -204,6 +208,7 @@ async def _reinforcement(config: RunConfig, processes: Processes, tracker: Track
         replay=replay.handle,
         scorers=rewards,
         note=tracker.message,
+        step=step,
     )
     workers.start()
     trainers = await processes.start_ranks()

@@ -77,6 +77,7 @@ class Workers:
         replay: What they collect for; None where they only evaluate.
         scorers: The reward servers that they ask.
         note: Is given lines for the person who watches.
+        step: Learner steps made before; what is sampled differs by it.
 
     Attributes:
         failed: Set to an exception when no worker is left, or engine and learner disagree.
@@ -91,8 +92,10 @@ class Workers:
         replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
+        step: int = 0,
     ) -> None:
         self._config = config
+        self._step = step
         self._processes = processes
         self._restarts = restarts
         self._replay = replay
@@ -296,6 +299,7 @@ class Workers:
             f"worker-{index}.{incarnation}",
             index=index,
             incarnation=incarnation,
+            step=self._step,
             scorers=self._scorers,
             replay=self._replay,
         )
