@@ -56,7 +56,6 @@ ABSENT = {
     "fsdp": "the learner runs on DeepSpeed, not FSDP; see learner.zero_stage",
     "megatron": "the learner runs on DeepSpeed, not Megatron; see learner.zero_stage",
     "deepspeed": "DeepSpeed's own keys are written by the learner; see the section learner",
-    "offload": "there is no offloading; learner.zero_stage = 3 and more ranks save memory",
     "ppo_epochs": "each batch is used for one update; there are no epochs over a batch",
     "num_ppo_epochs": "each batch is used for one update; there are no epochs over a batch",
     "num_iterations": "each batch is used for one update",
@@ -112,6 +111,11 @@ ELSEWHERE = {
     "output_dir": "run.dir",
     "model_name_or_path": "model.path",
     "gradient_checkpointing": "learner.activation_checkpointing",
+    **dict.fromkeys(
+        ("offload", "cpu_offload", "offload_optimizer", "optimizer_offload", "offload_params")
+        + ("offload_param", "param_offload", "offload_model", "offload_policy"),
+        "learner.offload",
+    ),
 }
 """What other trainers call a setting, and its name here."""
 
