@@ -47,6 +47,7 @@ def build(
     incarnation: int,
     scorers: Sequence[Scorer],
     replay: Replay,
+    step: int = 0,
 ) -> RolloutWorker:
     """Make the worker with its engine, in the process that shall hold them. Version -1.
 
@@ -56,11 +57,16 @@ def build(
         incarnation: How often this worker was started before.
         scorers: Handles of the reward servers.
         replay: Handle of the replay buffer.
+        step: Learner steps made before the run's processes were started.
     """
     host = ENGINES.load(devices.engine_name(config), "rollout.engine")
     transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
     engine = host.build(
-        config, receiver=transport.build_receiver(config), index=index, incarnation=incarnation
+        config,
+        receiver=transport.build_receiver(config),
+        index=index,
+        incarnation=incarnation,
+        step=step,
     )
     return RolloutWorker(
         config,

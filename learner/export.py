@@ -7,7 +7,7 @@ sharded parameter is collective.
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from learner.companions import copy_companions
 from oapl.config import RunConfig
+from oapl.errors import InputError, first_line
 from oapl.records import TensorSpec
 from oapl.weights.base import Chunk, in_order
 from oapl.whole_files import written_aside
 
 CHUNK_BYTES = 64 * 2**20
 """Sharded parameters gathered at a time for a file; 16 MiB to all at once were equally fast."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
+GENERATION_FILE = "generation_config.json"
 
 
 def to_publish(
@@ -90,12 +83,14 @@ def gathered(model: nn.Module, *, is_reader: bool = True) -> Iterator[tuple[str,
 
 
 def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) -> None:
-    """Write safetensors, configuration and tokenizer; the folder appears whole or not at all.
+    """Write safetensors, configuration, tokenizer and what else lies beside the weights.
+
+    The folder appears whole or not at all.
 
     Args:
         model: The Hugging Face model inside the engine.
         path: Folder to write; an older one there is replaced.
-        config: The run's, for the tokenizer at `model.path`.
+        config: The run's, for what lies beside the weights at `model.path`.
         is_writer: The one rank that writes.
     """
     tensors = gathered(model, is_reader=is_writer)
@@ -105,24 +100,70 @@ def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) ->
         return
     state = dict(tensors)
     with written_aside(path) as part:
-        part.mkdir()
-        model.save_pretrained(part, state_dict=state)
-        _save_tokenizer(part, config)
+        _write(model, part, config, state)
 
 
-def _save_tokenizer(target: Path, config: RunConfig) -> None:
-    """Copied file by file where there are files: loading one may replace its pre-tokenizer."""
-    source = Path(config.model.path)
-    if source.is_dir():
-        for name in TOKENIZER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, target / name)
-        return
-    from transformers import AutoTokenizer
+def try_out(model: Any, config: RunConfig) -> None:
+    """Write all of `save_model` but the weights, and throw it away: the end is early enough to fail.
 
-    AutoTokenizer.from_pretrained(
-        config.model.path, trust_remote_code=config.model.trust_remote_code
-    ).save_pretrained(target)
+    Args:
+        model: The Hugging Face model, as it was loaded.
+        config: The run's.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _write(model, Path(folder) / "model", config, {})
+    except Exception as error:
+        raise InputError(
+            f"model.path = {config.model.path!r}: what this run trains could not be saved "
+            f"({type(error).__name__}: {first_line(error)}); mend the model's configuration or "
+            "tokenizer files"
+        ) from error
+
+
+def _write(model: Any, folder: Path, config: RunConfig, state: dict[str, Tensor]) -> None:
+    folder.mkdir()
+    _save_weights(model, folder, state)
+    if (source := _folder_of(config)) is not None:
+        copy_companions(source, folder)
+    else:
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(
+            config.model.path, trust_remote_code=config.model.trust_remote_code
+        ).save_pretrained(folder)
+    if not (folder / GENERATION_FILE).exists():
+        model.generation_config.to_json_file(folder / GENERATION_FILE)
+
+
+def _save_weights(model: Any, folder: Path, state: dict[str, Tensor]) -> None:
+    """And the configuration, but not that of generation: transformers refuses to save some of
+    those that it loads with a warning."""
+    from transformers import GenerationConfig
+
+    given, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    finally:
+        model.generation_config = given
+    (folder / GENERATION_FILE).unlink(missing_ok=True)
+
+
+def _folder_of(config: RunConfig) -> Path | None:
+    """The model's folder, or where the hub's files lie; None if they lie nowhere here."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    path = Path(config.model.path)
+    if path.is_dir():
+        return path
+    try:
+        return Path(snapshot_download(config.model.path, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
 
 
 def _chunks(model: nn.Module) -> Iterator[list[tuple[str, Any]]]:

@@ -67,7 +67,8 @@ def build(
         sender: Where the weights go; default: rank 0 makes one of `sync.transport`.
 
     Raises:
-        InputError: The model's log-probs are not what the learner computes.
+        InputError: The model's log-probs are not what the learner computes, or it could not be
+            saved.
         OaplError: The ranks cannot meet.
     """
     # What a user may have got wrong comes first: a rank that has joined has others waiting for it.
@@ -77,6 +78,8 @@ def build(
         transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
         sender = transport.build_sender(config)
     policy = load_policy(config)
+    if rank == 0:
+        export.try_out(policy.lm, config)
     zero_engine.join(
         config,
         rank=rank,

@@ -4,7 +4,9 @@ No other file knows DeepSpeed's keys. Invariants: one gradient is the sum over a
 all ranks of their `loss`, whatever the ZeRO stage; a gradient that is not finite changes nothing on
 any rank; no op is ever compiled. What made each line necessary was found with DeepSpeed 0.19.8:
 its clipping is 1.0 unless it is written out; in fp32 its stage 0 applies NaN gradients and has no
-gradient norm; the one boundary that suits all other stages is a single `step` after any number of
+gradient norm; in bf16 its stage 0 steps the optimizer once while it is built; its stage 3, and
+whatever it offloads, adds to or repeats the last gradient of a parameter that a step reaches late
+or never; the one boundary that suits all other stages is a single `step` after any number of
 `backward` calls (`managed_gradient_accumulation` off); its own fp16 does not run on CPUs, and its
 `torch_autocast` clips the *scaled* gradient. fp16 is therefore the policy's own autocast over fp32
 weights on every device, with a loss scale of ours that ZeRO is told of: it then divides before it
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.loss_scale import LossScale
+from learner.unused import Unused
 from oapl.config import RunConfig
 from oapl.devices.base import load as load_device
 from oapl.errors import OaplError, first_line
@@ -135,7 +138,7 @@ class ZeroEngine:
         options = config.optimizer
         adam = torch.optim.AdamW(
             module.parameters(),
-            lr=options.lr,
+            lr=0.0,  # until `step` gives one: whatever is stepped while it is built stays as it is
             betas=options.betas,
             eps=options.eps,
             weight_decay=options.weight_decay,
@@ -145,6 +148,8 @@ class ZeroEngine:
             model=module, optimizer=adam, config=settings(config), dist_init_required=False
         )
         self._adam = adam
+        adam.state.clear()  # no moments, and no step counted, before the first
+        self._unused = Unused(self.inner, adam)
         self.module: Any = self.inner.module
         self.device: torch.device = self.inner.device
         self._world_size = torch.distributed.get_world_size()
@@ -178,26 +183,44 @@ class ZeroEngine:
     def step(self, lr: float) -> float:
         """Apply the gradient, unless it is not finite, and forget it.
 
+        A parameter that no backward pass reached on any rank stays as it is.
+
+        Args:
+            lr: The rate of this step.
+
         Returns:
             Its global norm before clipping and without the loss scale; inf when it was not finite
             and nothing changed.
         """
         for group in self.inner.optimizer.param_groups:
             group["lr"] = lr
-        if self._is_stepped_by_hand:
-            gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-            if self.loss_scale is not None:
-                torch._foreach_div_(gradients, self.loss_scale.value)
-            norm = float(nn.utils.get_total_norm(gradients))  # of means: equal on all ranks
-            if not math.isfinite(norm):
-                self.inner.zero_grad()
-                return math.inf
+        with self._unused.held():
+            if self._is_stepped_by_hand:
+                return self._step_by_hand()
             self.inner.step()
-            return norm
+        self._forget_gradients()
+        is_applied = self.inner.was_step_applied()
+        return float(self.inner.get_global_grad_norm()) if is_applied else math.inf
+
+    def _step_by_hand(self) -> float:
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        if self.loss_scale is not None:
+            torch._foreach_div_(gradients, self.loss_scale.value)
+        norm = float(nn.utils.get_total_norm(gradients))  # of means: equal on all ranks
+        if not math.isfinite(norm):
+            self.inner.zero_grad()
+            return math.inf
         self.inner.step()
-        return (
-            float(self.inner.get_global_grad_norm()) if self.inner.was_step_applied() else math.inf
-        )
+        return norm
+
+    def _forget_gradients(self) -> None:
+        """Where ZeRO keeps a gradient, a NaN too, until the parameter has another."""
+        optimizer = self.inner.optimizer
+        kept = list(getattr(optimizer, "accumulated_grads_in_cpu", {}).values())  # offloaded
+        if self.inner.zero_optimization_stage() == 3:
+            kept.append(optimizer.grad_partitions_flat_buffer)
+        for gradient in kept:
+            gradient.zero_()
 
     def reset_optimizer(self) -> None:
         """Forget AdamW's moments and its count of steps."""

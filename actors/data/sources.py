@@ -9,13 +9,16 @@ from __future__ import annotations
 import difflib
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from actors.data import text_files
 from oapl.config.sections import DataSource
 from oapl.errors import InputError, first_line
 
@@ -161,10 +164,12 @@ def _dataset(source: DataSource) -> Iterator[tuple[str, Row]]:
         elif path.is_file():
             kind = {"jsonl": "json", "gz": "json"}.get(path.suffix[1:], path.suffix[1:])
             files = {source.split: str(path)}
-            found = datasets.load_dataset(kind, data_files=files, split=source.split)
+            found = _built(datasets.load_dataset_builder(kind, data_files=files), source.split)
         else:
             name = str(path) if path.is_dir() else name
-            found = datasets.load_dataset(name, source.subset or None, split=source.split)
+            found = _built(
+                datasets.load_dataset_builder(name, source.subset or None), source.split
+            )
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
             f"source {source.name!r}: data set {source.dataset!r}, split {source.split!r}, cannot "
@@ -172,6 +177,15 @@ def _dataset(source: DataSource) -> Iterator[tuple[str, Row]]:
             "`subset` and `split` of a data set on a hub that can be reached"
         ) from error
     yield from ((f"{source.dataset} row {index}", row) for index, row in enumerate(found))
+
+
+def _built(builder: Any, split: str) -> Iterable[Row]:
+    rows = text_files.read(builder, split)
+    if rows is not None:
+        return rows
+    builder.download_and_prepare()
+    found: Iterable[Row] = builder.as_dataset(split=split)
+    return found
 
 
 def _puzzles(source: DataSource) -> list[Problem]:
@@ -278,11 +292,12 @@ def _is_message(value: Any) -> bool:
 
 
 def _answer(value: Any, place: str) -> Any:
-    """Numbers become text, which is what verifiers compare."""
+    """Numbers, times and booleans become text, which is what verifiers compare."""
     if value is None:
         raise InputError(f"{place}: the answer is null; a verifier could accept nothing")
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number else value
+    if isinstance(value, bool):
+        return str(value).lower()  # as JSON writes it
+    return str(value) if isinstance(value, int | float | Decimal | date | time) else value
 
 
 def _demand_file(source: DataSource, path: Path) -> None:

@@ -6,9 +6,10 @@ declares.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Protocol
 
 import numpy as np
@@ -41,7 +42,13 @@ class EngineFile(Protocol):
         """Share of each device's memory that the engine may fill."""
 
     def build(
-        self, config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int
+        self,
+        config: RunConfig,
+        *,
+        receiver: WeightReceiver,
+        index: int,
+        incarnation: int,
+        step: int,
     ) -> Engine:
         """The engine with the model's weights as they lie on disk; version -1.
 
@@ -49,21 +56,30 @@ class EngineFile(Protocol):
             config: Its options are `rollout.engine_options`.
             receiver: Where published weights come from.
             index, incarnation: Of its worker: which one, and how often it was started again.
+            step: Learner steps made before the run's processes were started: above 0 where it goes
+                on from a checkpoint, and shall not draw the samples of its beginning again.
         """
 
 
 ENGINES: Kind[EngineFile] = Kind("actors.engines", EngineFile)
 
 
-def engine_seed(run_seed: int, index: int, builds: int) -> int:
-    """Give a seed per engine and per build of it: with equal seeds engines draw identical samples.
+BUILDS = 1000
+"""Of one incarnation, at most: rebuilds are rare."""
+
+
+def engine_seeds(run_seed: int, *, index: int, incarnation: int, step: int) -> Iterator[int]:
+    """Give a seed for each build of an engine: with equal seeds engines draw identical samples.
 
     Args:
         run_seed: The run's.
-        index: The engine's.
-        builds: How often it was built before.
+        index, incarnation, step: As in `EngineFile.build`.
+
+    Yields:
+        For the first build, and for each that follows; none of them is another engine's.
     """
-    return int(np.random.SeedSequence([run_seed, index, builds]).generate_state(1)[0] >> 1)
+    for build in itertools.count(incarnation * BUILDS):
+        yield int(np.random.SeedSequence([run_seed, index, build, step]).generate_state(1)[0] >> 1)
 
 
 def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:

@@ -79,8 +79,8 @@ class Config:
 
 def problems(config: RunConfig) -> Iterator[str]:
     """What of the configuration this engine cannot do."""
-    asked = Config(**config.rollout.engine_options).memory_fraction
-    share = config.cluster.devices_per_engine or 1.0
+    options = Config(**config.rollout.engine_options)
+    asked, share = options.memory_fraction, config.cluster.devices_per_engine or 1.0
     if asked and config.cluster.device == "cpu":
         yield (
             f"rollout.engine_options.memory_fraction = {asked:g}: a CPU has no memory of its own; "
@@ -92,6 +92,11 @@ def problems(config: RunConfig) -> Iterator[str]:
             f"its device (cluster.devices_per_engine = {share:g}), whose rest belongs to others; "
             "lower it, or leave it out"
         )
+    yield from inputs.problems(
+        config,
+        max_num_seqs=options.max_num_seqs,
+        max_batched_tokens=options.max_batched_tokens,
+    )
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -112,7 +117,12 @@ def environment(config: RunConfig) -> dict[str, str]:
 
 
 def build(
-    config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
+    config: RunConfig,
+    *,
+    receiver: WeightReceiver,
+    index: int,
+    incarnation: int = 0,
+    step: int = 0,
 ) -> VllmAsync:
     """Make the engine with the model's weights as they lie on disk; version -1.
 
@@ -120,11 +130,13 @@ def build(
         config: The run.
         receiver: The transport's end at which publications come in.
         index: The engine's, from 0.
-        incarnation: How often its worker was started before; the sampler's seed differs by it.
+        incarnation, step: How often its worker was started before, and learner steps made before
+            any was; the sampler's seed differs by both.
     """
     for name, value in environment(config).items():
         os.environ.setdefault(name, value)
-    return VllmAsync(config, receiver=receiver, index=index, incarnation=incarnation)
+    seeds = base.engine_seeds(config.run.seed, index=index, incarnation=incarnation, step=step)
+    return VllmAsync(config, receiver=receiver, index=index, seeds=seeds)
 
 
 def memory_fraction(config: RunConfig) -> float:
@@ -138,13 +150,13 @@ class VllmAsync:
     """See `oapl.interfaces.Engine`. One event loop or several may wait for rollouts."""
 
     def __init__(
-        self, config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
+        self, config: RunConfig, *, receiver: WeightReceiver, index: int, seeds: Iterator[int]
     ) -> None:
         self._config = config
         self._options = Config(**config.rollout.engine_options)
         self._receiver = receiver
         self._index = index
-        self._builds = itertools.count(incarnation * 1000)
+        self._seeds = seeds
         self._ids = itertools.count()
         self._counters = Counters()
         self._stopwatch = base.Stopwatch(self._counters, "idle")
@@ -422,7 +434,7 @@ class VllmAsync:
         is_cpu = config.cluster.device == "cpu"
         args = inputs.engine_args(
             config,
-            seed=base.engine_seed(config.run.seed, self._index, next(self._builds)),
+            seed=next(self._seeds),
             context=self.context,
             max_num_seqs=options.max_num_seqs,
             prefix_caching=options.prefix_caching,

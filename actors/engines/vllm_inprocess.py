@@ -63,6 +63,12 @@ def problems(config: RunConfig) -> Iterator[str]:
             f"rollout.tensor_parallel_size = {degree}: the engine vllm_inprocess is one process; "
             'set it to 1, or rollout.engine = "vllm_async"'
         )
+    options = Config(**config.rollout.engine_options)
+    yield from inputs.problems(
+        config,
+        max_num_seqs=options.max_num_seqs,
+        max_batched_tokens=options.max_batched_tokens,
+    )
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -83,7 +89,12 @@ def memory_fraction(config: RunConfig) -> float:
 
 
 def build(
-    config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
+    config: RunConfig,
+    *,
+    receiver: WeightReceiver,
+    index: int,
+    incarnation: int = 0,
+    step: int = 0,
 ) -> VllmInprocess:
     """Make the engine with the model's weights as they lie on disk; version -1.
 
@@ -91,18 +102,20 @@ def build(
         config: The run.
         receiver: The transport's end at which publications come in.
         index: The engine's, from 0.
-        incarnation: How often its worker was started before; the sampler's seed differs by it.
+        incarnation, step: How often its worker was started before, and learner steps made before
+            any was; the sampler's seed differs by both.
     """
     for name, value in environment(config).items():
         os.environ.setdefault(name, value)
-    return VllmInprocess(config, receiver=receiver, index=index, incarnation=incarnation)
+    seeds = base.engine_seeds(config.run.seed, index=index, incarnation=incarnation, step=step)
+    return VllmInprocess(config, receiver=receiver, index=index, seeds=seeds)
 
 
 class VllmInprocess:
     """See `oapl.interfaces.Engine`. One event loop or several may wait for rollouts."""
 
     def __init__(
-        self, config: RunConfig, *, receiver: WeightReceiver, index: int, incarnation: int = 0
+        self, config: RunConfig, *, receiver: WeightReceiver, index: int, seeds: Iterator[int]
     ) -> None:
         from actors.engines._vllm.stepping import SteppingThread
 
@@ -110,7 +123,7 @@ class VllmInprocess:
         self._options = Config(**config.rollout.engine_options)
         self._receiver = receiver
         self._index = index
-        self._builds = itertools.count(incarnation * 1000)
+        self._seeds = seeds
         self._ids = itertools.count()
         self._counters = Counters()
         self.context = context_tokens(config)
@@ -233,7 +246,7 @@ class VllmInprocess:
         config, options = self._config, self._options
         common = inputs.engine_args(
             config,
-            seed=base.engine_seed(config.run.seed, self._index, next(self._builds)),
+            seed=next(self._seeds),
             context=self.context,
             max_num_seqs=options.max_num_seqs,
             prefix_caching=options.prefix_caching,

@@ -224,5 +224,7 @@ def _make_model(path: Path, texts: Sequence[str], seed: int) -> None:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(path)
+    model = LlamaForCausalLM(config)
+    model.generation_config.max_length = config.max_position_embeddings  # else 20, with a warning
+    model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -88,6 +88,7 @@ class Processes(Protocol):
         *,
         index: int,
         incarnation: int,
+        step: int,
         scorers: Sequence[Scorer],
         replay: Replay | None,
     ) -> Process[Worker]: ...

@@ -58,21 +58,25 @@ class Parts:
         await self.learner.close()
 
 
-async def start(config: RunConfig, processes: Processes, tracker: Tracker) -> Parts:
+async def start(
+    config: RunConfig, processes: Processes, tracker: Tracker, step: int = 0
+) -> Parts:
     """Start everything that a training run needs.
 
     Args:
         config: The run.
         processes: Starts and ends its processes.
         tracker: Takes what the run tells of itself.
+        step: Learner steps made before this attempt.
     """
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
-    build = _imitation if takes_examples(config) else _reinforcement
-    return await build(config, processes, tracker, pulse)
+    if takes_examples(config):
+        return await _imitation(config, processes, tracker, pulse)
+    return await _reinforcement(config, processes, tracker, pulse, step)
 
 
 async def _reinforcement(
-    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse
+    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse, step: int
 ) -> Parts:
     tracker.message("starting replay, reward server, learner and rollout workers")
     replay, rewards = await asyncio.gather(
@@ -87,6 +91,7 @@ async def _reinforcement(
         replay=replay.handle,
         scorers=servers,
         note=tracker.message,
+        step=step,
     )
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(workers.close)

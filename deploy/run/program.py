@@ -161,7 +161,7 @@ async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: St
     phases = Phases(tracker, attempts.seconds)
     async with _processes(config, stop) as processes:
         with phases("start"):
-            run = await stop.unless_asked(parts.start(config, processes, tracker))
+            run = await stop.unless_asked(parts.start(config, processes, tracker, attempts.step))
         run.learner.count_restarts(attempts.uncounted)
         async with _watched(run, attempts):
             living = _live(config, attempts, run, phases, tracker, stop)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,16 @@ from oapl.tracking.console import comparison_table
 from oapl.tracking.lines import METRICS_FILE
 from oapl.tracking.status import STOPPED_AT
 
+Row = dict[str, Any]
+
 EXIT_SIGNAL = 128
 NUM_EXAMPLES = 3
 TITLE = "before and after, same problems, same settings"
+ASK = (
+    'from transformers import pipeline; print(pipeline("text-generation", {model})'
+    '({text}, return_full_text=False, clean_up_tokenization_spaces=False)[0]["generated_text"])'
+)
+"""Unless it is told, the pipeline asks a BPE tokenizer for a clean-up, which then warns of it."""
 
 
 def exit_code(outcome: RunOutcome) -> int:
@@ -69,37 +79,41 @@ def show(outcome: RunOutcome, wall_s: float) -> None:
     """
     console = Console()
     console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
-    for example in _examples(outcome.folder / "evaluations"):
-        console.print(example, highlight=False, markup=False)
+    examples = _examples(outcome.folder / "evaluations")
+    for old, new in examples:
+        console.print(
+            f"\n{old['question']}   (reference answer {old['answer']})\n"
+            f"  before  {_reward(old):.0f}  {_greedy(old)['text']}\n"
+            f"  after   {_reward(new):.0f}  {_greedy(new)['text']}",
+            highlight=False,
+            markup=False,
+        )
     _print_times(console, outcome, wall_s)
-    _print_commands(console, outcome)
+    commands = _commands(outcome, examples[0][1]["question"] if examples else None)
+    console.print("\nto go on:", style="bold")
+    console.print("\n".join(commands), highlight=False, markup=False, soft_wrap=True)
 
 
-def _examples(folder: Path) -> Iterator[str]:
+def _examples(folder: Path) -> list[tuple[Row, Row]]:
     """Problems whose greedy answer was wrong before and is right after, else the first ones."""
     rounds = sorted(folder.glob("step-*.jsonl"), key=_step)
     if len(rounds) < 2:
-        return
+        return []
     first, last = ([json.loads(line) for line in r.open()] for r in (rounds[0], rounds[-1]))
     pairs = list(zip(first, last, strict=True))
     pairs.sort(key=lambda pair: -(_reward(pair[1]) - _reward(pair[0])))
-    for old, new in pairs[:NUM_EXAMPLES]:
-        yield (
-            f"\n{old['question']}   (reference answer {old['answer']})\n"
-            f"  before  {_reward(old):.0f}  {_greedy(old)['text']}\n"
-            f"  after   {_reward(new):.0f}  {_greedy(new)['text']}"
-        )
+    return pairs[:NUM_EXAMPLES]
 
 
 def _step(path: Path) -> int:
     return int(path.name.split(".")[0].removeprefix("step-"))
 
 
-def _greedy(row: dict[str, Any]) -> dict[str, Any]:
+def _greedy(row: Row) -> Row:
     return row.get("greedy") or row["samples"][0]
 
 
-def _reward(row: dict[str, Any]) -> float:
+def _reward(row: Row) -> float:
     return float(_greedy(row)["reward"] or 0.0)
 
 
@@ -115,23 +129,41 @@ def _print_times(console: Console, outcome: RunOutcome, wall_s: float) -> None:
     )
 
 
-def _print_commands(console: Console, outcome: RunOutcome) -> None:
-    folder, here = outcome.folder, Path.cwd()
-    if folder.is_relative_to(here):
-        folder = folder.relative_to(here)
-    console.print("\nto go on:", style="bold")
-    console.print(
-        f"  .venv/bin/oapl train {folder}/config.toml run.max_steps={outcome.step + 200}"
-        "     # resume\n"
-        f"  .venv/bin/oapl train {folder}/config.toml run.name=mine model.path=MODEL \\\n"
-        "      data.sources.0.path=MY.jsonl eval.sources.0.path=MY_TEST.jsonl \\\n"
+def _commands(outcome: RunOutcome, question: str | None) -> list[str]:
+    """What may follow; asking the model is only shown with a question of the kind it has learned.
+
+    Args:
+        outcome: Of the reinforcement.
+        question: One that was evaluated; None where none was.
+    """
+    oapl, folder = program(), shlex.quote(_seen_from_here(outcome.folder))
+    commands = [
+        f"  {oapl} train {folder}/config.toml run.max_steps={outcome.step + 200}     # resume",
+        f"  {oapl} train {folder}/config.toml run.name=mine model.path=MODEL \\",
+        "      data.sources.0.path=MY.jsonl eval.sources.0.path=MY_TEST.jsonl \\",
         '      data.sources.0.verifiers="{math=1}" eval.sources.0.verifiers="{math=1}"'
-        "     # own model and data\n"
-        f"  .venv/bin/oapl show {folder}     # rollouts, best and worst\n"
-        f'  .venv/bin/python -c "from transformers import pipeline; '
-        f"print(pipeline('text-generation', '{folder}/model')"
-        "('Calculate 3 + 4 + 5.\\n', return_full_text=False)[0]['generated_text'])\"",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+        "     # own model and data",
+        f"  {oapl} show {folder}     # rollouts, best and worst",
+    ]
+    if question is not None:
+        model = _seen_from_here(outcome.folder / "model")
+        code = ASK.format(model=json.dumps(model), text=json.dumps(question + "\n"))
+        python = shlex.quote(_seen_from_here(Path(sys.executable)))
+        commands.append(f"  {python} -c {shlex.quote(code)}     # ask it")
+    return commands
+
+
+def program() -> str:
+    """How a person calls oapl here: by name where that is this one, else by path or as a module."""
+    beside = Path(sys.executable).with_name("oapl")
+    found = shutil.which("oapl")
+    if found and beside.exists() and Path(found).samefile(beside):
+        return "oapl"
+    if os.access(beside, os.X_OK):
+        return shlex.quote(_seen_from_here(beside))
+    return f"{shlex.quote(_seen_from_here(Path(sys.executable)))} -m oapl"
+
+
+def _seen_from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

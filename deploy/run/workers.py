@@ -81,6 +81,7 @@ class Workers:
         replay: What they collect for; None where they only evaluate.
         scorers: The reward servers that they ask.
         note: Is given lines for the person who watches.
+        step: Learner steps made before; what is sampled differs by it.
 
     Attributes:
         failed: Set to an exception when no worker is left, or engine and learner disagree.
@@ -96,8 +97,10 @@ class Workers:
         replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
+        step: int = 0,
     ) -> None:
         self._config = config
+        self._step = step
         self._processes = processes
         self._pulse = pulse
         self._restarts = restarts
@@ -362,6 +365,7 @@ class Workers:
             f"worker-{index}.{incarnation}",
             index=index,
             incarnation=incarnation,
+            step=self._step,
             scorers=self._scorers,
             replay=self._replay,
         )

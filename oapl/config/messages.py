@@ -68,7 +68,6 @@ ABSENT = {
     "fsdp": "the learner runs on DeepSpeed, not FSDP; see learner.zero_stage",
     "megatron": "the learner runs on DeepSpeed, not Megatron; see learner.zero_stage",
     "deepspeed": "DeepSpeed's own keys are written by the learner; see the section learner",
-    "offload": "there is no offloading; learner.zero_stage = 3 and more ranks save memory",
     "old_log_prob": "log-probs of the policy before an iteration are computed where the objective "
     "needs them (grpo); oapl uses those that the engine recorded (inference_logprobs)",
     "old_logprob": "log-probs of the policy before an iteration are computed where the objective "
@@ -122,6 +121,11 @@ ELSEWHERE = {
     "output_dir": "run.dir",
     "model_name_or_path": "model.path",
     "gradient_checkpointing": "learner.activation_checkpointing",
+    **dict.fromkeys(
+        ("offload", "cpu_offload", "offload_optimizer", "optimizer_offload", "offload_params")
+        + ("offload_param", "param_offload", "offload_model", "offload_policy"),
+        "learner.offload",
+    ),
 }
 """What other trainers call a setting, and its name here."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from oapl.counters import STATISTICS, Counters, Moments
 from oapl.records import Credit, Metrics, ScoredGroup
+from oapl.replay.repetition import repetition_rate
 
 ALWAYS = (
     "replay/accepted",
@@ -103,6 +104,7 @@ class ReplayCounts:
             "reward/*": scored.rewards,
             "reward/uniform_groups": [np.ptp(scored.rewards) == 0],
             "rollout/length_*": [len(rollout.token_ids) for rollout in rollouts],
+            "rollout/repetition_rate": [repetition_rate(r.token_ids) for r in rollouts],
             "rollout/truncated_rate": [rollout.is_truncated for rollout in rollouts],
             "rollout/group_seconds_*": [scored.group.seconds],
             **{name: [value] for name, value in credit.metrics.items()},

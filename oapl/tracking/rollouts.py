@@ -8,6 +8,7 @@ kept depends on the step alone, not on which came first (those are the short one
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,8 @@ def read(folder: Path) -> list[Row]:
 def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
     """Print the best and the worst stored rollouts, the latest first among equals.
 
+    A response that was given several times to the same question is shown once, with its count.
+
     Args:
         folder: The run's.
         limit: How many of each.
@@ -219,6 +222,11 @@ def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
     console = console or Console()
     rows = read(folder)
     ranked = sorted(rows, key=lambda row: (-row["reward"], -row["step"]))
+    times = Counter(map(_said, ranked))
+    distinct: dict[tuple[Any, ...], Row] = {}
+    for row in ranked:
+        distinct.setdefault(_said(row), row)
+    ranked = list(distinct.values())
     best = ranked[:limit]
     worst = sorted(ranked[limit:], key=lambda row: (row["reward"], -row["step"]))[:limit]
     steps = f"steps {rows[0]['step']} to {rows[-1]['step']}"
@@ -227,13 +235,19 @@ def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
         if chosen:
             console.rule(f"[bold {style}]{title}", style=style)
         for row in chosen:
-            console.print(_panel(row, style))
+            console.print(_panel(row, style, times[_said(row)]))
 
 
-def _panel(row: Row, style: str) -> Panel:
+def _said(row: Row) -> tuple[Any, ...]:
+    """What makes a row differ from another for a reader."""
+    return row["question"] or row["prompt"], row["response"], row["reward"]
+
+
+def _panel(row: Row, style: str, times: int) -> Panel:
     verdicts = json.loads(row["verdicts"])
+    count = f"{times} times, the last at " if times > 1 else ""
     facts = Text(
-        f"step {row['step']}   version {row['version']}   reward {row['reward']:g}   "
+        f"{count}step {row['step']}   version {row['version']}   reward {row['reward']:g}   "
         f"credit {row['credit']:+.3f}   {row['num_tokens']} tokens   {row['finish_reason']}",
         style="dim",
     )

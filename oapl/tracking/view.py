@@ -30,6 +30,9 @@ BAR_WIDTH = 16
 LEAST_BAR = 4
 HISTORY = 400
 ETA_STEPS = 50
+"""Steps of which the pace is the mean."""
+LEAST_ETA_STEPS = 2
+"""Timed from end to end: the first step of a process also waits for all that starts."""
 NUM_MESSAGES = 12
 KEPT_MESSAGES = 200
 LEAST_MESSAGES = 3
@@ -92,7 +95,7 @@ class View:
         self._evaluations: dict[str, list[float]] = {}
         self._rewards: deque[float] = deque(maxlen=HISTORY)
         self._recent: deque[Mapping[str, float]] = deque(maxlen=min(interval, HISTORY))
-        self._pace: deque[tuple[float, int]] = deque([(self._began, start)], maxlen=ETA_STEPS)
+        self._pace: deque[tuple[float, int]] = deque(maxlen=ETA_STEPS + 1)
         self._messages: deque[tuple[float, str]] = deque(maxlen=KEPT_MESSAGES)
 
     def feed(self, metrics: StepMetrics, at: float | None = None) -> None:
@@ -116,8 +119,6 @@ class View:
                 self._faults[name.removeprefix("faults/")] += int(value)
         if "time/step_s" in metrics.values:
             if at >= self._began:  # steps before a resume say nothing of this process's pace
-                if len(self._pace) == 2 and self._pace[0][0] == self._began:
-                    self._pace.popleft()  # steps follow each other now: start-up is no step
                 self._pace.append((at, metrics.step))
             self._smooth(metrics.values)
         reward = metrics.values.get("reward/mean", math.nan)
@@ -164,10 +165,10 @@ class View:
         return self._phase_since if self._is_over else self._clock()
 
     def eta_s(self) -> float | None:
-        """Estimate the seconds to `max_steps` at the last steps' pace; None before the first."""
-        (since, first), (_, last) = self._pace[0], self._pace[-1]
-        if last <= first:
+        """Estimate the seconds to `max_steps` at the last steps' pace; None while that is unknown."""
+        if len(self._pace) <= LEAST_ETA_STEPS:
             return None
+        (since, first), (_, last) = self._pace[0], self._pace[-1]
         return (self.max_steps - self.step) * (self._now() - since) / (last - first)
 
     def line(self) -> str:

@@ -35,6 +35,7 @@ from tests.support.exact import (
     relative_error,
 )
 from tests.support.makers import make_group, make_model
+from tests.support.partly_used import config as parts_config
 from tests.support.publishing import export
 from tests.support.ranks import config_of, gradients, groups_to_train
 
@@ -56,6 +57,10 @@ WIDE = 1000
 """A vocabulary that is no other size of the model."""
 VISITED = (1, 3)
 """Stages at which a rank's whole life is looked at."""
+PARTLY = ((0, "fp32"), (0, "bf16"), (1, "fp32"), (1, "bf16"))
+"""Where ranks are let use different parameters; the last two refuse it."""
+USES = ((True, False, False), (True, False, True))
+"""Steps of the two ranks that use the same part of a module."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -608,7 +613,8 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
     real = [[m for m in batch.micro_batches if not m.is_dummy] for batch in batches]
     assert [sum(m.num_rollouts for m in share) for share in real] == [4, 6]
     assert [sum(m.num_tokens for m in share) for share in real] == [95, 100]
-    shapes = [(stage, "fp32") for stage in range(4)] + [(1, "fp16"), (3, "fp16"), (2, "bf16")]
+    shapes = [(stage, "fp32") for stage in range(4)] + [(1, "fp16"), (3, "fp16")]
+    shapes += [(0, "bf16"), (2, "bf16")]
     wide = make_model(tmp_path / "wide", vocab_size=WIDE)
     configs = [config_of(tied, zero_stage=s, precision=p, num_ranks=2) for s, p in shapes]
     answers = ranks.run(
@@ -619,6 +625,7 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
             ("logits", config_of(wide, zero_stage=3, num_ranks=2), WIDE),
             *(("visit", configs[stage], tmp_path) for stage in VISITED),
             ("iteration", ranks.grpo_config(tied, zero_stage=3, num_ranks=2)),
+            *(("partly", parts_config(s, p, num_ranks=2), USES) for s, p in PARTLY),
         ],
     )
     with running(config_of(tied)) as trainer:
@@ -638,12 +645,24 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
                 assert found["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     logits = answers[len(shapes)]
     assert_logits_are_few(logits, exact_gradients(wide, groups_to_train(), 0.1))
-    for stage, (found, _) in zip(VISITED, answers[len(shapes) + 1 : -1], strict=True):
+    (iteration, _), *partly = answers[len(shapes) + 1 + len(VISITED) :]
+    for stage, (found, _) in zip(VISITED, answers[len(shapes) + 1 :], strict=False):
         assert_a_rank_lived(found, tied, tmp_path, stage)
-    found, _ = answers[-1]
-    away = relative_error(found["parameters"], iterated(tied))
+    away = relative_error(iteration["parameters"], iterated(tied))
     print(f"an iteration of four updates, stage 3, 2 ranks: parameters {away:.1e}")
     assert away < ITERATION_BOUND
+    *still, (refused, _), (other, _) = partly
+    for answer in still:
+        assert_what_no_rank_used_stood_still(*answer)
+    assert "sometimes.weight" in refused["refused"]
+    assert "set learner.zero_stage = 0" in other["refused"]
+
+
+def assert_what_no_rank_used_stood_still(found: dict, other: dict) -> None:
+    assert found == other
+    assert found["never"] == [2.0] * 4
+    weights = found["sometimes"]
+    assert weights[0] > weights[1] == weights[2] > weights[3], "used on both, none, one rank"
 
 
 def assert_logits_are_few(answers: list[dict], exact: dict) -> None:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from oapl.errors import WeightsError
+from oapl.errors import InputError, WeightsError
 from oapl.remote.waiting import within
 from tests.support.publishing import export
 from tests.support.tables import LargestTable
@@ -165,6 +165,25 @@ class Rank:
                     lengths=[len(ids) for ids in published.probe_ids],
                 )
         return found
+
+    def partly(self, port: int, config: Any, uses: Sequence[Sequence[bool]]) -> dict[str, Any]:
+        """A walk of `partly_used`; `uses` are the steps of each rank."""
+        from learner import zero_engine
+        from tests.support.partly_used import walk
+
+        zero_engine.join(
+            config,
+            rank=self._rank,
+            world_size=self._world_size,
+            master_address="127.0.0.1",
+            master_port=port,
+        )
+        try:
+            return walk(config, uses[self._rank])
+        except InputError as error:
+            return {"refused": str(error)}
+        finally:
+            zero_engine.leave()
 
     @contextmanager
     def _trainer(self, port: int, config: Any) -> Iterator[Any]:

@@ -7,7 +7,7 @@ them at temperature 1. Only names that vLLM 0.23 and 0.32 share are used here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,33 @@ from oapl.records import Sampling
 
 MAX_KV_BYTES = 2**30
 """Of a KV cache in main memory that nobody gave a size."""
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
+"""vLLM 0.32 samples at the first whatever lies below it, and refuses what lies above the second."""
+
+
+def problems(config: RunConfig, *, max_num_seqs: int, max_batched_tokens: int) -> Iterator[str]:
+    """List what of the configuration vLLM refuses, or would do otherwise than it is asked.
+
+    Args:
+        config: The run.
+        max_num_seqs, max_batched_tokens: The host's options.
+    """
+    for key, value in (
+        ("rollout.temperature", config.rollout.temperature),
+        ("eval.temperature", config.eval.temperature),
+    ):
+        if not LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE:
+            what = "refuses it" if value > MOST_TEMPERATURE else f"would take {LEAST_TEMPERATURE}"
+            yield (
+                f"{key} = {value:g}: vLLM samples at {LEAST_TEMPERATURE} to {MOST_TEMPERATURE:g} "
+                f"and {what}; set it within these"
+            )
+    if 0 < max_batched_tokens < max_num_seqs:
+        yield (
+            f"rollout.engine_options.max_batched_tokens = {max_batched_tokens}: each of "
+            f"max_num_seqs ({max_num_seqs}) sequences has a token in a forward pass; raise it, or "
+            "lower rollout.engine_options.max_num_seqs"
+        )
 
 
 def engine_args(

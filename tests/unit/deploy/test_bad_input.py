@@ -332,6 +332,31 @@ CASES = [
         ("reward.deadline_s = 9.0", "sft ignores it", "leave it out"),
     ),
     Bad(
+        "hotter than vLLM samples",
+        "rollout.temperature=2.5",
+        ("rollout.temperature = 2.5", "vLLM samples at 0.01 to 2", "refuses", "set it within"),
+    ),
+    Bad(
+        "colder than vLLM samples",
+        "rollout.temperature=0.005",
+        ("rollout.temperature = 0.005", "would take 0.01", "set it within these"),
+    ),
+    Bad(
+        "an evaluation hotter than vLLM samples",
+        "eval.temperature=2.01\nrollout.engine=vllm_async",
+        ("eval.temperature = 2.01", "vLLM samples at 0.01 to 2", "set it within these"),
+    ),
+    Bad(
+        "more sequences than tokens in a pass",
+        "rollout.engine_options.max_batched_tokens=64",
+        ("max_batched_tokens = 64", "max_num_seqs (128)", "raise it, or lower"),
+    ),
+    Bad(
+        "offloading by another name",
+        "learner.offload_optimizer=true",
+        ("learner.offload_optimizer:", "the setting is called learner.offload"),
+    ),
+    Bad(
         "SFT at a temperature",
         "objective.name=sft\nrollout.group_size=1\nrollout.temperature=0.7",
         ("rollout.temperature = 0.7", "sft ignores it", "leave it out"),

@@ -177,9 +177,16 @@ def test_the_time_to_go_follows_the_last_steps_only():
 def test_a_resumed_run_counts_its_pace_from_where_it_went_on():
     clock = Clock()
     seen = view(clock, start=100)
-    clock.now += 3.0
-    seen.feed(StepMetrics(step=101, values=STEP))
-    assert seen.eta_s() == pytest.approx(3.0 * 99)
+    for step in range(1, 101):
+        seen.feed(StepMetrics(step=step, values=STEP), at=clock.now - 1000 + step)
+    clock.now += 3600.0
+    for step in (101, 102):
+        seen.feed(StepMetrics(step=step, values=STEP))
+        assert seen.eta_s() is None, "steps before it, and its start, say nothing"
+        assert "eta" not in seen.line()
+        clock.now += 3.0
+    seen.feed(StepMetrics(step=103, values=STEP))
+    assert seen.eta_s() == pytest.approx(3.0 * 97)
 
 
 def test_the_sparkline_spans_lowest_to_highest():

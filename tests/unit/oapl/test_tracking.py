@@ -296,6 +296,19 @@ def test_show_prints_the_best_and_the_worst(tmp_path: Path):
     assert "a?" in text
 
 
+def test_show_prints_what_was_said_several_times_once(tmp_path: Path):
+    kept = store(tmp_path, per_step=1)
+    for step in (1, 2, 3):
+        kept.add([credited("a", 0, (0.0, 1.0, 1.0))], step)
+    kept.flush()
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    show(tmp_path, limit=1, console=screen)
+    text = screen.export_text()
+    assert text.count("answers 1.0") == text.count("answers 0.0") == 1
+    assert "6 times, the last at step 3" in text
+    assert "3 times, the last at step 3" in text
+
+
 # W&B
 
 

@@ -1,0 +1,103 @@
+"""Parameters that a learner step did not use: they stand still.
+
+An expert that no token was sent to, or a part of the model that only other inputs reach, has no
+gradient. DeepSpeed gives AdamW zeros in its place, with which it would decay and be carried on by
+its moments. Invariants: what no rank used in a step has the weights and moments of before, at every
+ZeRO stage; Adam's count of steps is the optimizer's, as it is wherever a stage lays parameters into
+one tensor. Ranks that use different parameters are added up at stage 0 only: stage 1 would let
+gloo abort the process (DeepSpeed 0.19.8) and is refused; stages 2 and 3 reduce in backward already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oapl.errors import InputError
+
+
+class Unused:
+    """Watches which parameters backward passes reach, and holds the others through a step.
+
+    Args:
+        inner: DeepSpeed's engine, without hooks of ours so far.
+        adam: The optimizer that it steps.
+    """
+
+    def __init__(self, inner: Any, adam: torch.optim.Optimizer) -> None:
+        self._inner = inner
+        self._adam = adam
+        named = [(name, p) for name, p in inner.module.named_parameters() if p.requires_grad]
+        self._names = [name for name, _ in named]
+        self._parameters = [parameter for _, parameter in named]
+        self._used: set[nn.Parameter] = set()
+        self._held: list[tuple[Tensor, Tensor]] = []
+        for parameter in self._parameters:
+            parameter.register_post_accumulate_grad_hook(self._used.add)
+        adam.register_step_post_hook(self._put_back)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While the optimizer steps: what was not used since the last time stands still.
+
+        Raises:
+            InputError: Ranks used different parameters, and this stage cannot add those up.
+        """
+        parts = [part for parameter in self._unused() for part in self._parts(parameter)]
+        self._held = [(part, part.clone()) for part in parts]
+        try:
+            yield
+        finally:
+            self._held = []
+            self._used.clear()
+
+    def _unused(self) -> list[nn.Parameter]:
+        ranks = torch.distributed.get_world_size()
+        uses = [int(parameter in self._used) for parameter in self._parameters]
+        if ranks > 1:
+            everywhere = torch.tensor(uses, device=self._inner.device)
+            torch.distributed.all_reduce(everywhere)
+            uses = everywhere.tolist()
+        stage = self._inner.zero_optimization_stage()
+        differing = [name for name, n in zip(self._names, uses, strict=True) if 0 < n < ranks]
+        if differing and stage:
+            raise InputError(
+                f"learner.zero_stage = {stage}: {len(differing)} parameters of the model got a "
+                f"gradient on some ranks only ({', '.join(differing[:3])}), which needs stage 0; "
+                "set learner.zero_stage = 0, or learner.num_ranks = 1"
+            )
+        return [p for p, n in zip(self._parameters, uses, strict=True) if not n]
+
+    def _parts(self, parameter: Any) -> list[Tensor]:
+        """Of what AdamW steps on this rank: the parameter's share, and its moments."""
+        owner, share = _place(self._inner.optimizer, parameter)
+        state = self._adam.state.get(owner, {})
+        moments = [state[name] for name in ("exp_avg", "exp_avg_sq") if name in state]
+        return [tensor.detach()[share] for tensor in (owner, *moments)]
+
+    def _put_back(self, *_: Any) -> None:
+        """Before DeepSpeed makes the model's weights of what AdamW has stepped."""
+        for part, before in self._held:
+            part.copy_(before)
+
+
+def _place(optimizer: Any, parameter: Any) -> tuple[Tensor, slice]:
+    """The tensor in which AdamW steps a parameter on this rank, and where it lies in that."""
+    if hasattr(parameter, "ds_id"):  # stage 3
+        group, start, length = optimizer.grad_position[optimizer.get_param_id(parameter)]
+        return optimizer.fp32_partitioned_groups_flat[group], slice(start, start + length)
+    if hasattr(parameter, "_hp_mapping"):  # stages 1 and 2
+        mapping = parameter._hp_mapping  # None where it lies on other ranks
+        address = mapping and mapping.get_hp_fragment_address()
+        owner = optimizer.param_groups[mapping.param_group_index if mapping else 0]["params"][0]
+        start = address.start if address else 0
+        return owner, slice(start, start + (address.numel if address else 0))
+    if hasattr(optimizer, "fp32_groups"):  # stage 0 in bf16
+        groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        pairs = (pair for group in groups for pair in zip(*group, strict=True))
+        return next(copy for half, copy in pairs if half is parameter), slice(None)
+    return parameter, slice(None)

@@ -1,0 +1,31 @@
+"""How much a response repeats itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+N = 4
+"""Tokens of an n-gram."""
+FACTORS = np.random.default_rng(0).integers(2**64, size=N, dtype=np.uint64) | np.uint64(1)
+
+
+def repetition_rate(token_ids: np.ndarray) -> float:
+    """Share of a response's 4-grams that have stood in it before: 1 - different ones / all.
+
+    Args:
+        token_ids: int32 [T].
+
+    Returns:
+        From 0; towards 1 for a response that goes round in circles; 0 below five tokens.
+
+    Source: seq-rep-4 of Welleck et al., "Neural text generation with unlikelihood training"
+    (arXiv 1908.04319, section 6.1), over tokens.
+    """
+    count = len(token_ids) - N + 1
+    if count < 2:
+        return 0.0
+    ids = token_ids.astype(np.uint64)
+    grams = np.zeros(count, np.uint64)  # hashed to 64 bits: one in 2^64 pairs is taken for equal
+    for place, factor in enumerate(FACTORS):
+        grams += ids[place : place + count] * factor
+    return 1.0 - len(np.unique(grams)) / count
