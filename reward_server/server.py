@@ -124,6 +124,7 @@ class RewardServer:
                 self._forks,
                 num_workers=limits.workers or config.workers,
                 deadline_s=limits.deadline_s or config.deadline_s,
+                limits=limits,
                 capacity=config.max_waiting,
                 wait_s=config.max_wait_s,
                 retries=config.retries,
