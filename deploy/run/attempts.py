@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.errors import RankError
 from oapl.interfaces import Tracker
+from oapl.records import Prompt
 from oapl.tracking.status import RESTART
 
 
@@ -22,6 +24,7 @@ class Attempts:
     Attributes:
         policy: How often all may be started again.
         resume: The checkpoint to go on from; None for the beginning.
+        trials: Prompts that verifiers are tried on before each of them.
         failures: Attempts that ended with the failure of a rank.
         seconds: Wall time by phase, of all attempts.
         began: When the first one began, by the monotonic clock.
@@ -29,6 +32,7 @@ class Attempts:
 
     policy: RestartPolicy
     resume: Path | None
+    trials: Sequence[Prompt] = ()
     failures: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)

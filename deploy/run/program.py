@@ -14,15 +14,16 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
-from deploy.checks.preflight import preflight
+from deploy.checks.preflight import PreflightReport, preflight
 from deploy.processes.launch import Processes, connect
-from deploy.run import folders, restarts
+from deploy.run import folders, restarts, reward_servers
 from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
 from deploy.run.phases import Phases
@@ -33,11 +34,11 @@ from learner.checkpoints.resuming import resume_from
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
-from oapl.interfaces import Batches, Scorer
+from oapl.interfaces import Batches
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
-from oapl.records import Metrics, StepMetrics
+from oapl.records import Metrics, Prompt, StepMetrics
 from oapl.remote.waiting import within
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
@@ -46,6 +47,8 @@ from oapl.tracking.rollouts import RolloutStore
 from oapl.tracking.status import DONE, STOPPED
 from oapl.tracking.tracker import Tracker, build_tracker
 from reward_server import settings as reward_settings
+
+T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 60.0
 
@@ -100,10 +103,10 @@ def train(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work; nothing was started.
         OaplError: The run failed; its last checkpoint is good.
     """
-    notes = preflight(config).notes
+    report = preflight(config)
     with folders.locked(config.folder):
         folders.prepare(config)
-        return asyncio.run(_train(reward_settings.prepare(config), notes))
+        return asyncio.run(_train(reward_settings.prepare(config), report))
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
@@ -113,16 +116,18 @@ def evaluate(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work, or names no evaluation set.
         OaplError: The evaluation failed.
     """
-    preflight(config, training=False)
+    trials = preflight(config, training=False).trials
     with folders.locked(config.folder):
         folders.prepare_evaluation(config)
-        return asyncio.run(_evaluate(reward_settings.prepare(config)))
+        return asyncio.run(_evaluate(reward_settings.prepare(config), trials))
 
 
-async def _train(config: RunConfig, notes: Sequence[str]) -> RunOutcome:
+async def _train(config: RunConfig, report: PreflightReport) -> RunOutcome:
     """Attempt the run; when a learner rank failed, start everything again as often as allowed."""
-    attempts = Attempts(policy=restarts.of_the_run(config), resume=resume_from(config))
-    outcome = await _attempt(config, attempts, notes)
+    attempts = Attempts(
+        policy=restarts.of_the_run(config), resume=resume_from(config), trials=report.trials
+    )
+    outcome = await _attempt(config, attempts, report.notes)
     while outcome is None:
         outcome = await _attempt(config, attempts)
     return outcome
@@ -159,7 +164,7 @@ async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: St
     async with _processes(config) as processes:
         with phases("start"):
             build = _imitation if takes_examples(config) else _reinforcement
-            run = await build(config, processes, tracker)
+            run = await build(config, processes, tracker, attempts.trials)
         if attempts.failures:
             run.learner.count_restart()
         async with _watched(run, attempts):
@@ -189,20 +194,24 @@ class _Parts:
     learner: LearnerGroup
     replay: Batches
     workers: Workers | None = None
+    rewards: RewardServers | None = None
     evaluator: Evaluator | None = None
 
 
-async def _reinforcement(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
+async def _reinforcement(
+    config: RunConfig, processes: Processes, tracker: Tracker, trials: Sequence[Prompt]
+) -> _Parts:
     tracker.message("starting replay, reward server, learner and rollout workers")
     replay, rewards = await asyncio.gather(
-        processes.start("replay", "replay"), _reward_servers(config, processes)
+        processes.start("replay", "replay"),
+        reward_servers.start(config, processes, trials, tracker.message),
     )
     workers = Workers(
         config,
         processes=processes,
         restarts=restarts.of_a_worker(config),
         replay=replay.handle,
-        scorers=rewards,
+        scorers=rewards.servers,
         note=tracker.message,
     )
     workers.start()
@@ -215,20 +224,15 @@ async def _reinforcement(config: RunConfig, processes: Processes, tracker: Track
         tracker=tracker,
         store=RolloutStore(config, config.folder, tracker.rollouts),
         engines=workers,
-        rewards=RewardServers(rewards, tracker.message),
+        rewards=rewards,
         evaluate=evaluator,
     )
-    return _Parts(learner, replay.handle, workers, evaluator)
+    return _Parts(learner, replay.handle, workers, rewards, evaluator)
 
 
-async def _reward_servers(config: RunConfig, processes: Processes) -> list[Scorer]:
-    """Start them all at once."""
-    names = [f"reward-{index}" for index in range(config.reward.servers)]
-    started = await asyncio.gather(*(processes.start("reward", name) for name in names))
-    return [process.handle for process in started]
-
-
-async def _imitation(config: RunConfig, processes: Processes, tracker: Tracker) -> _Parts:
+async def _imitation(
+    config: RunConfig, processes: Processes, tracker: Tracker, trials: Sequence[Prompt]
+) -> _Parts:
     tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
     examples = prompts.ExampleQueue(config, tokenizer)
     trainers = await processes.start_ranks()
@@ -252,10 +256,12 @@ async def _watched(run: _Parts, attempts: Attempts) -> AsyncIterator[None]:
         attempts.resume = run.learner.last_checkpoint or attempts.resume
         if run.workers is not None:
             await run.workers.close()
+        if run.rewards is not None:
+            await run.rewards.close()
 
 
 async def _learn(config: RunConfig, run: _Parts, stop: Stop, ends_at: float) -> None:
-    """Run the loop; end early when the workers have failed."""
+    """Run the loop; end early when the workers have failed, or a verifier does not work."""
     group_size = config.rollout.group_size
     learning = asyncio.ensure_future(
         learn(
@@ -271,15 +277,22 @@ async def _learn(config: RunConfig, run: _Parts, stop: Stop, ends_at: float) -> 
     )
     if ends_at < math.inf:
         asyncio.get_running_loop().call_later(ends_at - time.monotonic(), stop.event.set)
-    waiting: set[asyncio.Future[None]] = {learning}
-    if run.workers is not None:
-        waiting.add(run.workers.failed)
+    failures = [part.failed for part in (run.workers, run.rewards) if part is not None]
+    await _unless_failed(failures, learning)
+
+
+async def _unless_failed(failures: Sequence[asyncio.Future[None]], act: Awaitable[T]) -> T:
+    """Await `act`, and end it when the run has failed beside it."""
+    acting = asyncio.ensure_future(act)
+    waiting: set[asyncio.Future[Any]] = {acting, *failures}
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if learning not in done:
-        learning.cancel()
-        await asyncio.gather(learning, return_exceptions=True)
-    for future in done:
-        future.result()
+    if acting not in done:
+        acting.cancel()
+        await asyncio.gather(acting, return_exceptions=True)
+    for failure in failures:
+        if failure in done:
+            failure.result()
+    return acting.result()
 
 
 async def _finish(config: RunConfig, run: _Parts, stop: Stop) -> Metrics:
@@ -296,23 +309,26 @@ async def _finish(config: RunConfig, run: _Parts, stop: Stop) -> Metrics:
     return after
 
 
-async def _evaluate(config: RunConfig) -> RunOutcome:
+async def _evaluate(config: RunConfig, trials: Sequence[Prompt]) -> RunOutcome:
     tracker = build_tracker(config, config.folder, None)
     phases = Phases(tracker, {})
     try:
         async with _processes(config, training=False) as processes:
             with phases("start"):
+                rewards = await reward_servers.start(config, processes, trials, tracker.message)
                 workers = Workers(
                     config,
                     processes=processes,
                     restarts=restarts.of_a_worker(config),
                     replay=None,
-                    scorers=await _reward_servers(config, processes),
+                    scorers=rewards.servers,
                     note=tracker.message,
                 )
                 await workers.start_idle()
             with phases("evaluate"):
-                after = await Evaluator(config, workers)("eval")
+                evaluating = Evaluator(config, workers)("eval")
+                after = await _unless_failed([rewards.failed], evaluating)
+            await rewards.close()
             tracker.log(StepMetrics(step=0, values=after))
     finally:
         tracker.close()

@@ -80,8 +80,9 @@ class Traits:
     """true: it runs programs that models write, for which the sandbox is tried out first."""
     limits: Callable[[Any], Limits] = lambda config: Limits()
     """What its worker process is held to."""
-    notes: Callable[[Any], Sequence[str]] = lambda config: ()
-    """What a user should know before a run with these options starts, a line each."""
+    notes: Callable[[Any, Sequence[Prompt]], Sequence[str]] = lambda config, prompts: ()
+    """What a user should know before a run with these options starts, a line each; given the
+    prompts that it will judge, too, as far as they could be read."""
     check: Callable[[Any], None] = lambda config: None
     """Refuses early and cheaply, where the run is launched, what cannot work."""
     prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}

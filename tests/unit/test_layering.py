@@ -34,7 +34,7 @@ ROOMS = {
     "reward_server": (
         ("answers", "functions", "instructions", "programs", "sandbox", "judge_cache"),
         ("verifiers",),
-        ("settings", "pool"),
+        ("settings", "pool", "troubles"),
         ("server",),
     ),
     "learner": (
