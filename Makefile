@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients jobs agreement clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients jobs agreement puzzles clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -58,6 +58,10 @@ attacks: $(VENV)/.dev
 # Each verifier beside the right verdicts: on written answers, and on real data where it is at hand.
 agreement: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.agreement
+
+# What each scorer of reasoning-gym pays, right and wrong, written to reward_server/puzzles/tasks.csv.
+puzzles: $(VENV)/.dev
+	$(VENV)/bin/python -W ignore -m tests.agreement.puzzle_tasks --write
 
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev

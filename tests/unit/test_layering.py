@@ -32,7 +32,7 @@ ROOMS = {
     ),
     "actors": (("data",), ("engines",), ("scoring",), ("worker",)),
     "reward_server": (
-        ("answers", "functions", "instructions", "programs", "sandbox", "judge_cache"),
+        ("answers", "functions", "instructions", "programs", "sandbox", "judge_cache", "puzzles"),
         ("verifiers",),
         ("settings", "pool", "troubles"),
         ("server",),
