@@ -54,6 +54,7 @@ async def start(
     except BaseException:
         await servers.close()
         raise
+    servers.count_failures()
     return servers
 
 
@@ -73,6 +74,7 @@ class RewardServers:
         self.servers = tuple(servers)
         self._note = note
         self._is_down = False
+        self._counts_failures = False
         self._told: set[tuple[str, str]] = set()
         self._listening: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -80,6 +82,10 @@ class RewardServers:
     def listen(self) -> None:
         """Begin to listen for troubles."""
         self._listening = [asyncio.create_task(self._listen(server)) for server in self.servers]
+
+    def count_failures(self) -> None:
+        """From now on a row of failures ends the run: what came before was the trial."""
+        self._counts_failures = True
 
     async def close(self) -> None:
         """Listen no more; what was said until now is told."""
@@ -115,7 +121,7 @@ class RewardServers:
                 self._note(
                     f"warning: verifier {trouble.verifier}, first {trouble.kind}: {trouble.detail}"
                 )
-            if trouble.in_vain and not self.failed.done():
+            if trouble.in_vain and self._counts_failures and not self.failed.done():
                 self.failed.set_exception(VerifierError(in_vain(trouble)))
 
     async def _report(self, number: int) -> Metrics | None:

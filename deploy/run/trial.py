@@ -19,10 +19,10 @@ from oapl.errors import VerifierError
 from oapl.interfaces import RewardServer
 from oapl.records import Judgement, Prompt, Rollout
 from oapl.remote.waiting import within
+from reward_server.settings import in_use
 
-GRACE_S = 600.0
-"""What the start of a verifier's processes may take beyond a wait in the queue: they have limits of
-their own, and are tried again."""
+GRACE_S = 300.0
+"""What a server may take beyond the limits that it keeps itself."""
 NO_VERDICT = ("error", "timeout", "runtime_error", "resource_limit", "sandbox_violation")
 NOTHING = "I do not know."
 
@@ -42,7 +42,7 @@ async def try_out(
     Raises:
         VerifierError: One gives no verdict on any of them.
     """
-    limit_s = config.reward.max_wait_s + config.reward.deadline_s + GRACE_S
+    limit_s = _limit_s(config)
     tasks = [task for prompt in prompts for task in _tasks(prompt)]
     await asyncio.gather(
         *(
@@ -68,6 +68,14 @@ def remedy(verifier: str, kind: str) -> str:
         f"mend it or reward.options.{verifier}; `oapl score IN --verifier NAME --out OUT` tries it "
         "on stored responses"
     )
+
+
+def _limit_s(config: RunConfig) -> float:
+    """Longest that a server may need: it waits by limits of its own, and tries again."""
+    every = [verifier.file().DECLARES.limits(verifier.config()) for verifier in in_use(config)]
+    longest_s = max((one.start_s + one.first_s + one.deadline_s for one in every), default=0.0)
+    reward = config.reward
+    return GRACE_S + reward.max_wait_s + (reward.retries + 1) * (longest_s + reward.deadline_s)
 
 
 async def _try(number: int, server: RewardServer, tasks: Sequence[Task]) -> None:

@@ -127,6 +127,10 @@ async def test_a_verifier_that_does_not_work_ends_the_run_with_cause_and_remedy(
     one = TroubledServer()
     rewards = RewardServers([one], lambda text: None)
     rewards.listen()
+    one.queue.put_nowait(trouble(kind, in_vain=6))
+    await asyncio.sleep(1.0)
+    assert not rewards.failed.done(), "that was the trial"
+    rewards.count_failures()
     one.queue.put_nowait(trouble(kind, in_vain=64))
     with pytest.raises(VerifierError) as error:
         await asyncio.wait_for(rewards.failed, 60.0)
