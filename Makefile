@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients jobs agreement oracle clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients jobs agreement puzzles oracle clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -64,6 +64,10 @@ agreement: $(VENV)/.dev
 # The losses of TRL's GRPO trainer on given log-probs, recorded beside ours.
 oracle: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.oracle
+
+# What each scorer of reasoning-gym pays, right and wrong, written to reward_server/puzzles/tasks.csv.
+puzzles: $(VENV)/.dev
+	$(VENV)/bin/python -W ignore -m tests.agreement.puzzle_tasks --write
 
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev

@@ -46,6 +46,10 @@ class ProbeError(OaplError, RuntimeError):
     """Engine and learner disagree about log-probs at equal version."""
 
 
+class VerifierError(OaplError, RuntimeError):
+    """A verifier gives no verdict on any response: names it, the cause and the remedy."""
+
+
 class StaleError(OaplError, RuntimeError):
     """A call came from a worker that was released, or carried another version."""
 

@@ -35,6 +35,7 @@ from oapl.records import (
     State,
     StepMetrics,
     TensorSpec,
+    Trouble,
     Verdict,
     WeightsVersion,
     WorkerId,
@@ -148,6 +149,17 @@ class Scorer(Protocol):
 
     async def stats(self) -> Metrics:
         """What happened since the last call. The learner asks servers, a worker its own scorer."""
+
+
+class RewardServer(Scorer, Protocol):
+    """A reward server, as whoever runs it sees it."""
+
+    async def troubles(self, timeout_s: float) -> Sequence[Trouble]:
+        """What keeps its verifiers from judging, each sort once.
+
+        Args:
+            timeout_s: Longest wait for the first; nothing comes when it is over.
+        """
 
 
 class Batches(Protocol):

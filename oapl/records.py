@@ -155,6 +155,25 @@ class Judgement:
     failure: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why a verifier gave no verdict: the first time of its sort, or when nothing else comes.
+
+    Attributes:
+        verifier: Its name in the run.
+        kind: Of the verdict that stands for it, or `failure` where no reward is given.
+        detail: Why, in one line.
+        sort: What is equal of two that have one cause.
+        in_vain: Responses in a row on which it gave none, where it is taken not to work; else 0.
+    """
+
+    verifier: str
+    kind: str
+    detail: str
+    sort: str
+    in_vain: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
     """The G rollouts of one prompt, all sampled under one version.

@@ -20,13 +20,14 @@ import numpy as np
 from oapl.config import RunConfig
 from oapl.config.sections import RewardSection
 from oapl.counters import Moments
-from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Verdict
+from oapl.records import KINDS, Judgement, Metrics, Prompt, Rollout, Trouble, Verdict
 from reward_server import settings
 from reward_server.pool.fork_server import Setup
 from reward_server.pool.forks import Forks
 from reward_server.pool.lane import Lane
 from reward_server.sandbox import jail, levels
 from reward_server.settings import check, prepare
+from reward_server.troubles import Troubles
 
 __all__ = ["RewardServer", "build", "check", "prepare"]
 
@@ -112,10 +113,12 @@ class RewardServer:
     Args:
         config: Workers per verifier, deadline, bounds of the queues, reward of a failure.
         setup: The verifiers and the module search path of the worker processes.
+        most_in_vain: A verifier that gave no verdict on so many responses in a row does not work.
     """
 
-    def __init__(self, config: RewardSection, *, setup: Setup) -> None:
+    def __init__(self, config: RewardSection, *, setup: Setup, most_in_vain: int) -> None:
         self._config = config
+        self._troubles = Troubles(most_in_vain)
         self._programs = setup.programs
         self._forks = Forks(setup)
         self._lanes = {
@@ -124,6 +127,7 @@ class RewardServer:
                 self._forks,
                 num_workers=limits.workers or config.workers,
                 deadline_s=limits.deadline_s or config.deadline_s,
+                limits=limits,
                 capacity=config.max_waiting,
                 wait_s=config.max_wait_s,
                 retries=config.retries,
@@ -132,7 +136,6 @@ class RewardServer:
         }
         self._counts: defaultdict[str, VerdictCounts] = defaultdict(VerdictCounts)
         self._faults: Counter[str] = Counter()
-        self._warned: set[tuple[str, str]] = set()
 
     async def score(self, tasks: Sequence[tuple[Prompt, Rollout]]) -> list[Judgement]:
         """Give one judgement per task, in order: the weighted sum of its prompt's verifiers."""
@@ -168,6 +171,10 @@ class RewardServer:
         self._counts.clear()
         self._faults.clear()
         return metrics
+
+    async def troubles(self, timeout_s: float) -> list[Trouble]:
+        """See `oapl.interfaces.RewardServer`."""
+        return await self._troubles.take(timeout_s)
 
     def processes(self) -> list[int]:
         """Process ids of the fork server and of the present workers."""
@@ -207,22 +214,23 @@ class RewardServer:
                 counts.num_failures += 1
                 self._faults["failures"] += 1
                 failures[index] = str(outcome)
+                self._troubles.failed(name, tasks[index][0].id, "failure", str(outcome))
                 continue
             if outcome.kind in FAILED or outcome.reward != outcome.reward:
-                outcome = self._failed(name, outcome)
+                outcome = self._failed(name, tasks[index][0], outcome)
+            else:
+                self._troubles.worked(name)
             verdicts[index][name] = outcome
             judged.append(outcome)
             sources.append(tasks[index][0].source)
         counts.add(judged, sources)
         counts.latencies_s += call.latencies_s
 
-    def _failed(self, name: str, verdict: Verdict) -> Verdict:
-        """The verdict with the configured reward; each kind is logged once."""
+    def _failed(self, name: str, prompt: Prompt, verdict: Verdict) -> Verdict:
+        """The verdict with the configured reward."""
         self._faults[verdict.kind] += 1
         self._counts[name].num_errors += verdict.kind != "timeout"
-        if (name, verdict.kind) not in self._warned:
-            self._warned.add((name, verdict.kind))
-            log.warning("verifier %s, first %s: %s", name, verdict.kind, verdict.detail)
+        self._troubles.failed(name, prompt.id, verdict.kind, verdict.detail)
         return replace(verdict, reward=self._config.on_failure)
 
 
@@ -240,7 +248,7 @@ def build(config: RunConfig) -> RewardServer:
     )
     if measured:
         log.info("%s", measured)
-    return RewardServer(config.reward, setup=setup)
+    return RewardServer(config.reward, setup=setup, most_in_vain=config.learner.batch_size)
 
 
 def _judgement(prompt: Prompt, verdicts: Mapping[str, Verdict], failure: str | None) -> Judgement:

@@ -9,13 +9,14 @@ side under names of their own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from oapl.config import RunConfig, plugins
 from oapl.config.listing import fields
 from oapl.config.messages import nearest, shown
 from oapl.errors import InputError
+from oapl.records import Prompt
 from reward_server.sandbox import levels, measure
 from reward_server.verifiers.base import VERIFIERS, VerifierFile, wrong_reward
 
@@ -129,13 +130,18 @@ def check(config: RunConfig) -> None:
             )
 
 
-def notes(config: RunConfig) -> list[str]:
-    """What the run's verifiers want to be known before it starts."""
-    return [
-        note
-        for verifier in in_use(config)
-        for note in verifier.file().DECLARES.notes(verifier.config())
-    ]
+def notes(config: RunConfig, prompts: Sequence[Prompt]) -> list[str]:
+    """What the run's verifiers want to be known before it starts.
+
+    Args:
+        config: The run.
+        prompts: All that it asks and evaluates, as far as they could be read.
+    """
+    found: list[str] = []
+    for verifier in in_use(config):
+        judged = [prompt for prompt in prompts if verifier.name in prompt.verifiers]
+        found += verifier.file().DECLARES.notes(verifier.config(), judged)
+    return found
 
 
 def prepare(config: RunConfig) -> RunConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,10 @@ class PromptStream:
     def __len__(self) -> int:
         """Prompts of one epoch."""
         return len(self._prompts)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        """The prompts of one epoch, source by source; nothing is drawn."""
+        return iter(self._prompts)
 
     def next(self) -> Prompt | None:
         """Draw the next prompt."""

@@ -16,9 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from actors.data import text_files
+from actors.data.puzzles import Puzzle, puzzles
 from oapl.config.sections import DataSource
 from oapl.errors import InputError, first_line
 
@@ -39,7 +38,7 @@ class Problem:
         place: File and line, or the like, for error messages.
         prompt: Text, or chat messages that end with the user's.
         reference: What verifiers need: `answer`, every other column; for a generated puzzle its
-            `entry` and `task`.
+            `entry` and `task`, and the `options` it was made with.
         response: The response to imitate (SFT), None when it was not asked for.
     """
 
@@ -73,7 +72,7 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
         InputError: The source does not exist, is empty or malformed, or lacks a column.
     """
     if source.task:
-        return _puzzles(source)
+        return [_puzzle_problem(source, *item) for item in enumerate(puzzles([source])[0])]
     problems = [
         _problem(source, index, place, row, with_responses)
         for index, (place, row) in enumerate(read_rows(source))
@@ -167,9 +166,7 @@ def _dataset(source: DataSource) -> Iterator[tuple[str, Row]]:
             found = _built(datasets.load_dataset_builder(kind, data_files=files), source.split)
         else:
             name = str(path) if path.is_dir() else name
-            found = _built(
-                datasets.load_dataset_builder(name, source.subset or None), source.split
-            )
+            found = _built(datasets.load_dataset_builder(name, source.subset or None), source.split)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
             f"source {source.name!r}: data set {source.dataset!r}, split {source.split!r}, cannot "
@@ -188,46 +185,17 @@ def _built(builder: Any, split: str) -> Iterable[Row]:
     return found
 
 
-def _puzzles(source: DataSource) -> list[Problem]:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
-
-    if source.task not in DATASETS:
-        near = difflib.get_close_matches(source.task, DATASETS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {len(DATASETS)} tasks"
-        raise InputError(
-            f"source {source.name!r}: {source.task!r} is no task of reasoning-gym; {hint}"
-        )
-    try:
-        data = reasoning_gym.create_dataset(
-            source.task, size=source.size, seed=source.seed, **source.options
-        )
-        entries = [data[index] for index in range(source.size)]
-    except (TypeError, ValueError, AssertionError) as error:
-        raise InputError(
-            f"source {source.name!r}: task {source.task!r} refuses size {source.size}, options "
-            f"{source.options} ({first_line(error)}); what it takes is in reasoning-gym's "
-            f"{DATASETS[source.task][1].__name__}"
-        ) from error
-    return [
-        Problem(
-            source=source.name,
-            index=index,
-            place=f"{source.task} puzzle {index}",
-            prompt=entry["question"],
-            reference={"answer": entry["answer"], "entry": entry, "task": source.task},
-        )
-        for index, entry in enumerate(map(_plain, entries))
-    ]
-
-
-def _plain(value: Any) -> Any:
-    """Without NumPy scalars, which a few tasks leave in an entry: verifiers run without NumPy."""
-    if isinstance(value, dict):
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
-    return value.item() if isinstance(value, np.generic) else value
+def _puzzle_problem(source: DataSource, index: int, puzzle: Puzzle) -> Problem:
+    reference = {"answer": puzzle.entry["answer"], "entry": puzzle.entry, "task": puzzle.task}
+    if puzzle.options:
+        reference["options"] = puzzle.options
+    return Problem(
+        source=source.name,
+        index=index,
+        place=f"{source.task} puzzle {index}",
+        prompt=puzzle.entry["question"],
+        reference=reference,
+    )
 
 
 def _problem(source: DataSource, index: int, place: str, row: Row, is_example: bool) -> Problem:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from oapl.config import RunConfig
 from oapl.config.objective import is_judged, takes_examples
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
+from oapl.records import Prompt
 from reward_server import settings as rewards
 
 
@@ -45,12 +47,14 @@ class PreflightReport:
         notes: What a person should know before the run goes on: prompts dropped or cut, data that
             ends before the last step.
         unchecked: What could not be looked at from here.
+        trials: A few prompts of every source, for verifiers to be tried on.
     """
 
     config: RunConfig
     facts: Mapping[str, str]
     notes: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    trials: tuple[Prompt, ...] = ()
 
     def __str__(self) -> str:
         """TOML, the facts as comments: fit to be saved as a recipe."""
@@ -129,14 +133,17 @@ class _Findings:
         self._shape: Shape | None = None
         self._longest_prompt: int | None = None
         self.facts: dict[str, str] = {}
-        self.notes = rewards.notes(config) if is_judged(config) else []
+        self.notes: list[str] = []
         self.unchecked: list[str] = []
+        self._judged: list[Prompt] = []
 
     def report(self) -> PreflightReport:
+        notes = rewards.notes(self._config, self._judged) if is_judged(self._config) else []
         return PreflightReport(
             config=self._config,
             facts=self.facts,
-            notes=tuple(self.notes),
+            notes=(*notes, *self.notes),
+            trials=tuple(_a_few(self._judged)),
             unchecked=tuple(self.unchecked),
         )
 
@@ -180,9 +187,10 @@ class _Findings:
     def _data(self, tokenizer: Any, *, training: bool) -> None:
         config, notes = self._config, self.notes
         if training:
-            counts, size = _training_data(config, tokenizer)
+            data = _training_data(config, tokenizer)
+            counts = data.counts
             self.facts |= _describe("data", counts, notes)
-            self.facts["steps"] = _steps(config, size, notes)
+            self.facts["steps"] = _steps(config, len(data), notes)
             self._longest_prompt = max(count.longest for count in counts.values())
         encoded = prompts.read_sources(
             config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
@@ -190,6 +198,10 @@ class _Findings:
         self.facts |= _describe(
             "eval", {name: part.counts for name, part in encoded.items()}, notes
         )
+        if is_judged(config):
+            if training and isinstance(data, prompts.PromptStream):
+                self._judged += data
+            self._judged += [prompt for part in encoded.values() for prompt in part.prompts]
 
     def size(self, hardware: Hardware | None, *, training: bool) -> None:
         """Count what the run will use.
@@ -209,6 +221,15 @@ class _Findings:
         self.unchecked += sized.unchecked
         if sized.problems:
             raise InputError("\n".join(sized.problems))
+
+
+def _a_few(judged: Sequence[Prompt]) -> Iterator[Prompt]:
+    """The first, middle and last prompt of each source."""
+    by_source: defaultdict[str, list[Prompt]] = defaultdict(list)
+    for prompt in judged:
+        by_source[prompt.source].append(prompt)
+    for those in by_source.values():
+        yield from (those[index] for index in sorted({0, len(those) // 2, len(those) - 1}))
 
 
 def _folder(config: RunConfig, *, training: bool = True) -> str:
@@ -236,11 +257,12 @@ def _folder(config: RunConfig, *, training: bool = True) -> str:
     return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
 
 
-def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, RowCounts], int]:
-    """Counts per source, and prompts (SFT: examples) of one epoch."""
+def _training_data(
+    config: RunConfig, tokenizer: Any
+) -> prompts.PromptStream | prompts.ExampleQueue:
+    """Prompts (SFT: examples) of one epoch, and counts per source."""
     read = prompts.ExampleQueue if takes_examples(config) else prompts.build
-    data = read(config, tokenizer)
-    return data.counts, len(data)
+    return read(config, tokenizer)
 
 
 def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> dict[str, str]:

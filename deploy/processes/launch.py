@@ -28,7 +28,7 @@ from oapl.config.objective import samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
 from oapl.errors import DeadlineError, HeadError, InputError, OaplError
-from oapl.interfaces import Replay, Scorer, Trainer, Worker
+from oapl.interfaces import Replay, RewardServer, Scorer, Trainer, Worker
 from oapl.remote.waiting import within
 from oapl.whole_files import written_aside
 
@@ -78,7 +78,7 @@ class Processes(Protocol):
     async def start(self, role: Literal["replay"], name: str) -> Process[Replay]: ...
 
     @overload
-    async def start(self, role: Literal["reward"], name: str) -> Process[Scorer]: ...
+    async def start(self, role: Literal["reward"], name: str) -> Process[RewardServer]: ...
 
     @overload
     async def start(

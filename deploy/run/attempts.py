@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.errors import RankError
 from oapl.interfaces import Tracker
+from oapl.records import Prompt
 from oapl.tracking.status import RESTART
 
 
@@ -23,6 +25,7 @@ class Attempts:
         policy: How often all may be started again.
         resume: The checkpoint to go on from; None for the beginning.
         setting: `checkpoint.resume`, as it was written.
+        trials: Prompts that verifiers are tried on before each of them.
         failures: Attempts that ended with the failure of a rank.
         uncounted: Those since the line of metrics that counts them and is kept was written.
         seconds: Wall time by phase, of all attempts.
@@ -32,6 +35,7 @@ class Attempts:
     policy: RestartPolicy
     resume: Path | None
     setting: str = "auto"
+    trials: Sequence[Prompt] = ()
     failures: int = 0
     uncounted: int = 0
     seconds: dict[str, float] = field(default_factory=dict)

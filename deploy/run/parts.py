@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
-from deploy.processes.launch import Process, Processes
-from deploy.run import restarts
+from deploy.processes.launch import Processes
+from deploy.run import restarts, reward_servers
+from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
 from deploy.run.pulse import Pulse
 from deploy.run.reward_servers import RewardServers
@@ -17,8 +19,9 @@ from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
-from oapl.interfaces import Batches, Scorer, Tracker
+from oapl.interfaces import Batches, Tracker
 from oapl.loops import Outlast
+from oapl.records import Prompt
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -31,6 +34,7 @@ class Parts:
         replay: What it takes from.
         pulse: Knows who still answers.
         workers: None where nothing is sampled.
+        rewards: None where nothing is judged.
         evaluator: None without evaluation sets.
     """
 
@@ -38,12 +42,14 @@ class Parts:
     replay: Batches
     pulse: Pulse
     workers: Workers | None = None
+    rewards: RewardServers | None = None
     evaluator: Evaluator | None = None
 
     @property
     def failures(self) -> list[asyncio.Future[None]]:
         """Are set to an exception when the run cannot go on, whatever it waits for."""
-        return [self.pulse.failed] + ([] if self.workers is None else [self.workers.failed])
+        parts = (self.pulse, self.workers, self.rewards)
+        return [part.failed for part in parts if part is not None]
 
     @property
     def outlast(self) -> Outlast | None:
@@ -55,11 +61,13 @@ class Parts:
         await self.pulse.close()
         if self.workers is not None:
             await self.workers.close()
+        if self.rewards is not None:
+            await self.rewards.close()
         await self.learner.close()
 
 
 async def start(
-    config: RunConfig, processes: Processes, tracker: Tracker, step: int = 0
+    config: RunConfig, processes: Processes, tracker: Tracker, attempts: Attempts
 ) -> Parts:
     """Start everything that a training run needs.
 
@@ -67,38 +75,39 @@ async def start(
         config: The run.
         processes: Starts and ends its processes.
         tracker: Takes what the run tells of itself.
-        step: Learner steps made before this attempt.
+        attempts: Of which this is one.
     """
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
     if takes_examples(config):
         return await _imitation(config, processes, tracker, pulse)
-    return await _reinforcement(config, processes, tracker, pulse, step)
+    return await _reinforcement(config, processes, tracker, pulse, attempts)
 
 
 async def _reinforcement(
-    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse, step: int
+    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse, attempts: Attempts
 ) -> Parts:
     tracker.message("starting replay, reward server, learner and rollout workers")
     replay, rewards = await asyncio.gather(
-        processes.start("replay", "replay"), _reward_servers(config, processes)
+        processes.start("replay", "replay"),
+        reward_servers.start(config, processes, attempts.trials, tracker.message),
     )
-    servers = [process.handle for process in rewards]
     workers = Workers(
         config,
         processes=processes,
         pulse=pulse,
         restarts=restarts.of_a_worker(config),
         replay=replay.handle,
-        scorers=servers,
+        scorers=rewards.servers,
         note=tracker.message,
-        step=step,
+        step=attempts.step,
     )
     async with contextlib.AsyncExitStack() as if_it_fails:
+        if_it_fails.push_async_callback(rewards.close)
         if_it_fails.push_async_callback(workers.close)
         if_it_fails.push_async_callback(pulse.close)
         workers.start()
         trainers = await processes.start_ranks()
-        pulse.keep(replay, rewards)
+        pulse.keep(replay, rewards.processes)
         evaluator = Evaluator(config, workers) if config.eval.sources else None
         learner = LearnerGroup(
             config,
@@ -107,45 +116,45 @@ async def _reinforcement(
             tracker=tracker,
             store=RolloutStore(config, config.folder, tracker.rollouts),
             engines=workers,
-            rewards=RewardServers(servers, tracker.message),
+            rewards=rewards,
             evaluate=evaluator,
         )
         if_it_fails.pop_all()
     return Parts(
-        learner=learner, replay=replay.handle, pulse=pulse, workers=workers, evaluator=evaluator
+        learner=learner,
+        replay=replay.handle,
+        pulse=pulse,
+        workers=workers,
+        rewards=rewards,
+        evaluator=evaluator,
     )
 
 
 async def start_idle(
-    config: RunConfig, processes: Processes, tracker: Tracker
-) -> tuple[Workers, Pulse]:
+    config: RunConfig, processes: Processes, tracker: Tracker, trials: Sequence[Prompt]
+) -> tuple[Workers, RewardServers, Pulse]:
     """Start what an evaluation alone needs: workers with the model's own weights, and rewards.
 
     Args:
         config: The run.
         processes: Starts and ends its processes.
         tracker: Takes what it tells of itself.
+        trials: Prompts to try each verifier on.
     """
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
-    rewards = await _reward_servers(config, processes)
+    rewards = await reward_servers.start(config, processes, trials, tracker.message)
     workers = Workers(
         config,
         processes=processes,
         pulse=pulse,
         restarts=restarts.of_a_worker(config),
         replay=None,
-        scorers=[process.handle for process in rewards],
+        scorers=rewards.servers,
         note=tracker.message,
     )
     await workers.start_idle()
-    pulse.keep(rewards=rewards)
-    return workers, pulse
-
-
-async def _reward_servers(config: RunConfig, processes: Processes) -> list[Process[Scorer]]:
-    """Start them all at once."""
-    names = [f"reward-{index}" for index in range(config.reward.servers)]
-    return await asyncio.gather(*(processes.start("reward", name) for name in names))
+    pulse.keep(rewards=rewards.processes)
+    return workers, rewards, pulse
 
 
 async def _imitation(

@@ -34,7 +34,7 @@ from oapl.errors import CheckpointError, InputError, in_one_line
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
-from oapl.records import Metrics, StepMetrics
+from oapl.records import Metrics, Prompt, StepMetrics
 from oapl.remote.waiting import in_thread_of_its_own, unless, within
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
@@ -81,16 +81,19 @@ def train(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work; nothing was started.
         OaplError: The run failed; its last checkpoint is good.
     """
-    notes = preflight(config).notes
+    report = preflight(config)
     with storage.named(config.folder), folders.locked(config.folder):
         folders.prepare(config)
         resume = resuming.resume_from(config)
         if earlier := earlier_outcome(config, resume):
             return earlier
         attempts = Attempts(
-            policy=restarts.of_the_run(config), resume=resume, setting=config.checkpoint.resume
+            policy=restarts.of_the_run(config),
+            resume=resume,
+            setting=config.checkpoint.resume,
+            trials=report.trials,
         )
-        return asyncio.run(_train(reward_settings.prepare(config), attempts, notes))
+        return asyncio.run(_train(reward_settings.prepare(config), attempts, report.notes))
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
@@ -100,10 +103,10 @@ def evaluate(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work, or names no evaluation set.
         OaplError: The evaluation failed.
     """
-    preflight(config, training=False)
+    trials = preflight(config, training=False).trials
     with storage.named(config.folder), folders.locked(config.folder):
         folders.prepare_evaluation(config)
-        return asyncio.run(_evaluate(reward_settings.prepare(config)))
+        return asyncio.run(_evaluate(reward_settings.prepare(config), trials))
 
 
 async def _train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> RunOutcome:
@@ -161,7 +164,7 @@ async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: St
     phases = Phases(tracker, attempts.seconds)
     async with _processes(config, stop) as processes:
         with phases("start"):
-            run = await stop.unless_asked(parts.start(config, processes, tracker, attempts.step))
+            run = await stop.unless_asked(parts.start(config, processes, tracker, attempts))
         run.learner.count_restarts(attempts.uncounted)
         async with _watched(run, attempts):
             living = _live(config, attempts, run, phases, tracker, stop)
@@ -258,14 +261,16 @@ async def _evaluate_last(run: parts.Parts) -> Metrics:
     return await run.learner.evaluate()
 
 
-async def _evaluate(config: RunConfig) -> RunOutcome:
+async def _evaluate(config: RunConfig, trials: Sequence[Prompt]) -> RunOutcome:
     tracker, stop = build_tracker(config, config.folder, None), Stop()
     stop.tell = tracker.message
     phases = Phases(tracker, {})
     try:
         with stop.on_signals():
             async with _processes(config, stop, training=False) as processes:
-                after = await stop.unless_asked(_evaluation(config, processes, tracker, phases))
+                after = await stop.unless_asked(
+                    _evaluation(config, processes, tracker, phases, trials)
+                )
         tracker.log(StepMetrics(step=0, values=after))
     except (Stopped, asyncio.CancelledError):
         return stop.ended(RunOutcome(folder=config.folder, step=0))
@@ -275,16 +280,23 @@ async def _evaluate(config: RunConfig) -> RunOutcome:
 
 
 async def _evaluation(
-    config: RunConfig, processes: Processes, tracker: Tracker, phases: Phases
+    config: RunConfig,
+    processes: Processes,
+    tracker: Tracker,
+    phases: Phases,
+    trials: Sequence[Prompt],
 ) -> Metrics:
     with phases("start"):
-        workers, pulse = await parts.start_idle(config, processes, tracker)
+        idle = await parts.start_idle(config, processes, tracker, trials)
+    workers, rewards, pulse = idle
     try:
         with phases("evaluate"):
             evaluating = Evaluator(config, workers)("eval")
-            return await _unless_failed([pulse.failed, workers.failed], evaluating)
+            failures = [part.failed for part in idle]
+            return await _unless_failed(failures, evaluating)
     finally:
         await workers.close()
+        await rewards.close()
         await pulse.close()
 
 

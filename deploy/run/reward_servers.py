@@ -1,7 +1,8 @@
 """The reward servers of a run, as the learner sees them: counters that survive a server's death.
 
 Ray restarts a dead server where it was, and workers ask again; what is lost is its counters since
-the last report.
+the last report. Invariants: the first trouble of each sort is told as it comes, whoever waits for
+whom meanwhile; a verifier that does not work ends the run.
 """
 
 from __future__ import annotations
@@ -9,37 +10,125 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from oapl.interfaces import Scorer
-from oapl.records import Metrics
+from deploy.processes.launch import Process, Processes
+from deploy.run.trial import remedy, try_out
+from oapl.config import RunConfig
+from oapl.errors import VerifierError
+from oapl.interfaces import RewardServer
+from oapl.records import Metrics, Prompt, Trouble
 from oapl.remote.waiting import within
 
 STATS_TIMEOUT_S = 30.0
+LISTEN_S = 20.0
+"""How long a server may hold the question for troubles."""
+ANSWER_S = 10.0
+"""What its answer may take beyond that."""
+DOWN_S = 5.0
+"""Pause before a server is listened to again that does not answer: Ray is restarting it."""
 COUNTS = ("judged", "failures", "queue_length")
 
 
+async def start(
+    config: RunConfig,
+    processes: Processes,
+    trials: Sequence[Prompt],
+    note: Callable[[str], None],
+) -> RewardServers:
+    """Start them all at once, try their verifiers out, and listen.
+
+    Args:
+        config: The run.
+        processes: Starts the servers.
+        trials: Prompts to try each verifier on.
+        note: Is given lines for the person who watches.
+
+    Raises:
+        VerifierError: A verifier does not work.
+    """
+    names = [f"reward-{index}" for index in range(config.reward.servers)]
+    started = await asyncio.gather(*(processes.start("reward", name) for name in names))
+    servers = RewardServers([process.handle for process in started], note)
+    servers.processes = tuple(started)
+    servers.listen()
+    try:
+        await try_out(config, servers.servers, trials)
+    except BaseException:
+        await servers.close()
+        raise
+    servers.count_failures()
+    return servers
+
+
 class RewardServers:
-    """Collects the counters of all reward servers.
+    """Collects the counters of all reward servers, and listens for what is wrong.
 
     Args:
         servers: Their handles.
-        note: Is told once when one stops answering.
+        note: Is told of troubles, and once when a server stops answering.
+
+    Attributes:
+        servers: As given.
+        processes: Those behind them, where `start` started them.
+        failed: Set to a `VerifierError` when a verifier does not work.
     """
 
-    def __init__(self, servers: Sequence[Scorer], note: Callable[[str], None]) -> None:
-        self._servers = servers
+    def __init__(self, servers: Sequence[RewardServer], note: Callable[[str], None]) -> None:
+        self.servers = tuple(servers)
+        self.processes: tuple[Process[RewardServer], ...] = ()
         self._note = note
         self._is_down = False
+        self._counts_failures = False
+        self._told: set[tuple[str, str]] = set()
+        self._listening: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def listen(self) -> None:
+        """Begin to listen for troubles."""
+        self._listening = [asyncio.create_task(self._listen(server)) for server in self.servers]
+
+    def count_failures(self) -> None:
+        """From now on a row of failures ends the run: what came before was the trial."""
+        self._counts_failures = True
+
+    async def close(self) -> None:
+        """Listen no more; what was said until now is told."""
+        for task in self._listening:
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        await asyncio.gather(
+            *(self._hear(one, 0.0) for one in self.servers), return_exceptions=True
+        )
+        if not self.failed.cancel() and not self.failed.cancelled():
+            self.failed.exception()  # whoever has not looked at it will not any more
 
     async def stats(self) -> Metrics:
         """Merge what the servers counted since the last call; a dead one counts as a fault."""
-        reports = await asyncio.gather(*map(self._report, range(len(self._servers))))
+        reports = await asyncio.gather(*map(self._report, range(len(self.servers))))
         there = [report for report in reports if report is not None]
         down = len(reports) - len(there)
         self._is_down = down > 0
         return {**merged(there), "faults/reward_servers_down": float(down)}
 
+    async def _listen(self, server: RewardServer) -> None:
+        while True:
+            try:
+                await self._hear(server, LISTEN_S)
+            except Exception:  # noqa: BLE001  Ray raises what it likes; `stats` counts it as down
+                await asyncio.sleep(DOWN_S)
+
+    async def _hear(self, server: RewardServer, timeout_s: float) -> None:
+        limit_s = timeout_s + ANSWER_S
+        for trouble in await within(limit_s, server.troubles(timeout_s), "a server's troubles"):
+            if (trouble.verifier, trouble.sort) not in self._told:
+                self._told.add((trouble.verifier, trouble.sort))
+                self._note(
+                    f"warning: verifier {trouble.verifier}, first {trouble.kind}: {trouble.detail}"
+                )
+            if trouble.in_vain and self._counts_failures and not self.failed.done():
+                self.failed.set_exception(VerifierError(in_vain(trouble)))
+
     async def _report(self, number: int) -> Metrics | None:
-        server = self._servers[number]
+        server = self.servers[number]
         try:
             return await within(STATS_TIMEOUT_S, server.stats(), f"reward server {number}")
         except Exception as error:  # noqa: BLE001  Ray raises what it likes for a dead actor
@@ -70,3 +159,12 @@ def merged(reports: Sequence[Metrics]) -> Metrics:
             products = (value * weight for value, weight in zip(values, weights, strict=True))
             metrics[name] = sum(products) / sum(weights)
     return metrics
+
+
+def in_vain(trouble: Trouble) -> str:
+    """Say that a verifier does not work, why, and what may help."""
+    name = trouble.verifier
+    return (
+        f"verifier {name} gave no verdict on {trouble.in_vain} responses in a row; the last "
+        f"{trouble.kind}: {trouble.detail}; {remedy(name, trouble.kind)}"
+    )

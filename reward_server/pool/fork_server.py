@@ -24,6 +24,7 @@ from typing import Any
 
 from oapl.config import plugins
 from reward_server.pool import frames, worker
+from reward_server.pool.output import WorkerOutput
 from reward_server.sandbox import probe
 from reward_server.verifiers.base import VERIFIERS, Limits, VerifierFile
 
@@ -64,6 +65,7 @@ class ForkServer:
 
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
+        self._output = WorkerOutput()
         self._verifiers: dict[str, Any] = {}
         self._limits = setup.limits()
         for name, file, own in setup.files():
@@ -88,12 +90,16 @@ class ForkServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(wakeup, selectors.EVENT_READ)
+            selector.register(self._output.reader, selectors.EVENT_READ)
             while True:
                 for key, _ in selector.select():
                     if key.fileobj == wakeup:
                         os.read(wakeup, 4096)
                         self._reap()
+                    elif key.fileobj == self._output.reader:
+                        self._output.forward()
                     elif not self._request():
+                        self._output.drain()
                         return
 
     def _request(self) -> bool:
@@ -120,6 +126,7 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             started = frames.StartedCounter(page)
+            self._output.become()
             _close_others(connection.fileno())
             limits = self._limits[name]
             worker.run(

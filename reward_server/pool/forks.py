@@ -25,8 +25,8 @@ from typing import Any
 
 from reward_server.pool.fork_server import Setup
 from reward_server.pool.handle import PoolError, PoolWorker
+from reward_server.verifiers.base import START_TIMEOUT_S
 
-START_TIMEOUT_S = 60.0  # imports of math-verify and reasoning-gym take 2 s; a user's torch, 10 s
 FORK_TIMEOUT_S = 20.0
 REPORT_TIMEOUT_S = 1.0
 FORGET_AFTER_S = 10.0
@@ -67,8 +67,12 @@ class Forks:
         """Process id of the present fork server."""
         return self._process.pid
 
-    async def fork(self, name: str) -> PoolWorker:
-        """Start a worker for the verifier `name`, and wait until it is locked up.
+    async def fork(self, name: str, timeout_s: float = START_TIMEOUT_S) -> PoolWorker:
+        """Start a worker, and wait until it is locked up.
+
+        Args:
+            name: Of its verifier.
+            timeout_s: Longest wait for it, once it is forked.
 
         Raises:
             PoolError: It could not be started; the message says why.
@@ -78,7 +82,7 @@ class Forks:
         try:
             await self._fork(worker, name)
             worker.send(dict(os.environ))
-            hello = await worker.frame(START_TIMEOUT_S)
+            hello = await worker.frame(timeout_s)
             if hello is None or "ready" not in hello:
                 code = None if hello else await self.exit_code(worker.pid)
                 why = hello.get("failed", "") if hello else f"its process ended with code {code}"
@@ -88,6 +92,10 @@ class Forks:
                 )
         except BaseException as error:
             worker.kill()
+            if isinstance(error, TimeoutError) and worker.pid:
+                raise PoolError(
+                    f"a worker for the verifier {name} was not ready in {timeout_s:g} s"
+                ) from error
             if isinstance(error, TimeoutError | OSError):
                 raise PoolError(f"a worker for the verifier {name}: {error!r}") from error
             raise

@@ -14,6 +14,7 @@ from reward_server.pool.backlog import Backlog, Call, Item
 from reward_server.pool.forks import Forks
 from reward_server.pool.handle import PoolError
 from reward_server.pool.slot import Slot
+from reward_server.verifiers.base import Limits
 
 
 class Lane:
@@ -24,6 +25,7 @@ class Lane:
         forks: Where workers come from.
         num_workers: Most processes.
         deadline_s: Hard limit for one item.
+        limits: Of the verifier's processes.
         capacity: Most items that wait; callers beyond wait for room.
         wait_s: Longest time an item may wait.
         retries: How often what we broke is tried again.
@@ -39,6 +41,7 @@ class Lane:
         *,
         num_workers: int,
         deadline_s: float,
+        limits: Limits,
         capacity: int,
         wait_s: float,
         retries: int,
@@ -51,6 +54,7 @@ class Lane:
                 self._backlog,
                 share=num_workers,
                 deadline_s=deadline_s,
+                limits=limits,
                 retries=retries,
                 events=self.events,
             )

@@ -23,6 +23,7 @@ from reward_server.pool import frames
 from reward_server.pool.backlog import Backlog, Job
 from reward_server.pool.forks import Forks
 from reward_server.pool.handle import PoolError, PoolWorker
+from reward_server.verifiers.base import Limits
 
 CHUNK_S = 0.02
 """Work to send at a time; as much again is under way, so that no worker waits for its server."""
@@ -52,6 +53,7 @@ class Slot:
         backlog: The verifier's queue.
         share: Slots that empty the same queue: one takes no more than its part of it.
         deadline_s: Hard limit for one item.
+        limits: Of the verifier's processes: what their start and their first item may take.
         retries: How often what we broke is tried again.
         events: Where mishaps are counted: `lost_workers`, `failed_starts`, `forged`, `leaks`.
     """
@@ -63,6 +65,7 @@ class Slot:
         *,
         share: int,
         deadline_s: float,
+        limits: Limits,
         retries: int,
         events: Counter[str],
     ) -> None:
@@ -70,6 +73,8 @@ class Slot:
         self._backlog = backlog
         self._share = share
         self._deadline_s = deadline_s
+        self._first_s = max(limits.first_s, deadline_s)
+        self._start_s = limits.start_s
         self._retries = retries
         self._events = events
         self._seconds = min(FIRST_GUESS_S, deadline_s)  # an item's, on average
@@ -128,7 +133,7 @@ class Slot:
         failures = kills = 0
         while True:
             try:
-                self.worker = await self._forks.fork(self._backlog.name)
+                self.worker = await self._forks.fork(self._backlog.name, self._start_s)
                 break
             except PoolError as error:
                 self._events["failed_starts"] += 1
@@ -142,12 +147,24 @@ class Slot:
         self._resident_bytes = 0
         return True
 
+    @property
+    def _is_loading(self) -> bool:
+        """Whether the worker's next answer is its first, and that one has a limit of its own."""
+        return not self._first and self._first_s > self._deadline_s
+
+    @property
+    def _limit_s(self) -> float:
+        """Hard limit for the item that the worker is at."""
+        return self._first_s if self._is_loading else self._deadline_s
+
     def _feed(self, worker: PoolWorker) -> None:
         """Send a chunk when no more than one is under way, and none is under suspicion."""
         now = asyncio.get_running_loop().time()
         self._look(worker, now)
         size = min(max(int(CHUNK_S / self._seconds), 1), MAX_CHUNK)
         ahead = size if self._seconds < STALL_S / 4 else 0
+        if self._is_loading:  # the others would wait for what the first one loads
+            size, ahead = 1, 0
         if self._is_spent or len(self._held) > ahead or (self._held and self._held[0].num_deaths):
             return
         suspect = None if worker.num_sent else self._backlog.take_suspect()
@@ -186,7 +203,7 @@ class Slot:
                 patience_s = min(STALL_S, self._deadline_s)
                 return await worker.frame(self._since + patience_s - loop.time())
             self._give_back(worker)
-        return await worker.frame(self._since + self._deadline_s - loop.time())
+        return await worker.frame(self._since + self._limit_s - loop.time())
 
     def _current(self, worker: PoolWorker) -> int:
         """Where among the held items the worker is, by its own account."""
@@ -204,6 +221,7 @@ class Slot:
         if frame.get("first") != self._first:
             return False
         now = asyncio.get_running_loop().time()
+        was_loading = self._is_loading
         count, seconds = 0, 0.0
         try:
             for outcome in frames.outcomes(frame):
@@ -219,7 +237,7 @@ class Slot:
                     seconds += outcome.seconds
         except frames.Malformed:
             return False
-        if count:
+        if count and not was_loading:
             mean = min(max(seconds / count, 1e-6), self._deadline_s)
             self._seconds += 0.2 * (mean - self._seconds)
         self._since = now
@@ -227,11 +245,12 @@ class Slot:
 
     def _late(self, worker: PoolWorker) -> None:
         index = self._current(worker)
-        seconds = self._deadline_s
+        seconds, is_first = self._limit_s, self._is_loading
         job = self._held[index]
         del self._held[index]
         self._drop_worker()
-        job.settle(frames.without_reward("timeout", f"killed after {seconds:g} s", seconds))
+        why = f"killed after {seconds:g} s" + (", the first of its process" if is_first else "")
+        job.settle(frames.without_reward("timeout", why, seconds))
 
     async def _discard(self, worker: PoolWorker) -> None:
         """The worker died; find out why, and who is to blame."""

@@ -24,6 +24,7 @@ from oapl.interfaces import Verifier
 from oapl.records import Prompt, Rollout, Verdict
 
 GIB = 2**30
+START_TIMEOUT_S = 60.0  # imports of math-verify and reasoning-gym take 2 s; a user's torch, 10 s
 MAX_NESTED_BOXES = 8  # unwrapping costs a pass each
 
 Truncated = Literal["wrong", "judge"]
@@ -58,12 +59,17 @@ class Limits:
         memory_bytes: Most address space; 0 means no limit.
         deadline_s: Hard limit for one item; 0 means `reward.deadline_s`.
         workers: Most worker processes, each judges one item at a time; 0 means `reward.workers`.
+        start_s: Hard limit for the start of a process.
+        first_s: Hard limit for the first item of a process, which may load what the others use;
+            0 means that of the others.
     """
 
     is_jailed: bool = True
     memory_bytes: int = 3 * GIB
     deadline_s: float = 0.0
     workers: int = 0
+    start_s: float = START_TIMEOUT_S
+    first_s: float = 0.0
 
 
 @section
@@ -74,8 +80,9 @@ class Traits:
     """true: it runs programs that models write, for which the sandbox is tried out first."""
     limits: Callable[[Any], Limits] = lambda config: Limits()
     """What its worker process is held to."""
-    notes: Callable[[Any], Sequence[str]] = lambda config: ()
-    """What a user should know before a run with these options starts, a line each."""
+    notes: Callable[[Any, Sequence[Prompt]], Sequence[str]] = lambda config, prompts: ()
+    """What a user should know before a run with these options starts, a line each; given the
+    prompts that it will judge, too, as far as they could be read."""
     check: Callable[[Any], None] = lambda config: None
     """Refuses early and cheaply, where the run is launched, what cannot work."""
     prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}

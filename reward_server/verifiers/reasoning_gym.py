@@ -3,83 +3,39 @@
 Nine of its scorers hand the model's text to `eval` or to sympy's `parse_expr`, which is `eval`
 too. Their answers must be a plain expression or a literal before the scorer sees them, and the
 worker process is jailed; where there is no jail they are refused unless `allow_unsafe` is set.
-Scorers that raise on a bad answer (boxnet, prime_factorization) give 0, counted `error`.
+Scorers that raise on a bad answer (boxnet, prime_factorization) make it `malformed`. What each task
+pays for wrong answers is in `puzzles/tasks.csv`; `strict` pays none.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from oapl.config.fields import section
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 from oapl.records import Prompt, Rollout, Verdict, VerdictKind
+from reward_server.puzzles import scorers, strict, tasks
+from reward_server.puzzles.inert import UNSAFE, is_inert
+from reward_server.puzzles.scorers import Puzzle, Scorers
 from reward_server.verifiers import base
 
 MAX_ANSWER_BYTES = 4096  # propositional_logic takes seconds on 300 kB
-EVALUATES_LITERAL = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
-EVALUATES_EXPRESSION = frozenset(
-    {
-        "countdown",
-        "puzzle24",
-        "simple_integration",
-        "intermediate_integration",
-        "polynomial_multiplication",
-    }
-)
-UNSAFE = EVALUATES_LITERAL | EVALUATES_EXPRESSION
-NEEDS_TUPLES = frozenset({"arc_agi", "rearc"})  # JSON made lists of their boards
-
-_NAMES = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "sec",
-        "csc",
-        "cot",
-        "asin",
-        "acos",
-        "atan",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "exp",
-        "log",
-        "ln",
-        "sqrt",
-        "pi",
-        "Abs",
-        "abs",
-        "E",
-        "erf",
-        "Ei",
-        "Si",
-        "Ci",
-    ]
-)
-_EXPRESSION = re.compile(r"[0-9A-Za-z+\-*/^().,\s]*")
-_ATTRIBUTE = re.compile(r"\.\s*[A-Za-z]")
-_NO_CALLS = re.compile(r"[\w\s]*")
 
 
 @section
 class Config:
     """Options of the reasoning-gym verifier."""
 
+    strict: bool = False
+    """1 for a right answer and 0 for any other: no part of a score counts, nor full marks that the
+    library gives to wrong answers."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Scores up to this count as 0: some tasks give 0.01 to 0.1 for any wrong answer."""
+    task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By task the options that its puzzles were made with, for rows without a column `options`."""
     answer_in: base.AnswerIn = "any"
     r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one."""
     truncated: base.Truncated = "wrong"
@@ -91,17 +47,19 @@ class Config:
 class ReasoningGymVerifier:
     """Scores the answer to a puzzle of reasoning-gym. See `oapl.interfaces.Verifier`.
 
-    The puzzle is `reference["entry"]`, an item of a data set of the library.
-
-    The task's name is `reference["task"]` or the entry's `metadata.source_dataset`.
+    The puzzle is `reference["entry"]`, an item of a data set of the library, or the columns
+    `metadata` and `answer`; `reference["options"]` are those of the data set. The task's name is
+    `reference["task"]` or the entry's `metadata.source_dataset`.
     """
 
     def __init__(self, config: Config) -> None:
-        import reasoning_gym
-
         self._config = config
-        self._find = functools.cache(reasoning_gym.get_score_answer_fn)
+        self._scorers = Scorers()
         self._level = "none"
+
+    def warm(self) -> None:
+        """Pay for imports and for what scorers read before the workers are forked."""
+        self._scorers.warm()
 
     def start(self, level: str) -> None:
         """Learn how far the jail holds."""
@@ -109,7 +67,9 @@ class ReasoningGymVerifier:
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         """Score the response's last answer."""
-        entry, task, score = self._puzzle(prompt)
+        puzzle = scorers.puzzle_of(prompt, self._config.task_options)
+        self._refuse_unsafe(puzzle.task)
+        score = self._scorers.score(puzzle)
         cut = base.cut_off(rollout, self._config.truncated, 0.0)
         if cut:
             return cut
@@ -119,44 +79,29 @@ class ReasoningGymVerifier:
             return Verdict(kind="malformed", reward=0.0, detail=detail)
         if len(answer.encode(errors="replace")) > MAX_ANSWER_BYTES:
             return Verdict(kind="wrong_answer", reward=0.0, detail="longer than 4 kB")
-        if not is_inert(task, answer):
+        if not is_inert(puzzle.task, answer):
             return Verdict(kind="malformed", reward=0.0, detail=f"not plain: {answer[:80]!r}")
-        return self._verdict(score, answer, entry)
+        return self._verdict(score, answer, puzzle)
 
-    def _verdict(
-        self, score: Callable[..., float], answer: str, entry: Mapping[str, Any]
-    ) -> Verdict:
+    def _verdict(self, score: scorers.Score, answer: str, puzzle: Puzzle) -> Verdict:
         try:
-            reward = float(score(answer, entry))
-        except Exception as error:  # noqa: BLE001 - counted: a bad answer may break its scorer
-            detail = f"{type(error).__name__}: {error}"[:200]
-            return Verdict(kind="error", reward=0.0, detail=detail)
-        reward = min(reward, 1.0) if reward > self._config.floor else 0.0
+            given = float(score(answer, puzzle.entry))
+        except Exception as error:  # noqa: BLE001 - it gave right answers full marks before
+            detail = f"{type(error).__name__}: {first_line(error)} for {answer[:80]!r}"[:200]
+            return Verdict(kind="malformed", reward=0.0, detail=detail)
+        reward = min(given, 1.0) if given > self._config.floor else 0.0
+        if self._config.strict:
+            reward = float(strict.is_right(puzzle.task, answer, puzzle.entry, given))
         kind: VerdictKind = "accepted" if reward == 1.0 else "wrong_answer"
-        return Verdict(kind=kind, reward=reward, detail=f"{reward:.3g} for {answer[:80]!r}")
+        return Verdict(kind=kind, reward=reward, detail=f"{given:.3g} for {answer[:80]!r}")
 
-    def _puzzle(self, prompt: Prompt) -> tuple[Mapping[str, Any], str, Callable[..., float]]:
-        entry = prompt.reference.get("entry")
-        if not isinstance(entry, Mapping) or "metadata" not in entry:
-            raise InputError(
-                f"prompt {prompt.id} has no reasoning-gym entry in its reference; it needs a "
-                "column `entry` with question, answer and metadata"
-            )
-        task = prompt.reference.get("task") or entry["metadata"].get("source_dataset")
+    def _refuse_unsafe(self, task: str) -> None:
         if task in UNSAFE and self._level == "none" and not self._config.allow_unsafe:
             raise InputError(
                 f"the scorer of {task} evaluates the model's text, and this machine has no sandbox "
                 "(Landlock, Linux 5.13); leave the task out, or accept the risk with "
                 "reward.options.reasoning_gym.allow_unsafe = true"
             )
-        try:
-            score = self._find(task)
-        except ValueError as error:
-            raise InputError(
-                f"prompt {prompt.id}: {task!r} is no reasoning-gym task; set `task` in its "
-                "reference or metadata.source_dataset in its entry"
-            ) from error
-        return _with_tuples(entry) if task in NEEDS_TUPLES else entry, task, score
 
 
 def build(config: Config) -> ReasoningGymVerifier:
@@ -164,35 +109,31 @@ def build(config: Config) -> ReasoningGymVerifier:
     return ReasoningGymVerifier(config)
 
 
-def is_inert(task: str, answer: str) -> bool:
-    """Tell whether evaluating an answer can do nothing but compute.
+def check(config: Config) -> None:
+    """Refuse a floor under scores of which none but the highest counts.
 
-    Expressions: numbers, operators, one-letter names and known functions, no attribute access.
-    Literals: what `ast.literal_eval` reads, or words, in which no call can stand.
+    Raises:
+        InputError: Both are set.
+    """
+    if config.strict and config.floor:
+        raise InputError(
+            f"reward.options.reasoning_gym.floor = {config.floor:g} changes nothing where strict "
+            "is on, which gives 1 or 0; leave one of them out"
+        )
+
+
+def notes(config: Config, prompts: Sequence[Prompt]) -> list[str]:
+    """Name the tasks in use whose scorers pay wrong answers, unless `strict` is on.
 
     Args:
-        task: reasoning-gym's name of it; one that evaluates nothing takes any answer.
-        answer: What its scorer would be handed.
+        config: Whether it is.
+        prompts: That will be judged; those without a puzzle are refused elsewhere.
     """
-    if task in EVALUATES_EXPRESSION:
-        names = re.findall(r"[A-Za-z]+", answer)
-        return (
-            bool(_EXPRESSION.fullmatch(answer))
-            and not _ATTRIBUTE.search(answer)
-            and all(len(name) == 1 or name in _NAMES for name in names)
-        )
-    if task in EVALUATES_LITERAL and not _NO_CALLS.fullmatch(answer):
-        try:
-            ast.literal_eval(answer)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            return False
-    return True
+    if config.strict:
+        return []
+    used = {task for prompt in prompts if (task := scorers.task_of(prompt))}
+    text = tasks.warning(used)
+    return [text] if text else []
 
 
-def _with_tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    board = entry["metadata"]["output"]
-    metadata = {**entry["metadata"], "output": tuple(tuple(row) for row in board)}
-    return {**entry, "metadata": metadata}
-
-
-DECLARES = base.Traits(runs_programs=False)
+DECLARES = base.Traits(runs_programs=False, check=check, notes=notes)

@@ -8,6 +8,7 @@ that was cut off gets from another verifier is that verifier's `truncated`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -85,8 +86,13 @@ def check(config: Config) -> None:
         )
 
 
-def notes(config: Config) -> list[str]:
-    """The warning that goes with length control."""
+def notes(config: Config, prompts: Sequence[Prompt]) -> list[str]:
+    """The warning that goes with length control.
+
+    Args:
+        config: Whether it is on.
+        prompts: Of no matter.
+    """
     if not config.length_penalty:
         return []
     return [

@@ -32,9 +32,9 @@ ROOMS = {
     ),
     "actors": (("data",), ("engines",), ("scoring",), ("worker",)),
     "reward_server": (
-        ("answers", "instructions", "programs", "sandbox", "judge_cache"),
+        ("answers", "functions", "instructions", "programs", "sandbox", "judge_cache", "puzzles"),
         ("verifiers",),
-        ("settings", "pool"),
+        ("settings", "pool", "troubles"),
         ("server",),
     ),
     "learner": (

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from deploy.commands._score.records import tasks_of
-from deploy.commands._score.shown import FAILED, ProgressShown, Summary, show
+from deploy.commands._score.shown import FAILED, UNJUDGED, ProgressShown, Summary, show
 from oapl.config import RunConfig
 from oapl.config.toml import load_config
 from oapl.errors import InputError
@@ -58,7 +58,7 @@ def score(
         console: Where to show progress and summary.
 
     Returns:
-        The exit code: 0, or 1 when no record could be judged.
+        The exit code: 0, or 1 when the verifier gave no record a verdict.
 
     Raises:
         InputError: A record, an option or a path cannot be used; nothing was written.
@@ -72,7 +72,7 @@ def score(
         raise InputError(f"{source} has no records; give at least one")
     summary = asyncio.run(_score(server.prepare(config), name, source, out, total, console))
     show(summary, verifier, out, console)
-    return int(summary.num_unjudged == summary.count)
+    return int(summary.is_in_vain)
 
 
 def _config(
@@ -167,11 +167,12 @@ def _row(judgement: Judgement, name: str, summary: Summary) -> dict[str, Any]:
     if judgement.failure is not None:
         summary.kinds[FAILED] += 1
         summary.num_unjudged += 1
-        summary.example = summary.example or judgement.failure
+        summary.note(UNJUDGED, judgement.failure)
         row = {"verdict": FAILED, "reward": None, "detail": _line(judgement.failure)}
         return {**row, "parts": {}, "seconds": 0.0}
     verdict = judgement.verdicts[name]
     summary.kinds[verdict.kind] += 1
+    summary.note(verdict.kind, verdict.detail)
     summary.rewards.append(verdict.reward)
     return {
         "verdict": verdict.kind,

@@ -14,8 +14,9 @@ from oapl.config.sections import DataSource
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout
 
-OWN = ("response", "prompt", "question", "reference", "finish_reason")
-"""Columns that are no part of the reference."""
+OWN = ("id", "response", "prompt", "question", "reference", "finish_reason")
+"""Columns that are no part of the reference: with `answer` alone beside them, a user's function is
+shown the answer itself, as in a run."""
 
 
 def tasks_of(source: Path, name: str) -> Iterator[tuple[Any, tuple[Prompt, Rollout]]]:
@@ -81,7 +82,8 @@ def _num_tokens(row: Row, place: str) -> int:
 
 
 def _reference(row: Row, place: str) -> dict[str, Any]:
-    """What the verifier may need: every other column, as data loading gives it."""
+    """What the verifier may need, as data loading gives it: the column `reference` where it is a
+    table, for that is what a run has stored; else every other column."""
     reference = {key: value for key, value in row.items() if key not in OWN}
     stored = row.get("reference")
     if isinstance(stored, str):  # the rollouts that a run has stored
@@ -90,7 +92,7 @@ def _reference(row: Row, place: str) -> dict[str, Any]:
         except ValueError as error:
             raise InputError(f"{place}: reference is not JSON ({error})") from error
     if isinstance(stored, Mapping):
-        reference |= stored
+        reference = dict(stored)
     answer = reference.get("answer")
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         reference["answer"] = str(answer)

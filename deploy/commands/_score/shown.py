@@ -18,6 +18,9 @@ LINE_EVERY_S = 10.0
 """Between two lines of progress, where there is no terminal."""
 FAILED = "error"
 """What a record counts as that nobody could judge."""
+WITHOUT = ("timeout", FAILED)
+"""Kinds that stand for a verdict which the verifier did not give."""
+UNJUDGED = "unjudged"
 
 
 @dataclass(slots=True)
@@ -27,13 +30,29 @@ class Summary:
     Attributes:
         num_unjudged: Those that nobody could judge: a prompt without what its verifier needs, a
             verifier that cannot start. They count as `error` and have no reward.
+        first: The first detail of each of `WITHOUT`, and of those that nobody could judge.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     rewards: list[float] = field(default_factory=list)
     num_unjudged: int = 0
-    example: str = ""
+    first: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def note(self, kind: str, detail: str) -> None:
+        """Keep what a record without a verdict of its own got instead, if it is the first such.
+
+        Args:
+            kind: Of the verdict, or `UNJUDGED`.
+            detail: Why.
+        """
+        if kind in (*WITHOUT, UNJUDGED):
+            self.first.setdefault(kind, detail)
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether the verifier gave no record a verdict of its own."""
+        return sum(self.kinds[kind] for kind in WITHOUT) == self.count
 
     @property
     def count(self) -> int:
@@ -99,10 +118,11 @@ def show(summary: Summary, verifier: str, out: Path, console: Console) -> None:
         f"{summary.kinds[FAILED]} errors, {count / summary.seconds:,.1f} items/s; see {out}",
         highlight=False,
     )
+    lines = [f"first {kind}: {summary.first[kind]}" for kind in WITHOUT if kind in summary.first]
     if summary.num_unjudged:
-        console.print(
-            f"{summary.num_unjudged} records could not be judged; the first: {summary.example}",
-            style="red",
-            highlight=False,
-            markup=False,
-        )
+        first = summary.first[UNJUDGED]
+        lines.append(f"{summary.num_unjudged} records could not be judged; the first: {first}")
+    if summary.is_in_vain:
+        lines.append("no record has a verdict: the verifier does not work")
+    for line in lines:
+        console.print(line, style="red", highlight=False, markup=False)

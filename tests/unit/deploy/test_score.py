@@ -1,6 +1,7 @@
 """`oapl score`: records in, verdicts out, in order; what is wrong is said before all else."""
 
 import gzip
+import io
 import json
 import signal
 import subprocess
@@ -89,6 +90,33 @@ def test_what_nobody_could_judge_has_no_reward_and_its_cause(tmp_path):
     (unjudged,) = read(out)
     assert (unjudged["verdict"], unjudged["reward"]) == ("error", None)
     assert "no reference answer" in unjudged["detail"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "return a.x",
+            "first error: AttributeError: 'str' object has no attribute 'x' (mine.py:2)",
+        ),
+        ("import time; time.sleep(60)", "first timeout: killed after 0.5 s"),
+    ],
+)
+def test_a_verifier_that_gives_no_verdict_is_a_failure_with_its_first_cause(tmp_path, text, shown):
+    (tmp_path / "mine.py").write_text(f"def reward(p, r, a):\n    {text}\n")
+    screen = Console(file=io.StringIO(), width=200)
+    status = score(
+        write(tmp_path / "in.jsonl", ROWS[:2]),
+        "function",
+        tmp_path / "out.jsonl",
+        options=[f"function='{tmp_path / 'mine.py'}:reward'", "start_s=0.5"],
+        workers=1,
+        deadline_s=0.5,
+        console=screen,
+    )
+    assert status == 1
+    assert shown in screen.file.getvalue()
+    assert "the verifier does not work" in screen.file.getvalue()
 
 
 @pytest.mark.parametrize(

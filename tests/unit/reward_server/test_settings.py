@@ -61,7 +61,7 @@ def with_unused(tmp_path, monkeypatch) -> RunConfig:
 def test_an_unused_verifier_is_asked_nothing(with_unused):
     check_run(with_unused)
     settings.check(with_unused)
-    assert settings.notes(with_unused) == []
+    assert settings.notes(with_unused, []) == []
     assert settings.prepare(with_unused) == with_unused
     assert settings.sandbox(with_unused) is None, "no program is run, so no sandbox is needed"
 

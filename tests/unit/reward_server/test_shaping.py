@@ -51,7 +51,7 @@ def test_length_control_without_a_range_is_refused():
 def test_switching_length_control_on_warns_before_the_run_starts_and_once():
     for options, count in (({}, 0), (LENGTH, 1)):
         run = {"verifiers": {"shaping": 1.0}, "options": {"shaping": options}}
-        notes = settings.notes(RunConfig(reward=run))
+        notes = settings.notes(RunConfig(reward=run), [])
         assert len(notes) == count
         assert all("accuracy low" in note for note in notes)
 
