@@ -1,10 +1,9 @@
-r"""Whether two mathematical answers are the same: exact rules first, then symbolic ones.
+r"""Whether two mathematical answers are the same: exact rules first, then what both mean.
 
 The rules answer what is a matter of spelling or of exact arithmetic (integers cost 0.03 ms), take
-lists, tuples, sets, intervals and matrices apart and compare them item by item, and refuse what
-pays a guesser (a list against one reference, towers, factorials, work left undone). Single
-expressions that are left are compared by what they mean (`answers.symbolic`). math-verify
-never sees words, number bases or other letter case, which it takes for the same.
+lists, tuples, sets, intervals, matrices and solved equations apart and compare them item by item,
+and refuse what pays a guesser (a list against one reference, work left undone). Single expressions
+that are left are compared by their values (`answers.symbolic`).
 """
 
 from __future__ import annotations
@@ -12,43 +11,46 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reward_server.answers import notation, structures, symbolic
+from reward_server.answers import equations, notation, reader, structures, symbolic
 from reward_server.answers.notation import Spelled
 from reward_server.answers.symbolic import Answer
+from reward_server.answers.trees import BINDERS, Apply, walk
 
 MAX_LENGTH = 1000
 MAX_DEPTH = 25
 
 
-# What costs the symbolic comparison much and a guesser nothing, unless the reference has its like.
-_COSTLY = {
+# Work left undone, unless the reference has its like.
+_REFUSED = {
     "a factorial, binomial or product": (
         r"!(?!=)|\\prod(?![a-zA-Z])|\\[dt]?binom(?![a-zA-Z])|\\choose"
     ),
     "an integral": r"\\i{1,3}nt(?![a-zA-Z])|\\oint",
     "a sum": r"\\sum(?![a-zA-Z])",
     "a limit": r"\\lim(?![a-zA-Z])",
-    "a large exponent": r"\^ ?[{(]? ?-?\d{4,}",
     "a plus-minus": r"\\[pm]{2}(?![a-zA-Z])",
-    "a tower": r"\^ ?(?:\{[^{}]*\}|\([^()]*\)|\\?\w+) ?\^|\^ ?\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\^",
 }
-_REFUSED = {name: re.compile(pattern) for name, pattern in _COSTLY.items()}
-_BASED = re.compile(r"([0-9a-zA-Z]+) ?_ ?\{? ?(\d+|[a-z]+) ?\}?")
+_BASED = re.compile(r"\(?([0-9A-Za-z]+)\)? ?_ ?\{? ?(\d+|[a-z]+) ?\}?")
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
+    "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+_IN_BASE = re.compile(r"(?=.*\d)[0-9A-Za-z]+")
 _WORDS = re.compile(r"[(\[]?[A-Za-z][A-Za-z' \-]*[)\].:]?")
-_NAME = (
-    r"(?:\\?[a-zA-Z]+(?:_(?:\{[^{}]*\}|\w))?(?: ?\([a-zA-Z0-9, ]*\))?|\|[A-Z]+\||\[[A-Z]+\]"
-    r"|\([a-zA-Z](?: ?, ?[a-zA-Z])+\)|(?:m ?)?\\angle ?[A-Z]+)"
-)
-_LEFT_SIDE = re.compile(_NAME)
-_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 _ARITHMETIC = re.compile(r"(?:[\d\s.,+\-*/^(){}]|\\(?:cdot|times|div|frac|sqrt)(?![a-zA-Z]))+")
-_OPERATION = re.compile(r"[+*]|\\(?:cdot|times|div)|(?<=[\d)}]) ?-")
+_OPERATION = re.compile(r"[+*]|\\(?:cdot|times|div)|(?<=[\d)}]) ?[-(]")
+_UNDONE = frozenset(
+    {"abs", "floor", "ceil", "!", "!!", "binomial", "permutations", "gcd", "lcm", "max", "min"}
+    | {"mod", r"\Gamma", r"\zeta"}
+    | BINDERS
+)
+"""What an answer does not leave to be worked out where the reference is a number."""
 
 
 def warm() -> None:
-    """Import what is imported late and fill the parsers' caches: 1.2 s for the first answer."""
+    """Import what is imported late and fill the tables and caches, before the first answer."""
     same(r"\frac{\sqrt{2}}{2} \text{ m}", r"\frac{1}{\sqrt{2}} \text{ m}")
-    same("x^2-1", "(x-1)(x+1)")
+    same(r"\sin x+\ln\pi", r"\sqrt{x}")
 
 
 def same(answer: str, gold: str) -> Answer:
@@ -62,11 +64,12 @@ def same(answer: str, gold: str) -> Answer:
         return False, f"{len(answer)} characters long"
     if structures.depth(answer) > max(MAX_DEPTH, structures.depth(gold)):
         return False, "nested too deeply"
-    said, wanted = notation.read(answer), notation.read(gold)
-    if said.unit and not wanted.unit:  # 100 kg is not 100 g
-        wanted = notation.read(gold, is_quantity=True)
-    elif wanted.unit and not said.unit:
-        said = notation.read(answer, is_quantity=True)
+    said, wanted = notation.read_both(answer, gold)
+    texts = equations.without_parameters(said.text, wanted.text)
+    if texts is None:
+        return False, "another parameter"
+    if texts != (said.text, wanted.text):
+        return _same(*map(notation.read, texts))
     return _same(said, wanted)
 
 
@@ -115,22 +118,43 @@ def _same(answer: Spelled, gold: Spelled) -> Answer:
         verdict = rule(answer, gold)
         if verdict is not None:
             return verdict, rule.__name__.strip("_")
-    left, right = _bare(answer.text, gold.text), _bare(gold.text, answer.text)
+    left, right = (
+        equations.bare(answer.text, gold.text),
+        equations.bare(gold.text, answer.text),
+    )
     if left is None or right is None:
-        return False, "an equation of unequal numbers"
+        return False, "an equation that is not solved, or wrong"
     if (left, right) != (answer.text, gold.text):
         return _same(notation.read(left), notation.read(right))
-    return _by_structure(left, right) or _symbolic(left, right)
+    return _by_sides(left, right) or _by_structure(left, right) or _symbolic(left, right)
+
+
+def _by_sides(answer: str, gold: str) -> Answer | None:
+    """Two equations of tuples by coordinates, and of one left side by their right sides.
+
+    None where they may still be the same as wholes.
+    """
+    left, right = equations.by_coordinates(answer), equations.by_coordinates(gold)
+    if (left, right) != (answer, gold):
+        return _in_any_order(structures.parts(left), structures.parts(right))
+    one, other = equations.solved(answer), equations.solved(gold)
+    if not one or not other or notation.compact(one[0]) != notation.compact(other[0]):
+        return None
+    verdict = _same(notation.read(one[1]), notation.read(other[1]))
+    is_plain = structures.read(one[1]).kind == structures.read(other[1]).kind == "single"
+    return None if is_plain and not verdict[0] else verdict
 
 
 def _by_base(answer: Spelled, gold: Spelled) -> bool | None:
     """Numerals with a base written under them: same digits, and same base if both name one."""
     left, right = _BASED.fullmatch(answer.text), _BASED.fullmatch(gold.text)
-    if right and right[1].isalnum() and right[1][0].isdigit():
-        if left:
-            return left.groups() == right.groups()
-        return answer.text == right[1]
-    return None
+    if not right or not _IN_BASE.fullmatch(right[1]):
+        return None
+    if not left and not answer.text.isalnum():
+        return None
+    if left and _BASES.get(left[2], left[2]) != _BASES.get(right[2], right[2]):
+        return False
+    return (left[1] if left else answer.text).upper() == right[1].upper()
 
 
 def _by_ratio(answer: Spelled, gold: Spelled) -> bool | None:
@@ -221,27 +245,6 @@ def _folded(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", " ", text.casefold()).strip()
 
 
-def _bare(text: str, other: str) -> str | None:
-    """`x = 5` as 5 where the other has no equals sign, `x > 5` as interval; None for `4 = 5`."""
-    text = structures.solution(text)
-    sides = [side.strip() for side in _EQUALS.split(text)]
-    if len(sides) == 1 or _EQUALS.search(other) or not sides[-1]:
-        exact = [side.strip() for side in text.split(r"\approx") if side.strip()]
-        return exact[0] if exact and r"\approx" not in other else text
-    if len(structures.parts(text)) > 1:
-        return text
-    if notation.number(sides[0]) and _LEFT_SIDE.fullmatch(sides[-1]):
-        return sides[0]  # 5 = x
-    value = notation.number(sides[-1])
-    for side in sides[:-1]:
-        if _LEFT_SIDE.fullmatch(side):
-            continue
-        said = notation.number(side)
-        if said and value and not said.equals(value):
-            return None
-    return sides[-1]
-
-
 def _symbolic(answer: str, gold: str) -> Answer:
     refusal = _refusal(answer, gold)
     return (False, refusal) if refusal else symbolic.same(answer, gold)
@@ -250,19 +253,19 @@ def _symbolic(answer: str, gold: str) -> Answer:
 def _refusal(answer: str, gold: str) -> str:
     """Why an answer is not worth evaluating; empty if it is."""
     for name, pattern in _REFUSED.items():
-        if pattern.search(answer) and not pattern.search(gold):
+        if re.search(pattern, answer) and not re.search(pattern, gold):
             return f"{name}, which the reference has not"
-    if (
-        notation.number(gold)
-        and _ARITHMETIC.fullmatch(answer)
-        and _OPERATION.search(answer.lstrip("-"))
-    ):
-        return "arithmetic left undone"
-    letters, wanted = _letters(answer), _letters(gold)
-    if any(x not in wanted and x.swapcase() in wanted for x in letters):
-        return "other letter case"
+    if notation.number(gold):
+        if _ARITHMETIC.fullmatch(answer) and _OPERATION.search(answer.lstrip("-")):
+            return "arithmetic left undone"
+        if undone := _heads(answer) & _UNDONE:
+            return f"work left undone: {min(undone)}"
     return ""
 
 
-def _letters(text: str) -> set[str]:
-    return set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", text)))
+def _heads(text: str) -> set[str]:
+    try:
+        tree = reader.read(text)
+    except reader.Unread:
+        return set()
+    return {one.head for one in walk(tree) if isinstance(one, Apply)}

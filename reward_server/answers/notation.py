@@ -42,6 +42,11 @@ _SYMBOLS = {
 }  # fmt: skip
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))")
 _DELIMITERS = re.compile(r"^\s*(?:\$\$?|\\\(|\\\[)|(?<!\\)(?:\$\$?|\\\)|\\\])\s*[.,]?\s*$|[€£¥]")
+# What people put around an answer without meaning anything by it.
+_MARKUP = re.compile(
+    r"(\*\*|__|[*_`])(?!\s)(?P<inside>(?:(?!\1).)+?)(?<!\s)\1[\s.]*|#+\s+(?P<heading>.+)"
+)
+_VECTOR = r"\\(?:vec|overrightarrow|mathbf|boldsymbol|bm|hat)\s*(?:\{\s*\\?\w+\s*\}|\\?\w+)"
 _Replacement = str | Callable[[re.Match[str]], str]
 _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -60,6 +65,9 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"\\(?:geq|geqslant)(?![a-zA-Z])", r"\\ge"),
         (r"\\neq(?![a-zA-Z])", r"\\ne"),
         (r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree(?![a-zA-Z])", ""),
+        (rf"({_VECTOR})\s*\\times(?![a-zA-Z])", r"\1\\cross "),
+        (rf"(?<![\d\s])\s*\\times\s*({_VECTOR})", r"\\cross \1"),
+        (r"\\operatorname\*?\s*\{\s*([a-zA-Z]+)\s*\}", r"\\\1 "),
         (r"\\(?:text|textrm|textbf|textit|textup|mathrm|mathbf|mathit|mbox|operatorname|rm|bf)\s*"
          r"\{([^{}]*)\}", r" \1 "),
         (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
@@ -84,6 +92,15 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
 )  # fmt: skip
 _QUOTE = r"\\(?:text|textrm|textbf|textit|textup|mathrm|mathbf|mbox|operatorname|rm)\s*"
 _QUOTED = re.compile(_QUOTE + r"\{\s*([^{}]*[a-zA-Z]{2}[^{}]*)\}[\s.]*")
+_QUOTED_QUANTITY = re.compile(
+    _QUOTE + r"\{\s*(?P<number>\\?\$?[+-]?(?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s*/\s*\d+)?)(?![\d:/.,])"
+    r"(?P<behind>[^{}]*)\}[\s.]*"
+)
+_QUOTED_NUMERAL = re.compile(_QUOTE + r"\{\s*([\d.,]*\d)\s*\}")
+_OF_DEGREES = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\s*\^\s*\{?\s*\d\s*\}?)?)\s*([({])?\s*(\d+(?:\.\d+)?)"
+    r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z]))(?(2)\s*[)}])"
+)
 # What may stand behind a number: words, written as text or bare, powers, slashes.
 _BEHIND = re.compile(
     r"(?:(?<=[\d})\]%.])|(?<=\\pi)|(?<=π)"
@@ -97,7 +114,7 @@ _HEAD = re.compile(r"\d|\\pi|π")
 _NOUN = re.compile(r"[a-zA-Z'\-]{2,}(?:[ .]+[a-zA-Z'\-]{2,}){0,3}[ .]*(?:\^ ?\{? ?[23] ?\}?)?")
 _BARE_NOUN = re.compile(r"\s+[a-z]{4,}(?:\s+[a-z\-]{2,}){0,3}\.?")
 _NO_NOUN = re.compile(
-    r"\b(?:or|and|to|mod|if|for|when|where|else|maybe|plus|minus|times|over|squared|cubed|factorial"
+    r"\b(?:or|and|to|is|integers?|mod|if|for|when|where|else|maybe|plus|minus|times|over|squared|cubed|factorial"
     r"|dozen|hundred|thousand|million|billion|trillion|[ap]m|percent|per cent|alpha|beta|gamma"
     r"|delta|theta|lambda|sigma|omega)\b",
     re.IGNORECASE,
@@ -107,15 +124,15 @@ HEDGE = re.compile(r"(?<![a-zA-Z])(?:or|and|to|mod|if|for|when|where)(?![a-zA-Z]
 _TIGHT = re.compile(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])")
 _BARE_POWER = re.compile(r"([\^_]) ?(\w)")
 
-_PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
-_NUMERAL = re.compile(rf"({_PLAIN})")
+PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
+_NUMERAL = re.compile(rf"({PLAIN})")
 _RATIO = re.compile(
-    rf"\\frac ?\{{ ?(-?)({_PLAIN}) ?\}} ?\{{ ?(-?)({_PLAIN}) ?\}}|(-?)({_PLAIN}) ?/ ?(-?)({_PLAIN})"
+    rf"\\frac ?\{{ ?(-?)({PLAIN}) ?\}} ?\{{ ?(-?)({PLAIN}) ?\}}|(-?)({PLAIN}) ?/ ?(-?)({PLAIN})"
 )
 _MIXED = re.compile(r"(\d+) ?(?:\+ ?)?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}|(\d+) (\d+) ?/ ?(\d+)")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
 _SCIENTIFIC = re.compile(
-    rf"({_PLAIN})(?: ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?|[eE])([+-]?\d{{1,3}}) ?\}}?"
+    rf"({PLAIN})(?: ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?|[eE])([+-]?\d{{1,3}}) ?\}}?"
 )
 _POWER = re.compile(r"(\d{1,9}) ?\^ ?\{? ?(-?\d{1,4}) ?\}?")
 _CHOICE = re.compile(
@@ -166,12 +183,43 @@ def read(text: str, *, is_quantity: bool = False) -> Spelled:
         return Spelled(text.rstrip("."), None, False)
     if not text.isascii():
         text = _in_latex(text)
-    text = _DELIMITERS.sub("", text).strip()
+    text = _unmarked(text)
+    text = _QUOTED_NUMERAL.sub(r"\1", text)
+    text = _OF_DEGREES.sub(r"\1(\\frac{\3\\pi}{180})", text)
     is_quoted = _QUOTED.fullmatch(text) is not None
     text, unit = _without_unit(text, is_quantity)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return Spelled(text.strip().rstrip(".,;: "), unit, is_quoted)
+
+
+def unquoted(text: str) -> str:
+    r"""`12\text{ cm}` for `\text{12 cm}`, a quantity wholly written as text; else the text."""
+    match = _QUOTED_QUANTITY.fullmatch(text.strip())
+    if not match or (match["behind"][:1].isalpha() and not units.parse(match["behind"])):
+        return text
+    return rf"{match['number']}\text{{ {match['behind'].strip()} }}"
+
+
+def read_both(answer: str, gold: str) -> tuple[Spelled, Spelled]:
+    r"""One spelling for an answer and its reference, each as the other makes it plain.
+
+    A bare letter behind a number is a unit where the other has one, for 100 kg is not 100 g; and
+    `\\text{12 cm}` is a quantity where the other is no text, or both have units.
+
+    Args:
+        answer: As it was written.
+        gold: The reference, as it was written.
+    """
+    said, wanted = read(answer), read(gold)
+    loose = read(unquoted(answer)), read(unquoted(gold))
+    if said.is_quoted != wanted.is_quoted or (loose[0].unit and loose[1].unit):
+        said, wanted = loose
+    if said.unit and not wanted.unit:
+        wanted = read(gold, is_quantity=True)
+    elif wanted.unit and not said.unit:
+        said = read(answer, is_quantity=True)
+    return said, wanted
 
 
 def clean(text: str) -> str:
@@ -203,6 +251,17 @@ def number(text: str) -> Number | None:
     return None if value is None else Number(sign * value, is_percent)
 
 
+def _unmarked(text: str) -> str:
+    """Without delimiters, Markdown around the whole, and a space that lost its last character."""
+    previous = None
+    while previous != text:
+        previous = text
+        text = _DELIMITERS.sub("", text).strip()
+        if match := _MARKUP.fullmatch(text):
+            text = match["inside"] or match["heading"]
+    return text.rstrip("\\ ")
+
+
 def _in_latex(text: str) -> str:
     """Unicode signs as LaTeX commands, raised digits as powers."""
     for sign, latex in _SYMBOLS.items():
@@ -232,11 +291,17 @@ def after_label(text: str) -> str:
 def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
     """What stands behind a number, if it is a unit of measure or a plain noun, is cut off."""
     behind = _BEHIND.search(text)
-    if not behind:
-        return text, None
-    head, tail = text[: behind.start()], behind[1]
+    for _ in range(2):  # of `2x \text{ cm}` the x is no part of the unit
+        found = _cut(text[: behind.start()], behind[1], is_quantity) if behind else None
+        if not behind or found:
+            return found or (text, None)
+        behind = _BEHIND.search(text, behind.start() + 1)
+    return text, None
+
+
+def _cut(head: str, tail: str, is_quantity: bool) -> tuple[str, Unit | None] | None:
     if re.search(_QUOTE, head):
-        return text, None
+        return None
     words = re.sub(_QUOTE + r"\{([^{}]*)\}", r" \1 ", tail)
     is_written_as_text = words != tail
     # A bare `m` may be a variable, a bare `cm` or `meters` hardly.
@@ -251,7 +316,7 @@ def _without_unit(text: str, is_quantity: bool) -> tuple[str, Unit | None]:
             return head, unit
     noun = re.sub(r"\\[,;:! ]|~", " ", words).strip()
     is_noun = _NOUN.fullmatch(noun) if is_written_as_text else _BARE_NOUN.fullmatch(tail)
-    return (head, None) if is_number and is_noun and not _NO_NOUN.search(noun) else (text, None)
+    return (head, None) if is_number and is_noun and not _NO_NOUN.search(noun) else None
 
 
 def _unwrap(text: str) -> str:

@@ -7,6 +7,7 @@ are written as relations or with a set-builder become intervals (`x > 2`: `(2,\i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,6 +99,20 @@ def is_grouped(text: str) -> bool:
     return _GROUPED.fullmatch(text) is not None
 
 
+def operands(text: str, commands: Sequence[str]) -> list[str]:
+    r"""What stands beside commands that are in no brackets, and these, by turns.
+
+    Args:
+        text: A cleaned text.
+        commands: `\cup` and its like.
+    """
+    for number, command in enumerate(commands):
+        text = re.sub(re.escape(command) + "(?![a-zA-Z])", chr(number), text)
+    found = _cut(text, "".join(map(chr, range(len(commands)))))
+    found[1::2] = [commands[ord(sign)] for sign in found[1::2]]
+    return found
+
+
 def solution(text: str) -> str:
     """A solution set as an interval or a union of them, where it is written in another way."""
     if match := _BUILDER.fullmatch(text):
@@ -133,16 +148,21 @@ def is_balanced(text: str) -> bool:
 
 
 def _split(text: str, separators: str) -> list[str]:
-    items, level, start = [], 0, 0
+    return _cut(text, separators)[::2]
+
+
+def _cut(text: str, separators: str) -> list[str]:
+    """Items and separators by turns, of those separators that stand in no brackets."""
+    found, level, start = [], 0, 0
     for index, character in enumerate(text):
         if character in _OPENING:
             level += 1
         elif character in _CLOSING:
             level -= 1
         elif character in separators and level == 0:
-            items.append(text[start:index])
+            found += [text[start:index], character]
             start = index + 1
-    return [*items, text[start:]]
+    return [*found, text[start:]]
 
 
 def _expanded(items: list[str]) -> list[str]:

@@ -1,28 +1,32 @@
-r"""Single expressions and equations compared by what they mean: math-verify, mended where it errs.
+r"""Single expressions and relations compared by what they mean.
 
-math-verify 0.9 reads every letter in lower case, `i` as one more real variable, dx/dt as 0, and
-takes two equations for equal when it can solve neither. So its symbols are made alike, equations
-are compared by the ratio of their sides' differences, and what differs at a point is refused before
-anything is proved. Each step stands under an alarm of its own, in the process's main thread.
+Both are read as trees (`answers.reader`); expressions are the same if they have the same values
+(`answers.identity`), equations if their sides' differences, without denominators, are multiples of
+each other, sets of real numbers if they hold the same ones (`answers.regions`). What is not read is
+the same only if it is spelled alike.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TypeGuard
 
-T = TypeVar("T")
+from reward_server.answers import identity, reader, regions, tokens
+from reward_server.answers.arithmetic import TooLarge
+from reward_server.answers.trees import (
+    RELATIONS,
+    Apply,
+    Name,
+    Number,
+    Tree,
+    as_fraction,
+    difference,
+    substituted,
+)
+
 Answer = tuple[bool | None, str]
 """Whether two answers are the same, None where time ran out, and by which rule."""
-
-ALARM_S = 2  # alarms count whole seconds
-TIMED_OUT = "math-verify ran out of time"
-ROUNDING = 12  # digits; its default of 6 takes 0.0000003 for 0.0000004
-DIGITS, CLEAR_DIGITS = 15, 9  # of a value at a point; those that make a difference clear
-_POINTS = ((3, 5, 7, 11, 13, 17, 19, 23), (13, 3, 17, 5, 7, 23, 11, 19))
 
 
 def same(answer: str, gold: str) -> Answer:
@@ -32,146 +36,82 @@ def same(answer: str, gold: str) -> Answer:
         answer: The response's, as `notation.read` spells it.
         gold: The reference's, spelled so too.
     """
-    left, right = _parsed(answer), _parsed(gold)
-    if left and right:
-        import sympy
+    is_same_set = regions.same(answer, gold)
+    if is_same_set is not None:
+        return is_same_set, "sets of numbers"
+    try:
+        left, right = reader.read(answer), reader.read(gold)
+    except reader.Unread as why:
+        return _spelled_alike(answer, gold), f"spelling, as {why}"
+    left, right = _as_congruence(left, right), _as_congruence(right, left)
+    if left == right:
+        return True, "the same tree"
+    try:
+        if _is_relation(left) and _is_relation(right):
+            return _same_relation(left, right), "ratio of relations"
+        if _is_relation(left) or _is_relation(right):
+            return False, "a relation against none"
+        return identity.are_equal(left, right), "values"
+    except TooLarge as why:
+        return False, f"{why}"
 
-        pair = left[0], right[0]
-        try:
-            if all(isinstance(one, sympy.Expr) for one in pair) and _differ(*pair):
-                return False, "other values"
-            if all(isinstance(one, sympy.Eq) for one in pair):
-                return _within_alarm(lambda: _same_equation(*pair)), "ratio of equations"
-        except _OutOfTime:
-            return None, TIMED_OUT
-    return math_verify_says(answer, gold)
+
+def _is_relation(tree: Tree) -> TypeGuard[Apply]:
+    return isinstance(tree, Apply) and tree.head in RELATIONS
 
 
-def math_verify_says(answer: str, gold: str) -> Answer:
-    """Give math-verify's own verdict, gold first.
+def _spelled_alike(answer: str, gold: str) -> bool:
+    try:
+        left, right = (tokens.joined(tokens.cut(text)) for text in (answer, gold))
+    except tokens.Unread:
+        return False
+    return left == right
 
-    It swallows its own alarms, so that a comparison that took so long is known by its time.
 
-    Args:
-        answer: The response's, as `notation.read` spells it.
-        gold: The reference's, spelled so too.
+def _same_relation(left: Apply, right: Apply) -> bool:
+    """Side by side in chains; else by the differences of the sides."""
+    if left.head == right.head == "equiv":
+        return _congruent(left.parts, right.parts)
+    if left.head != right.head or len(left.parts) != len(right.parts):
+        return False
+    if len(left.parts) > 2:
+        return all(identity.are_equal(*pair) for pair in zip(left.parts, right.parts, strict=True))
+    one, other = (difference(*sides) for sides in _with_names(left, right))
+    if left.head in ("<", "<="):
+        return identity.are_multiples(one, other, positive=True)
+    return identity.are_multiples(as_fraction(one)[0], as_fraction(other)[0], positive=False)
 
-    Source: the package math-verify, version 0.9, `math_verify.verify`.
-    """
-    import math_verify
 
-    started = time.monotonic()
-    is_right = math_verify.verify(
-        _parsed(gold),
-        _parsed(answer),
-        float_rounding=ROUNDING,
-        allow_set_relation_comp=True,
-        timeout_seconds=ALARM_S,
+def _with_names(*relations: Apply) -> Iterator[tuple[Tree, ...]]:
+    """The sides, constants that stand alone on a left one being variables: `e = 1/2`, `I = 2x`."""
+    alone = {side.parts[0] for side in relations}
+    by = {name: Name(rf"\name{name}") for name in identity.CONSTANTS if Name(name) in alone}
+    for relation in relations:
+        yield tuple(substituted(side, by) for side in relation.parts)
+
+
+def _as_congruence(tree: Tree, other: Tree) -> Tree:
+    """`2 mod 5` as a class of residues, where the other is one."""
+    if isinstance(tree, Apply) and tree.head == "mod":
+        is_class = isinstance(other, Apply) and other.head == "equiv"
+        return Apply("equiv", tree.parts) if is_class else tree
+    return tree
+
+
+def _congruent(left: tuple[Tree, ...], right: tuple[Tree, ...]) -> bool:
+    """Equal moduli, and residues that are equal or differ by a multiple of them."""
+    *sides, modulus = left
+    *others, divisor = right
+    if len(sides) != len(others):  # x = 1 (mod 3) is 1 (mod 3)
+        sides, others = map(_unnamed, (sides, others))
+    if len(sides) != len(others) or not identity.are_equal(modulus, divisor):
+        return False
+    return all(
+        identity.are_equal(one, other)
+        or identity.are_equal(Apply("mod", (difference(one, other), modulus)), Number(Fraction(0)))
+        for one, other in zip(sides, others, strict=True)
     )
-    if not is_right and time.monotonic() - started >= ALARM_S:
-        return None, TIMED_OUT
-    return is_right, "math-verify"
 
 
-def _differ(left: Any, right: Any) -> bool:
-    """Whether two expressions have clearly different values where their variables are 3, 5, 7...
-
-    Far cheaper than to fail at proving them equal, and safe: at whole numbers both exist.
-    """
-    if any(one.has(*_unlike_functions()) for one in (left, right)):
-        return False
-    values = _values(left, right, _POINTS[0])
-    if values is None:
-        return False
-    return abs(values[0] - values[1]) > max(map(abs, values)) * 10**-CLEAR_DIGITS
-
-
-def _same_equation(left: Any, right: Any) -> bool:
-    """Whether the differences of their sides, without denominators, are multiples of each other."""
-    import sympy
-
-    tops = [sympy.fraction(sympy.together(one.lhs - one.rhs))[0] for one in (left, right)]
-    ratios = []
-    for point in _POINTS:
-        values = _values(tops[0], tops[1], point)
-        if values and values[1]:
-            ratios.append(values[0] / values[1])
-    if len(ratios) == len(_POINTS) and abs(ratios[0] - ratios[1]) > abs(ratios[0]) * 1e-9:
-        return False
-    ratio = sympy.simplify(tops[0] / tops[1])
-    return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
-
-
-def _values(left: Any, right: Any, point: tuple[int, ...]) -> tuple[complex, complex] | None:
-    """Both at a point, variables in alphabetical order; None where one has no value."""
-    symbols = sorted(left.free_symbols | right.free_symbols, key=lambda symbol: symbol.name)
-    if len(symbols) > len(point):
-        return None
-    at = dict(zip(symbols, point, strict=False))
-    try:
-        return _within_alarm(
-            lambda: (complex(left.evalf(DIGITS, at)), complex(right.evalf(DIGITS, at)))
-        )
-    except (ArithmeticError, TypeError, ValueError, AttributeError):
-        return None  # a pole, a set, a relation
-
-
-@functools.cache
-def _unlike_functions() -> tuple[Any, ...]:
-    """What is not evaluated at whole numbers as its symbols would have it."""
-    import sympy
-
-    return (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit)
-
-
-class _Unparsed(Exception):
-    """Keeps what could not be parsed, perhaps for lack of time, out of the cache."""
-
-
-class _OutOfTime(Exception):
-    """An alarm of ours went off."""
-
-
-def _within_alarm(run: Callable[[], T]) -> T:
-    from math_verify.errors import TimeoutException
-    from math_verify.utils import timeout
-
-    try:
-        return timeout(ALARM_S)(run)()
-    except TimeoutException as error:
-        raise _OutOfTime from error
-
-
-def _parsed(text: str) -> list[Any]:
-    try:
-        return _parse(text)
-    except _Unparsed:
-        return []
-
-
-@functools.lru_cache(maxsize=64)  # the rollouts of a group have one reference, and often one answer
-def _parse(text: str) -> list[Any]:
-    import math_verify
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it repeats the whole answer
-    found = math_verify.parse(
-        rf"\boxed{{{text}}}",
-        extraction_config=[math_verify.LatexExtractionConfig()],
-        parsing_timeout=ALARM_S,
-    )
-    if not found:
-        raise _Unparsed
-    return [_mended(one) for one in found]
-
-
-def _mended(found: Any) -> Any:
-    """Variables of one name made one, `i` the root of -1, derivatives names of their own."""
-    import sympy
-
-    if not isinstance(found, sympy.Basic):
-        return found
-    names = {one: sympy.Symbol(str(one), real=True) for one in found.atoms(sympy.Derivative)}
-    for one in found.free_symbols:
-        if isinstance(one, sympy.Symbol):
-            names[one] = sympy.I if one.name == "i" else sympy.Symbol(one.name, real=True)
-    return found.xreplace(names) if names else found
+def _unnamed(sides: list[Tree]) -> list[Tree]:
+    return [side for side in sides if not isinstance(side, Name)]

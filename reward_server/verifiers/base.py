@@ -293,6 +293,8 @@ def judge_answer(
     if not answer:
         detail = no_answer(prompt, rollout, options.answer_in)
         return Verdict(kind="malformed", reward=wrong, detail=detail)
+    inner = boxed(answer)  # <answer>so it is \boxed{4}</answer>
+    answer = inner[1] if inner else answer
     is_out_of_time, why = False, ""
     for gold in references:
         is_right, why = same(answer, gold)

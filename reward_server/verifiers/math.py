@@ -1,19 +1,24 @@
 r"""Mathematical answers, right or wrong.
 
 `mode = "layered"` compares the last answer with the reference by exact rules and, where these do
-not decide, by math-verify on the answer alone (`answers.equality`). `mode = "prorl"` is the
-papers' rule instead: a string-and-number rule OR math-verify; it accepts more, wrong answers
-included.
+not decide, by what both mean (`answers.equality`). `mode = "prorl"` is the papers' rule instead: a
+string-and-number rule OR math-verify; it accepts more, wrong answers included.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Literal
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server.answers import equality, notation, symbolic
+from reward_server.answers import equality, notation
 from reward_server.verifiers import base
+
+ALARM_S = 2  # alarms count whole seconds
+TIMED_OUT = "math-verify ran out of time"
+ROUNDING = 12  # digits; its default of 6 takes 0.0000003 for 0.0000004
 
 
 @section
@@ -42,6 +47,8 @@ class MathVerifier:
     def warm(self) -> None:
         """Pay for imports and caches before the workers are forked."""
         equality.warm()
+        if self._config.mode == "prorl":
+            math_verify_says("x^2-1", "(x-1)(x+1)")
 
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         """Compare the response's last answer."""
@@ -69,7 +76,42 @@ def prorl(answer: str, gold: str) -> equality.Answer:
     said, wanted = notation.read(answer), notation.read(gold)
     if said.text and (equality.by_number(said, wanted) or equality.by_text(said, wanted)):
         return True, "rule"
-    return symbolic.math_verify_says(said.text, wanted.text)
+    return math_verify_says(said.text, wanted.text)
+
+
+def math_verify_says(answer: str, gold: str) -> equality.Answer:
+    """Give math-verify's own verdict, gold first.
+
+    It swallows its own alarms, so that a comparison that took so long is known by its time.
+
+    Args:
+        answer: The response's, as `notation.read` spells it.
+        gold: The reference's, spelled so too.
+
+    Source: the package math-verify, version 0.9, `math_verify.verify`.
+    """
+    import math_verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it repeats the whole answer
+    started = time.monotonic()
+    wanted, said = (
+        math_verify.parse(
+            rf"\boxed{{{text}}}",
+            extraction_config=[math_verify.LatexExtractionConfig()],
+            parsing_timeout=ALARM_S,
+        )
+        for text in (gold, answer)
+    )
+    is_right = math_verify.verify(
+        wanted,
+        said,
+        float_rounding=ROUNDING,
+        allow_set_relation_comp=True,
+        timeout_seconds=ALARM_S,
+    )
+    if not is_right and time.monotonic() - started >= ALARM_S:
+        return None, TIMED_OUT
+    return is_right, "math-verify"
 
 
 DECLARES = base.Traits(runs_programs=False)

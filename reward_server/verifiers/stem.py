@@ -17,13 +17,22 @@ from pydantic import Field
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server.answers import equality, notation
+from reward_server.answers import equality, equations, notation
 from reward_server.answers.notation import Spelled
 from reward_server.verifiers import base
 
 LETTERS = "ABCDEFGHIJ"
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|and|&|\s)\s*\(?[A-J]\)?)+|[A-J]{2,10}")
 _LISTED = re.compile(r"^\s*(?:\(([A-J])\)|([A-J])[).:])\s+(\S.*?)\s*$", re.MULTILINE)
+_FORMULA = re.compile(r"(?:(?:^|\.)\d*|[A-Z][a-z]?\d*|[(\[]|[)\]]\d*)+(?:\^?\d*[+-])?")
+_ELEMENTS = frozenset({
+    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl",
+    "Ar", "K", "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As",
+    "Se", "Br", "Kr", "Rb", "Sr", "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In",
+    "Sn", "Sb", "Te", "I", "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb",
+    "Dy", "Ho", "Er", "Tm", "Yb", "Lu", "Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl",
+    "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U", "Np", "Pu", "Am", "Cm",
+})  # fmt: skip
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 
 
@@ -105,6 +114,7 @@ def same(answer: str, gold: str, choices: Mapping[str, str], tolerance: float) -
     for verdict, rule in (
         (_by_choice(said.text, wanted.text, choices), "choice"),
         (_by_quantity(_quantity(answer), _quantity(gold), tolerance), "quantity"),
+        (_by_formula(answer, gold), "formula"),
         (_by_words(said, wanted), "text"),
     ):
         if verdict is not None:
@@ -149,8 +159,10 @@ Quantity = tuple[notation.Number, Any, bool]
 
 def _quantity(text: str) -> Quantity | None:
     """Value, unit and whether it was written as a whole number, of `x = 3.0 m/s` too."""
-    text = text.rpartition("=")[2].strip() if "=" in text else text
-    read = notation.read(text, is_quantity=True)
+    sides = equations.sides(text)
+    if len(sides) > 1 and not equations.is_name(notation.clean(sides[0])):
+        return None
+    read = notation.read(notation.unquoted(sides[-1]), is_quantity=True)
     value = notation.number(re.sub(r"^(?:\\approx|\\sim|~|about|approximately) ?", "", read.text))
     return (value, read.unit, read.text.lstrip("+-").isdigit()) if value else None
 
@@ -170,6 +182,22 @@ def _by_quantity(left: Quantity | None, right: Quantity | None, tolerance: float
     if left[2] and right[2]:
         return said == wanted
     return abs(said - wanted) <= abs(wanted) * Fraction(str(tolerance))
+
+
+def _by_formula(answer: str, gold: str) -> bool | None:
+    """Chemical formulas, however their figures are set; others are compared as mathematics."""
+    said, wanted = _formula(answer), _formula(gold)
+    return True if said and said == wanted else None
+
+
+def _formula(text: str) -> str:
+    """`H2O` for `H_2O` and `\\mathrm{H}_2\\mathrm{O}`; empty for what is no formula."""
+    flat = re.sub(r"\\(?:ce|mathrm|mathsf|text|rm)(?![a-zA-Z])", "", notation.clean(text))
+    flat = re.sub(r"\\cdot|[·*]", ".", flat)
+    flat = re.sub(r"[\s{}_]|\^(?=[+-])", "", flat)
+    if not _FORMULA.fullmatch(flat) or not set(re.findall("[A-Z][a-z]?", flat)) <= _ELEMENTS:
+        return ""
+    return flat
 
 
 def _by_words(answer: Spelled, gold: Spelled) -> bool | None:

@@ -32,6 +32,7 @@ BAR = 0.985
 SETS = ("math500", "amc23_83", "olympiadbench", "minerva")
 SOLVED = ("math500",)
 OTHERS = 10
+_LETTER = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z]|\\(?:alpha|beta|gamma|theta|infty)(?![a-zA-Z])")
 _INTEGER = re.compile(r"\d+")
 
 
@@ -171,7 +172,9 @@ def respelled(gold: str) -> list[str]:
     read = math_verify.parse(rf"\boxed{{{notation.clean(gold)}}}")
     if read and isinstance(read[0], sympy.Expr) and read[0].free_symbols | read[0].atoms(sympy.Pow):
         written = sympy.latex(sympy.expand(read[0]), ln_notation=True, inv_trig_style="full")
-        found.append(written)
+        # What it dropped a letter of is another answer.
+        if set(_LETTER.findall(written)) == set(_LETTER.findall(text)):
+            found.append(written)
     return found
 
 

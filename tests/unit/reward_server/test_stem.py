@@ -103,6 +103,36 @@ def test_words_are_compared_as_text_and_formulas_as_mathematics(answer, gold, is
     assert (judged(answer, gold).kind == "accepted") == is_right
 
 
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("H_2O", ["H2O", "H_{2}O", r"\mathrm{H_2O}", r"\mathrm{H}_2\mathrm{O}", r"\ce{H2O}", "H₂O"],
+         ["HO2", "H2O2", "h2o", "H_3O", "HO_2", "H_2O^+"]),
+        ("C6H12O6", ["C_6H_{12}O_6"], ["C_6H_{10}O_6", "C_{12}H_6O_6"]),
+        ("SO_4^{2-}", ["SO4^2-", r"\mathrm{SO_4^{2-}}"], ["SO_4", "SO_4^{-}", "SO_3^{2-}"]),
+        ("Na^+", ["Na+"], ["Na^-", "Na"]),
+        ("Ca(OH)_2", ["Ca(OH)2", r"\text{Ca(OH)}_2"], ["CaOH2", "Ca(OH)_3"]),
+        ("CO", [], ["Co", "CO_2"]),
+        ("x_2", [], ["x2"]),
+    ],
+)  # fmt: skip
+def test_a_formula_is_the_same_however_its_figures_are_set(gold, right, wrong):
+    assert [judged(answer, gold).reward for answer in right] == [1.0] * len(right)
+    assert [judged(answer, gold).reward for answer in wrong] == [0.0] * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "is_right"),
+    [
+        (r"\text{12 cm}", "12", True), (r"\text{12 cm}", "0.12 m", True), ("F = ma = 10 N", "10 N", 1),
+        (r"\text{12 cm}", "12 m", False), ("2v = 3 m/s", "3 m/s", False), ("v^2 = 9", "9", False),
+        ("pH = 7", "7", True), (r"\Delta H = -5.0 kJ", "-5 kJ", True), ("E_k = 2 J", "2 J", True),
+    ],
+)  # fmt: skip
+def test_text_around_a_quantity_and_a_name_before_it_are_no_part_of_it(answer, gold, is_right):
+    assert (judged(answer, gold).kind == "accepted") == is_right
+
+
 def test_what_has_no_answer_is_malformed_and_the_range_is_selectable():
     question = prompt({"answer": "4"}, {"stem": 1.0})
     assert built("stem").verify(question, rollout("four")).kind == "malformed"
