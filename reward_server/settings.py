@@ -9,13 +9,15 @@ side under names of their own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from oapl.config import RunConfig, plugins
 from oapl.config.listing import fields
 from oapl.config.messages import nearest, shown
 from oapl.errors import InputError
+from oapl.records import Prompt
 from reward_server.sandbox import levels, measure
 from reward_server.verifiers.base import VERIFIERS, VerifierFile, wrong_reward
 
@@ -127,6 +129,14 @@ def check(config: RunConfig) -> None:
                 f"reward.on_failure = {config.reward.on_failure:g} pays a hang more than a wrong "
                 f"answer, which {verifier.name} gives {worst:g}; set reward.on_failure = {worst:g}"
             )
+
+
+def prompt_checks(config: RunConfig) -> dict[str, Callable[[Prompt], None]]:
+    """What each verifier in use demands of a prompt, by its name; raises ValueError in words."""
+    return {
+        verifier.name: partial(verifier.file().DECLARES.check_prompt, verifier.config())
+        for verifier in in_use(config)
+    }
 
 
 def notes(config: RunConfig) -> list[str]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
 from actors.data.order import DrawOrder
-from actors.data.sources import Problem, read_problems
+from actors.data.problems import Problem
+from actors.data.sources import read_problems
 from actors.data.templates import Template, choose
 from actors.data.tokenizer import prompt_room
 from oapl.batching import example
@@ -159,8 +160,7 @@ def build(config: RunConfig, tokenizer: Any) -> PromptStream:
     Raises:
         InputError: A source cannot be used, or there is none.
     """
-    sources = _demand_sources(config)
-    encoded = read_sources(sources, config, tokenizer, _room(config))
+    encoded = read_training(config, tokenizer)
     return PromptStream(
         [prompt for part in encoded.values() for prompt in part.prompts],
         seed=config.run.seed,
@@ -168,6 +168,19 @@ def build(config: RunConfig, tokenizer: Any) -> PromptStream:
         shuffle=config.data.shuffle,
         counts={name: part.counts for name, part in encoded.items()},
     )
+
+
+def read_training(config: RunConfig, tokenizer: Any) -> dict[str, Encoded]:
+    """Read the prompts of `data.sources`, by the source's name.
+
+    Args:
+        config: Names them, and how they are written.
+        tokenizer: The model's.
+
+    Raises:
+        InputError: A source cannot be used, or there is none.
+    """
+    return read_sources(_demand_sources(config), config, tokenizer, _room(config))
 
 
 def read_prompts(sources: Sequence[DataSource], config: RunConfig, tokenizer: Any) -> list[Prompt]:

@@ -44,16 +44,44 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
-def decode(tokenizer: Any, responses: Sequence[Sequence[int]]) -> list[str]:
-    """Turn the token ids of several responses into texts, special tokens left out.
+class ResponseDecoder:
+    """Turns token ids into the text that verifiers see and runs store.
+
+    Left out is what ends or pads a response, and nothing else: a tag like `<think>` may be a
+    special token, too.
 
     Args:
         tokenizer: The model's.
-        responses: Token ids [T] of each.
+        config: Names the model, which may know more tokens that end a response.
     """
-    return tokenizer.batch_decode(
-        responses, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+
+    def __init__(self, tokenizer: Any, config: RunConfig) -> None:
+        self._tokenizer = tokenizer
+        ends = _ending_tokens(config.model.path, config.model.trust_remote_code)
+        self._unseen = {tokenizer.eos_token_id, tokenizer.pad_token_id, *ends}
+
+    def __call__(self, responses: Sequence[Sequence[int]]) -> list[str]:
+        """Give the texts of several responses.
+
+        Args:
+            responses: Token ids [T] of each.
+        """
+        unseen = self._unseen
+        seen = [[token for token in response if token not in unseen] for response in responses]
+        return self._tokenizer.batch_decode(
+            seen, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+
+def _ending_tokens(path: str, trust_remote_code: bool) -> list[int]:
+    """The ids at which the engine stops: those of generation_config.json, else of config.json."""
+    from transformers import GenerationConfig
+
+    try:
+        ends = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:  # there is none
+        ends = getattr(load_model_config(path, trust_remote_code), "eos_token_id", None)
+    return [ends] if isinstance(ends, int) else list(ends or ())
 
 
 def load_model_config(path: str, trust_remote_code: bool = False) -> Any:

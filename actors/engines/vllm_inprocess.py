@@ -19,12 +19,11 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from actors.data.tokenizer import context_tokens, decode, load_tokenizer
+from actors.data.tokenizer import ResponseDecoder, context_tokens, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION
@@ -117,7 +116,10 @@ class VllmInprocess:
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
         self._thread = SteppingThread(
-            self._make_engine, partial(decode, tokenizer), self._counters, f"engine-{index}"
+            self._make_engine,
+            ResponseDecoder(tokenizer, config),
+            self._counters,
+            f"engine-{index}",
         )
         self._thread.call(self._thread.rebuild).result(config.sync.timeout_s)
         self._vocabulary = int(self._thread.engine.model_config.get_vocab_size())

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.data import prompts
-from actors.data.encoding import RowCounts
+from actors.data.encoding import Encoded, RowCounts
 from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
 from deploy.checks.model_files import (
     check_degree,
@@ -187,9 +187,8 @@ class _Findings:
         encoded = prompts.read_sources(
             config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
         )
-        self.facts |= _describe(
-            "eval", {name: part.counts for name, part in encoded.items()}, notes
-        )
+        _demand_judgeable(encoded, config)
+        self.facts |= _describe("eval", _counts(encoded), notes)
 
     def size(self, hardware: Hardware | None, *, training: bool) -> None:
         """Count what the run will use.
@@ -236,9 +235,32 @@ def _folder(config: RunConfig) -> str:
 
 def _training_data(config: RunConfig, tokenizer: Any) -> tuple[Mapping[str, RowCounts], int]:
     """Counts per source, and prompts (SFT: examples) of one epoch."""
-    read = prompts.ExampleQueue if takes_examples(config) else prompts.build
-    data = read(config, tokenizer)
-    return data.counts, len(data)
+    if takes_examples(config):
+        examples = prompts.ExampleQueue(config, tokenizer)
+        return examples.counts, len(examples)
+    encoded = prompts.read_training(config, tokenizer)
+    _demand_judgeable(encoded, config)
+    return _counts(encoded), sum(len(part.prompts) for part in encoded.values())
+
+
+def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None:
+    """Refuse a row by which its verifiers could judge nothing: its group would only fail."""
+    if not is_judged(config):
+        return
+    checks = rewards.prompt_checks(config)
+    for part in encoded.values():
+        for problem, prompt in zip(part.problems, part.prompts, strict=True):
+            for name in prompt.verifiers:
+                try:
+                    checks[name](prompt)
+                except ValueError as error:
+                    raise InputError(
+                        f"{problem.place}: the verifier {name} could judge no response: {error}"
+                    ) from error
+
+
+def _counts(encoded: Mapping[str, Encoded]) -> dict[str, RowCounts]:
+    return {name: part.counts for name, part in encoded.items()}
 
 
 def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> dict[str, str]:

@@ -72,4 +72,4 @@ def prorl(answer: str, gold: str) -> equality.Answer:
     return symbolic.math_verify_says(said.text, wanted.text)
 
 
-DECLARES = base.Traits(runs_programs=False)
+DECLARES = base.Traits(runs_programs=False, check_prompt=lambda config, prompt: base.golds(prompt))

@@ -136,12 +136,7 @@ class ReasoningGymVerifier:
         return Verdict(kind=kind, reward=reward, detail=f"{reward:.3g} for {answer[:80]!r}")
 
     def _puzzle(self, prompt: Prompt) -> tuple[Mapping[str, Any], str, Callable[..., float]]:
-        entry = prompt.reference.get("entry")
-        if not isinstance(entry, Mapping) or "metadata" not in entry:
-            raise InputError(
-                f"prompt {prompt.id} has no reasoning-gym entry in its reference; it needs a "
-                "column `entry` with question, answer and metadata"
-            )
+        entry = entry_of(prompt)
         task = prompt.reference.get("task") or entry["metadata"].get("source_dataset")
         if task in UNSAFE and self._level == "none" and not self._config.allow_unsafe:
             raise InputError(
@@ -157,6 +152,21 @@ class ReasoningGymVerifier:
                 "reference or metadata.source_dataset in its entry"
             ) from error
         return _with_tuples(entry) if task in NEEDS_TUPLES else entry, task, score
+
+
+def entry_of(prompt: Prompt) -> Mapping[str, Any]:
+    """The puzzle of a prompt.
+
+    Raises:
+        InputError: It has none.
+    """
+    entry = prompt.reference.get("entry")
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("metadata"), Mapping):
+        raise InputError(
+            f"prompt {prompt.id} has no reasoning-gym entry in its reference; it needs a "
+            "column `entry` with question, answer and metadata"
+        )
+    return entry
 
 
 def build(config: Config) -> ReasoningGymVerifier:
@@ -195,4 +205,4 @@ def _with_tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry, "metadata": metadata}
 
 
-DECLARES = base.Traits(runs_programs=False)
+DECLARES = base.Traits(runs_programs=False, check_prompt=lambda config, prompt: entry_of(prompt))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.data.encoding import in_chunks
-from actors.data.sources import Row, read_problems, read_rows
+from actors.data.problems import Row
+from actors.data.sources import read_problems, read_rows
 from actors.data.templates import choose
 from actors.data.tokenizer import load_model_config
 from oapl.config.sections import DataSection, DataSource
