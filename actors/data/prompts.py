@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from actors.data.context import prompt_room
 from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
 from actors.data.order import DrawOrder
 from actors.data.problems import Problem
 from actors.data.sources import read_problems
 from actors.data.templates import Template, choose
-from actors.data.tokenizer import prompt_room
 from oapl.batching import example
 from oapl.config import RunConfig
 from oapl.config.sections import DataSource

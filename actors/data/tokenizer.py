@@ -1,4 +1,4 @@
-"""The model's tokenizer, refused when it would lose text, and the context that prompts must fit."""
+"""The model's tokenizer, refused when it would lose text, and its configuration."""
 
 from __future__ import annotations
 
@@ -105,52 +105,6 @@ def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
             "the name of one on a hub that can be reached"
         ) from error
     return found.get_text_config()
-
-
-def context_tokens(config: RunConfig) -> int:
-    """Longest prompt plus response: `rollout.context_tokens`, else what the model was made for.
-
-    Raises:
-        InputError: Neither says, or the setting is longer than the model's.
-    """
-    of_model = _context_of_model(config.model.path, config.model.trust_remote_code)
-    wanted = config.rollout.context_tokens
-    if wanted and of_model and wanted > of_model:
-        raise InputError(
-            f"rollout.context_tokens = {wanted}: the model was made for {of_model} "
-            f"(max_position_embeddings); set it to at most {of_model}, or 0 for the model's own"
-        )
-    if not wanted and not of_model:
-        raise InputError(
-            "rollout.context_tokens = 0: the model's config.json does not say how long a context "
-            "it was made for (max_position_embeddings); set rollout.context_tokens"
-        )
-    return wanted or of_model
-
-
-def prompt_room(config: RunConfig, key: str, max_tokens: int) -> int:
-    """Count the tokens that a prompt may have beside the longest response.
-
-    Args:
-        config: Says how long the context is.
-        key: The setting that `max_tokens` comes from, for the message.
-        max_tokens: Of the longest response.
-
-    Raises:
-        InputError: None are left; `key` is named.
-    """
-    context = context_tokens(config)
-    if max_tokens >= context:
-        raise InputError(
-            f"{key} = {max_tokens}: leaves no room for a prompt in a context of {context} tokens; "
-            f"set it below {context}"
-        )
-    return context - max_tokens
-
-
-def _context_of_model(path: str, trust_remote_code: bool) -> int:
-    found = load_model_config(path, trust_remote_code)
-    return int(getattr(found, "max_position_embeddings", 0) or 0)
 
 
 def _demand_round_trip(tokenizer: Any, path: str) -> None:

@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.data.tokenizer import ResponseDecoder, context_tokens, load_tokenizer
+from actors.data.context import context_tokens
+from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.tokenizer import ResponseDecoder, context_tokens, load_tokenizer
+from actors.data.context import context_tokens
+from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION

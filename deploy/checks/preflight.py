@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.data import prompts
+from actors.data.context import context_tokens
 from actors.data.encoding import Encoded, RowCounts
-from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
+from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks.model_files import (
     check_degree,
     count_parameters,

@@ -25,6 +25,7 @@ from deploy.processes.launch import Processes, connect
 from deploy.run import folders, restarts
 from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
+from deploy.run.loops import run_alone
 from deploy.run.phases import Phases
 from deploy.run.reward_servers import RewardServers
 from deploy.run.signals import Stop
@@ -102,8 +103,8 @@ def train(config: RunConfig) -> RunOutcome:
     """
     notes = preflight(config).notes
     with folders.locked(config.folder):
-        folders.prepare(config)
-        return asyncio.run(_train(reward_settings.prepare(config), notes))
+        config = folders.prepare(config)
+        return run_alone(_train(reward_settings.prepare(config), notes))
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
@@ -115,8 +116,8 @@ def evaluate(config: RunConfig) -> RunOutcome:
     """
     preflight(config, training=False)
     with folders.locked(config.folder):
-        folders.prepare_evaluation(config)
-        return asyncio.run(_evaluate(reward_settings.prepare(config)))
+        config = folders.prepare_evaluation(config)
+        return run_alone(_evaluate(reward_settings.prepare(config)))
 
 
 async def _train(config: RunConfig, notes: Sequence[str]) -> RunOutcome:
