@@ -145,6 +145,10 @@ class ExampleQueue:
     async def finish(self) -> None:
         """Do nothing: nothing is in flight."""
 
+    async def first_failure(self) -> str:
+        """Nothing is drawn that could fail."""
+        return ""
+
     async def stats(self) -> Metrics:
         """Report passes over the data so far."""
         return {"data/epoch": self._order.passes}

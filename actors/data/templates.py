@@ -199,11 +199,11 @@ def _demanded(
 ) -> Iterator[tuple[str, str]]:
     """Words that a text must have to say what a row says, and what they are of. Of an assistant's
     turn only its calls: templates leave out what it once thought."""
+    for tool in tools:
+        yield tool_name(tool), f"the tool {tool_name(tool)!r}"
     for number, message in enumerate(messages, 1):
         for call in message.get("tool_calls", ()):
             yield tool_name(call), f"tool_calls of message {number} ({tool_name(call)!r})"
         if message["role"] not in ("assistant", "tool"):
             role = f"message {number} (role {message['role']!r})"
             yield str(message["content"]).strip(), f"the text of {role}"
-    for tool in tools:
-        yield tool_name(tool), f"the tool {tool_name(tool)!r}"

@@ -25,6 +25,7 @@ from deploy.checks.model_files import (
     has_weights,
 )
 from deploy.checks.settings import check, check_evaluation
+from deploy.checks.shadows import check_working_directory
 from deploy.processes import ray_cluster
 from deploy.sizing.hardware import Hardware, this_machine
 from deploy.sizing.report import size
@@ -93,6 +94,8 @@ def preflight(
     if hardware is None and not config.ray_address and is_judged(config):
         found.sandbox()
     if hardware is None:
+        if config.cluster.mode == "ray":
+            check_working_directory()
         found.facts["run folder"] = _folder(config)
     if is_dry and not _is_readable(config):
         found.unchecked.append(

@@ -34,6 +34,7 @@ from learner.checkpoints.resuming import resume_from
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
+from oapl.errors import DrawsError
 from oapl.interfaces import Batches, Scorer
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
@@ -281,6 +282,8 @@ async def _learn(config: RunConfig, run: _Parts, stop: Stop, ends_at: float) -> 
         await asyncio.gather(learning, return_exceptions=True)
     for future in done:
         future.result()
+    if not run.learner.step and (cause := await run.replay.first_failure()):
+        raise DrawsError.since(cause)
 
 
 async def _finish(config: RunConfig, run: _Parts, stop: Stop) -> Metrics:
