@@ -171,7 +171,7 @@ def _template_text(tokenizer: Any) -> str:
         return str(found)
     if DEFAULT not in found:
         raise InputError(
-            f"the tokenizer has chat templates called {', '.join(found)}, but none called "
+            f"the tokenizer has chat templates called {', '.join(sorted(found))}, but none called "
             f'{DEFAULT!r}; give one of them that name, or set data.template = "plain"'
         )
     return "\n".join(map(str, found.values()))
