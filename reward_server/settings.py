@@ -131,7 +131,7 @@ def check(config: RunConfig) -> None:
             )
 
 
-def prompt_checks(config: RunConfig) -> dict[str, Callable[[Prompt], None]]:
+def prompt_checks(config: RunConfig) -> dict[str, Callable[[Prompt], object]]:
     """What each verifier in use demands of a prompt, by its name; raises ValueError in words."""
     return {
         verifier.name: partial(verifier.file().DECLARES.check_prompt, verifier.config())

@@ -78,7 +78,7 @@ class Traits:
     """What a user should know before a run with these options starts, a line each."""
     check: Callable[[Any], None] = lambda config: None
     """Refuses early and cheaply, where the run is launched, what cannot work."""
-    check_prompt: Callable[[Any, Prompt], None] = lambda config, prompt: None
+    check_prompt: Callable[[Any, Prompt], object] = lambda config, prompt: None
     """Refuses a prompt whose reference it could judge nothing by, by a ValueError that says what is
     wrong; called for each before a run starts."""
     prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}
