@@ -103,6 +103,7 @@ class LearnerGroup:
         self._last_save = time.monotonic()
         self._last_saved_step = -1
         self._counting: asyncio.Task[None] | None = None
+        self._has_told = False  # of a prompt that failed
         self.step = 0
         self.last_checkpoint: Path | None = None
 
@@ -237,6 +238,10 @@ class LearnerGroup:
         if self._counting is not None:
             await self._counting
             self._counting = None
+        if replay.get("replay/failed") and not self._has_told:
+            self._has_told = True
+            cause = await self._replay.first_failure()
+            self._tracker.message(f"a prompt failed: {cause}; replay/failed counts all that do")
         values = {**self._values, **self._publications.stats(), **replay, **rewards}
         now = time.monotonic()
         step_s, self._since = now - self._since, now

@@ -1,6 +1,8 @@
 """The project's errors. Each is also an error of the standard library, so that a caller who knows
 nothing of oapl can still catch it."""
 
+from __future__ import annotations
+
 
 class OaplError(Exception):
     """Anything oapl raises on purpose."""
@@ -56,6 +58,18 @@ class StaleError(OaplError, RuntimeError):
 
 class DivergedError(OaplError, ArithmeticError):
     """Too many learner steps in a row had a non-finite loss or gradient."""
+
+
+class DrawsError(OaplError, RuntimeError):
+    """Every draw of a prompt failed: tells the cause of the first."""
+
+    @classmethod
+    def since(cls, cause: str) -> DrawsError:
+        """The error for a run whose first draw failed with `cause`."""
+        return cls(
+            "every prompt that was drawn has failed, so there is nothing to train on; the first: "
+            f"{cause}; mend that and start the run again"
+        )
 
 
 class CheckpointError(OaplError, RuntimeError):

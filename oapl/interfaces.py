@@ -181,6 +181,7 @@ class Batches(Protocol):
 
         Raises:
             DeadlineError: They were not there in time; says where the draws are.
+            DrawsError: Every draw fails; says why the first one did.
         """
 
     async def trained(self, ids: Sequence[str], step: int) -> None:
@@ -233,6 +234,9 @@ class Batches(Protocol):
 
     async def stats(self) -> Metrics:
         """What happened since the last call, under the names of `oapl.tracking.names`."""
+
+    async def first_failure(self) -> str:
+        """Cause of the first draw that failed; empty while none has."""
 
 
 class Replay(Batches, Protocol):

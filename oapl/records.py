@@ -97,7 +97,7 @@ class Rollout:
         inference_logprobs: float32 [T], ln pi_vllm of the distribution sampled from, nats.
             None for text that nobody sampled (SFT).
         finish_reason: `stop` (EOS), `length` (cut off), `abort` (a synchronisation).
-        text: The response decoded, special tokens left out.
+        text: The response decoded, without EOS and padding.
         first_version, last_version: Versions the engine reported at the first and last token.
     """
 

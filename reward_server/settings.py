@@ -9,7 +9,8 @@ side under names of their own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from oapl.config import RunConfig, plugins
@@ -128,6 +129,14 @@ def check(config: RunConfig) -> None:
                 f"reward.on_failure = {config.reward.on_failure:g} pays a hang more than a wrong "
                 f"answer, which {verifier.name} gives {worst:g}; set reward.on_failure = {worst:g}"
             )
+
+
+def prompt_checks(config: RunConfig) -> dict[str, Callable[[Prompt], object]]:
+    """What each verifier in use demands of a prompt, by its name; raises ValueError in words."""
+    return {
+        verifier.name: partial(verifier.file().DECLARES.check_prompt, verifier.config())
+        for verifier in in_use(config)
+    }
 
 
 def notes(config: RunConfig, prompts: Sequence[Prompt]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from actors.data.sources import Problem
+from actors.data.problems import Problem
 from actors.data.templates import Template
 from oapl.errors import InputError
 from oapl.records import Prompt

@@ -59,9 +59,10 @@ class DrawOrder:
         """
         if state["data"] != self._digest:
             raise CheckpointError(
-                "the data is not that of the checkpoint: rows, their tokens or data.overlong have "
-                "changed, so the order cannot go on; restore them, or start a new run from the "
-                "checkpoint's model"
+                "the data is not that of the checkpoint: rows, their tokens (the chat template, "
+                "data.template_options, data.date) or data.overlong have changed, so the order "
+                "cannot go on; restore them (data.date is the day on which the run began), or "
+                "start a new run from the checkpoint's model"
             )
         self._epoch, self._position = state["epoch"], state["position"]
         self._order = self._make_order()

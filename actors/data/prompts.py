@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from actors.data.context import prompt_room
 from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
 from actors.data.order import DrawOrder
-from actors.data.sources import Problem, read_problems
+from actors.data.problems import Problem
+from actors.data.sources import read_problems
 from actors.data.templates import Template, choose
-from actors.data.tokenizer import prompt_room
 from oapl.batching import example
 from oapl.config import RunConfig
 from oapl.config.sections import DataSource
@@ -148,6 +149,10 @@ class ExampleQueue:
     async def finish(self) -> None:
         """Do nothing: nothing is in flight."""
 
+    async def first_failure(self) -> str:
+        """Nothing is drawn that could fail."""
+        return ""
+
     async def stats(self) -> Metrics:
         """Report passes over the data so far."""
         return {"data/epoch": self._order.passes}
@@ -163,8 +168,7 @@ def build(config: RunConfig, tokenizer: Any) -> PromptStream:
     Raises:
         InputError: A source cannot be used, or there is none.
     """
-    sources = _demand_sources(config)
-    encoded = read_sources(sources, config, tokenizer, _room(config))
+    encoded = read_training(config, tokenizer)
     return PromptStream(
         [prompt for part in encoded.values() for prompt in part.prompts],
         seed=config.run.seed,
@@ -172,6 +176,19 @@ def build(config: RunConfig, tokenizer: Any) -> PromptStream:
         shuffle=config.data.shuffle,
         counts={name: part.counts for name, part in encoded.items()},
     )
+
+
+def read_training(config: RunConfig, tokenizer: Any) -> dict[str, Encoded]:
+    """Read the prompts of `data.sources`, by the source's name.
+
+    Args:
+        config: Names them, and how they are written.
+        tokenizer: The model's.
+
+    Raises:
+        InputError: A source cannot be used, or there is none.
+    """
+    return read_sources(_demand_sources(config), config, tokenizer, _room(config))
 
 
 def read_prompts(sources: Sequence[DataSource], config: RunConfig, tokenizer: Any) -> list[Prompt]:

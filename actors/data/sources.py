@@ -1,4 +1,4 @@
-"""A data source becomes problems: files, Hugging Face data sets, generated puzzles.
+"""Where problems come from: files, Hugging Face data sets, generated puzzles.
 
 Whatever is wrong is said with its place (file and line, or row) before anything is started. Rows
 keep their number in the file, so that a prompt's id names the same row whatever was dropped.
@@ -9,56 +9,18 @@ from __future__ import annotations
 import difflib
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, time
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from actors.data import text_files
+from actors.data.messages import SHOWN
+from actors.data.problems import Problem, Row, read_row
 from actors.data.puzzles import Puzzle, puzzles
 from oapl.config.sections import DataSource
 from oapl.errors import InputError, first_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-SHOWN = 60
-"""Characters of a bad line in its error."""
-
-Row = Mapping[str, Any]
-Messages = tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One row of a source.
-
-    Attributes:
-        source, index: Name of the source and number of the row in it, from 0.
-        place: File and line, or the like, for error messages.
-        prompt: Text, or chat messages that end with the user's.
-        reference: What verifiers need: `answer`, every other column; for a generated puzzle its
-            `entry` and `task`, and the `options` it was made with.
-        response: The response to imitate (SFT), None when it was not asked for.
-    """
-
-    source: str
-    index: int
-    place: str
-    prompt: str | Messages
-    reference: Mapping[str, Any]
-    response: str | None = None
-
-    @property
-    def question(self) -> str:
-        """The user's own words."""
-        return self.prompt if isinstance(self.prompt, str) else str(self.prompt[-1]["content"])
-
-    def with_question(self, question: str) -> Problem:
-        """The same problem in other words."""
-        if isinstance(self.prompt, str):
-            return replace(self, prompt=question)
-        return replace(self, prompt=(*self.prompt[:-1], {"role": "user", "content": question}))
 
 
 def read_problems(source: DataSource, *, with_responses: bool = False) -> list[Problem]:
@@ -74,7 +36,7 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
     if source.task:
         return [_puzzle_problem(source, *item) for item in enumerate(puzzles([source])[0])]
     problems = [
-        _problem(source, index, place, row, with_responses)
+        read_row(source, index, place, row, with_response=with_responses)
         for index, (place, row) in enumerate(read_rows(source))
     ]
     if not problems:
@@ -122,7 +84,7 @@ def _object(line: bytes, place: str) -> Row:
     rule = 'each line must be one JSON object, like {"prompt": "...", "answer": "..."}'
     try:
         row = json.loads(line.decode("utf-8-sig"))
-    except ValueError as error:  # also what is no UTF-8
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8
         raise InputError(f"{place}: {_start(line)} is not JSON ({error}); {rule}") from error
     if not isinstance(row, dict):
         raise InputError(f"{place}: {_start(line)} is a {type(row).__name__}; {rule}")
@@ -196,76 +158,6 @@ def _puzzle_problem(source: DataSource, index: int, puzzle: Puzzle) -> Problem:
         prompt=puzzle.entry["question"],
         reference=reference,
     )
-
-
-def _problem(source: DataSource, index: int, place: str, row: Row, is_example: bool) -> Problem:
-    prompt = _prompt(_column(source, row, "prompt_key", place), place)
-    reference = {key: value for key, value in row.items() if key != source.prompt_key}
-    if source.answer_key and not (is_example and source.answer_key not in row):
-        reference["answer"] = _answer(_column(source, row, "answer_key", place), place)
-    response = None
-    if is_example:
-        response = _column(source, row, "response_key", place)
-        if not isinstance(response, str) or not response:
-            raise InputError(
-                f"{place}: {source.response_key} is {response!r}; a response to imitate must be "
-                "text and not empty"
-            )
-    return Problem(
-        source=source.name,
-        index=index,
-        place=place,
-        prompt=prompt,
-        reference=reference,
-        response=response,
-    )
-
-
-def _column(source: DataSource, row: Row, setting: str, place: str) -> Any:
-    name = getattr(source, setting)
-    if name not in row:
-        extra = ', or to "" if there is none' if setting == "answer_key" else ""
-        raise InputError(
-            f"{place}: source {source.name!r} has no column {name!r}; there are "
-            f"{', '.join(map(str, row)) or 'none'}; set {setting} to one of them{extra}"
-        )
-    return row[name]
-
-
-def _prompt(value: Any, place: str) -> str | Messages:
-    if isinstance(value, str) and value.strip():
-        return value
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        if not all(_is_message(message) for message in value):
-            raise InputError(
-                f"{place}: a chat prompt must be a list of messages, each with role and content "
-                f"in text; this one is {repr(value)[:SHOWN]}"
-            )
-        if value[-1]["role"] != "user":
-            raise InputError(
-                f"{place}: a chat prompt ends with role {value[-1]['role']!r}; the last message "
-                "must be the user's, since the model answers it"
-            )
-        return tuple({"role": m["role"], "content": m["content"]} for m in value)
-    raise InputError(
-        f"{place}: the prompt is {repr(value)[:SHOWN]}; it must be text that is not blank, or a "
-        "list of chat messages"
-    )
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(value.get(key), str) for key in ("role", "content")
-    )
-
-
-def _answer(value: Any, place: str) -> Any:
-    """Numbers, times and booleans become text, which is what verifiers compare."""
-    if value is None:
-        raise InputError(f"{place}: the answer is null; a verifier could accept nothing")
-    if isinstance(value, bool):
-        return str(value).lower()  # as JSON writes it
-    return str(value) if isinstance(value, int | float | Decimal | date | time) else value
 
 
 def _demand_file(source: DataSource, path: Path) -> None:

@@ -2,22 +2,32 @@
 
 `chat` is the tokenizer's own chat template, `plain` the text as it is; `auto` takes the first where
 the tokenizer has one. A response follows the prompt directly, so that what is imitated stands where
-what is sampled will stand.
+what is sampled will stand. A text depends on the row and on `data` alone: the date that a template
+asks for is `data.date`. What a template leaves out without a word is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import difflib
+import inspect
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-import jinja2
-
-from actors.data.sources import Messages, Problem
+from actors.data.messages import tool_name
+from actors.data.problems import Problem
+from oapl.config.messages import shown
 from oapl.config.sections import DataSection
-from oapl.errors import InputError
+from oapl.errors import InputError, first_line
 
 NAMES = ("auto", "chat", "plain")
+CLOCK = "strftime_now"
+"""The function by which chat templates ask for today's date."""
+DEFAULT = "default"
+"""Of several named chat templates the one that is used, but for rows with tools."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +38,13 @@ class Template:
         name: `chat` or `plain`.
         tokenizer: Whose chat template it is, and who makes tokens of the text.
         system_prompt: System message put first, empty for none.
+        variables: What the chat template is given beside messages and tools.
     """
 
     name: str
     tokenizer: Any
     system_prompt: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     def render(self, problem: Problem) -> str:
         """Write the problem's prompt as the model sees it.
@@ -42,11 +54,12 @@ class Template:
         """
         if self.name == "chat":
             return self._chat(problem)
-        if not isinstance(problem.prompt, str):
+        held = "has tools" if problem.tools else "is a list of chat messages"
+        if problem.tools or not isinstance(problem.prompt, str):
             raise InputError(
-                f"{problem.place}: the prompt is a list of chat messages, which the plain template "
-                'cannot write; set data.template = "chat" with a tokenizer that has a chat '
-                "template, or give the prompt as text"
+                f"{problem.place}: the prompt {held}, which the plain template cannot write; set "
+                'data.template = "chat" with a tokenizer that has a chat template, or give the '
+                "prompt as text alone"
             )
         return problem.prompt
 
@@ -72,21 +85,32 @@ class Template:
     def _chat(self, problem: Problem) -> str:
         messages = self._messages(problem)
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=True
-                )
+            text = self.tokenizer.apply_chat_template(
+                messages,
+                tools=list(problem.tools) or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.variables,
             )
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a template is a program of somebody else's
             raise InputError(
                 f"{problem.place}: the tokenizer's chat template refuses the messages with roles "
-                f"{[m['role'] for m in messages]} ({error}); change the roles, or leave "
-                "data.system_prompt out"
+                f"{[m['role'] for m in messages]} ({first_line(error)}); change the roles, leave "
+                "data.system_prompt out, or mend the template"
             ) from error
+        seen: Counter[str] = Counter()
+        for words, what in _demanded(messages, problem.tools):
+            seen[words] += 1
+            if text.count(words) < seen[words]:
+                raise InputError(
+                    f"{problem.place}: the tokenizer's chat template leaves out {what}; use a "
+                    "template that writes it, or leave it out of the row"
+                )
+        return str(text)
 
     def _messages(self, problem: Problem) -> list[Any]:
         is_text = isinstance(problem.prompt, str)
-        messages: Messages = (
+        messages: Sequence[Mapping[str, Any]] = (
             ({"role": "user", "content": problem.prompt},) if is_text else problem.prompt  # type: ignore[assignment]
         )
         if not self.system_prompt:
@@ -107,8 +131,8 @@ def choose(data: DataSection, tokenizer: Any) -> Template:
         tokenizer: The model's; `auto` looks whether it has a chat template.
 
     Raises:
-        InputError: An unknown name, `chat` without a chat template, or a system prompt that the
-            plain template has no place for.
+        InputError: An unknown name, `chat` without a chat template, or a setting that the template
+            has no place for.
     """
     if data.template not in NAMES:
         raise InputError(
@@ -121,10 +145,65 @@ def choose(data: DataSection, tokenizer: Any) -> Template:
             'data.template = "chat": the tokenizer has no chat template; set data.template = '
             '"plain", or use a tokenizer with one'
         )
-    name = "chat" if has_chat and data.template != "plain" else "plain"
-    if name == "plain" and data.system_prompt:
+    if not has_chat or data.template == "plain":
+        for key in ("system_prompt", "template_options"):
+            if value := getattr(data, key):
+                raise InputError(
+                    f"data.{key} = {value!r}: the plain template has no place for it; leave it "
+                    "out, or use a tokenizer with a chat template"
+                )
+        return Template(name="plain", tokenizer=tokenizer)
+    text = _template_text(tokenizer)
+    _check_options(data.template_options, text, tokenizer)
+    variables = dict(data.template_options)
+    if CLOCK in text:
+        now = datetime.fromisoformat(data.date) if data.date else datetime.now()
+        variables[CLOCK] = now.strftime
+    return Template(
+        name="chat", tokenizer=tokenizer, system_prompt=data.system_prompt, variables=variables
+    )
+
+
+def _template_text(tokenizer: Any) -> str:
+    """The chat template, of several named ones all: which one it is depends on the row."""
+    found = tokenizer.chat_template
+    if not isinstance(found, Mapping):
+        return str(found)
+    if DEFAULT not in found:
         raise InputError(
-            f"data.system_prompt = {data.system_prompt!r}: the plain template has no place for it; "
-            "leave it out, or use a tokenizer with a chat template"
+            f"the tokenizer has chat templates called {', '.join(sorted(found))}, but none called "
+            f'{DEFAULT!r}; give one of them that name, or set data.template = "plain"'
         )
-    return Template(name=name, tokenizer=tokenizer, system_prompt=data.system_prompt)
+    return "\n".join(map(str, found.values()))
+
+
+def _check_options(options: Mapping[str, Any], text: str, tokenizer: Any) -> None:
+    """Refuse what the template is given anyway, and what it never asks for."""
+    given = {"messages", CLOCK, *inspect.signature(tokenizer.apply_chat_template).parameters}
+    words = set(re.findall(r"[A-Za-z_]\w*", text)) - given
+    for name, value in options.items():
+        key = f"data.template_options.{name} = {shown(value)}"
+        if name in given:
+            raise InputError(f"{key}: {name} comes from the data and its settings; leave it out")
+        if name not in words:
+            near = difflib.get_close_matches(name, words, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(
+                f"{key}: the tokenizer's chat template never asks for it; {hint}leave it out, or "
+                "use a template with that variable"
+            )
+
+
+def _demanded(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Words that a text must have to say what a row says, and what they are of. Of an assistant's
+    turn only its calls: templates leave out what it once thought."""
+    for tool in tools:
+        yield tool_name(tool), f"the tool {tool_name(tool)!r}"
+    for number, message in enumerate(messages, 1):
+        for call in message.get("tool_calls", ()):
+            yield tool_name(call), f"tool_calls of message {number} ({tool_name(call)!r})"
+        if message["role"] not in ("assistant", "tool"):
+            role = f"message {number} (role {message['role']!r})"
+            yield str(message["content"]).strip(), f"the text of {role}"

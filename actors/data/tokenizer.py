@@ -1,4 +1,4 @@
-"""The model's tokenizer, refused when it would lose text, and the context that prompts must fit."""
+"""The model's tokenizer, refused when it would lose text, and its configuration."""
 
 from __future__ import annotations
 
@@ -44,16 +44,44 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
-def decode(tokenizer: Any, responses: Sequence[Sequence[int]]) -> list[str]:
-    """Turn the token ids of several responses into texts, special tokens left out.
+class ResponseDecoder:
+    """Turns token ids into the text that verifiers see and runs store.
+
+    Left out is what ends or pads a response, and nothing else: a tag like `<think>` may be a
+    special token, too.
 
     Args:
         tokenizer: The model's.
-        responses: Token ids [T] of each.
+        config: Names the model, which may know more tokens that end a response.
     """
-    return tokenizer.batch_decode(
-        responses, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+
+    def __init__(self, tokenizer: Any, config: RunConfig) -> None:
+        self._tokenizer = tokenizer
+        ends = _ending_tokens(config.model.path, config.model.trust_remote_code)
+        self._unseen = {tokenizer.eos_token_id, tokenizer.pad_token_id, *ends}
+
+    def __call__(self, responses: Sequence[Sequence[int]]) -> list[str]:
+        """Give the texts of several responses.
+
+        Args:
+            responses: Token ids [T] of each.
+        """
+        unseen = self._unseen
+        seen = [[token for token in response if token not in unseen] for response in responses]
+        return self._tokenizer.batch_decode(
+            seen, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+
+def _ending_tokens(path: str, trust_remote_code: bool) -> list[int]:
+    """The ids at which the engine stops: those of generation_config.json, else of config.json."""
+    from transformers import GenerationConfig
+
+    try:
+        ends = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:  # there is none
+        ends = getattr(load_model_config(path, trust_remote_code), "eos_token_id", None)
+    return [ends] if isinstance(ends, int) else list(ends or ())
 
 
 def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
@@ -77,52 +105,6 @@ def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
             "the name of one on a hub that can be reached"
         ) from error
     return found.get_text_config()
-
-
-def context_tokens(config: RunConfig) -> int:
-    """Longest prompt plus response: `rollout.context_tokens`, else what the model was made for.
-
-    Raises:
-        InputError: Neither says, or the setting is longer than the model's.
-    """
-    of_model = _context_of_model(config.model.path, config.model.trust_remote_code)
-    wanted = config.rollout.context_tokens
-    if wanted and of_model and wanted > of_model:
-        raise InputError(
-            f"rollout.context_tokens = {wanted}: the model was made for {of_model} "
-            f"(max_position_embeddings); set it to at most {of_model}, or 0 for the model's own"
-        )
-    if not wanted and not of_model:
-        raise InputError(
-            "rollout.context_tokens = 0: the model's config.json does not say how long a context "
-            "it was made for (max_position_embeddings); set rollout.context_tokens"
-        )
-    return wanted or of_model
-
-
-def prompt_room(config: RunConfig, key: str, max_tokens: int) -> int:
-    """Count the tokens that a prompt may have beside the longest response.
-
-    Args:
-        config: Says how long the context is.
-        key: The setting that `max_tokens` comes from, for the message.
-        max_tokens: Of the longest response.
-
-    Raises:
-        InputError: None are left; `key` is named.
-    """
-    context = context_tokens(config)
-    if max_tokens >= context:
-        raise InputError(
-            f"{key} = {max_tokens}: leaves no room for a prompt in a context of {context} tokens; "
-            f"set it below {context}"
-        )
-    return context - max_tokens
-
-
-def _context_of_model(path: str, trust_remote_code: bool) -> int:
-    found = load_model_config(path, trust_remote_code)
-    return int(getattr(found, "max_position_embeddings", 0) or 0)
 
 
 def _demand_round_trip(tokenizer: Any, path: str) -> None:

@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.data.tokenizer import context_tokens, decode, load_tokenizer
+from actors.data.context import context_tokens
+from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
@@ -161,7 +162,8 @@ class VllmAsync:
         self._counters = Counters()
         self._stopwatch = base.Stopwatch(self._counters, "idle")
         self.context = context_tokens(config)
-        self._tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+        tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+        self._decode = ResponseDecoder(tokenizer, config)
         self._expected = base.parameter_shapes(config)
         self._llm: Any = None
         self._version = INITIAL_VERSION
@@ -294,7 +296,7 @@ class VllmAsync:
     def _finish(self, output: Any, reason: FinishReason) -> Rollout:
         if reason not in ("stop", "length", "abort"):
             raise EngineError(f"vLLM ended a request with {reason!r}")
-        (text,) = decode(self._tokenizer, [list(output.token_ids)])
+        (text,) = self._decode([list(output.token_ids)])
         rollout = to_rollout(output, reason, text, self._version)
         base.count_rollout(self._counters, rollout)
         assert rollout.inference_logprobs is not None, "rollouts are asked for with log-probs"

@@ -19,12 +19,12 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from actors.data.tokenizer import context_tokens, decode, load_tokenizer
+from actors.data.context import context_tokens
+from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION
@@ -130,7 +130,10 @@ class VllmInprocess:
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
         self._thread = SteppingThread(
-            self._make_engine, partial(decode, tokenizer), self._counters, f"engine-{index}"
+            self._make_engine,
+            ResponseDecoder(tokenizer, config),
+            self._counters,
+            f"engine-{index}",
         )
         self._thread.call(self._thread.rebuild).result(config.cluster.start_timeout_s)
         self._vocabulary = int(self._thread.engine.model_config.get_vocab_size())

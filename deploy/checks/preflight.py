@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.data import prompts
-from actors.data.encoding import RowCounts
-from actors.data.tokenizer import context_tokens, load_model_config, load_tokenizer
+from actors.data.context import context_tokens
+from actors.data.encoding import Encoded, RowCounts
+from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks.model_files import (
     check_degree,
     count_parameters,
@@ -25,6 +26,7 @@ from deploy.checks.model_files import (
     has_weights,
 )
 from deploy.checks.settings import check, check_evaluation
+from deploy.checks.shadows import check_working_directory
 from deploy.processes import ray_cluster
 from deploy.sizing.hardware import Hardware, this_machine
 from deploy.sizing.report import size
@@ -96,6 +98,8 @@ def preflight(
     if hardware is None and not config.ray_address and is_judged(config):
         found.sandbox()
     if hardware is None:
+        if config.cluster.mode == "ray":
+            check_working_directory()
         found.facts["run folder"] = _folder(config, training=training)
     if is_dry and not _is_readable(config):
         found.unchecked.append(
@@ -187,20 +191,17 @@ class _Findings:
     def _data(self, tokenizer: Any, *, training: bool) -> None:
         config, notes = self._config, self.notes
         if training:
-            data = _training_data(config, tokenizer)
-            counts = data.counts
+            counts, size, asked = _training_data(config, tokenizer)
+            self._judged += asked
             self.facts |= _describe("data", counts, notes)
-            self.facts["steps"] = _steps(config, len(data), notes)
+            self.facts["steps"] = _steps(config, size, notes)
             self._longest_prompt = max(count.longest for count in counts.values())
         encoded = prompts.read_sources(
             config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
         )
-        self.facts |= _describe(
-            "eval", {name: part.counts for name, part in encoded.items()}, notes
-        )
+        _demand_judgeable(encoded, config)
+        self.facts |= _describe("eval", _counts(encoded), notes)
         if is_judged(config):
-            if training and isinstance(data, prompts.PromptStream):
-                self._judged += data
             self._judged += [prompt for part in encoded.values() for prompt in part.prompts]
 
     def size(self, hardware: Hardware | None, *, training: bool) -> None:
@@ -259,10 +260,35 @@ def _folder(config: RunConfig, *, training: bool = True) -> str:
 
 def _training_data(
     config: RunConfig, tokenizer: Any
-) -> prompts.PromptStream | prompts.ExampleQueue:
-    """Prompts (SFT: examples) of one epoch, and counts per source."""
-    read = prompts.ExampleQueue if takes_examples(config) else prompts.build
-    return read(config, tokenizer)
+) -> tuple[Mapping[str, RowCounts], int, list[Prompt]]:
+    """Counts per source, how many prompts (SFT: examples) an epoch has, and those to be judged."""
+    if takes_examples(config):
+        examples = prompts.ExampleQueue(config, tokenizer)
+        return examples.counts, len(examples), []
+    encoded = prompts.read_training(config, tokenizer)
+    _demand_judgeable(encoded, config)
+    asked = [prompt for part in encoded.values() for prompt in part.prompts]
+    return _counts(encoded), len(asked), asked
+
+
+def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None:
+    """Refuse a row by which its verifiers could judge nothing: its group would only fail."""
+    if not is_judged(config):
+        return
+    checks = rewards.prompt_checks(config)
+    for part in encoded.values():
+        for problem, prompt in zip(part.problems, part.prompts, strict=True):
+            for name in prompt.verifiers:
+                try:
+                    checks[name](prompt)
+                except ValueError as error:
+                    raise InputError(
+                        f"{problem.place}: the verifier {name} could judge no response: {error}"
+                    ) from error
+
+
+def _counts(encoded: Mapping[str, Encoded]) -> dict[str, RowCounts]:
+    return {name: part.counts for name, part in encoded.items()}
 
 
 def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> dict[str, str]:

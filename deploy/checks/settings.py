@@ -17,8 +17,8 @@ from oapl.config.messages import shown
 from oapl.config.sections import DataSource, EvalSection, ReferenceSection
 from oapl.errors import InputError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""Run and source names are used in file names and prompt ids."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+"""Run and source names are used in file names, which have at most 255 bytes, and in prompt ids."""
 
 OF_A_KIND = {
     "path": (),
@@ -107,8 +107,8 @@ def _names(config: RunConfig) -> Iterator[str]:
         yield 'model.path = "": must name a model; give its folder or hub name'
     if not NAME.fullmatch(config.run.name):
         yield (
-            f"run.name = {shown(config.run.name)}: must be one folder name of letters, digits, "
-            "'_', '-' and '.'; put folders into run.dir"
+            f"run.name = {shown(config.run.name)}: must be one folder name of at most 200 "
+            "letters, digits, '_', '-' and '.'; put folders into run.dir"
         )
 
 
@@ -134,8 +134,8 @@ def _sources(config: RunConfig) -> Iterator[str]:
 def _source(source: DataSource, key: str) -> Iterator[str]:
     if not NAME.fullmatch(source.name):
         yield (
-            f"{key}.name = {shown(source.name)}: must be letters, digits, '_', '-' and '.', since "
-            "it is used in file names; rename the source"
+            f"{key}.name = {shown(source.name)}: must be letters, digits, '_', '-' and '.', at "
+            "most 200, since it is used in file names; rename the source"
         )
     kinds = [kind for kind in OF_A_KIND if getattr(source, kind)]
     if len(kinds) != 1:

@@ -55,14 +55,19 @@ def add_run(parser: argparse.ArgumentParser, text: str, *, is_training: bool) ->
 
 
 def config_of(options: argparse.Namespace) -> RunConfig:
-    """The recipe with its overrides.
+    """The recipe with its overrides; that of a run folder is for the folder it lies in.
 
     Raises:
         InputError: A setting is wrong by itself.
     """
     from oapl.config.toml import load_config
 
-    return load_config(options.recipe, options.overrides)
+    config = load_config(options.recipe, options.overrides)
+    if options.recipe is None:
+        return config
+    from deploy.run.folders import moved_here
+
+    return moved_here(config, options.recipe, options.overrides)
 
 
 def train(options: argparse.Namespace, *, samples: bool) -> int:

@@ -1,15 +1,18 @@
-"""A run's folder: made and locked."""
+"""A run's folder: made, locked, and found again where it was moved to."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime
 import fcntl
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,24 +21,76 @@ from oapl.config import RunConfig
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 
+TRAINING, EVALUATION = "config.toml", "eval.toml"
+"""What a run folder keeps of the settings, of each kind of run the last."""
+PARTS = ("checkpoints/step-*", "metrics.jsonl", ".lock")
+"""What a run puts into its folder: a `config.toml` beside one of these is no mere recipe."""
 BEAT_S = 5.0
 PATIENCE_S = 30.0
 """An owner that has not renewed its lock for several beats is gone."""
 
 
-def prepare(config: RunConfig) -> None:
+def prepare(config: RunConfig) -> RunConfig:
     """Write `config.toml` into the run folder, which is locked and fit to resume from.
+
+    Returns:
+        The configuration as it is written: with the date of the run that it goes on with.
 
     Raises:
         InputError: See `learner.checkpoints.resuming.resume_from`.
     """
-    resuming.resume_from(config)
-    (config.folder / "config.toml").write_text(to_toml(config))
+    checkpoint = resuming.resume_from(config)
+    before = config.folder if checkpoint is None else checkpoint.parents[1]
+    config = _dated(config, before / TRAINING)
+    (config.folder / TRAINING).write_text(to_toml(config))
+    return config
 
 
-def prepare_evaluation(config: RunConfig) -> None:
-    """Write `eval.toml`; a training run's folder keeps its `config.toml` as it is."""
-    (config.folder / "eval.toml").write_text(to_toml(config))
+def prepare_evaluation(config: RunConfig) -> RunConfig:
+    """Write `eval.toml`; a training run's folder keeps its `config.toml` as it is.
+
+    Returns:
+        The configuration as it is written: with the date of the run in this folder.
+    """
+    config = _dated(config, config.folder / TRAINING, config.folder / EVALUATION)
+    (config.folder / EVALUATION).write_text(to_toml(config))
+    return config
+
+
+def moved_here(config: RunConfig, recipe: Path, overrides: Sequence[str]) -> RunConfig:
+    """The configuration for the run folder that its own recipe lies in now.
+
+    Args:
+        config: Read from `recipe`.
+        recipe: Perhaps the `config.toml` of a run folder that was moved or copied.
+        overrides: As the user gave them; `run.dir` or `run.name` choose another folder.
+    """
+    folder = recipe.expanduser().absolute().parent
+    is_of_a_run = recipe.name in (TRAINING, EVALUATION) and any(
+        next(folder.glob(part), None) for part in PARTS
+    )
+    chosen = [override.partition("=")[0].strip() for override in overrides]
+    is_chosen = any(key in ("run", "run.dir", "run.name") for key in chosen)
+    if not is_of_a_run or is_chosen or folder.resolve() == config.folder.resolve():
+        return config
+    print(f"{folder} was {config.folder}; the run is the one that lies here", file=sys.stderr)
+    run = dataclasses.replace(config.run, dir=str(folder.parent), name=folder.name)
+    return dataclasses.replace(config, run=run)
+
+
+def _dated(config: RunConfig, *earlier: Path) -> RunConfig:
+    """With a date, so that prompts which tell it stay the same: that of the first earlier
+    configuration that has one, else today's."""
+    found = [config.data.date, *map(_date_of, earlier), datetime.date.today().isoformat()]
+    data = dataclasses.replace(config.data, date=next(filter(None, found)))
+    return dataclasses.replace(config, data=data)
+
+
+def _date_of(file: Path) -> str:
+    try:
+        return str(tomllib.loads(file.read_text())["data"]["date"])
+    except (OSError, ValueError, KeyError):  # none there, or of an earlier oapl
+        return ""
 
 
 @contextlib.contextmanager

@@ -25,12 +25,13 @@ from deploy.processes.launch import FAREWELL_S, Processes, connect
 from deploy.run import folders, parts, restarts, storage
 from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
+from deploy.run.loops import run_alone
 from deploy.run.outcome import RunOutcome, earlier_outcome
 from deploy.run.phases import Phases
 from deploy.run.signals import Stop, Stopped
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.errors import CheckpointError, InputError, in_one_line
+from oapl.errors import CheckpointError, DrawsError, InputError, in_one_line
 from oapl.loops import learn
 from oapl.objectives.base import build as build_objective
 from oapl.objectives.base import shuffled
@@ -83,7 +84,7 @@ def train(config: RunConfig) -> RunOutcome:
     """
     report = preflight(config)
     with storage.named(config.folder), folders.locked(config.folder):
-        folders.prepare(config)
+        config = folders.prepare(config)
         resume = resuming.resume_from(config)
         if earlier := earlier_outcome(config, resume):
             return earlier
@@ -93,7 +94,7 @@ def train(config: RunConfig) -> RunOutcome:
             setting=config.checkpoint.resume,
             trials=report.trials,
         )
-        return asyncio.run(_train(reward_settings.prepare(config), attempts, report.notes))
+        return run_alone(_train(reward_settings.prepare(config), attempts, report.notes))
 
 
 def evaluate(config: RunConfig) -> RunOutcome:
@@ -105,8 +106,8 @@ def evaluate(config: RunConfig) -> RunOutcome:
     """
     trials = preflight(config, training=False).trials
     with storage.named(config.folder), folders.locked(config.folder):
-        folders.prepare_evaluation(config)
-        return asyncio.run(_evaluate(reward_settings.prepare(config), trials))
+        config = folders.prepare_evaluation(config)
+        return run_alone(_evaluate(reward_settings.prepare(config), trials))
 
 
 async def _train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> RunOutcome:
@@ -241,6 +242,8 @@ async def _learn(config: RunConfig, run: parts.Parts, stop: Stop, ends_at: float
         mini_batches=config.learner.mini_batches,
         outlast=run.outlast,
     )
+    if not run.learner.step and (cause := await run.replay.first_failure()):
+        raise DrawsError.since(cause)
 
 
 async def _finish(config: RunConfig, run: parts.Parts, stop: Stop) -> Metrics:

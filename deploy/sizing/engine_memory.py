@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.data.tokenizer import context_tokens
+from actors.data.context import context_tokens
 from actors.engines._vllm import inputs
 from actors.engines.base import ENGINES, EngineFile
 from actors.engines.vllm_async import CPU_BLOCK_SIZE

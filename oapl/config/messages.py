@@ -212,6 +212,8 @@ def _rule(problem: ErrorDetails, about: Any) -> str:
         return f"{nearest(str(problem['input']), choices)}must be one of {known}"
     if kind == "finite_number":
         return "must be finite"
+    if kind == "value_error":  # a rule of our own, in words
+        return str(context["error"])
     expected = TYPES.get(kind.split("_")[0])
     return f"must be {expected}" if expected else problem["msg"]
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 
 from oapl.config.fields import (
     Count,
+    Date,
     Flag,
     Fraction,
     NonNegative,
@@ -25,6 +26,7 @@ from oapl.config.fields import (
     PathOrHubName,
     Positive,
     Probability,
+    TemplateOptions,
     section,
 )
 
@@ -112,6 +114,11 @@ class DataSection:
     """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is."""
     system_prompt: str = ""
     """System message put before the prompt; needs a chat template."""
+    template_options: TemplateOptions = field(default_factory=dict)
+    """Variables for the chat template, as in `{ enable_thinking = false }`."""
+    date: Date = ""
+    """Today, YYYY-MM-DD, for a chat template that asks for it; empty means the day on which the run
+    first starts. The run folder keeps it, so that a resumed run goes on with the same prompts."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
     """What to do with a prompt that leaves no room for `rollout.max_tokens` (SFT: or a response
     longer than that). truncate: cut the question, or the response, from the right."""

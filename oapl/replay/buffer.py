@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from oapl.errors import DeadlineError
+from oapl.errors import DeadlineError, DrawsError
 from oapl.interfaces import PromptSource
 from oapl.records import (
     Credit,
@@ -115,10 +115,16 @@ class ReplayBuffer:
 
         Raises:
             DeadlineError: They were not there within `timeout_s`.
+            DrawsError: Every draw fails, so they never will be.
         """
+        ledger = self._ledger
         async with self._changed:
-            if not await self._wait(lambda: self._ledger.can_take(count), timeout_s):
+            if not await self._wait(
+                lambda: ledger.can_take(count) or ledger.is_hopeless(), timeout_s
+            ):
                 raise DeadlineError(self._overdue(count, timeout_s))
+            if ledger.is_hopeless():
+                raise DrawsError.since(ledger.first_failure)
             groups = self._ledger.take(count)
             self._changed.notify_all()
             return groups
@@ -164,6 +170,10 @@ class ReplayBuffer:
         """Draws by fate and by place; `drawn` is the sum of the others."""
         return self._ledger.counts()
 
+    async def first_failure(self) -> str:
+        """Cause of the first draw that failed; empty while none has."""
+        return self._ledger.first_failure
+
     async def fates(self) -> dict[str, int]:
         """Fates with filter or cause, over the whole run."""
         return self._ledger.fates()
@@ -198,6 +208,10 @@ class ReplayBuffer:
             f"after step {ledger.step}: {counts['buffered']} buffered, {counts['in_flight']} in "
             f"flight ({awaited or 'no worker has any'}), {counts['queued']} queued, "
             f"{counts['leased']} leased, {ledger.need()} still to hand out, source "
-            f"{'exhausted' if ledger.exhausted else 'not exhausted'}; if generation is only slow, "
-            f"raise sync.timeout_s"
+            f"{'exhausted' if ledger.exhausted else 'not exhausted'}{self._failures()}; if "
+            "generation is only slow, raise sync.timeout_s"
         )
+
+    def _failures(self) -> str:
+        count, cause = self._ledger.counts()["failed"], self._ledger.first_failure
+        return f", {count} failed (the first: {cause})" if cause else ""

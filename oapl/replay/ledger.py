@@ -44,6 +44,9 @@ from oapl.records import (
 from oapl.replay.counts import ReplayCounts
 from oapl.replay.periods import PeriodNeeds
 
+LEAST_TRIAL = 8
+"""So many first draws at least must all fail before a run is given up: one may be a bad row."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
@@ -72,6 +75,7 @@ class Ledger:
         step: Learner steps made.
         exhausted: The source has no more draws.
         finished: `finish` was called.
+        first_failure: Cause of the first draw that failed here; empty while none has.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Ledger:
         self.step = 0
         self.exhausted = False
         self.finished = False
+        self.first_failure = ""
         self._source = source
         self._credit = credit
         self._on_fate = on_fate
@@ -100,6 +105,9 @@ class Ledger:
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
         self._drawn = 0
         self._dropped = 0  # by the filter, in the served version's period
+        self._tried = 0  # first draws of this process, up to `_trial`
+        self._untried: set[str] = set()  # those of them that have not failed
+        self._is_proven = False  # a group has come
         self._fates: Counter[tuple[FateKind, str]] = Counter()
         self._counts = ReplayCounts()
 
@@ -181,7 +189,14 @@ class Ledger:
         prompt = self._source.next()
         self.exhausted = prompt is None
         self._drawn += prompt is not None
+        if prompt is not None and self._tried < self._trial:
+            self._tried += 1
+            self._untried.add(prompt.id)
         return prompt
+
+    @property
+    def _trial(self) -> int:
+        return max(LEAST_TRIAL, self.periods.groups_per_step)
 
     def _hand_out(self, worker: WorkerId, prompts: list[Prompt]) -> list[Prompt]:
         for prompt in prompts:
@@ -216,6 +231,7 @@ class Ledger:
             if self._holds(worker, group.prompt):
                 self._return(group.prompt, why)
             return f"refused:{why}"
+        self._is_proven = True
         credit = self._credit(scored)
         del self._in_flight[group.prompt.id]
         self._settled[group.prompt.id] = (group.prompt.attempt, group.version)
@@ -325,6 +341,13 @@ class Ledger:
     def is_over(self) -> bool:
         """Nothing more can come: the source is exhausted and no draw is queued or in flight."""
         return self.exhausted and not self._in_flight and not self._queue
+
+    def is_hopeless(self) -> bool:
+        """Whether no group has come and none will: each of the first draws has failed.
+
+        All of them are waited for, since those that fail may fail fast.
+        """
+        return self._tried == self._trial and not self._untried and not self._is_proven
 
     def can_take(self, count: int) -> bool:
         """Whether `take` would give `count` groups, or all that is left."""
@@ -439,6 +462,9 @@ class Ledger:
         self._deaths.pop(prompt.id, None)
         if kind in ("dropped", "failed"):
             self._counts.count(f"replay/{kind}")
+        if kind == "failed":
+            self.first_failure = self.first_failure or detail
+            self._untried.discard(prompt.id)
         if self._on_fate is not None:
             self._on_fate(
                 Fate(id=prompt.id, attempt=prompt.attempt, kind=kind, detail=detail, step=self.step)

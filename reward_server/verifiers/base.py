@@ -85,6 +85,9 @@ class Traits:
     prompts that it will judge, too, as far as they could be read."""
     check: Callable[[Any], None] = lambda config: None
     """Refuses early and cheaply, where the run is launched, what cannot work."""
+    check_prompt: Callable[[Any, Prompt], object] = lambda config, prompt: None
+    """Refuses a prompt whose reference it could judge nothing by, by a ValueError that says what is
+    wrong; called for each before a run starts."""
     prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     """The options that other nodes need in another form: a file's text besides its path."""
 
@@ -314,10 +317,18 @@ def golds(prompt: Prompt) -> list[str]:
     A reference may be a whole solution: what is behind `####` (GSM8K) or in its last box counts.
 
     Raises:
-        InputError: It has none.
+        InputError: It has none, or one that no text can equal.
     """
     answer = prompt.reference.get("answer")
     several = answer if isinstance(answer, list | tuple) else [answer]
+    if any(isinstance(gold, Mapping | list | tuple | bytes) for gold in several):
+        fields = list(answer) if isinstance(answer, Mapping) else []
+        lead = f"; answer_key may lead into it, to {' or '.join(map(str, fields))}"
+        raise InputError(
+            f"the reference answer of prompt {prompt.id} is {repr(answer)[:80]}, but its verifier "
+            f"({', '.join(prompt.verifiers)}) compares text, a number, or a list of these"
+            f"{lead if fields else ''}"
+        )
     texts = [str(gold) for gold in several if gold is not None and str(gold).strip()]
     if not texts:
         raise InputError(

@@ -267,4 +267,11 @@ def limits(config: Config) -> base.Limits:
     return base.Limits(is_jailed=False, deadline_s=config.total_s + SLACK_S)
 
 
-DECLARES = base.Traits(runs_programs=True, limits=limits, check=check)
+DECLARES = base.Traits(
+    runs_programs=True,
+    limits=limits,
+    check=check,
+    check_prompt=lambda config, prompt: problem.read(
+        prompt.reference, prompt.question or prompt.text
+    ),
+)

@@ -120,4 +120,6 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-DECLARES = base.Traits(runs_programs=False, check=check)
+DECLARES = base.Traits(
+    runs_programs=False, check=check, check_prompt=lambda config, prompt: checks(prompt)
+)

@@ -288,4 +288,20 @@ def _key(config: Config) -> str:
     return os.environ[name] if name else ""
 
 
-DECLARES = base.Traits(runs_programs=False, limits=limits, check=check, prepare=prepare)
+def check_prompt(config: Config, prompt: Prompt) -> None:
+    """Demand the reference where the judge is told of it.
+
+    Args:
+        config: The options.
+        prompt: Any of the run's.
+
+    Raises:
+        InputError: It has none that can be told.
+    """
+    if "{reference}" in config.template:
+        base.golds(prompt)
+
+
+DECLARES = base.Traits(
+    runs_programs=False, limits=limits, check=check, check_prompt=check_prompt, prepare=prepare
+)

@@ -136,4 +136,17 @@ def notes(config: Config, prompts: Sequence[Prompt]) -> list[str]:
     return [text] if text else []
 
 
-DECLARES = base.Traits(runs_programs=False, check=check, notes=notes)
+def check_prompt(config: Config, prompt: Prompt) -> None:
+    """Refuse a prompt without a puzzle.
+
+    Args:
+        config: May hold the options of its task.
+        prompt: To be judged.
+
+    Raises:
+        InputError: It has none, or one that cannot be read.
+    """
+    scorers.puzzle_of(prompt, config.task_options)
+
+
+DECLARES = base.Traits(runs_programs=False, check=check, notes=notes, check_prompt=check_prompt)

@@ -211,4 +211,4 @@ def _folded(text: str) -> str:
     return _ARTICLE.sub("", " ".join(re.findall(r"[a-z0-9+\-.%]+", text.casefold()))).strip(". ")
 
 
-DECLARES = base.Traits(runs_programs=False)
+DECLARES = base.Traits(runs_programs=False, check_prompt=lambda config, prompt: base.golds(prompt))

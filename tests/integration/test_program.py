@@ -221,13 +221,14 @@ def test_a_second_engine_just_works(recipe):
 
 
 PROGRAM = """
+import asyncio
 import sys
 from pathlib import Path
 from oapl import RunConfig
 from deploy.run.program import train
 
 folder = Path(sys.argv[1])
-outcome = train(RunConfig(
+config = RunConfig(
     run={"name": "python", "dir": str(folder / "runs"), "max_steps": 6},
     model={"path": str(folder / "model"), "dtype": "float32"},
     data={"sources": [{"name": "sums", "path": str(folder / "sums.jsonl")}]},
@@ -240,13 +241,19 @@ outcome = train(RunConfig(
     sync={"interval": 3, "transport": "local"},
     cluster={"mode": "local"},
     tracking={"console": "off", "wandb": "off"},
-))
+)
+
+async def notebook():
+    return train(config)
+
+outcome = asyncio.run(notebook())
 print(outcome.step, outcome.folder)
 """
 
 
 def test_train_is_a_python_function_and_takes_a_reward_function(recipe):
-    """In one process, without Ray: the other launcher, the other transport."""
+    """In one process, without Ray: the other launcher, the other transport. In a notebook, too,
+    where an event loop runs already."""
     folder = recipe.parent
     (folder / "mine.py").write_text(
         "def reward(prompt, response, reference):\n    return len(response) / 100\n"

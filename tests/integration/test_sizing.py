@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.tokenizer import context_tokens, load_model_config
+from actors.data.context import context_tokens
+from actors.data.tokenizer import load_model_config
 from deploy.sizing.engine_memory import engine_memory
 from deploy.sizing.hardware import this_machine
 from deploy.sizing.learner_memory import rank_memory

@@ -15,7 +15,7 @@ IN_STRING = re.compile(rf"^{DOTTED.pattern}$")
 IN_PROSE = re.compile(rf"`({DOTTED.pattern})")
 IN_COMMAND = re.compile(rf"(?:-m|from|import) +({DOTTED.pattern})")
 PATH = re.compile(rf"`((?:{'|'.join(PACKAGES)})/(?:[\w./-]*/|[\w./-]*\.\w+))`")
-PLANTED = ("test_names.py", "test_docstrings.py", "test_contents.py")
+PLANTED = ("test_names.py", "test_docstrings.py", "test_contents.py", "test_shadows.py")
 """Files with names that are meant to lead nowhere."""
 SETTINGS = {setting.key for setting in settings()}
 TEXTS = ("README.md", "Makefile", ".github/CONTRIBUTING.md", "reward_server/README.md")

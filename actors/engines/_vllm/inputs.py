@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.data.context import engine_overrides
 from actors.data.tokenizer import load_model_config
 from oapl.config import RunConfig
 from oapl.records import Sampling
@@ -73,7 +74,12 @@ def engine_args(
     from actors.engines._vllm import weights
 
     weights.register()
-    optional = {"max_num_batched_tokens": max_batched_tokens} if max_batched_tokens else {}
+    optional: dict[str, Any] = {}
+    if max_batched_tokens:
+        optional["max_num_batched_tokens"] = max_batched_tokens
+    model = load_model_config(config.model.path, config.model.trust_remote_code)
+    if overrides := engine_overrides(model):
+        optional["hf_overrides"] = overrides
     return {
         "model": config.model.path,
         "dtype": config.model.dtype,

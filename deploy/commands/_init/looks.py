@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.data.context import context_of
 from actors.data.encoding import in_chunks
-from actors.data.sources import Row, read_problems, read_rows
+from actors.data.problems import Row
+from actors.data.sources import read_problems, read_rows
 from actors.data.templates import choose
 from actors.data.tokenizer import load_model_config
 from oapl.config.sections import DataSection, DataSource
@@ -71,7 +73,7 @@ def look_at_model(path: str, *, is_chat: bool) -> Model:
         path=str(folder.absolute()) if folder.is_dir() else path,
         kind=str(found.model_type),
         parameters=_parameters(path, found),
-        context=int(getattr(found, "max_position_embeddings", 0) or 0),
+        context=context_of(found),
         is_chat=is_chat,
     )
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.sources import Row, read_rows
+from actors.data.problems import Row
+from actors.data.sources import read_rows
 from oapl.config.sections import DataSource
 from oapl.errors import InputError
 from oapl.records import Prompt, Rollout

@@ -15,6 +15,7 @@ from typing import Any
 from deploy.checks.settings import check, check_job
 from deploy.commands._submit.shipped import EXCLUDES, entrypoint, is_shipped
 from deploy.processes import ray_cluster
+from deploy.run.folders import moved_here
 from oapl.config.objective import is_judged
 from oapl.config.toml import load_config
 from oapl.errors import InputError, OaplError
@@ -53,7 +54,10 @@ def submit(
             large to be shipped.
         OaplError: The job server went away, or the cluster could not start the job.
     """
-    config = load_config(recipe, overrides)
+    written = load_config(recipe, overrides)
+    config = moved_here(written, recipe, overrides)
+    if config != written:
+        overrides = [*overrides, f"run.name={config.run.name}"]
     check(config)
     check_job(config)
     if is_judged(config):

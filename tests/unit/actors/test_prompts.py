@@ -13,10 +13,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from actors.data.problems import Problem
 from actors.data.prompts import ExampleQueue, PromptStream, build, read_prompts
 from actors.data.sources import read_problems
 from actors.data.templates import choose
-from actors.data.tokenizer import load_tokenizer
+from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from oapl.config import RunConfig
 from oapl.config.sections import DataSection, DataSource
 from oapl.errors import CheckpointError, InputError
@@ -244,6 +245,126 @@ def test_a_chat_template_s_special_tokens_are_not_doubled(tmp_path, model, chatt
     path = write(tmp_path / "a.jsonl", sums(1))
     prompt = build(config(model, source(path)), framing(chatty)).next()
     assert chatty.decode(prompt.token_ids) == prompt.text == "<bos><user>0+0?<assistant>"
+
+
+# --- chat templates
+
+TOOLED = (
+    "{% if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}"
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}"
+    "{% for c in m['tool_calls'] or [] %}<call>{{ c | tojson }}{% endfor %}{% endfor %}"
+    "{% if enable_thinking is false %}<no>{% endif %}<assistant>"
+)
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
+CALLING = {"role": "assistant", "content": "", "tool_calls": [{"name": "add", "arguments": {}}]}
+ASKED = {"role": "user", "content": "1+1?"}
+
+
+def rendered(tokenizer, data: dict | None = None, **row) -> str:
+    problem = Problem(source="a", index=0, place="a.jsonl line 1", reference={}, **row)
+    return choose(DataSection(**(data or {})), tokenizer).render(problem)
+
+
+def test_tools_and_calls_reach_the_chat_template(chatty):
+    chatty.chat_template = TOOLED
+    text = rendered(chatty, prompt=(ASKED, CALLING, ASKED), tools=(TOOL,))
+    assert text.startswith('<tools>{"type": "function", "function": {"name": "add"')
+    assert '<call>{"name": "add", "arguments": {}}' in text
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "says"),
+    [
+        (CHAT, {"prompt": (CALLING, ASKED)}, "leaves out tool_calls of message 1 .'add'"),
+        (CHAT, {"prompt": "1+1?", "tools": (TOOL,)}, "leaves out the tool 'add'"),
+        (
+            TOOLED.replace("<call>{{ c | tojson }}", ""),
+            {"prompt": (CALLING, ASKED), "tools": (TOOL,)},
+            "leaves out tool_calls",
+        ),
+        (
+            CHAT.replace("in messages", "in messages if m['role'] == 'user'"),
+            {"prompt": ({"role": "system", "content": "Add."}, ASKED)},
+            "leaves out the text of message 1 .role 'system'",
+        ),
+        ("{{ messages[0]['content'] + 1 }}", {"prompt": "1+1?"}, "can only concatenate"),
+        ("{{ messages[9]['content'] }}", {"prompt": "1+1?"}, "refuses the messages"),
+        ("{% if %}", {"prompt": "1+1?"}, "mend the template"),
+    ],
+)
+def test_what_a_template_leaves_out_or_fails_on_is_refused_with_its_place(
+    chatty, template, row, says
+):
+    chatty.chat_template = template
+    with pytest.raises(InputError, match=rf"a.jsonl line 1: .*{says}"):
+        rendered(chatty, **row)
+
+
+def test_the_plain_template_refuses_tools(tokenizer):
+    with pytest.raises(InputError, match=r"line 1: the prompt has tools, which the plain"):
+        rendered(tokenizer, prompt="1+1?", tools=(TOOL,))
+
+
+def test_template_options_are_variables_of_the_chat_template(chatty):
+    chatty.chat_template = TOOLED
+    options = {"template_options": {"enable_thinking": False}}
+    assert rendered(chatty, options, prompt="1+1?") == "<user>1+1?<no><assistant>"
+    assert rendered(chatty, prompt="1+1?") == "<user>1+1?<assistant>"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"enable_thinkin": False}, "never asks for it; did you mean enable_thinking"),
+        ({"messages": []}, "messages comes from the data"),
+        ({"tools": []}, "tools comes from the data"),
+        ({"add_generation_prompt": False}, "comes from the data and its settings"),
+        ({"strftime_now": "x"}, "comes from the data and its settings"),
+    ],
+    ids=str,
+)
+def test_template_options_that_change_nothing_are_refused(chatty, options, says):
+    chatty.chat_template = TOOLED
+    with pytest.raises(InputError, match=says):
+        choose(DataSection(template_options=options), chatty)
+
+
+def test_the_plain_template_has_no_options(tokenizer):
+    with pytest.raises(InputError, match=r"data.template_options = .* no place for it"):
+        choose(DataSection(template_options={"enable_thinking": False}), tokenizer)
+
+
+def test_of_named_templates_the_default_is_taken_and_with_tools_the_one_for_tools(chatty):
+    chatty.chat_template = {"default": CHAT, "tool_use": TOOLED}
+    assert rendered(chatty, prompt="1+1?") == "<user>1+1?<assistant>"
+    assert rendered(chatty, prompt="1+1?", tools=(TOOL,)).startswith("<tools>")
+
+
+def test_named_templates_without_a_default_are_refused_with_their_names(chatty):
+    chatty.chat_template = {"rag": CHAT, "tool_use": TOOLED}
+    with pytest.raises(InputError, match=r"called rag, tool_use, but none called 'default'"):
+        choose(DataSection(), chatty)
+    assert choose(DataSection(template="plain"), chatty).name == "plain"
+
+
+def test_the_date_of_a_template_is_the_run_s(chatty):
+    chatty.chat_template = "{{ strftime_now('%d %b %Y %H:%M') }}" + CHAT
+    text = rendered(chatty, {"date": "2026-01-31"}, prompt="1+1?")
+    assert text == "31 Jan 2026 00:00<user>1+1?<assistant>"
+
+
+def test_another_date_is_other_data_and_the_error_names_it(tmp_path, model, chatty):
+    chatty.chat_template = "{{ strftime_now('%Y-%m-%d') }}" + CHAT
+    path = write(tmp_path / "a.jsonl", sums(3))
+
+    def stream(date: str) -> PromptStream:
+        return build(config(model, source(path), data={"date": date}), chatty)
+
+    first = stream("2026-01-31")
+    draw(first, 1)
+    stream("2026-01-31").restore(first.state())
+    with pytest.raises(CheckpointError, match=r"data.date is the day on which the run began"):
+        stream("2026-02-01").restore(first.state())
 
 
 # --- length
@@ -478,3 +599,31 @@ def test_a_tokenizer_without_padding_pads_with_eos(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = load_tokenizer(str(tmp_path))
     assert loaded.pad_token_id == loaded.eos_token_id == EOS
+
+
+# --- responses as text
+
+
+def test_only_what_ends_or_pads_a_response_is_left_out_of_its_text(tmp_path):
+    tags = ["<think>", "</think>", "<answer>", "</answer>"]
+    made = make_tokenizer()
+    made.add_special_tokens({"additional_special_tokens": tags})
+    make_model(tmp_path, vocab_size=140)
+    made.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [EOS, 11]}))
+    loaded = load_tokenizer(str(tmp_path))
+    ids = loaded("<think>2+3</think><answer>5</answer>")["input_ids"]
+    decode = ResponseDecoder(loaded, config(tmp_path))
+    texts = decode([[*ids, EOS], [*ids, 11], [0, *ids, 0, 0], ids[:3], []])
+    whole = "<think>2+3</think><answer>5</answer>"
+    assert texts == [whole, whole, whole, "<think>2+", ""]
+    assert decode([[1, *ids]]) == ["<bos>" + whole], "other special tokens are part of it"
+
+
+def test_without_a_generation_config_the_model_s_own_ends_are_left_out(tmp_path):
+    path = make_model(tmp_path)
+    (path / "generation_config.json").unlink()
+    written = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(written | {"eos_token_id": [EOS, 11]}))
+    loaded = load_tokenizer(str(path))
+    assert ResponseDecoder(loaded, config(path))([[20, 11], [20, EOS]]) == 2 * [loaded.decode([20])]

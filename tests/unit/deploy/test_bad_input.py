@@ -559,6 +559,57 @@ CASES = [
         ("null.jsonl line 1", "answer is null", "accept nothing"),
     ),
     Bad(
+        "answer is blank",
+        "data.sources.0.path={files}/blank_answer.jsonl",
+        ("blank_answer.jsonl line 2", "answer is ' '", "leave the row out"),
+    ),
+    Bad(
+        "answer is an object",
+        "data.sources.0.path={files}/object.jsonl\ndata.sources.0.answer_key=reward_model",
+        ("object.jsonl line 1", "verifier math", "compares text", "to style or ground_truth"),
+    ),
+    Bad(
+        "answer lies elsewhere in the object",
+        "data.sources.0.path={files}/object.jsonl\ndata.sources.0.answer_key=reward_model.truth",
+        ("object.jsonl line 1", "no column 'reward_model.truth'", "has style, ground_truth"),
+    ),
+    Bad(
+        "answers in lists of lists",
+        "data.sources.0.path={files}/nested.jsonl",
+        ("nested.jsonl line 1", "[['3']]", "a number, or a list of these"),
+    ),
+    Bad(
+        "no tests for programs",
+        "reward.verifiers={code=1}\nreward.min_level=none",
+        ("good.jsonl line 1", "verifier code", "it has no `tests`"),
+    ),
+    Bad(
+        "no puzzle",
+        "reward.verifiers={reasoning_gym=1}",
+        ("good.jsonl line 1", "verifier reasoning_gym", "needs a column `entry`"),
+    ),
+    Bad(
+        "no instructions",
+        "data.sources.0.verifiers={ifeval=1}",
+        ("good.jsonl line 1", "verifier ifeval", "instruction_id_list and kwargs"),
+    ),
+    Bad(
+        "answer of an evaluation is an object",
+        "eval.sources.0.name=test\neval.sources.0.path={files}/object.jsonl\n"
+        "eval.sources.0.answer_key=reward_model",
+        ("object.jsonl line 1", "verifier math", "compares text"),
+    ),
+    Bad(
+        "half of a character",
+        "data.sources.0.path={files}/half.jsonl",
+        ("half.jsonl line 1", "column 'prompt'", "lone surrogate", "write the character whole"),
+    ),
+    Bad(
+        "image in a prompt",
+        "data.sources.0.path={files}/image.jsonl",
+        ("image.jsonl line 1, message 1", "'image_url'", "leave the part or the row out"),
+    ),
+    Bad(
         "blank prompt",
         "data.sources.0.path={files}/blank.jsonl",
         ("blank.jsonl line 1", "prompt is '  '", "must be text"),
@@ -634,6 +685,46 @@ CASES = [
         ("data.system_prompt = 'Think.'", "no place", "leave it out"),
     ),
     Bad(
+        "template options without a template",
+        "data.template_options.enable_thinking=false",
+        ("data.template_options = {'enable_thinking': False}", "no place", "leave it out"),
+    ),
+    Bad(
+        "template options that are no table",
+        "data.template_options=no_thinking",
+        ('data.template_options = "no_thinking"', "must be a table", "enable_thinking = false"),
+    ),
+    Bad(
+        "template option in Python's spelling",
+        "data.template_options.enable_thinking=False",
+        ("data.template_options", "'False', which is true", "write true or false in small"),
+    ),
+    Bad(
+        "template option that is a date",
+        "data.template_options.today=2026-01-31",
+        ("data.template_options", "today is 2026-01-31", "give text, numbers, booleans"),
+    ),
+    Bad(
+        "template option that is not finite",
+        "data.template_options.limits.most=[1, inf]",
+        ("data.template_options", "limits.most.1 is inf", "give text, numbers, booleans"),
+    ),
+    Bad(
+        "template option that is no name",
+        "data.template_options.enable-thinking=false",
+        ("data.template_options", "'enable-thinking' cannot be a variable", "letters, digits"),
+    ),
+    Bad(
+        "no date",
+        "data.date=yesterday",
+        ('data.date = "yesterday"', "must be a date like 2026-01-31"),
+    ),
+    Bad(
+        "named templates without a default",
+        "model.path={files}/named",
+        ("chat templates called rag, tool_use", "none called 'default'", 'template = "plain"'),
+    ),
+    Bad(
         "chat messages without a template",
         "data.sources.0.path={files}/chat.jsonl",
         ("chat.jsonl line 1", "list of chat messages", "data.template"),
@@ -648,7 +739,48 @@ CASES = [
         "eval.sources.0.name=test\neval.sources.0.path={files}/gone.jsonl",
         ("'test'", "gone.jsonl does not exist", "relative to"),
     ),
-    # --- folders
+    # --- names and folders
+    Bad(
+        "run name beyond a file system",
+        "run.name=" + "n" * 300,
+        ("run.name = ", "at most 200 letters", "put folders into run.dir"),
+    ),
+    Bad(
+        "run name with a line break",
+        'run.name="a\\nb"',
+        ('run.name = "a\\nb"', "one folder name"),
+    ),
+    Bad("run name that is a folder's own", "run.name=..", ('run.name = ".."', "one folder name")),
+    Bad(
+        "source name beyond a file system",
+        "data.sources.0.name=" + "n" * 300,
+        ("data.sources.0.name = ", "at most 200", "rename the source"),
+    ),
+    Bad(
+        "run folder beyond a file system",
+        "run.dir=runs/" + "n" * 300,
+        ("run.dir = ", "each name in it of at most 255", "give a shorter one"),
+    ),
+    Bad(
+        "run folder with a control character",
+        'run.dir="runs\\u0000"',
+        ("run.dir = ", "without control characters", "rename"),
+    ),
+    Bad(
+        "run folder that is no UTF-8",
+        "run.dir=runs\udcff",
+        ("run.dir = ", "a path in UTF-8"),
+    ),
+    Bad(
+        "a prompt for a path",
+        "data.sources.0.path=" + "What is 12 + 7? " * 20,
+        ("data.sources.0.path = ", "at most 255", "give a shorter one"),
+    ),
+    Bad(
+        "a path for a model beyond all paths",
+        "model.path=" + "name/" * 1000,
+        ("model.path = ", "at most 4000 bytes", "give a shorter one"),
+    ),
     Bad(
         "run folder under a file",
         "run.dir={files}/good.jsonl",
@@ -674,6 +806,14 @@ def files(tmp_path_factory) -> Path:
     (folder / "broken.parquet").write_bytes(b"PAR1 but no more")
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(_lines(ROWS * 9).encode())[:-20])
     asked = {"role": "user", "content": "1+1?"}
+    (folder / "blank_answer.jsonl").write_text(_lines([ROWS[0], {"prompt": "1?", "answer": " "}]))
+    (folder / "own.py").write_text("def reward(prompt, response, reference):\n    return 1.0\n")
+    object_ = {"style": "rule", "ground_truth": "3"}
+    (folder / "object.jsonl").write_text(_lines([{"prompt": "1+2?", "reward_model": object_}]))
+    (folder / "nested.jsonl").write_text(_lines([{"prompt": "1+2?", "answer": [["3"]]}]))
+    (folder / "half.jsonl").write_text(_lines([{"prompt": "1+2 \ud83d?", "answer": "3"}]))
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}
+    (folder / "image.jsonl").write_text(_lines([{"prompt": [image], "answer": "3"}]))
     answered = [asked, {"role": "assistant", "content": "2"}]
     (folder / "chat.jsonl").write_text(_lines([{"prompt": [asked], "answer": "2"}]))
     (folder / "answered.jsonl").write_text(_lines([{"prompt": answered, "answer": "2"}]))
@@ -711,6 +851,9 @@ def _spoil_models(folder: Path) -> None:
     endless = make_tokenizer()
     endless.eos_token = None
     endless.save_pretrained(like_good("endless", *tokens))
+    named = make_tokenizer()
+    named.chat_template = {"rag": "{{ messages }}", "tool_use": "{{ messages }}"}
+    named.save_pretrained(like_good("named", *tokens))
     mixed = like_good("mixed", "config.json")
     (mixed / "config.json").write_text(json.dumps(config | {"vocab_size": 120}))
 
@@ -742,6 +885,22 @@ def test_bad_input_is_refused_with_value_rule_and_remedy(case, files, tmp_path, 
     for words in case.says:
         assert words.replace("{files}", str(files)) in message
     assert not (tmp_path / "runs").exists(), "nothing is made for a run that cannot start"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "data.sources.0.path={files}/object.jsonl\n"
+        "data.sources.0.answer_key=reward_model.ground_truth",
+        "data.sources.0.path={files}/object.jsonl\ndata.sources.0.answer_key=reward_model\n"
+        'reward.verifiers={function=1}\nreward.options.function.function="{files}/own.py:reward"',
+        "data.sources.0.answer_key=\nreward.verifiers={format=1}",
+        "run.name=" + "n" * 200,
+        "data.date=2026-01-31",
+    ],
+)
+def test_what_resembles_a_mistake_and_is_none_is_accepted(overrides, files, tmp_path):
+    assert "data sums" in run(files, tmp_path, overrides).facts
 
 
 def test_oapl_with_several_versions_and_drain_is_accepted(files, tmp_path):

@@ -75,6 +75,21 @@ def test_the_overview_comes_fast_since_it_imports_nothing_heavy():
         assert f"'{library}'" not in loaded
 
 
+def test_a_file_with_the_name_of_a_package_is_refused_and_not_run(tmp_path):
+    (tmp_path / "learner").with_suffix(".py").write_text("raise SystemExit('run')\n")
+    answer = subprocess.run(
+        [sys.executable, "-m", "oapl", "show", "x"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert answer.returncode == 2
+    assert f"package learner comes from {tmp_path}/learner.py, not from {ROOT}" in answer.stderr
+    assert "rename the file" in answer.stderr
+
+
 def test_another_distribution_with_the_name_of_a_package_is_refused(tmp_path):
     (tmp_path / "learner").mkdir()
     (tmp_path / "learner" / "__init__.py").write_text("")

@@ -104,12 +104,13 @@ class FakeEngines:
 class Lines:
     def __init__(self):
         self.rows = []
+        self.told = []
 
     def log(self, metrics):
         self.rows.append((metrics.step, dict(metrics.values)))
 
     def message(self, text):
-        pass
+        self.told.append(text)
 
     def rollouts(self, rows):
         pass
@@ -232,6 +233,22 @@ async def test_a_line_of_metrics_holds_every_owners_counters(config):
         values
     )
     assert "engine/busy_s" not in values
+
+
+async def test_the_cause_of_a_failed_prompt_is_told_once(config):
+    class FailingReplay(FakeReplay):
+        async def stats(self):
+            return {"replay/failed": 2.0}
+
+        async def first_failure(self):
+            return "no reference answer"
+
+    lines = Lines()
+    learner = make(config, tracker=lines, replay=FailingReplay())
+    for _ in range(2):
+        await learner.update(groups())
+        await learner.report()
+    assert lines.told == ["a prompt failed: no reference answer; replay/failed counts all that do"]
 
 
 async def test_examples_that_nobody_judged_have_no_mean_reward(config):

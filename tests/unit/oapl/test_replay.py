@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from oapl.errors import DeadlineError, InputError, StaleError
+from oapl.errors import DeadlineError, DrawsError, InputError, StaleError
 from oapl.records import (
     Credit,
     Fate,
@@ -315,6 +315,35 @@ def test_a_failed_draw_names_its_cause_and_gives_its_place_back():
     rules.fail(ANN, prompt, "too long", 4)
     assert rules.fates() == {"failed:too long": 1}
     assert rules.need() == 6
+
+
+def test_a_run_is_hopeless_when_each_of_its_first_draws_has_failed_and_not_before():
+    rules = ledger(max_steps=99, interval=99)
+    prompts = rules.draw(ANN, 0, 12)
+    for prompt in prompts[1:]:  # those that fail fast say nothing of the first
+        rules.fail(ANN, prompt, f"no {prompt.id}", 0)
+        assert not rules.is_hopeless()
+    rules.fail(ANN, prompts[0], "no p:0", 0)
+    assert rules.is_hopeless()
+    assert rules.first_failure == "no p:1"
+
+
+def test_a_run_with_one_group_is_not_hopeless_whatever_its_credit():
+    rules = ledger(credit=drop_uniform, max_steps=99, interval=99)
+    prompts = rules.draw(ANN, 0, 12)
+    assert rules.put(ANN, scored(prompts[0], rewards=(1.0, 1.0))) == "dropped:uniform"
+    for prompt in prompts[1:]:
+        rules.fail(ANN, prompt, "broken", 0)
+    assert not rules.is_hopeless()
+
+
+def test_draws_that_come_back_are_waited_for():
+    rules = ledger(max_steps=99, interval=99)
+    prompts = rules.draw(ANN, 0, 8)
+    for prompt in prompts[1:]:
+        rules.fail(ANN, prompt, "broken", 0)
+    rules.give_back(ANN, prompts[0], "aborted", 0)
+    assert not rules.is_hopeless()
 
 
 # Deaths
@@ -839,6 +868,24 @@ async def test_the_end_of_the_data_wakes_the_learner():
     await replay.fail(ANN, prompts[0], "broken", 0)
     assert await replay.next_prompts(ANN, 0, 5, 0.01) == []
     assert await asyncio.wait_for(waiting, 1) is None
+
+
+async def test_take_ends_at_once_with_the_cause_when_every_draw_fails():
+    replay = buffer(max_steps=99, interval=99)
+    waiting = asyncio.create_task(replay.take(2, 600))
+    for prompt in await replay.next_prompts(ANN, 0, 8, 1):
+        await replay.fail(ANN, prompt, "no reference answer", 0)
+    with pytest.raises(DrawsError, match=r"the first: no reference answer; mend that"):
+        await asyncio.wait_for(waiting, 1)
+    assert await replay.first_failure() == "no reference answer"
+
+
+async def test_a_wait_for_a_batch_tells_of_failures():
+    replay = buffer()
+    (prompt,) = await replay.next_prompts(ANN, 0, 1, 1)
+    await replay.fail(ANN, prompt, "broken", 0)
+    with pytest.raises(DeadlineError, match=r"1 failed \(the first: broken\); if generation"):
+        await replay.take(2, 0.01)
 
 
 async def test_workers_that_wait_at_the_end_of_the_data_do_not_wake_each_other():

@@ -1,0 +1,58 @@
+"""Files of the user's that Ray's workers would import in the place of ours or of a library.
+
+Ray puts the working directory, and the folder of the program, in front of what its workers import
+from; a command started as `oapl` looks nowhere near them, and so would find nothing wrong.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.processes.ray_cluster import OWN, PACKAGES
+from oapl.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+SUFFIXES = importlib.machinery.all_suffixes()
+
+
+def check_working_directory() -> None:
+    """Refuse such a file in the folders that workers look in first.
+
+    Raises:
+        InputError: Names the file, and what it stands in the place of.
+    """
+    program = Path(sys.argv[0]).resolve().parent
+    folders = [Path.cwd(), *([program] if str(program) in sys.path else [])]
+    for folder in dict.fromkeys(folders):
+        for name, path in _modules(folder):
+            if what := _shadowed(name, path):
+                raise InputError(
+                    f"{path}: Ray's workers look in {folder} first, and would import it in the "
+                    f"place of {what}; rename it, or give the command in another directory"
+                )
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
+    """What can be imported from a folder, by its name."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        name, dot, suffix = entry.name.partition(".")
+        path = Path(entry.path)
+        if entry.is_dir() and (path / "__init__.py").is_file():
+            yield entry.name, path
+        elif f"{dot}{suffix}" in SUFFIXES and entry.is_file():
+            yield name, path
+
+
+def _shadowed(name: str, path: Path) -> str:
+    """What a module stands in the place of; empty where it does not."""
+    if name in OWN:
+        return "" if path.resolve() == ROOT / name else f"oapl's own package {name}"
+    if name in sys.stdlib_module_names:
+        return f"Python's own module {name}"
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    is_elsewhere = loaded is not None and not Path(loaded).resolve().is_relative_to(path.resolve())
+    return f"the library {name}" if is_elsewhere or name in PACKAGES else ""
