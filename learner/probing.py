@@ -37,12 +37,14 @@ def sequences(
     return found
 
 
-def packed(probe: Sequence[np.ndarray], micro_batch_tokens: int) -> list[MicroBatch]:
+def packed(
+    probe: Sequence[np.ndarray], micro_batch_tokens: int, row_tokens: int
+) -> list[MicroBatch]:
     """Pack the probe: every token but a sequence's first counts as response.
 
     Args:
         probe: Sequences, int32 [T].
-        micro_batch_tokens: As `oapl.batching.pack` takes it.
+        micro_batch_tokens, row_tokens: As `oapl.batching.pack` takes them.
 
     Returns:
         Micro-batches; which sequence of the probe a rollout is stands in its `group_index`.
@@ -53,6 +55,7 @@ def packed(probe: Sequence[np.ndarray], micro_batch_tokens: int) -> list[MicroBa
             for number, ids in enumerate(probe)
         ],
         micro_batch_tokens=micro_batch_tokens,
+        row_tokens=row_tokens,
     )
 
 

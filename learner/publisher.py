@@ -109,16 +109,16 @@ class Publisher:
         return send_chunk(self.sender, self.announced.version, number, chunk, content)
 
     def score_probe(self) -> tuple[np.ndarray, ...]:
-        """Score the announced sequences, in packed micro-batches at temperature 1.
+        """Score the announced sequences at temperature 1, in rows as an update's.
 
         Returns:
             ln pi of each sequence's tokens 1 to T - 1, float32 [T - 1].
         """
         token_ids = self.announced.probe_ids
         logprobs = [np.empty(0, dtype=np.float32)] * len(token_ids)
+        limits = self._config.learner.micro_batch_tokens, self._config.learner.row_tokens
         with self._engine.evaluating():
-            packed = probing.packed(token_ids, self._config.learner.micro_batch_tokens)
-            for micro_batch in packed:
+            for micro_batch in probing.packed(token_ids, *limits):
                 scores, _ = logprobs_of(self._engine, micro_batch, temperature=1.0)
                 found = scores.cpu().numpy()
                 owner = micro_batch.rollout_index[micro_batch.response_mask]
@@ -132,7 +132,7 @@ class Publisher:
             probing.sequences(
                 latest,
                 self._config.sync.probe_sequences,
-                vocab_size=self._engine.module.lm.config.vocab_size,
+                vocab_size=self._engine.module.lm.config.get_text_config().vocab_size,
                 version=version,
             )
         ]

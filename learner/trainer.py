@@ -26,6 +26,7 @@ from learner.checkpoints import shards
 from learner.forward import logprobs_of
 from learner.loss_scale import LossScale
 from learner.measures import Measures
+from learner.models import trial
 from learner.models.frozen import FrozenPolicies
 from learner.models.policy import load_policy
 from learner.preparation import PROXIMAL, Preparation
@@ -88,6 +89,8 @@ def build(
         master_port=master_port,
     )
     engine = zero_engine.ZeroEngine(config, policy)
+    with engine.evaluating():
+        trial.check(config, engine.module, engine.device)
     return Trainer(
         config,
         engine=engine,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from oapl.config import RunConfig
-from oapl.errors import InputError
+from oapl.config.sections import ModelSection
+from oapl.errors import InputError, first_line
 from oapl.logprobs import token_logprobs
 
 RESCALED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
@@ -74,12 +75,27 @@ class Policy(nn.Module):
                 entropy_gradient=entropy_gradient,
             )
 
+    def plain_logprobs(self, token_ids: Tensor) -> Tensor:
+        """Score whole sequences as transformers does, which positions and packing must not change.
+
+        Args:
+            token_ids: int64 [R, T], a sequence per row.
+
+        Returns:
+            ln pi of tokens 1 to T - 1 at temperature 1, float32 [R, T - 1].
+        """
+        with torch.autocast(token_ids.device.type, torch.float16, enabled=self._is_fp16):
+            logits: Tensor = self.lm(input_ids=token_ids, use_cache=False).logits  # [R, T, V]
+        table = logits[:, :-1].float().log_softmax(-1)
+        return table.gather(-1, token_ids[:, 1:, None])[..., 0]
+
 
 def load_policy(config: RunConfig) -> Policy:
     """Load the model at `model.path`, in the learner's precision, on the CPU.
 
     Raises:
-        InputError: Its logits are not hidden states times a matrix.
+        InputError: transformers makes no such model of it, or its logits are not hidden states
+            times a matrix.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -88,13 +104,16 @@ def load_policy(config: RunConfig) -> Policy:
     options = config.model
     shape = AutoConfig.from_pretrained(options.path, trust_remote_code=options.trust_remote_code)
     _disable_dropout(shape)  # the log-prob contract: the policy that is scored is the one sampled
-    model = AutoModelForCausalLM.from_pretrained(
-        options.path,
-        config=shape,
-        dtype=torch.bfloat16 if config.learner.precision == "bf16" else torch.float32,
-        attn_implementation=options.attn_implementation,
-        trust_remote_code=options.trust_remote_code,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            options.path,
+            config=shape,
+            dtype=torch.bfloat16 if config.learner.precision == "bf16" else torch.float32,
+            attn_implementation=options.attn_implementation,
+            trust_remote_code=options.trust_remote_code,
+        )
+    except (ValueError, ImportError) as error:
+        raise _no_model(options, shape, error) from error
     _check_output_layer(model, options.path)
     if config.learner.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -106,9 +125,33 @@ def load_policy(config: RunConfig) -> Policy:
 
 
 def _disable_dropout(shape: Any) -> None:
-    for key, value in shape.to_dict().items():
-        if key.endswith(("dropout", "_pdrop")) and isinstance(value, float):
-            setattr(shape, key, 0.0)
+    """Of values, of layers, of whatever a model type drops at random."""
+    for part in {id(part): part for part in (shape, shape.get_text_config())}.values():
+        for key, value in part.to_dict().items():
+            if "drop" in key and isinstance(value, float):
+                setattr(part, key, 0.0)
+
+
+def _no_model(options: ModelSection, shape: Any, error: Exception) -> InputError:
+    """Of the attention that was asked for, or of the type at all."""
+    from transformers import AutoModelForCausalLM
+
+    why = first_line(error)
+    try:
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(
+                shape, attn_implementation="eager", trust_remote_code=options.trust_remote_code
+            )
+    except (ValueError, ImportError):
+        return InputError(
+            f"model.path = {options.path!r}: transformers makes no causal language model of type "
+            f"{shape.model_type} of it ({why}); use a Llama, Qwen2 or Qwen3 model"
+        )
+    return InputError(
+        f"model.attn_implementation = {options.attn_implementation!r}: not for a model of type "
+        f'{shape.model_type} here ({why}); set it to "eager", which is slower, or use another '
+        "model"
+    )
 
 
 def _check_output_layer(model: Any, path: str) -> None:

@@ -1,0 +1,154 @@
+"""Whether a policy scores as `transformers` does: tried on three short sequences as a rank starts.
+
+How the sequences of one row are told apart, what a training mode adds and what becomes of the
+logits is each model type's own affair, and what goes wrong there goes wrong silently: so it is
+measured, not listed. The sequences are heads of one another: one plain pass over the whole one has
+the log-probs that every other way must give, and a model that sees its neighbour in a row can copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.models.policy import Policy
+from learner.probing import packed
+from oapl.config import RunConfig
+from oapl.errors import InputError, first_line
+
+LENGTHS = (12, 9, 7)
+"""Of the sequences, in the order in which a row holds them."""
+EXACT_BOUND, ROUNDED_BOUND = 2e-4, 0.01
+"""Mean |log-prob difference|, nats, that is not looked into: in fp32; in 16 bits."""
+REMEDY = "use a Llama, Qwen2 or Qwen3 model"
+NOISE = 4.0
+"""A difference is one of the model's when it is so many times that of the arithmetic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """How far log-probs are from those they should equal, in nats per token."""
+
+    mean: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2g} nats per token (largest {self.largest:.2g})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What was measured.
+
+    Attributes:
+        alone: Each sequence in a row of its own, against plain `transformers`.
+        training: The same in training mode, against evaluation mode.
+        packed: The second and third sequence of one row, against each in a row of its own.
+        noise: The first one of that row, which has nobody to see: what arithmetic alone does.
+    """
+
+    alone: Gap
+    training: Gap
+    packed: Gap
+    noise: Gap
+
+
+def check(config: RunConfig, policy: Policy, device: torch.device) -> None:
+    """Refuse a model that the learner would train on other log-probs than it has.
+
+    All ranks make equal calls and find the same. Leaves the policy in evaluation mode.
+
+    Args:
+        config: The run's.
+        policy: Of any sharding.
+        device: Where its inputs belong.
+
+    Raises:
+        InputError: What differs, how much, and the remedy.
+    """
+    place = f"model.path = {config.model.path!r}: this {policy.lm.config.model_type} model"
+    try:
+        trial = try_out(policy, device)
+    except (TypeError, AttributeError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"{place} takes no positions without a mask, or has no hidden states before an output "
+            f"layer ({type(error).__name__}: {first_line(error)}); {REMEDY}"
+        ) from error
+    if problem := _problem(config, trial):
+        raise InputError(f"{place} {problem}")
+
+
+def try_out(policy: Policy, device: torch.device) -> Trial:
+    """Score the sequences in every way that training does.
+
+    Args:
+        policy: See `check`.
+        device: See `check`.
+    """
+    vocab_size = policy.lm.config.get_text_config().vocab_size
+    sequence = np.random.default_rng(0).integers(vocab_size, size=LENGTHS[0], dtype=np.int32)
+    copies = torch.tensor(np.stack([sequence] * len(LENGTHS)), dtype=torch.int64, device=device)
+    with torch.no_grad():
+        policy.eval()
+        plain = policy.plain_logprobs(copies)
+        alone = _scores(policy, device, sequence, row_tokens=1)
+        policy.train()
+        training = _scores(policy, device, sequence, row_tokens=1)
+        row = _scores(policy, device, sequence, row_tokens=0)
+        policy.eval()
+    whole = torch.cat([plain[i, : length - 1] for i, length in enumerate(LENGTHS)])
+    first = LENGTHS[0] - 1
+    return Trial(
+        alone=_gap(alone, whole),
+        training=_gap(training, alone),
+        packed=_gap(row[first:], training[first:]),
+        noise=_gap(row[:first], training[:first]),
+    )
+
+
+def _problem(config: RunConfig, trial: Trial) -> str:
+    """What to tell the user; nothing if all is well."""
+    bound = EXACT_BOUND if config.learner.precision == "fp32" else ROUNDED_BOUND
+    if not trial.alone.mean <= bound:  # NaN is out of bounds too
+        return (
+            "makes more of its logits than hidden states times a matrix: log-probs made so are "
+            f"{trial.alone} from its own; {REMEDY}"
+        )
+    if not trial.training.mean <= bound:
+        return (
+            "has something random in training mode, jitter perhaps: its log-probs are "
+            f"{trial.training} from those in evaluation mode, which are what samples; set it to 0 "
+            f"in config.json, or {REMEDY}"
+        )
+    is_packing = config.learner.row_tokens != 1
+    if is_packing and not trial.packed.mean <= max(bound, NOISE * trial.noise.mean):
+        return (
+            "does not keep the sequences of a packed row apart: their log-probs are "
+            f"{trial.packed} from those of each alone; set learner.row_tokens = 1, which gives "
+            "each a row of its own"
+        )
+    return ""
+
+
+def _scores(
+    policy: Policy, device: torch.device, sequence: np.ndarray, *, row_tokens: int
+) -> Tensor:
+    """Log-probs of the heads of `sequence`, one after the other, float32 [N]."""
+    heads = [sequence[:length] for length in LENGTHS]
+    (micro_batch,) = packed(heads, len(LENGTHS) * LENGTHS[0], row_tokens)
+    arrays = (micro_batch.token_ids, micro_batch.positions, micro_batch.response_mask)
+    scores, _ = policy(
+        *(torch.tensor(array, device=device) for array in arrays),
+        temperature=1.0,
+        with_entropy=False,
+    )
+    return torch.as_tensor(scores)
+
+
+def _gap(found: Tensor, expected: Tensor) -> Gap:
+    differences = (found - expected).abs()
+    return Gap(mean=float(differences.mean()), largest=float(differences.max()))
