@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from oapl.config.fields import Positive, section
-from oapl.config.objective import Declarations
+from oapl.config.objective import Declarations, Need
 from oapl.errors import InputError
 from oapl.estimators import group_baseline, segment_sum, v_star
 from oapl.objectives.base import policy_metrics
@@ -56,7 +56,9 @@ class Objective:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._beta2 = config.beta2
-        needs = {"entropy"} | ({"sampler"} if config.anchor == "sampler" else set())
+        needs: set[Need] = {"entropy"}
+        if config.anchor == "sampler":
+            needs.add("sampler")
         self.declares = replace(DECLARES, needs=frozenset(needs))
 
     def credit(self, group: ScoredGroup) -> Credit:

@@ -38,7 +38,7 @@ ROOMS = {
         ("server",),
     ),
     "learner": (
-        ("loss_scale", "measures", "models", "probing", "schedule"),
+        ("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
         ("export", "zero_engine", "checkpoints"),
         ("forward", "ranks"),
         ("publisher", "publication", "preparation", "resets"),

@@ -56,7 +56,7 @@ def test_an_answer_beyond_all_numbers_is_refused(read, answer):
         (0, "0"),
         (0.0, "0.0"),
         (-1.5, "-1.5"),
-        (False, False),
+        (False, "false"),
         (["a", 2], ["a", 2]),
         (["", "a"], ["", "a"]),
         ({"label": "B"}, {"label": "B"}),

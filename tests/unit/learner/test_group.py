@@ -246,7 +246,7 @@ async def test_the_cause_of_a_failed_prompt_is_told_once(config):
     lines = Lines()
     learner = make(config, tracker=lines, replay=FailingReplay())
     for _ in range(2):
-        await learner.update(groups())
+        await learner.update(part())
         await learner.report()
     assert lines.told == ["a prompt failed: no reference answer; replay/failed counts all that do"]
 
