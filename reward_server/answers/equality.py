@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from reward_server.answers import equations, notation, reader, structures, symbolic
+from reward_server.answers import equations, notation, numerals, reader, structures, symbolic
 from reward_server.answers.notation import Spelled
 from reward_server.answers.symbolic import Answer
 from reward_server.answers.trees import BINDERS, Apply, walk
@@ -83,7 +83,7 @@ def by_number(answer: Spelled, gold: Spelled) -> bool | None:
     Returns:
         None where one is no numeral.
     """
-    left, right = notation.number(answer.text), notation.number(gold.text)
+    left, right = numerals.number(answer.text), numerals.number(gold.text)
     if answer.unit and gold.unit and answer.unit != gold.unit:
         if not answer.unit.fits(gold.unit) or not left or not right:
             return False
@@ -255,7 +255,7 @@ def _refusal(answer: str, gold: str) -> str:
     for name, pattern in _REFUSED.items():
         if re.search(pattern, answer) and not re.search(pattern, gold):
             return f"{name}, which the reference has not"
-    if notation.number(gold):
+    if numerals.number(gold):
         if _ARITHMETIC.fullmatch(answer) and _OPERATION.search(answer.lstrip("-")):
             return "arithmetic left undone"
         if undone := _heads(answer) & _UNDONE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reward_server.answers import notation, reader, structures, symbolic
+from reward_server.answers import numerals, reader, structures, symbolic
 from reward_server.answers.functions import RULES
 from reward_server.answers.identity import CONSTANTS
 from reward_server.answers.trees import BINDERS, RELATIONS, Apply, Name, free_names
@@ -80,8 +80,8 @@ def bare(text: str, other: str) -> str | None:
         return text
     if is_name(found[-1]) and not is_name(found[0]):
         found.reverse()  # 5 = x
-    numerals = [side for side in found if notation.number(side)]
-    value = numerals[-1] if numerals and not is_name(found[0]) else found[-1]
+    plain = [side for side in found if numerals.number(side)]
+    value = plain[-1] if plain and not is_name(found[0]) else found[-1]
     is_told = is_name(found[0])
     checked = [side for side in found[1:] if _is_closed(side)] if is_told else found
     if all(_is_same(side, value) for side in checked):
@@ -187,7 +187,7 @@ def _is_closed(text: str) -> bool:
 def _is_same(side: str, value: str) -> bool:
     if side == value:
         return True
-    left, right = notation.number(side), notation.number(value)
+    left, right = numerals.number(side), numerals.number(value)
     if left and right:
         return left.equals(right)
     return bool(symbolic.same(side, value)[0])

@@ -1,8 +1,8 @@
-r"""Mathematical notation brought to one form: `clean`, `compact`, and exact values of numbers.
+r"""Mathematical notation brought to one form: `read`, `clean`, `compact`.
 
 Everything here is string work, linear in the length of the answer; nothing is evaluated. What a
 reader would call the same spelling (`\dfrac12`, `\frac{1}{2}`; `10\,000`, `10,000`; `5.`, `5`)
-becomes the same text; what is the same *value* is left to `number`, which is exact.
+becomes the same text; what is the same *value* is left to `answers.numerals`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
-from reward_server.answers import units
+from reward_server.answers import numerals, units
 from reward_server.answers.units import Unit
-
-MAX_DIGITS = 4000  # Python refuses to convert longer integers
-MAX_POWER_BITS = 4096
 
 _MULTIPLIERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 
@@ -124,17 +120,6 @@ HEDGE = re.compile(r"(?<![a-zA-Z])(?:or|and|to|mod|if|for|when|where)(?![a-zA-Z]
 _TIGHT = re.compile(r"(?<![0-9a-zA-Z]) | (?![0-9a-zA-Z])")
 _BARE_POWER = re.compile(r"([\^_]) ?(\w)")
 
-PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
-_NUMERAL = re.compile(rf"({PLAIN})")
-_RATIO = re.compile(
-    rf"\\frac ?\{{ ?(-?)({PLAIN}) ?\}} ?\{{ ?(-?)({PLAIN}) ?\}}|(-?)({PLAIN}) ?/ ?(-?)({PLAIN})"
-)
-_MIXED = re.compile(r"(\d+) ?(?:\+ ?)?\\frac ?\{ ?(\d+) ?\} ?\{ ?(\d+) ?\}|(\d+) (\d+) ?/ ?(\d+)")
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline ?\{ ?(\d+) ?\}")
-_SCIENTIFIC = re.compile(
-    rf"({PLAIN})(?: ?(?:\\times|\\cdot|\*|x) ?10 ?\^ ?\{{? ?|[eE])([+-]?\d{{1,3}}) ?\}}?"
-)
-_POWER = re.compile(r"(\d{1,9}) ?\^ ?\{? ?(-?\d{1,4}) ?\}?")
 _CHOICE = re.compile(
     r"(?:(?:option|choice|answer) ?)?(?:\(([A-Ja-j])\)|([A-Ja-j])[).:]|([A-Ja-j]))", re.IGNORECASE
 )
@@ -156,21 +141,6 @@ class Spelled:
     is_quoted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
-    """The exact value of a numeral; a percentage stands for itself and for its hundredth."""
-
-    value: Fraction
-    is_percent: bool = False
-
-    def equals(self, other: Number) -> bool:
-        """Whether the values are equal; against a plain number a percentage has two readings."""
-        if self.is_percent == other.is_percent:
-            return self.value == other.value
-        percent, plain = (self, other) if self.is_percent else (other, self)
-        return plain.value in (percent.value, percent.value / 100)
-
-
 def read(text: str, *, is_quantity: bool = False) -> Spelled:
     """One spelling: Unicode signs in LaTeX; no delimiters, spacing commands, units, degrees.
 
@@ -179,7 +149,7 @@ def read(text: str, *, is_quantity: bool = False) -> Spelled:
         is_quantity: A single bare letter behind a number is a unit (`5 m`), and no variable.
     """
     text = text.strip()
-    if _NUMERAL.fullmatch(text) and text.isascii():
+    if numerals.is_plain(text):
         return Spelled(text.rstrip("."), None, False)
     if not text.isascii():
         text = _in_latex(text)
@@ -230,25 +200,6 @@ def clean(text: str) -> str:
 def compact(text: str) -> str:
     """A cleaned text without the spaces that carry no meaning, for comparison as a string."""
     return _TIGHT.sub("", _BARE_POWER.sub(r"\1{\2}", text))
-
-
-def number(text: str) -> Number | None:
-    """The exact value of a cleaned text that is one numeral; None for anything else.
-
-    Covers signs, thousands separators, decimals, repeating decimals, fractions, mixed numbers,
-    percentages, scientific notation and small integer powers.
-    """
-    if len(text) > MAX_DIGITS:
-        return None
-    text = _unwrap(text.strip())
-    is_percent = text.endswith("%")
-    text = text.rstrip("% ")
-    sign = 1
-    if text[:1] in ("-", "+"):
-        sign = -1 if text[0] == "-" else 1
-        text = _unwrap(text[1:].strip())
-    value = _value(text)
-    return None if value is None else Number(sign * value, is_percent)
 
 
 def _unmarked(text: str) -> str:
@@ -317,38 +268,3 @@ def _cut(head: str, tail: str, is_quantity: bool) -> tuple[str, Unit | None] | N
     noun = re.sub(r"\\[,;:! ]|~", " ", words).strip()
     is_noun = _NOUN.fullmatch(noun) if is_written_as_text else _BARE_NOUN.fullmatch(tail)
     return (head, None) if is_number and is_noun and not _NO_NOUN.search(noun) else None
-
-
-def _unwrap(text: str) -> str:
-    inner = text[1:-1]
-    while text[:1] + text[-1:] in ("{}", "()") and not any(c in "(){}" for c in inner):
-        text, inner = inner.strip(), inner.strip()[1:-1]
-    return text
-
-
-def _plain(digits: str) -> Fraction:
-    return Fraction("0" + digits.replace(",", "").replace(" ", "").rstrip("."))
-
-
-def _value(text: str) -> Fraction | None:
-    if _NUMERAL.fullmatch(text):
-        return _plain(text)
-    if match := _RATIO.fullmatch(text):
-        a, top, b, bottom = match.groups()[:4] if match[2] else match.groups()[4:]
-        divisor = _plain(bottom)
-        return (-1 if bool(a) != bool(b) else 1) * _plain(top) / divisor if divisor else None
-    if match := _MIXED.fullmatch(text):
-        whole, top, bottom = match.groups()[:3] if match[1] else match.groups()[3:]
-        return int(whole) + Fraction(int(top), int(bottom)) if int(bottom) else None
-    if match := _REPEATING.fullmatch(text):
-        whole, fixed, cycle = match.groups()
-        tail = Fraction(int(cycle), (10 ** len(cycle) - 1) * 10 ** len(fixed))
-        return Fraction(int((whole + fixed) or "0"), 10 ** len(fixed)) + tail
-    if match := _SCIENTIFIC.fullmatch(text):
-        return _plain(match[1]) * Fraction(10) ** int(match[2])
-    if match := _POWER.fullmatch(text):
-        base, exponent = int(match[1]), int(match[2])
-        if base.bit_length() * abs(exponent) >= MAX_POWER_BITS or (exponent < 0 and not base):
-            return None
-        return Fraction(base) ** exponent
-    return None

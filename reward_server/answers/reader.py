@@ -11,37 +11,15 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from reward_server.answers import names, tokens
-from reward_server.answers.tokens import FUNCTIONS, OF_SEVERAL, Cursor, Unread
+from reward_server.answers import commands, names, tokens
+from reward_server.answers.commands import FUNCTIONS, OF_SEVERAL
+from reward_server.answers.tokens import Cursor, Unread
 from reward_server.answers.trees import EULER, Apply, Name, Number, Tree, negative, walk
 
 MAX_DEPTH = 60
-_RELATION = {
-    "=": "=", "<": "<", r"\lt": "<", r"\le": "<=", r"\ne": "!=", r"\equiv": "equiv",
-    ">": ">", r"\gt": ">", r"\ge": ">=",
-}  # fmt: skip
-_TURNED = {">": "<", ">=": "<="}
-_TIMES, _OVER = (r"\cdot", r"\times", "*"), ("/", r"\div")
-_CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
-_ENCLOSED = {
-    "|": ("|", "abs"), r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"),
-    r"\Vert": (r"\Vert", "norm"),
-}  # fmt: skip
-_OF_TWO = {
-    r"\binom": "binomial", r"\dbinom": "binomial", r"\tbinom": "binomial", r"\C": "binomial",
-    r"\P": "permutations", r"\A": "permutations",
-}  # fmt: skip
-_OPERATORS = {r"\sum": "sum", r"\prod": "product", r"\int": "integral", r"\lim": "limit"}
-_LOGARITHMS: dict[str, Tree] = {
-    "ln": EULER,
-    "lg": Number(Fraction(10)),
-    "log": Number(Fraction(10)),
-}
+_TEN = Number(Fraction(10))
+_LOGARITHMS: dict[str, Tree] = {"ln": EULER, "lg": _TEN, "log": _TEN}
 _APPLIED = re.compile(r"(?:[fgFGP]|\\(?:zeta|Gamma|Phi|phi|psi|Psi))(?:_\S+)?|.*'")
-_STARTING = {
-    *FUNCTIONS, *OF_SEVERAL, *_OPERATORS, *_OF_TWO, *_CLOSED_BY, r"\lfloor", r"\lceil", r"\frac",
-    r"\sqrt",
-}  # fmt: skip
 
 
 def read(text: str) -> Tree:
@@ -70,8 +48,8 @@ class _Reader(Cursor):
 
     def relation(self) -> Tree:
         sides, signs = [self.expression()], []
-        while self.now in _RELATION:
-            signs.append(_RELATION[self.next()])
+        while self.now in commands.RELATION:
+            signs.append(commands.RELATION[self.next()])
             sides.append(self.expression())
         if self.take(r"\pmod"):
             return Apply("equiv", (*sides, self.argument()))
@@ -84,7 +62,7 @@ class _Reader(Cursor):
             if not (isinstance(last, Apply) and last.head == "mod"):
                 raise Unread("a congruence without its modulus")
             return Apply("equiv", (*sides, *last.parts))
-        head = _TURNED.get(signs[0])
+        head = commands.TURNED.get(signs[0])
         return Apply(head, tuple(sides[::-1])) if head else Apply(signs[0], tuple(sides))
 
     def expression(self) -> Tree:
@@ -110,9 +88,9 @@ class _Reader(Cursor):
 
     def term(self) -> Tree:
         tree = self.product()
-        while self.now in (*_TIMES, *_OVER, r"\cross"):
+        while self.now in (*commands.TIMES, *commands.OVER, r"\cross"):
             sign = self.next()
-            head = "cross" if sign == r"\cross" else "*" if sign in _TIMES else "/"
+            head = "cross" if sign == r"\cross" else "*" if sign in commands.TIMES else "/"
             factor = negative(self.product()) if self.take("-") else self.product()
             tree = Apply(head, (tree, factor))
         return tree
@@ -136,7 +114,7 @@ class _Reader(Cursor):
         if self.now in ("|", r"\Vert"):
             return self.now != self.bars
         is_number = tokens.number_of(self.now) is not None
-        return is_number or names.starts(self.now) or self.now in _STARTING
+        return is_number or names.starts(self.now) or self.now in commands.STARTING
 
     def factor(self) -> Tree:
         tree = self.atom()
@@ -160,7 +138,7 @@ class _Reader(Cursor):
         if number is not None:
             self.next()
             return Number(number.value)
-        if token in _CLOSED_BY or token in _ENCLOSED:
+        if token in commands.CLOSED_BY or token in commands.ENCLOSED:
             return self.enclosed()
         if token in FUNCTIONS:
             return self.function()
@@ -174,17 +152,17 @@ class _Reader(Cursor):
             if self.now == "[":
                 index = self.enclosed()
             return Apply("root", (index, self.argument()))
-        if token in _OF_TWO:
-            return Apply(_OF_TWO[token], (self.argument(), self.argument()))
+        if token in commands.OF_TWO:
+            return Apply(commands.OF_TWO[token], (self.argument(), self.argument()))
         if token in OF_SEVERAL:
             return Apply(OF_SEVERAL[token], self.items())
-        if token in _OPERATORS:
-            return self.operator(_OPERATORS[token])
+        if token in commands.OPERATORS:
+            return self.operator(commands.OPERATORS[token])
         raise Unread(f"{token or 'nothing'} where a number or a name should be")
 
     def enclosed(self) -> Tree:
         opening = self.next()
-        closing, head = _ENCLOSED.get(opening, (_CLOSED_BY.get(opening, ""), ""))
+        closing, head = commands.ENCLOSED.get(opening, (commands.CLOSED_BY.get(opening, ""), ""))
         outside, self.bars = self.bars, opening
         inner = self.expression()
         if opening == "{" and self.take(r"\choose"):
@@ -265,7 +243,7 @@ class _Reader(Cursor):
         return Apply("^", (tree, exponent)) if exponent else tree
 
     def function_argument(self, *, is_angle: bool) -> Tree:
-        if self.now in _CLOSED_BY or self.now in _ENCLOSED:
+        if self.now in commands.CLOSED_BY or self.now in commands.ENCLOSED:
             inner = self.enclosed()
             if self.now in ("^", "!", "!!"):
                 raise Unread("a power of an argument, or of a function")
@@ -273,12 +251,12 @@ class _Reader(Cursor):
         if self.now in FUNCTIONS:
             return self.function()
         factors = [self.factor()]
-        while self.starts_factor() and self.now not in (*FUNCTIONS, *_OPERATORS):
+        while self.starts_factor() and self.now not in (*FUNCTIONS, *commands.OPERATORS):
             if self.now in ("(", "[", "{"):
                 raise Unread("a function whose argument has no plain end")
             factors.append(self.factor())
         inner = factors[0] if len(factors) == 1 else Apply("*", tuple(factors))
-        if self.take(*_OVER):
+        if self.take(*commands.OVER):
             if not (is_angle and Name(r"\pi") in walk(inner) and tokens.number_of(self.now)):
                 raise Unread("a function whose argument has no plain end")
             inner = Apply("/", (inner, self.atom()))

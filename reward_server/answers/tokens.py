@@ -9,18 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from reward_server.answers import notation
+from reward_server.answers import numerals
+from reward_server.answers.commands import FUNCTIONS, OF_SEVERAL
 
-FUNCTIONS = {
-    **{rf"\{name}": name for name in (
-        "sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "ln", "lg", "log",
-        "arcsin", "arccos", "arctan", "arccot",
-    )},
-    r"\tg": "tan", r"\ctg": "cot", r"\arctg": "arctan", r"\asin": "arcsin", r"\acos": "arccos",
-    r"\atan": "arctan",
-}  # fmt: skip
-"""Commands of functions of one argument, and what they are called in a tree."""
-OF_SEVERAL = {rf"\{name}": name for name in ("gcd", "lcm", "max", "min")}
 _OF_WORDS = {name[1:] for name in OF_SEVERAL}
 _WRITTEN_OUT = {name[1:] for name in FUNCTIONS}
 
@@ -52,7 +43,7 @@ _SPELLINGS = tuple(
 )  # fmt: skip
 _REPEATING = r"\d*\.\d*\\bar ?\{ ?\d+ ?\}"
 _TOKEN = re.compile(
-    rf"(?P<number>{_REPEATING}|{notation.PLAIN})|(?P<letters>[a-zA-Z]+)|(?P<command>\\[a-zA-Z]+|\\.)"
+    rf"(?P<number>{_REPEATING}|{numerals.PLAIN})|(?P<letters>[a-zA-Z]+)|(?P<command>\\[a-zA-Z]+|\\.)"
     r"|(?P<sign>'+|!!(?![!=])|\S)"
 )
 _HEDGES = {"or", "and", "to", "if", "for", "when", "where", "then", "else"}
@@ -91,11 +82,11 @@ def _is_called(run: re.Match[str]) -> bool:
     return len(run.group()) > 2 and run.group().islower() and run.string[run.end() :][:1] == "("
 
 
-def number_of(token: str) -> notation.Number | None:
+def number_of(token: str) -> numerals.Number | None:
     """The value of a token that is a numeral."""
     if not token[:1].isdigit() and token[:1] != ".":
         return None
-    return notation.number(token.replace(r"\bar", r"\overline"))
+    return numerals.number(token.replace(r"\bar", r"\overline"))
 
 
 def joined(tokens: list[str]) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
-from reward_server.answers import equality, equations, notation
+from reward_server.answers import equality, equations, notation, numerals
 from reward_server.answers.notation import Spelled
 from reward_server.verifiers import base
 
@@ -154,7 +154,7 @@ def _texts(text: str, choices: Mapping[str, str]) -> frozenset[str]:
     )
 
 
-Quantity = tuple[notation.Number, Any, bool]
+Quantity = tuple[numerals.Number, Any, bool]
 
 
 def _quantity(text: str) -> Quantity | None:
@@ -163,7 +163,7 @@ def _quantity(text: str) -> Quantity | None:
     if len(sides) > 1 and not equations.is_name(notation.clean(sides[0])):
         return None
     read = notation.read(notation.unquoted(sides[-1]), is_quantity=True)
-    value = notation.number(re.sub(r"^(?:\\approx|\\sim|~|about|approximately) ?", "", read.text))
+    value = numerals.number(re.sub(r"^(?:\\approx|\\sim|~|about|approximately) ?", "", read.text))
     return (value, read.unit, read.text.lstrip("+-").isdigit()) if value else None
 
 

@@ -22,7 +22,7 @@ import sympy
 from rich.console import Console
 from rich.table import Table
 
-from reward_server.answers import notation
+from reward_server.answers import notation, numerals
 from reward_server.verifiers import math
 from tests.support import real_data
 from tests.support.judging import prompt, rollout
@@ -33,6 +33,7 @@ SETS = ("math500", "amc23_83", "olympiadbench", "minerva")
 SOLVED = ("math500",)
 OTHERS = 10
 _LETTER = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z]|\\(?:alpha|beta|gamma|theta|infty)(?![a-zA-Z])")
+_ROUNDED = re.compile(r"\.\d{12}")
 _INTEGER = re.compile(r"\d+")
 
 
@@ -172,8 +173,9 @@ def respelled(gold: str) -> list[str]:
     read = math_verify.parse(rf"\boxed{{{notation.clean(gold)}}}")
     if read and isinstance(read[0], sympy.Expr) and read[0].free_symbols | read[0].atoms(sympy.Pow):
         written = sympy.latex(sympy.expand(read[0]), ln_notation=True, inv_trig_style="full")
-        # What it dropped a letter of is another answer.
-        if set(_LETTER.findall(written)) == set(_LETTER.findall(text)):
+        # What it dropped a letter of, or rounded, is another answer.
+        is_whole = set(_LETTER.findall(written)) == set(_LETTER.findall(text))
+        if is_whole and not _ROUNDED.search(written):
             found.append(written)
     return found
 
@@ -195,7 +197,7 @@ def perturbed(gold: str) -> list[str]:
     integers = list(_INTEGER.finditer(gold))
     for match in [integers[0], integers[-1]] if integers else []:
         found.append(f"{gold[: match.start()]}{int(match[0]) + 1}{gold[match.end() :]}")
-    value = notation.number(notation.clean(gold))
+    value = numerals.number(notation.clean(gold))
     if (value is None or value.value) and "pm" not in gold and not notation.read(gold).is_quoted:
         bare = gold.strip().strip("$")
         found.append(bare[1:] if bare.startswith("-") else f"-{bare}")
@@ -204,7 +206,7 @@ def perturbed(gold: str) -> list[str]:
 
 def _differ(one: str, other: str) -> bool:
     left, right = notation.clean(one), notation.clean(other)
-    values = notation.number(left), notation.number(right)
+    values = numerals.number(left), numerals.number(right)
     if values[0] and values[1]:
         return values[0].value != values[1].value
     return notation.compact(left) != notation.compact(right)

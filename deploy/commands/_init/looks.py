@@ -16,7 +16,7 @@ from actors.data.templates import choose
 from actors.data.tokenizer import load_model_config
 from oapl.config.sections import DataSection, DataSource
 from oapl.errors import InputError
-from reward_server.answers import notation
+from reward_server.answers import notation, numerals
 
 PROMPTS = ("prompt", "question", "problem", "instruction", "query", "input", "messages")
 ANSWERS = ("answer", "final_answer", "expected_answer", "ground_truth", "target", "label", "output")
@@ -144,7 +144,7 @@ def _kind(row: Row, key: str) -> str:
     text = str(value[0] if isinstance(value, list) and value else value)
     if "####" in text or "\\boxed" in text:  # the answer stands behind its derivation
         text = text.rpartition("####")[2]
-    if notation.number(notation.clean(text)):
+    if numerals.number(notation.clean(text)):
         return "number"
     if len(text.split()) > LONG_ANSWER:
         return "expression" if "\\boxed" in text else "prose"

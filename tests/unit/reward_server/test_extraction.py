@@ -5,7 +5,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_server.answers import notation, structures
+from reward_server.answers import notation, numerals, structures
 from reward_server.verifiers import base
 from tests.support import speed
 
@@ -60,7 +60,7 @@ def test_hostile_texts_take_linear_time():
 @settings(max_examples=300, deadline=None)
 def test_cleaning_any_text_keeps_it_stable(text):
     once = notation.clean(text)
-    notation.number(once)
+    numerals.number(once)
     assert len(structures.parts(once)) <= len(once) + 1
 
 
@@ -74,7 +74,7 @@ def test_integers_keep_their_value_in_every_spelling(value):
         f"${value}$",
         f"{value:,}".replace(",", r"\,"),
     ):
-        read = notation.number(notation.clean(text))
+        read = numerals.number(notation.clean(text))
         assert read is not None
         assert read.value == value
 
@@ -88,4 +88,4 @@ def test_fractions_keep_their_value_in_every_spelling(value):
         rf"\frac{{{top}}}{{{bottom}}}",
         rf"\dfrac{{{top}}}{{{bottom}}}",
     ):
-        assert notation.number(notation.clean(text)).value == value
+        assert numerals.number(notation.clean(text)).value == value

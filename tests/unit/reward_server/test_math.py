@@ -81,7 +81,8 @@ def test_what_other_readers_get_wrong_is_told_apart(answer, gold, is_right):
     assert (verdict.kind == "accepted") == is_right, verdict
 
 
-def test_the_papers_rule_accepts_what_either_part_accepts():
+def test_the_papers_rule_accepts_what_either_part_accepts(monkeypatch):
+    monkeypatch.setattr(math, "ALARM_S", 60)  # what it says, on however slow a machine
     assert math.prorl("10,000", "10000")[0]
     assert math.prorl("x^2+2x+1", "(x+1)^2")[0]
     assert math.prorl(r"2\cdot 3", "6")[0]  # the default refuses this one

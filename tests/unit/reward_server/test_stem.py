@@ -124,8 +124,9 @@ def test_a_formula_is_the_same_however_its_figures_are_set(gold, right, wrong):
 @pytest.mark.parametrize(
     ("answer", "gold", "is_right"),
     [
-        (r"\text{12 cm}", "12", True), (r"\text{12 cm}", "0.12 m", True), ("F = ma = 10 N", "10 N", 1),
-        (r"\text{12 cm}", "12 m", False), ("2v = 3 m/s", "3 m/s", False), ("v^2 = 9", "9", False),
+        (r"\text{12 cm}", "12", True), (r"\text{12 cm}", "0.12 m", True),
+        ("F = ma = 10 N", "10 N", True), (r"\text{12 cm}", "12 m", False),
+        ("2v = 3 m/s", "3 m/s", False), ("v^2 = 9", "9", False),
         ("pH = 7", "7", True), (r"\Delta H = -5.0 kJ", "-5 kJ", True), ("E_k = 2 J", "2 J", True),
     ],
 )  # fmt: skip
