@@ -167,9 +167,7 @@ def _dataset(source: DataSource) -> Iterator[tuple[str, Row]]:
             found = _built(datasets.load_dataset_builder(kind, data_files=files), source.split)
         else:
             name = str(path) if path.is_dir() else name
-            found = _built(
-                datasets.load_dataset_builder(name, source.subset or None), source.split
-            )
+            found = _built(datasets.load_dataset_builder(name, source.subset or None), source.split)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise InputError(
             f"source {source.name!r}: data set {source.dataset!r}, split {source.split!r}, cannot "

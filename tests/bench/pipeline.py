@@ -109,7 +109,13 @@ async def through_pipeline(config: RunConfig) -> tuple[int, float]:
         reward = (await processes.start("reward", "reward-0")).handle
         worker = (
             await processes.start(
-                "worker", "worker-0.0", index=0, incarnation=0, step=0, scorers=(reward,), replay=replay
+                "worker",
+                "worker-0.0",
+                index=0,
+                incarnation=0,
+                step=0,
+                scorers=(reward,),
+                replay=replay,
             )
         ).handle
         await replay.advance(0)

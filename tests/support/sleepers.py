@@ -152,7 +152,13 @@ class SleepingTrainer:
 
 
 def build_worker(
-    config: RunConfig, *, index: int, incarnation: int, step: int, replay: Replay, scorers: object = ()
+    config: RunConfig,
+    *,
+    index: int,
+    incarnation: int,
+    step: int,
+    replay: Replay,
+    scorers: object = (),
 ) -> RolloutWorker:
     options = dict(config.rollout.engine_options)
     speeds = options.pop("speeds", {})  # by the worker's index

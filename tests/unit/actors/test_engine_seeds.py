@@ -1,4 +1,4 @@
-"""No two engines, builds, restarts or resumptions draw with one seed, and each is the same again."""
+"""No two engines, builds, restarts or resumptions draw with one seed; each stays the same."""
 
 from itertools import islice
 
@@ -6,7 +6,9 @@ from actors.engines.base import BUILDS, engine_seeds
 
 
 def seeds(run_seed: int = 0, **place: int) -> list[int]:
-    return list(islice(engine_seeds(run_seed, **{"index": 0, "incarnation": 0, "step": 0} | place), 3))
+    return list(
+        islice(engine_seeds(run_seed, **{"index": 0, "incarnation": 0, "step": 0} | place), 3)
+    )
 
 
 def test_seeds_differ_by_all_that_makes_an_engine():
