@@ -39,6 +39,7 @@ ROOMS = {
     ),
     "learner": (
         ("loss_scale", "measures", "models", "probing", "schedule", "checkpoints"),
+        ("companions", "unused"),
         ("export", "zero_engine"),
         ("forward", "ranks"),
         ("publisher", "publication"),
