@@ -11,35 +11,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-WEIGHTS = frozenset(
-    [
-        ".safetensors",
-        ".bin",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".h5",
-        ".hdf5",
-        ".msgpack",
-        ".onnx",
-        ".onnx_data",
-        ".gguf",
-        ".ggml",
-        ".npy",
-        ".npz",
-        ".tflite",
-        ".mlmodel",
-        ".pb",
-        ".ot",
-        ".pkl",
-        ".pickle",
-        ".distcp",
-        ".engine",
-        ".llamafile",
-        ".tar",
-        ".parquet",
-        ".arrow",
-    ]
+WEIGHTS = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".msgpack", ".ot", ".pb"),
+    *(".onnx", ".onnx_data", ".gguf", ".ggml", ".npy", ".npz", ".tflite", ".mlmodel", ".engine"),
+    *(".llamafile", ".pkl", ".pickle", ".distcp", ".tar", ".parquet", ".arrow"),
 )
 """Endings of weights in any format, of what trainers keep beside them, and of data."""
 LARGEST_BYTES = 128 * 2**20

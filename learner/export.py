@@ -104,7 +104,7 @@ def save_model(model: Any, path: Path, config: RunConfig, *, is_writer: bool) ->
 
 
 def try_out(model: Any, config: RunConfig) -> None:
-    """Write all of `save_model` but the weights, and throw it away: the end is early enough to fail.
+    """Write all that `save_model` does but the weights, and throw it away: the end is too late.
 
     Args:
         model: The Hugging Face model, as it was loaded.

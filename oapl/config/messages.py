@@ -121,11 +121,16 @@ ELSEWHERE = {
     "output_dir": "run.dir",
     "model_name_or_path": "model.path",
     "gradient_checkpointing": "learner.activation_checkpointing",
-    **dict.fromkeys(
-        ("offload", "cpu_offload", "offload_optimizer", "optimizer_offload", "offload_params")
-        + ("offload_param", "param_offload", "offload_model", "offload_policy"),
-        "learner.offload",
-    ),
+    "offload": "learner.offload",
+    "cpu_offload": "learner.offload",
+    "optimizer_offload": "learner.offload",
+    "offload_optimizer": "learner.offload",
+    "offload_optimizer_device": "learner.offload",
+    "param_offload": "learner.offload",
+    "offload_param": "learner.offload",
+    "offload_params": "learner.offload",
+    "offload_model": "learner.offload",
+    "offload_policy": "learner.offload",
 }
 """What other trainers call a setting, and its name here."""
 

@@ -165,7 +165,7 @@ class View:
         return self._phase_since if self._is_over else self._clock()
 
     def eta_s(self) -> float | None:
-        """Estimate the seconds to `max_steps` at the last steps' pace; None while that is unknown."""
+        """Estimate the seconds to `max_steps` at the last steps' pace; None while unknown."""
         if len(self._pace) <= LEAST_ETA_STEPS:
             return None
         (since, first), (_, last) = self._pace[0], self._pace[-1]

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from actors.engines import base as engines
-from actors.engines._vllm import shared_memory
+from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm import weights as vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Rollout, Sampling
@@ -521,3 +521,13 @@ async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(serve
     with pytest.raises(EngineError, match="closed"):
         await served.engine.generate(served.prompt(), Sampling(max_tokens=4))
     served.close()
+
+
+def test_the_limits_of_the_temperature_are_vllms():
+    least, most = inputs.LEAST_TEMPERATURE, inputs.MOST_TEMPERATURE
+    for temperature in (least, 1.0, most):
+        given = inputs.rollout_params(Sampling(temperature=temperature))
+        assert given.temperature == temperature
+    assert inputs.rollout_params(Sampling(temperature=least / 2)).temperature == least
+    with pytest.raises(ValueError, match="temperature"):
+        inputs.rollout_params(Sampling(temperature=most * 1.01))

@@ -1,4 +1,4 @@
-"""No two engines, builds, restarts or resumptions draw with one seed, and each is the same again."""
+"""No two engines, builds, restarts or resumptions draw with one seed; each stays the same."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""Every metric of the table is computed somewhere: a name that nobody writes is a promise unkept."""
+"""Every metric of the table is computed somewhere: no name is a promise unkept."""
 
 import ast
 import re
