@@ -146,7 +146,7 @@ def _no_model(options: ModelSection, shape: Any, error: Exception) -> InputError
         )
     return InputError(
         f"model.attn_implementation = {options.attn_implementation!r}: not for a model of type "
-        f"{shape.model_type} here ({why}); set it to \"eager\", which is slower, or use another "
+        f'{shape.model_type} here ({why}); set it to "eager", which is slower, or use another '
         "model"
     )
 
