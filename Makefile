@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients jobs agreement puzzles oracle clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients models jobs agreement puzzles oracle clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -72,6 +72,10 @@ puzzles: $(VENV)/.dev
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.bench.gradient_errors
+
+# Every type of model that transformers knows, tiny: the table in learner/models/README.md. An hour.
+models: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.models --write
 
 # Jobs on a Ray cluster of two nodes: stopped, killed, refused. Ten minutes.
 jobs: $(VENV)/.dev

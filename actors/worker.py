@@ -236,7 +236,9 @@ class RolloutWorker:
                 f"exp(|log-prob difference|) is {report.ratio:.6g} over {report.num_tokens} tokens "
                 f"(largest difference {report.max_difference:.3g} nats), the bound is "
                 f"{self._bound:g}; a rebuilt engine says the same. Compare model.dtype with "
-                f"learner.precision, or raise sync.probe_bound if the difference is known"
+                f"learner.precision; where they are equal, engine and transformers compute this "
+                f"type of model differently: learner/models/README.md lists those that were "
+                f"compared. Raise sync.probe_bound only for a difference that you know"
             )
         self._counters.add({"faults/probe_warnings": report.ratio > WARNING})
         self._held = weights, report

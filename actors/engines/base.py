@@ -17,12 +17,17 @@ import numpy as np
 from oapl.config import RunConfig
 from oapl.config.kinds import Kind
 from oapl.counters import Counters
-from oapl.errors import OaplError, WeightsError
+from oapl.errors import EngineError, InputError, OaplError, WeightsError
 from oapl.interfaces import Engine, WeightReceiver
 from oapl.records import ProbeReport, Prompt, Rollout, Sampling
 
 DRAIN_SHARE = 0.5
 """Of `sync.timeout_s`, for draining: whoever waits for a publication waits for the load too."""
+REFUSALS = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, ImportError)
+"""What a library raises about a model or setting that it cannot serve; memory, files and processes,
+of which other errors tell, may be there the next time."""
+LONGEST_REASON = 400
+"""Letters of a library's own text."""
 MEMORY_FRACTION = 0.9
 """Of an engine's share of its device, for weights, activations and KV cache."""
 
@@ -158,15 +163,54 @@ def compare(
     )
 
 
-def load_failed(index: int, version: int, error: Exception) -> WeightsError:
+def first_build_failed(config: RunConfig, error: EngineError) -> OaplError:
+    """Tell what no further start can mend from what one may.
+
+    Args:
+        config: Names the model.
+        error: Of the first build; its cause is the library's own.
+
+    Returns:
+        An `InputError` where the library refuses the model or a setting; else `error`.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, REFUSALS) or "memory" in str(cause).lower():
+        return error
+    return InputError(
+        f"model.path = {config.model.path!r}: the inference engine does not serve this model as it "
+        f"is set up ({type(cause).__name__}: {reason_of(cause)}); use a model that it knows, or "
+        "change rollout.engine_options"
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """The text of a library's error on one line, its beginning where it is long."""
+    text = "; ".join(filter(None, map(str.strip, str(error).splitlines())))
+    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + " ..."
+
+
+def load_failed(index: int, version: int, error: Exception, *, is_first: bool) -> OaplError:
     """Make an error of our own for whatever stopped a load.
 
     Args:
         index: The engine's.
         version: The publication's.
         error: The cause; its text is all that is kept of it.
+        is_first: The engine has loaded none before.
+
+    Returns:
+        An `InputError` where the library refuses the model's first publication: it would refuse
+        every other.
     """
-    reason = str(error) if isinstance(error, OaplError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, OaplError):
+        return WeightsError(f"engine {index} could not load version {version}: {error}")
+    reason = f"{type(error).__name__}: {reason_of(error)}"
+    if is_first and isinstance(error, REFUSALS):
+        return InputError(
+            f"engine {index} does not take in this type of model as transformers names its "
+            f"parameters ({reason}); use one that learner/models/README.md lists as compared, or "
+            "imitate (`oapl sft`), which needs no engine"
+        )
     return WeightsError(f"engine {index} could not load version {version}: {reason}")
 
 

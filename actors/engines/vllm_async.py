@@ -167,6 +167,7 @@ class VllmAsync:
         self._expected = base.parameter_shapes(config)
         self._llm: Any = None
         self._version = INITIAL_VERSION
+        self._has_loaded = False
         self._may_hold_nan = False
         self._fault: str | None = None
         self._closed = False
@@ -180,6 +181,9 @@ class VllmAsync:
         self._thread.start()
         try:
             self._submit(self._build()).result(config.cluster.start_timeout_s)
+        except EngineError as error:
+            self._stop_loop()
+            raise base.first_build_failed(config, error) from None
         except BaseException:
             self._stop_loop()
             raise
@@ -337,11 +341,14 @@ class VllmAsync:
                     expected = await asyncio.to_thread(
                         weights.probe_logprobs.get, self._config.sync.timeout_s
                     )
-                self._version = weights.version
+                self._version, self._has_loaded = weights.version, True
             except Exception as error:  # noqa: BLE001 - the model may be half loaded
                 self._counters.add({"faults/failed_loads": 1})
                 await self._recover(is_touched)
-                raise base.load_failed(self._index, weights.version, error) from None
+                is_first = not self._has_loaded
+                raise base.load_failed(
+                    self._index, weights.version, error, is_first=is_first
+                ) from None
             finally:
                 self._gate.set()
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
@@ -426,9 +433,9 @@ class VllmAsync:
             if self._closed:
                 raise EngineError("the inference engine was closed")
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._engine_args()))
-        except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
-            self._fault = f"the inference engine could not be built: {error}"
-            raise EngineError(self._fault) from None
+        except Exception as error:
+            self._fault = f"the inference engine could not be built: {base.reason_of(error)}"
+            raise EngineError(self._fault) from error
         self._vocabulary = int(self._llm.model_config.get_vocab_size())
 
     def _engine_args(self) -> dict[str, Any]:

@@ -126,6 +126,7 @@ class VllmInprocess:
         self._seeds = seeds
         self._ids = itertools.count()
         self._counters = Counters()
+        self._has_loaded = False
         self.context = context_tokens(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
@@ -135,7 +136,11 @@ class VllmInprocess:
             self._counters,
             f"engine-{index}",
         )
-        self._thread.call(self._thread.rebuild).result(config.cluster.start_timeout_s)
+        try:
+            self._thread.call(self._thread.rebuild).result(config.cluster.start_timeout_s)
+        except EngineError as error:
+            self._thread.close()
+            raise base.first_build_failed(config, error) from None
         self._vocabulary = int(self._thread.engine.model_config.get_vocab_size())
 
     @property
@@ -215,7 +220,9 @@ class VllmInprocess:
                 self._thread.rebuild()
             else:  # the weights are whole, but nobody asks for them any more
                 self._label(INITIAL_VERSION)
-            raise base.load_failed(self._index, weights.version, error) from None
+            is_first = not self._has_loaded
+            raise base.load_failed(self._index, weights.version, error, is_first=is_first) from None
+        self._has_loaded = True
         self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
         return base.compare(expected, scores, weights.version, load_s)
 
@@ -246,7 +253,11 @@ class VllmInprocess:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        from actors.engines._vllm import models
+
         config, options = self._config, self._options
+        if options.enforce_eager:
+            models.leave_classes_alone()
         common = inputs.engine_args(
             config,
             seed=next(self._seeds),

@@ -40,6 +40,8 @@ STATS_WAIT_S = 2.0
 """How long a learner step may wait for workers' counters; what comes later is counted later."""
 STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
+LONGEST_NOTE = 400
+"""Letters of an error's first line."""
 EVALUATION_ATTEMPTS = 3
 """A worker that dies takes its answers with it; one that this meets thrice is no accident."""
 
@@ -116,6 +118,7 @@ class Workers:
         self._now = asyncio.get_running_loop().time
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unreported = 0
+        self._last_death = ""
         self._places = config.rollout.num_engines
         self._lost_at = self._now()
         self._recovery_s = SILENCE_S + config.cluster.start_timeout_s + config.sync.timeout_s
@@ -290,7 +293,8 @@ class Workers:
             self._fail(
                 OaplError(
                     f"every rollout worker died more than {self._restarts.max_restarts} times in a "
-                    f"row ({self._restarts.setting}); see {self._config.folder / 'logs'}"
+                    f"row ({self._restarts.setting}), the last one of {self._last_death}; see "
+                    f"{self._config.folder / 'logs'}"
                 )
             )
 
@@ -324,7 +328,8 @@ class Workers:
                 gives_up = self._restarts.gives_up(deaths)
                 then = "not started again" if gives_up else "restarting"
                 self._unreported += 1
-                self._note(f"worker {index}.{incarnation} {what} ({_one_line(error)}); {then}")
+                self._last_death = _one_line(error)
+                self._note(f"worker {index}.{incarnation} {what} ({self._last_death}); {then}")
                 await self._discard(index, incarnation)
                 if gives_up:
                     return
@@ -433,5 +438,6 @@ class Workers:
 
 
 def _one_line(error: BaseException) -> str:
+    error = getattr(error, "cause", None) or error  # Ray's own text begins with its traceback
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0][:LONGEST_NOTE]}" if text else type(error).__name__

@@ -152,7 +152,7 @@ async def _bare(engine: vllm_inprocess.VllmInprocess, config: RunConfig) -> floa
     import torch
     from transformers import AutoModelForCausalLM
 
-    from actors.engines._vllm.weights import repack_tied_heads
+    from actors.engines._vllm.models import repack_tied_heads
 
     dtype = getattr(torch, config.model.dtype)
     model = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)

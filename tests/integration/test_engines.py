@@ -18,6 +18,7 @@ import torch
 
 from actors.engines import base as engines
 from actors.engines._vllm import inputs, shared_memory
+from actors.engines._vllm import models as vllm_models
 from actors.engines._vllm import weights as vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Rollout, Sampling
@@ -110,7 +111,7 @@ async def test_untied_logprobs_equal_transformers_after_each_publication(
 
 async def test_without_the_repack_a_tied_head_is_stale_and_the_probe_tells(inprocess, monkeypatch):
     inprocess.train()
-    monkeypatch.setattr(vllm_weights, "repack_tied_heads", lambda model: 0)
+    monkeypatch.setattr(vllm_models, "repack_tied_heads", lambda model: 0)
     assert (await inprocess.publish()).ratio > 1.01
     monkeypatch.undo()
     assert (await inprocess.publish()).ratio < 1 + EXACT

@@ -23,9 +23,10 @@ from learner.trainer import Trainer
 from oapl.batching import example, make_batch, shard
 from oapl.config import RunConfig
 from oapl.config.objective import Declarations
-from oapl.errors import CheckpointError, DivergedError, WeightsError
+from oapl.errors import CheckpointError, DivergedError, InputError, WeightsError
 from oapl.records import Batch, CreditedGroup
 from oapl.weights.local import Receiver
+from tests.models import tiny
 from tests.support import ranks
 from tests.support.exact import (
     alone_logprobs,
@@ -124,6 +125,17 @@ def test_gradient_with_an_untied_output_layer_and_checkpointing(untied: Path, ex
     with running(config) as trainer:
         trainer.update(batch_of(groups_to_train()))
         assert relative_error(gradients(trainer), exact[untied]) < GRADIENT_BOUND
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_type_that_leaks_between_packed_sequences_is_refused_until_rows_hold_one(
+    tmp_path: Path, stage: int
+):
+    path = tiny.make("opt", tmp_path)
+    with pytest.raises(InputError, match=r"opt model .* learner.row_tokens = 1"):
+        trainers.build(config_of(path, zero_stage=stage))
+    with running(config_of(path, zero_stage=stage, row_tokens=1)) as trainer:
+        assert all(np.isfinite(part).all() for part in export(trainer, 0).probe_logprobs.get(0))
 
 
 @pytest.mark.parametrize("stage", [1, 3])

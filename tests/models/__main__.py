@@ -4,8 +4,8 @@
     python -m tests.models llama opt                 # some, to the screen
 
 A type is made by its default configuration, shrunk, with random weights, in a process of its own
-with a deadline, and put through what a rank does as it starts: `load_policy` and the trial. Those of
-`SERVED` are also served by vLLM, on a CPU in fp32: loaded twice, and compared with transformers.
+with a deadline, and put through what a rank does as it starts: `load_policy` and the trial. Those
+of `SERVED` are also served by vLLM, on a CPU in fp32: loaded twice, compared with transformers.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from tests.models.trials import Row
 
 DEADLINE_S = 600.0
 SERVED = (
-    "llama mistral qwen2 qwen3 phi3 gemma gemma3_text olmo olmo2 olmo3 gpt2 gpt_neox gpt_bigcode "
-    "falcon opt granite stablelm starcoder2 smollm3 glm seed_oss qwen2_moe qwen3_moe mixtral olmoe "
-    "granitemoe"
-).split()
+    *("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma3_text", "olmo", "olmo2"),
+    *("olmo3", "gpt2", "gpt_neox", "gpt_bigcode", "falcon", "opt", "granite", "stablelm"),
+    *("starcoder2", "smollm3", "glm", "seed_oss", "qwen2_moe", "qwen3_moe", "mixtral", "olmoe"),
+    "granitemoe",
+)
 TABLE = Path(__file__).parents[2] / "learner/models/README.md"
 HEAD = """# Types of model
 
-What `make models` measured, with transformers {version} and vLLM {vllm}: every causal language model
-that transformers knows, tiny and with random weights, in fp32 on a CPU. A row says what the learner
-does with such a model; it measures the same with yours, in its own precision, as it starts.
+What `make models` measured, with transformers {version} and vLLM {vllm}: every causal language
+model that transformers knows, tiny and with random weights, in fp32 on a CPU. A row says what the
+learner does with such a model; it measures the same with yours, in its own precision, as it starts.
 
 - **packed**: right in every way (`attn_implementation` in brackets where it cannot be sdpa).
-- **row_tokens = 1**: refused while rows hold several sequences, right with `learner.row_tokens = 1`.
+- **row_tokens = 1**: refused while rows hold several sequences, right with a row for each.
 - **refused**: not right in any way, in the words that a run ends with.
 - **not checked**: no tiny one could be made here; the learner measures a real one all the same.
 
-vLLM: the largest difference between its log-probs and transformers', in nats, after two loads of other
-weights; empty where it was not tried. {counts}
+vLLM: the largest difference between its log-probs and transformers', in nats, after two loads of
+other weights; empty where it was not tried. {counts}
 
 | type | learner | why | vLLM |
 |---|---|---|---|
@@ -52,7 +53,10 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     options = parser.parse_args()
     import torch
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     torch.set_num_threads(1)  # a process that has started threads cannot be forked
     rows = []
     for model_type in options.types or trials.all_types():

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, partial_output, to_rollout
-from actors.engines.base import count_rollout, is_finite
+from actors.engines.base import count_rollout, is_finite, reason_of
 from oapl.counters import Counters
 from oapl.errors import EngineError
 from oapl.records import FinishReason, Rollout
@@ -162,9 +162,9 @@ class SteppingThread:
         try:
             self._become_owner()
             self.engine = self._build()
-        except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
-            self._fault = f"the inference engine could not be built: {error}"
-            raise EngineError(self._fault) from None
+        except Exception as error:
+            self._fault = f"the inference engine could not be built: {reason_of(error)}"
+            raise EngineError(self._fault) from error
         self.version = INITIAL_VERSION
         self._fault = None
 

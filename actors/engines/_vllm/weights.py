@@ -5,10 +5,10 @@ Imported only where vLLM is; vLLM imports it in each of its workers, in whatever
 lives in the host's process, else through `actors.engines._vllm.shared_memory`.
 
 Start, update and finish are vLLM's layerwise reload: each layer is loaded under its Hugging Face
-names, then processed for its kernels. After that a tied `lm_head` is packed again: vLLM's CPU
-kernels keep a packed copy of it, the reload packs only layers that receive a tensor, and a tied
-head receives none, so it would go on answering with the *first* weights (mean error 0.04 to 0.08
-nats, no message).
+names, then processed for its kernels. After that two kinds of layer are packed again for vLLM's CPU
+kernels. A tied `lm_head`: they keep a packed copy of it, the reload packs only layers that receive
+a tensor, and a tied head receives none, so it would go on answering with the *first* weights (mean
+error 0.04 to 0.08 nats, no message). Experts: they lie unpacked after a reload (0.7 nats).
 
 One class serves vLLM 0.23, whose worker does the layerwise reload itself and hands in
 `load_weights`, and 0.25 and later, where the engine does all three.
@@ -26,7 +26,7 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 
-from actors.engines._vllm import shared_memory
+from actors.engines._vllm import models, shared_memory
 from oapl.weights.base import Tensors
 
 BACKEND = "oapl"
@@ -110,28 +110,13 @@ class WorkerExtension:
     model_runner: Any
 
     def settle_publication(self, may_hold_nan: bool) -> None:
-        """Pack tied heads again, and empty a KV cache that may hold NaN: such a block keeps
-        answering NaN, whatever weights come later.
+        """Pack tied heads and experts again, and empty a KV cache that may hold NaN: such a block
+        keeps answering NaN, whatever weights come later.
         """
-        repack_tied_heads(self.model_runner.model)
+        models.repack_tied_heads(self.model_runner.model)
+        models.repack_experts(self.model_runner.model)
         if may_hold_nan:
             _zero(self.model_runner.kv_caches)
-
-
-def repack_tied_heads(model: Any) -> int:
-    """Pack the weights of embeddings and output heads for the CPU kernels once more.
-
-    Returns:
-        How many modules had a packed copy; 0 away from CPU.
-    """
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-    count = 0
-    for module in model.modules():
-        if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
-            module.quant_method.process_weights_after_loading(module)
-            count += 1
-    return count
 
 
 def _zero(caches: Any) -> None:
