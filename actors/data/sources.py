@@ -6,9 +6,11 @@ keep their number in the file, so that a prompt's id names the same row whatever
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,10 +151,11 @@ def _puzzles(source: DataSource) -> list[Problem]:
             f"source {source.name!r}: {source.task!r} is no task of reasoning-gym; {hint}"
         )
     try:
-        data = reasoning_gym.create_dataset(
-            source.task, size=source.size, seed=source.seed, **source.options
-        )
-        entries = [data[index] for index in range(source.size)]
+        with _chance_of(source.seed):
+            data = reasoning_gym.create_dataset(
+                source.task, size=source.size, seed=source.seed, **source.options
+            )
+            entries = [data[index] for index in range(source.size)]
     except (TypeError, ValueError, AssertionError) as error:
         raise InputError(
             f"source {source.name!r}: task {source.task!r} refuses size {source.size}, options "
@@ -169,6 +172,20 @@ def _puzzles(source: DataSource) -> list[Problem]:
         )
         for index, entry in enumerate(map(_plain, entries))
     ]
+
+
+@contextlib.contextmanager
+def _chance_of(seed: int) -> Iterator[None]:
+    """Within this, the chance that all of a process shares follows from `seed`: a few tasks draw
+    from it in spite of their own."""
+    before, before_numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(before_numpy)
 
 
 def _plain(value: Any) -> Any:
