@@ -77,7 +77,7 @@ def _message(value: Any, place: str) -> Mapping[str, Any]:
             f"text; this one is {repr(value)[:SHOWN]}"
         )
     found = without_null(value)
-    content = _content(value.get("content"), place)
+    content = read_content(value.get("content"), place)
     if calls := found.pop("tool_calls", None):
         found["tool_calls"] = _calls(calls, place)
     elif not content.strip() and role not in MAY_BE_BLANK:
@@ -88,7 +88,16 @@ def _message(value: Any, place: str) -> Mapping[str, Any]:
     return {**found, "content": content}
 
 
-def _content(value: Any, place: str) -> str:
+def read_content(value: Any, place: str) -> str:
+    """Read what a message says; parts of text are joined.
+
+    Args:
+        value: Text, a list of parts, or nothing.
+        place: Of the message, for errors.
+
+    Raises:
+        InputError: A part is no text.
+    """
     if value is None or isinstance(value, str):
         return value or ""
     if not isinstance(value, list | tuple):

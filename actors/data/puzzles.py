@@ -95,11 +95,12 @@ def _made(source: DataSource) -> Iterator[Puzzle]:
         )
     try:
         options = with_records(DATASETS[source.task][1], source.options)
+        _seed_shared(source.seed)
         data = reasoning_gym.create_dataset(
             source.task, size=source.size, seed=source.seed, **options
         )
         for index in range(source.size):
-            random.seed(source.seed + index)  # for list_functions, which has no generator there
+            _seed_shared(source.seed + index)
             yield _puzzle(source, _plain(data[index]))
     except Exception as error:  # a task's own, of any type
         raise InputError(
@@ -107,6 +108,12 @@ def _made(source: DataSource) -> Iterator[Puzzle]:
             f"{source.options} ({first_line(error)}); what it takes is in reasoning-gym's "
             f"{DATASETS[source.task][1].__name__}"
         ) from error
+
+
+def _seed_shared(seed: int) -> None:
+    """Seed what all of a process shares: list_functions and a few draw from it, not from theirs."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def _puzzle(source: DataSource, entry: Mapping[str, Any]) -> Puzzle:

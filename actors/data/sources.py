@@ -6,6 +6,7 @@ keep their number in the file, so that a prompt's id names the same row whatever
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import json

@@ -179,6 +179,8 @@ def _template_text(tokenizer: Any) -> str:
 
 def _check_options(options: Mapping[str, Any], text: str, tokenizer: Any) -> None:
     """Refuse what the template is given anyway, and what it never asks for."""
+    if not options:
+        return
     given = {"messages", CLOCK, *inspect.signature(tokenizer.apply_chat_template).parameters}
     words = set(re.findall(r"[A-Za-z_]\w*", text)) - given
     for name, value in options.items():

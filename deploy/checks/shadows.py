@@ -6,17 +6,14 @@ from; a command started as `oapl` looks nowhere near them, and so would find not
 
 from __future__ import annotations
 
-import importlib.machinery
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.processes.ray_cluster import OWN, PACKAGES
 from oapl.errors import InputError
+from oapl.shadows import importable
 
 ROOT = Path(__file__).resolve().parents[2]
-SUFFIXES = importlib.machinery.all_suffixes()
 
 
 def check_working_directory() -> None:
@@ -25,34 +22,23 @@ def check_working_directory() -> None:
     Raises:
         InputError: Names the file, and what it stands in the place of.
     """
-    program = Path(sys.argv[0]).resolve().parent
-    folders = [Path.cwd(), *([program] if str(program) in sys.path else [])]
+    program = str(Path(sys.argv[0]).resolve().parent)
+    folders = [str(Path.cwd()), *([program] if program in sys.path else [])]
     for folder in dict.fromkeys(folders):
-        for name, path in _modules(folder):
-            if what := _shadowed(name, path):
+        for name, path in importable(folder).items():
+            if what := _shadowed(name, Path(path).resolve()):
                 raise InputError(
                     f"{path}: Ray's workers look in {folder} first, and would import it in the "
                     f"place of {what}; rename it, or give the command in another directory"
                 )
 
 
-def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """What can be imported from a folder, by its name."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        name, dot, suffix = entry.name.partition(".")
-        path = Path(entry.path)
-        if entry.is_dir() and (path / "__init__.py").is_file():
-            yield entry.name, path
-        elif f"{dot}{suffix}" in SUFFIXES and entry.is_file():
-            yield name, path
-
-
 def _shadowed(name: str, path: Path) -> str:
     """What a module stands in the place of; empty where it does not."""
     if name in OWN:
-        return "" if path.resolve() == ROOT / name else f"oapl's own package {name}"
+        return "" if path == ROOT / name else f"oapl's own package {name}"
     if name in sys.stdlib_module_names:
         return f"Python's own module {name}"
     loaded = getattr(sys.modules.get(name), "__file__", None)
-    is_elsewhere = loaded is not None and not Path(loaded).resolve().is_relative_to(path.resolve())
+    is_elsewhere = loaded is not None and not Path(loaded).resolve().is_relative_to(path)
     return f"the library {name}" if is_elsewhere or name in PACKAGES else ""

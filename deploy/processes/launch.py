@@ -199,6 +199,8 @@ def environment(config: RunConfig, role: Role) -> dict[str, str]:
     if role == "worker":
         engine = ENGINES.load(engine_name(config), "rollout.engine")
         variables |= engine.environment(config)
+    if role == "replay":  # a few tasks of reasoning-gym make other puzzles in every process
+        variables["PYTHONHASHSEED"] = "0"
     if role == "trainer":
         variables |= plugins.resolve("learner.zero_engine:environment")(config)
     return variables

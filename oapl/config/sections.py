@@ -91,9 +91,11 @@ class DataSource:
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the reasoning-gym task."""
     prompt_key: str = "prompt"
-    """Column with the prompt: text, or a list of chat messages."""
+    """Column with the prompt: text, or a list of chat messages. A dot in any of the three keys
+    leads into a column: `extra.question`. A column `tools` is for the chat template."""
     answer_key: str = "answer"
-    """Column with the reference answer; empty: there is none. Verifiers see the others too."""
+    """Column with the reference answer, like `reward_model.ground_truth`; empty: there is none.
+    Verifiers see the others too."""
     response_key: str = "response"
     """Column with the response to imitate (SFT only)."""
     verifiers: dict[str, Number] = field(default_factory=dict)

@@ -89,8 +89,16 @@ def _apply(table: Table, override: str) -> None:
             f"override {override!r} is not section.key=value; write it {hint}, "
             "as in sync.interval=50"
         )
+    if not _is_utf8(override):
+        raise InputError(f"override {override!r} is no text in UTF-8; write it so")
     parts = [int(part) if part.isdigit() else part for part in key.split(".")]
     _set(table, parts, _value(parts, text.strip()), override)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether text can be written: bytes of a command line that are no UTF-8 become halves of
+    characters."""
+    return text.encode(errors="replace").decode() == text
 
 
 def _value(path: Sequence[int | str], text: str) -> Any:

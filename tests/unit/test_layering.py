@@ -23,7 +23,7 @@ MAY_IMPORT = {
 }
 ROOMS = {
     "oapl": (
-        ("errors", "logprobs"),
+        ("errors", "logprobs", "shadows"),
         ("config", "remote", "whole_files"),
         ("records", "devices", "comparison"),
         ("counters", "batching", "interfaces", "estimators", "evaluation"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.problems import Row
+from actors.data.messages import read_content
+from actors.data.problems import Row, as_text
 from actors.data.sources import read_rows
 from oapl.config.sections import DataSource
 from oapl.errors import InputError
@@ -68,8 +69,8 @@ def _text(prompt: Any, place: str) -> str:
     if isinstance(prompt, str):
         return prompt
     last = prompt[-1] if isinstance(prompt, list | tuple) and prompt else None
-    if isinstance(last, Mapping) and isinstance(last.get("content"), str):
-        return last["content"]
+    if isinstance(last, Mapping) and last.get("content") is not None:
+        return read_content(last["content"], f"{place}: prompt")
     raise InputError(
         f"{place}: prompt is {prompt!r:.60}; it must be text, or a list of chat messages"
     )
@@ -93,8 +94,7 @@ def _reference(row: Row, place: str) -> dict[str, Any]:
         except ValueError as error:
             raise InputError(f"{place}: reference is not JSON ({error})") from error
     if isinstance(stored, Mapping):
-        reference = dict(stored)
-    answer = reference.get("answer")
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        reference["answer"] = str(answer)
+        reference |= stored
+    if "answer" in reference:
+        reference["answer"] = as_text(reference["answer"])
     return reference

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import random
 import time
 from collections import Counter
 from pathlib import Path
@@ -149,6 +150,17 @@ def test_a_source_may_say_that_it_has_no_answers(tmp_path):
     path = write(tmp_path / "a.jsonl", [{"prompt": "Write a poem.", "topic": "rain"}])
     (problem,) = read_problems(DataSource(name="a", path=str(path), answer_key=""))
     assert problem.reference == {"topic": "rain"}
+
+
+def test_puzzles_that_draw_from_the_process_s_own_chance_follow_their_seed_too():
+    def read():
+        return read_problems(DataSource(name="g", task="list_functions", size=3))
+
+    before = random.getstate()
+    first = read()
+    assert random.getstate() == before
+    random.seed(5)
+    assert [p.prompt for p in read()] == [p.prompt for p in first]
 
 
 def test_puzzles_bring_their_entry_and_depend_on_the_seed():

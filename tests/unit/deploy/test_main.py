@@ -90,6 +90,20 @@ def test_a_file_with_the_name_of_a_package_is_refused_and_not_run(tmp_path):
     assert "rename the file" in answer.stderr
 
 
+def test_a_file_with_the_name_of_a_module_of_python_s_is_refused(tmp_path):
+    (tmp_path / "json.py").write_text("loads = None\n")
+    answer = subprocess.run(
+        [sys.executable, "-m", "oapl", "show", "x"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith(f"error: {tmp_path}/json.py is found before Python's own")
+
+
 def test_another_distribution_with_the_name_of_a_package_is_refused(tmp_path):
     (tmp_path / "learner").mkdir()
     (tmp_path / "learner" / "__init__.py").write_text("")
