@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from oapl.errors import InputError, OaplError, in_one_line
+from oapl.errors import HeadError, InputError, NodeError, OaplError, in_one_line
 
 VERBS = (
     *("train", "sft", "eval", "submit", "score", "show", "watch", "reset"),
@@ -55,9 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INPUT
     except OaplError as error:
         print(f"failed: {type(error).__name__}: {in_one_line(error)}", file=sys.stderr)
+        if isinstance(error, (NodeError, HeadError)):
+            _leave(EXIT_FAILED)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _leave(code: int) -> None:
+    """End the process now: Ray's farewell would wait a minute for what has ended."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

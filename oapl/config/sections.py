@@ -285,8 +285,8 @@ class SyncSection:
     transport: str = "object_store"
     """How tensors travel: a file of oapl/weights."""
     timeout_s: Positive = 600.0
-    """Longest wait for a publication to reach one engine, and for a batch; the time that replacing a
-    worker takes is added."""
+    """Longest wait for a publication to reach one engine, and for a batch; where a worker is
+    replaced meanwhile, that time is added."""
     probe_sequences: Count = 2
     """Sequences re-scored after each publication."""
     probe_bound: NonNegative = 0.0

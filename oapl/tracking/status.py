@@ -7,6 +7,7 @@ gone.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -99,6 +100,10 @@ class StatusSink(Sink):
 
     def _write(self) -> None:
         text = json.dumps(asdict(self._status)) + "\n"
+        if (
+            not self._path.parent.is_dir()
+        ):  # removed under the run, which must not go on in a new one
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
         try:
             with written_aside(self._path) as part:
                 part.write_text(text)

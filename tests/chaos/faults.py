@@ -186,7 +186,7 @@ def _ray_server_killed(work: Path, name: str) -> None:
 
 def signals_before_the_first_step(work: Path) -> None:
     run = Run(work, "early", imitates=True)
-    run.until(lambda: (run.folder / "processes.json").exists())
+    run.until(lambda: (run.folder / "status.json").exists())
     run.process.send_signal(signal.SIGTERM)
     assert "SIGTERM: stopping; once more ends at once" in run.end(143, 60)
     assert "PC: @" not in run.output, "Ray's dump of its stack"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.commands import VERBS
+from deploy import commands
+from deploy.commands import VERBS, show
 from oapl.config import plugins
+from oapl.errors import HeadError, NodeError, RankError
 
 ROOT = Path(__file__).parents[3]
 RECIPE = "deploy/recipes/cpu_quickstart.toml"
@@ -126,3 +128,31 @@ def test_every_file_of_a_verb_is_listed_and_has_what_a_verb_has():
         assert isinstance(verb.HELP, str)
         verb.add_arguments(argparse.ArgumentParser())
         assert callable(verb.run)
+
+
+@pytest.mark.parametrize(
+    ("error", "leaves"),
+    [
+        (RankError("learner rank 1 of 2 died"), []),
+        (NodeError("Ray's raylet has ended"), [1]),
+        (HeadError("Ray's gcs_server has ended"), [1]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failure_is_told_in_one_line_with_its_notes_and_ray_is_left_without_a_farewell(
+    monkeypatch, capsys, error, leaves
+):
+    left = []
+    error.add_note("the same command resumes from checkpoints/step-8")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(show, "run", fail)
+    monkeypatch.setattr(commands.os, "_exit", left.append)
+    assert commands.main(["show", "x"]) == 1
+    assert left == leaves
+    assert capsys.readouterr().err == (
+        f"failed: {type(error).__name__}: {error}; the same command resumes from "
+        "checkpoints/step-8\n"
+    )
