@@ -6,7 +6,6 @@ keep their number in the file, so that a prompt's id names the same row whatever
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import gzip
 import json

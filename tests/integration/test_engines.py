@@ -19,7 +19,6 @@ import torch
 from actors.engines import base as engines
 from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm import models as vllm_models
-from actors.engines._vllm import weights as vllm_weights
 from oapl.errors import EngineError, WeightsError
 from oapl.records import Rollout, Sampling
 from oapl.weights import base
