@@ -35,6 +35,8 @@ _NAMES = (
     r"\| ?(?:\\\w+ ?\{? ?)?[A-Z]+ ?\}? ?\|",  # |AB|
     r"\[(?:\\triangle ?)?[A-Z][^\[\]]*\]",  # [ABC]
     r"\([a-zA-Z](?: ?, ?[a-zA-Z])+\)",  # (x,y)
+    rf"\([a-zA-Z] ?\\circ ?[a-zA-Z]\) ?{_WITHIN}",
+    r"\\(?:lim|i{1,3}nt|oint)(?![a-zA-Z])[^+=]*",
     rf"(?:m ?)?\\(?:angle|triangle|widehat|overline|Delta) ?\{{? ?[a-zA-Z]+ ?\}}?{_BELOW}",
     rf"\\(?:sin|cos|tan|cot|sec|csc)(?:\^ ?\{{? ?2 ?\}}?)? ?\(? ?{_ANGLE} ?\)?",
 )

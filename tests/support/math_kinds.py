@@ -188,7 +188,7 @@ KINDS: dict[str, list[tuple[str, tuple[str, ...], tuple[str, ...]]]] = {
     "equations that are not solved": [
         ("5", ("x=5", "5=x", "x_1=5", "f(2)=5", r"\angle A=5", "AB=5", "|AB|=5", "2+3=5", "5=2+3",
                "x=2+3=5", r"\frac{10}{2}=5", r"\text{Area}=5", r"\dot{x}=5", r"\bar x=5",
-               "P(X>2)=5", "x=y=5", "S=ab=5"),
+               "P(X>2)=5", "x=y=5", "S=ab=5", r"\lim_{x\to 0} f(x)=5", r"(f\circ g)(2)=5"),
          ("2x=5", r"\boxed{2x=5}", "x+1=5", "2+2=5", "x^2=5", "-x=5", r"\frac x2=5", r"\sqrt{x}=5",
           r"\log x=5", r"\sin x=5", r"\ln(x)=5", "|x|=5", "xy=5", "x-y=5", "n!=5", "AB+BC=5",
           "5=2x", "n(n+1)=5", r"x\ne 5", "x>5", "6=5", "2x=10=5")),
