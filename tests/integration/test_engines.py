@@ -524,10 +524,12 @@ async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(serve
 
 
 def test_the_limits_of_the_temperature_are_vllms():
+    from vllm.exceptions import VLLMValidationError
+
     least, most = inputs.LEAST_TEMPERATURE, inputs.MOST_TEMPERATURE
     for temperature in (least, 1.0, most):
         given = inputs.rollout_params(Sampling(temperature=temperature))
         assert given.temperature == temperature
     assert inputs.rollout_params(Sampling(temperature=least / 2)).temperature == least
-    with pytest.raises(ValueError, match="temperature"):
+    with pytest.raises(VLLMValidationError, match="temperature must be"):
         inputs.rollout_params(Sampling(temperature=most * 1.01))
