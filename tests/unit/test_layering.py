@@ -39,7 +39,7 @@ ROOMS = {
     ),
     "learner": (
         ("loss_scale", "measures", "models", "probing", "schedule", "checkpoints"),
-        ("export", "zero_engine"),
+        ("export", "trial", "zero_engine"),
         ("forward", "ranks"),
         ("publisher", "publication"),
         ("trainer",),
