@@ -21,12 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner import export, zero_engine
+from learner import export, trial, zero_engine
 from learner.checkpoints import shards
 from learner.forward import logprobs_of
 from learner.loss_scale import LossScale
 from learner.measures import Measures
-from learner.models import trial
 from learner.models.frozen import FrozenPolicies
 from learner.models.policy import load_policy
 from learner.preparation import PROXIMAL, Preparation

@@ -11,6 +11,28 @@ from actors.data.tokenizer import load_model_config
 from oapl.config import RunConfig
 from oapl.errors import InputError, first_line
 
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+"""That every decoder with attention has."""
+
+
+def check_sizes(config: RunConfig, model: Any) -> None:
+    """Refuse a type of model that is no decoder with attention, such as a state-space model.
+
+    Args:
+        config: Names the model.
+        model: Its configuration, as transformers reads it.
+
+    Raises:
+        InputError: What it lacks.
+    """
+    lacking = [name for name in SIZES if not isinstance(getattr(model, name, None), int)]
+    if lacking:
+        raise InputError(
+            f"model.path = {config.model.path!r}: the config.json of this {model.model_type} model "
+            f"tells no {' and no '.join(lacking)}, as every decoder with attention does; use a "
+            "Llama, Qwen2 or Qwen3 model"
+        )
+
 
 def check_degree(config: RunConfig, model: Any) -> None:
     """Refuse a degree of tensor parallelism that the attention heads cannot be shared out by.

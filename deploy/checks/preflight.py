@@ -21,6 +21,7 @@ from actors.data.encoding import Encoded, RowCounts
 from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks.model_files import (
     check_degree,
+    check_sizes,
     count_parameters,
     describe_tokenizer,
     has_weights,
@@ -159,6 +160,7 @@ class _Findings:
     def model(self) -> None:
         path = self._config.model.path
         model = load_model_config(path, self._config.model.trust_remote_code)
+        check_sizes(self._config, model)
         check_degree(self._config, model)
         self.facts["model"] = f"{path} ({model.model_type})"
         number = None

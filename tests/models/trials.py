@@ -94,7 +94,7 @@ def unanswered(call: Callable[[str], Any], model_type: str, why: str) -> Any:
 def _start(path: Path, attention: str, row_tokens: int) -> None:
     import torch
 
-    from learner.models import trial
+    from learner import trial
     from learner.models.policy import load_policy
     from oapl.config import RunConfig
 

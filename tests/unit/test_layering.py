@@ -39,7 +39,7 @@ ROOMS = {
     ),
     "learner": (
         ("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
-        ("export", "zero_engine", "checkpoints"),
+        ("export", "trial", "zero_engine", "checkpoints"),
         ("forward", "ranks"),
         ("publisher", "publication", "preparation", "resets"),
         ("trainer",),

@@ -45,12 +45,11 @@ def repack_experts(model: Any) -> int:
     Returns:
         How many layers of experts were packed; 0 away from CPU.
     """
-    from vllm.platforms import current_platform
-
     count = 0
-    for module in model.modules() if current_platform.is_cpu() else ():
+    for module in model.modules():
         kernel = getattr(getattr(module, "quant_method", None), "moe_kernel", None)
-        if kernel is not None and hasattr(module, "w13_weight"):
+        weight = getattr(module, "w13_weight", None)
+        if kernel is not None and weight is not None and weight.device.type == "cpu":
             kernel.fused_experts.process_weights_after_loading(module)
             count += 1
     return count

@@ -477,6 +477,11 @@ CASES = [
         ("garbled", "cannot read", "give the folder"),
     ),
     Bad(
+        "no decoder with attention",
+        "model.path={files}/headless",
+        ("headless", "this mamba model", "no num_attention_heads", "use a Llama"),
+    ),
+    Bad(
         "no weights",
         "model.path={files}/weightless",
         ("weightless", "has no weights", "copy the model again"),
@@ -854,6 +859,8 @@ def _spoil_models(folder: Path) -> None:
     named = make_tokenizer()
     named.chat_template = {"rag": "{{ messages }}", "tool_use": "{{ messages }}"}
     named.save_pretrained(like_good("named", *tokens))
+    headless = {"model_type": "mamba", "vocab_size": 128}
+    (like_good("headless", "config.json") / "config.json").write_text(json.dumps(headless))
     mixed = like_good("mixed", "config.json")
     (mixed / "config.json").write_text(json.dumps(config | {"vocab_size": 120}))
 
