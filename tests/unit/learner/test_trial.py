@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from learner import probing
-from learner import trial
+from learner import probing, trial
 from learner.models.policy import load_policy
 from oapl.config import RunConfig
 from oapl.errors import InputError
