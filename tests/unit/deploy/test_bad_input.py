@@ -774,7 +774,7 @@ CASES = [
     Bad(
         "run folder that is no UTF-8",
         "run.dir=runs\udcff",
-        ("run.dir = ", "a path in UTF-8"),
+        ("'run.dir=runs", "is no text in UTF-8", "write it so"),
     ),
     Bad(
         "a prompt for a path",
