@@ -95,7 +95,7 @@ def _defined(program: Mapping[str, Any]) -> dict[str, Any]:
     """
     sys.setrecursionlimit(RECURSION)
     namespace = main_module("solution").__dict__
-    namespace["__builtins__"] = vars(builtins) | HEADER | values.NODES
+    namespace["__builtins__"] = _GIVEN
     try:
         exec(report.compiled(program["prelude"]), namespace)
         exec(report.compiled(program["source"]), namespace)
@@ -175,3 +175,9 @@ def _header() -> dict[str, Any]:
 
 
 HEADER = _header()
+_GIVEN: dict[str, Any] = {}
+
+
+def prepare() -> None:
+    """Put together once what programs that are called may take for granted."""
+    _GIVEN.update(vars(builtins) | HEADER | values.NODES)

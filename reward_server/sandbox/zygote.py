@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from reward_server.sandbox import allowed, child, landlock, streams
+from reward_server.sandbox import allowed, child, execute, landlock, streams
 
 MAX_DESCRIPTORS = 5
 SET_DUMPABLE, NEW_USER_NAMESPACE = 4, 0x10000000
@@ -177,6 +177,7 @@ def _prepare(modules: Sequence[str]) -> None:
     builtins.exit, builtins.quit = quitter("exit", "EOF"), quitter("quit", "EOF")
     sys.set_int_max_str_digits(0)
     streams.prepare()
+    execute.prepare()
     os.environ.clear()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.default_int_handler)
