@@ -8,7 +8,7 @@ from oapl import RunConfig
 from oapl.config.nested import with_records
 from oapl.errors import InputError
 from reward_server import settings
-from reward_server.puzzles import inert, tasks
+from reward_server.puzzles import inert, strict, tasks
 from tests.support.judging import built, prompt, rollout
 
 
@@ -216,8 +216,8 @@ def test_strict_pays_no_wrong_answer_and_the_right_one(task, wrong, paid):
     answer = wrong.format(own=item["answer"])
     given = judged(item, answer).reward
     assert given > 0 if paid is None else given == paid, "the library's own scorer"
-    strict = judged(item, answer, strict=True)
-    assert (strict.kind, strict.reward) == ("wrong_answer", 0.0)
+    strictly = judged(item, answer, strict=True)
+    assert (strictly.kind, strictly.reward) == ("wrong_answer", 0.0)
     assert judged(item, item["answer"], strict=True).kind == "accepted"
 
 
@@ -239,6 +239,21 @@ def test_strict_takes_a_right_answer_in_other_words_where_the_library_does(task,
     answer = change(item["answer"])
     if judged(item, answer).reward == 1.0:
         assert judged(item, answer, strict=True).reward == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "own", "is_right"),
+    [
+        ("1/2 or 7", "1/2", False),
+        ("either 1/2 or 7", "1/2", False),
+        ("Maybe 1/2", "1/2", False),
+        ("1/2", "1/2", True),
+        ("more for Orwell", "x", True),
+        ("A or B", "A or B", True),
+    ],
+)
+def test_strict_takes_no_hedge_that_the_library_paid_in_full(answer, own, is_right):
+    assert strict.is_right("fraction_simplification", answer, {"answer": own}, 1.0) == is_right
 
 
 def test_every_task_pays_its_own_answer_and_under_strict_no_wrong_one():
@@ -271,8 +286,8 @@ def test_a_run_that_uses_a_task_that_pays_wrong_answers_is_warned(row, named):
     asked = [prompt(row, {"reasoning_gym": 1.0}), prompt({"task": "coin_flip"}, {"math": 1.0})]
     notes = settings.notes(RunConfig(reward=run), asked)
     assert [named in note and "strict = true" in note for note in notes] == [True] * bool(named)
-    strict = {**run, "options": {"reasoning_gym": {"strict": True}}}
-    assert settings.notes(RunConfig(reward=strict), asked) == []
+    strictly = {**run, "options": {"reasoning_gym": {"strict": True}}}
+    assert settings.notes(RunConfig(reward=strictly), asked) == []
 
 
 def test_warming_makes_every_scorer_so_that_no_response_waits_for_one(monkeypatch):
