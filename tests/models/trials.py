@@ -66,15 +66,16 @@ def learner_row(model_type: str) -> Row:
 
 def engine_word(model_type: str) -> str:
     """The largest difference between engine and transformers, or why there is none."""
+    from actors.engines import vllm_inprocess
     from tests.support.makers import make_tokenizer
     from tests.support.serving import EngineUnderTest
 
     with tempfile.TemporaryDirectory() as folder:
         path, tokenizer = tiny.make(model_type, Path(folder)), make_tokenizer(tiny.VOCABULARY)
         tokenizer.save_pretrained(path)
-        name = "actors.engines.vllm_inprocess.load_tokenizer"  # Qwen2's type has its own alone
         try:
-            with patch(name, lambda *_: tokenizer):
+            # Of Qwen2's type transformers would load another tokenizer than was saved.
+            with patch.object(vllm_inprocess, "load_tokenizer", lambda *_: tokenizer):
                 served = EngineUnderTest(path, max_num_seqs=8)
             largest = 0.0
             for _ in range(2):
