@@ -16,6 +16,7 @@ from tests.models import tiny
 
 PACKED, ALONE, REFUSED, UNCHECKED = "packed", "row_tokens = 1", "refused", "not checked"
 WHERE = re.compile(r"^(model\.path|model\.attn_implementation) = '[^']*': ")
+FIGURES = re.compile(r"[^ ]+ nats per token \(largest [^)]+\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Row:
         return replace(self, engine=word)
 
     def line(self) -> str:
-        why = self.why.replace("|", "/")
+        """In Markdown: of a leak the figures, of a refusal what comes before the remedy."""
+        figures = FIGURES.search(self.why) if self.verdict.startswith(ALONE) else None
+        why = (figures[0] if figures else self.why.split("; ")[0]).replace("|", "/")
         return f"| {self.model_type} | {self.verdict} | {why} | {self.engine} |"
 
 
@@ -66,15 +69,16 @@ def learner_row(model_type: str) -> Row:
 
 def engine_word(model_type: str) -> str:
     """The largest difference between engine and transformers, or why there is none."""
+    from actors.engines import vllm_inprocess
     from tests.support.makers import make_tokenizer
     from tests.support.serving import EngineUnderTest
 
     with tempfile.TemporaryDirectory() as folder:
         path, tokenizer = tiny.make(model_type, Path(folder)), make_tokenizer(tiny.VOCABULARY)
         tokenizer.save_pretrained(path)
-        name = "actors.engines.vllm_inprocess.load_tokenizer"  # Qwen2's type has its own alone
         try:
-            with patch(name, lambda *_: tokenizer):
+            # Of Qwen2's type transformers would load another tokenizer than was saved.
+            with patch.object(vllm_inprocess, "load_tokenizer", lambda *_: tokenizer):
                 served = EngineUnderTest(path, max_num_seqs=8)
             largest = 0.0
             for _ in range(2):
