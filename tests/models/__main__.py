@@ -37,10 +37,13 @@ learner does with such a model; it measures the same with yours, in its own prec
 - **packed**: right in every way (`attn_implementation` in brackets where it cannot be sdpa).
 - **row_tokens = 1**: refused while rows hold several sequences, right with a row for each.
 - **refused**: not right in any way, in the words that a run ends with.
-- **not checked**: no tiny one could be made here; the learner measures a real one all the same.
+- **not checked**: no tiny one could be made, or it was not tried; a real one is measured all the
+  same as a run starts.
 
 vLLM: the largest difference between its log-probs and transformers', in nats, after two loads of
-other weights; empty where it was not tried. {counts}
+other weights; empty where it was not tried.
+
+{counts}
 
 | type | learner | why | vLLM |
 |---|---|---|---|

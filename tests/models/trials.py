@@ -16,6 +16,7 @@ from tests.models import tiny
 
 PACKED, ALONE, REFUSED, UNCHECKED = "packed", "row_tokens = 1", "refused", "not checked"
 WHERE = re.compile(r"^(model\.path|model\.attn_implementation) = '[^']*': ")
+FIGURES = re.compile(r"[^ ]+ nats per token \(largest [^)]+\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Row:
         return replace(self, engine=word)
 
     def line(self) -> str:
-        why = self.why.replace("|", "/")
+        """In Markdown: of a leak the figures, of a refusal what comes before the remedy."""
+        figures = FIGURES.search(self.why) if self.verdict.startswith(ALONE) else None
+        why = (figures[0] if figures else self.why.split("; ")[0]).replace("|", "/")
         return f"| {self.model_type} | {self.verdict} | {why} | {self.engine} |"
 
 
