@@ -254,6 +254,8 @@ class Workers:
                 await self._processes.kill(member.process)
             return {}
         member.counters = None
+        if answer.cancelled():  # the worker's life ended meanwhile
+            return {}
         try:
             return answer.result()
         except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it

@@ -218,6 +218,22 @@ async def test_an_engine_that_disagrees_with_the_learner_stops_the_run():
     await bench.workers.close()
 
 
+async def test_a_worker_that_dies_while_it_is_asked_for_counters_costs_nobody_the_others():
+    bench = Bench()
+    await bench.workers.load(publication(0))
+    await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))
+
+    async def never():
+        await asyncio.sleep(3600)
+
+    bench.processes.workers["worker-0.0"].stats = never
+    asking = asyncio.create_task(bench.workers.stats())
+    await asyncio.sleep(0.001)
+    bench.processes.workers["worker-0.0"].die()
+    assert (await asyncio.wait_for(asking, 2))["rollout/tokens"] == 5
+    await bench.workers.close()
+
+
 async def test_a_silent_worker_delays_nobody_is_counted_late_and_killed_in_the_end(monkeypatch):
     monkeypatch.setattr(workers.time, "monotonic", asyncio.get_running_loop().time)
     bench = Bench()
