@@ -122,7 +122,7 @@ async def measure(
     rows = lines.rows
     window = [rows[step] for step in range(setting.interval + 1, steps + 1)]
     elapsed = sum(row["time/step_s"] for row in window)
-    busy = sum(row["engine/slot_s"] for row in window)
+    busy = sum(row.get("engine/slot_s", 0.0) for row in window)  # a late answer counts in the next
     return Shares(
         learner=1 - len(window) * step_s / elapsed,
         engine=1 - busy / (elapsed * setting.slots),
