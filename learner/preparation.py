@@ -8,7 +8,7 @@ here or in memory; all ranks make the same passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -16,7 +16,6 @@ from torch import Tensor
 from learner.forward import logprobs_of
 from learner.models.frozen import FrozenPolicies
 from learner.zero_engine import ZeroEngine
-from oapl.config.objective import FROZEN
 from oapl.records import Batch
 
 PROXIMAL, REFERENCE, PREVIOUS, SAMPLER = "proximal", "reference", "previous", "sampler"
@@ -28,7 +27,7 @@ class Preparation:
     Args:
         engine: The policy.
         frozen: Its copies.
-        needs: Of the objective.
+        policies: What scores, of `oapl.config.objective.scored_before`.
         kept_samplers: Newest published policies whose groups may still be trained on.
     """
 
@@ -36,13 +35,13 @@ class Preparation:
         self,
         engine: ZeroEngine,
         frozen: FrozenPolicies,
-        needs: Iterable[str],
+        policies: Sequence[str],
         kept_samplers: int = 1,
     ) -> None:
         self._kept_samplers = kept_samplers
         self._engine = engine
         self._frozen = frozen
-        self._policies = [name for name in (PROXIMAL, *FROZEN) if name in needs]
+        self._policies = policies
         self._found: dict[int, list[dict[str, Tensor]]] = {}
         if REFERENCE in self._policies:
             frozen.copy(REFERENCE)

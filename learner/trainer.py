@@ -32,7 +32,7 @@ from learner.preparation import PROXIMAL, Preparation
 from learner.publisher import Publisher
 from learner.schedule import learning_rate
 from oapl.config import RunConfig
-from oapl.config.objective import kept_samplers
+from oapl.config.objective import kept_samplers, scored_before
 from oapl.errors import DivergedError
 from oapl.interfaces import Masking, Objective, Stateful, WeightSender
 from oapl.objectives.base import build as build_objective
@@ -122,8 +122,8 @@ class Trainer:
         self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
         self._frozen = FrozenPolicies(engine.module)
-        kept = kept_samplers(config)
-        self._preparation = Preparation(engine, self._frozen, self._needs, kept)
+        policies = scored_before(self._needs, config.steps_per_take)
+        self._preparation = Preparation(engine, self._frozen, policies, kept_samplers(config))
 
     def prepare(self, batches: Sequence[Batch]) -> Metrics:
         """Score the tokens of an iteration before its first update; see `Preparation.compute`.

@@ -71,16 +71,17 @@ class ObjectiveFile(Protocol):
 OBJECTIVES: Kind[ObjectiveFile] = Kind("oapl.objectives", ObjectiveFile)
 
 
-def asks_before(needs: frozenset[Need], steps_per_take: int) -> bool:
-    """Whether the ranks must score an iteration's tokens before its first update.
+def scored_before(needs: frozenset[Need], steps_per_take: int) -> tuple[str, ...]:
+    """List the policies that must score an iteration's tokens before its first update.
 
     Args:
         needs: Of the objective.
         steps_per_take: Learner steps of an iteration; with one, the policy before it is the one
-            that is updated.
+            that is updated, and scores nothing apart, unless its answer is read before that.
     """
-    moves = steps_per_take > 1 and "proximal" in needs
-    return moves or "prepared" in needs or not needs.isdisjoint(FROZEN)
+    moves = "proximal" in needs and (steps_per_take > 1 or "prepared" in needs)
+    copies = tuple(name for name in FROZEN if name in needs)
+    return ("proximal", *copies) if moves else copies
 
 
 def kept_samplers(config: RunConfig) -> int:

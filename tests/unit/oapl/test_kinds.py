@@ -5,7 +5,13 @@ import pytest
 from actors.engines.base import ENGINES
 from deploy.checks.settings import check
 from oapl.config import RunConfig
-from oapl.config.objective import OBJECTIVES, is_judged, samples, takes_examples
+from oapl.config.objective import (
+    OBJECTIVES,
+    is_judged,
+    samples,
+    scored_before,
+    takes_examples,
+)
 from oapl.devices.base import DEVICES
 from oapl.errors import InputError
 from oapl.objectives.base import build
@@ -49,6 +55,21 @@ def test_an_objective_needs_no_more_than_its_file_declares(name):
     most, asked = OBJECTIVES.load(name).DECLARES, build({"name": name}).declares
     assert asked.needs <= most.needs
     assert asked.samples is most.samples
+
+
+@pytest.mark.parametrize(
+    ("needs", "steps", "policies"),
+    [
+        ({"entropy"}, 4, ()),
+        ({"proximal"}, 1, ()),
+        ({"proximal"}, 4, ("proximal",)),
+        ({"proximal", "prepared"}, 1, ("proximal",)),
+        ({"proximal", "reference"}, 1, ("reference",)),
+        ({"proximal", "reference"}, 2, ("proximal", "reference")),
+    ],
+)
+def test_no_policy_scores_apart_that_need_not(needs, steps, policies):
+    assert scored_before(frozenset(needs), steps) == policies
 
 
 def test_an_objective_without_declarations_is_refused_with_meaning_and_example(refused, tmp_path):
