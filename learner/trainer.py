@@ -307,6 +307,8 @@ class Trainer:
             reward=self._tensor(micro_batch.reward),
             lag=self._tensor(micro_batch.lag),
             is_truncated=self._tensor(micro_batch.is_truncated),
+            is_history=self._tensor(micro_batch.is_history),
+            iteration=batch.step // self._config.steps_per_take,
             global_rollouts=counts[0],
             global_tokens=counts[1],
             global_credit_std=batch.global_credit_std,

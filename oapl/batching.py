@@ -46,6 +46,7 @@ class Packable:
         lag: Learner steps between its version and the batch.
         group_index: Which group of the batch it belongs to.
         is_truncated: Cut off, without EOS.
+        is_history: Of a group that an earlier iteration trained on.
     """
 
     prompt_ids: np.ndarray
@@ -56,6 +57,7 @@ class Packable:
     lag: int = 0
     group_index: int = 0
     is_truncated: bool = False
+    is_history: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
@@ -192,6 +194,7 @@ def _sequences(credited: CreditedGroup, group_index: int, step: int) -> Iterable
             lag=step - group.version,
             group_index=group_index,
             is_truncated=rollout.is_truncated,
+            is_history=credited.is_history,
         )
 
 
@@ -282,4 +285,5 @@ def _micro_batch(rows: Sequence[Row]) -> MicroBatch:
         lag=np.array([s.lag for s in sequences], dtype=np.int64),
         group_index=np.array([s.group_index for s in sequences], dtype=np.int64),
         is_truncated=np.array([s.is_truncated for s in sequences], dtype=bool),
+        is_history=np.array([s.is_history for s in sequences], dtype=bool),
     )

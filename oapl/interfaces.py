@@ -35,6 +35,7 @@ from oapl.records import (
     State,
     StepMetrics,
     TensorSpec,
+    TokenCredit,
     Trouble,
     Verdict,
     WeightsVersion,
@@ -643,6 +644,38 @@ class Stateful(Objective, Protocol):
 
     def restore(self, state: State) -> None:
         """Go on from what `state` gave."""
+
+
+class TokenCredited(Objective, Protocol):
+    """An objective that credits each token apart: `token_credit` is among its needs.
+
+    `credit(group)` still gives the number per rollout that it starts from, such as the reward.
+    """
+
+    def token_credit(self, inputs: LossInputs) -> TokenCredit:
+        """Credit the tokens of a micro-batch, once per iteration, before its first update.
+
+        Args:
+            inputs: As for `loss`, without gradient; `logprobs` are those of the policy now. What
+                the objective needs of other policies and of the critic is there.
+
+        Returns:
+            Per token, in the order of `inputs.logprobs`.
+        """
+
+
+class Valued(TokenCredited, Protocol):
+    """An objective with a critic: `values` is among its needs, and so is `token_credit`."""
+
+    def value_loss(self, inputs: LossInputs) -> LossOutputs:
+        """Compute a micro-batch's share of the critic's loss.
+
+        Args:
+            inputs: As for `loss`, with `values`, which carry the gradient, and `token_credit`.
+
+        Returns:
+            As `loss` does; its metrics are reported beside the policy's.
+        """
 
 
 class Verifier(Protocol):

@@ -242,10 +242,15 @@ class Credit:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CreditedGroup:
-    """A kept group in the buffer: what `Replay.take` leases to the learner."""
+    """A kept group in the buffer: what `Replay.take` leases to the learner.
+
+    Attributes:
+        is_history: Trained on in an earlier iteration, and lent once more beside fresh groups.
+    """
 
     scored: ScoredGroup
     credit: Credit
+    is_history: bool = False
 
     @property
     def id(self) -> str:
@@ -287,6 +292,7 @@ class MicroBatch:
         lag: int64 [B], learner steps between the rollout's version and the batch.
         group_index: int64 [B], which group of the batch a rollout belongs to.
         is_truncated: bool [B], cut off at `max_tokens`, without EOS.
+        is_history: bool [B], of a group that an earlier iteration trained on.
         is_dummy: A copy that only keeps this rank in step with the others: its loss counts 0.
     """
 
@@ -300,6 +306,7 @@ class MicroBatch:
     lag: np.ndarray
     group_index: np.ndarray
     is_truncated: np.ndarray
+    is_history: np.ndarray
     is_dummy: bool = False
 
     @property
@@ -350,6 +357,19 @@ class MiniBatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenCredit:
+    """Credit of N response tokens, computed once per iteration.
+
+    Attributes:
+        advantage: float32 [N], not whitened.
+        returns: float32 [N], what the critic's values shall become; None without a critic.
+    """
+
+    advantage: Tensor
+    returns: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LossInputs:
     """What an objective sees of one micro-batch: N response tokens of B rollouts.
 
@@ -360,6 +380,8 @@ class LossInputs:
         rollout_index: int64 [N], which of the B rollouts a token belongs to.
         credit, reward, lag: float32 [B], float32 [B] and int64 [B].
         is_truncated: bool [B], cut off at `max_tokens`, without EOS.
+        is_history: bool [B], of a group that an earlier iteration trained on.
+        iteration: Iterations made before this one, over the whole run.
         global_rollouts, global_tokens: Rollouts and response tokens of the whole global batch, the
             denominators of every mean; without those that `Objective.keeps` leaves out, if it does.
         global_credit_std: Standard deviation of the credit over the global batch's rollouts.
@@ -368,6 +390,12 @@ class LossInputs:
         proximal: float32 [N], ln pi of the same tokens before the iteration's first update, nats.
         sampler, reference, previous: float32 [N], those of a copy of the policy: the one that
             sampled, the reference, the one before the last iteration. None when not asked for.
+        old_values: float32 [N], the critic's value of what stands before each token, before the
+            iteration's first update. None without a critic.
+        values: float32 [N], the same now, with a gradient; given to `Valued.value_loss` alone.
+        token_credit: What `TokenCredited.token_credit` gave for these tokens; None before it.
+        token_credit_mean, token_credit_std: Of its advantage over all response tokens of the
+            iteration, on all ranks; 0 and 1 where there is none.
     """
 
     step: int
@@ -378,6 +406,8 @@ class LossInputs:
     reward: Tensor
     lag: Tensor
     is_truncated: Tensor
+    is_history: Tensor
+    iteration: int
     global_rollouts: float
     global_tokens: float
     global_credit_std: float
@@ -386,6 +416,11 @@ class LossInputs:
     sampler: Tensor | None = None
     reference: Tensor | None = None
     previous: Tensor | None = None
+    old_values: Tensor | None = None
+    values: Tensor | None = None
+    token_credit: TokenCredit | None = None
+    token_credit_mean: float = 0.0
+    token_credit_std: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

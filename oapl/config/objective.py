@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 from oapl.config import RunConfig
-from oapl.config.fields import Count, Flag, section
+from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
 from oapl.config.kinds import Kind
 
 FROZEN = ("sampler", "reference", "previous")
@@ -26,11 +26,27 @@ Need = Literal[
     "reference",
     "previous",
     "state",
+    "token_credit",
+    "values",
+    "history",
 ]
 """What an objective may ask for: the entropy; an entropy that can be part of the loss; proximal
 log-probs, those before the iteration's first update; these even where an iteration is one update,
 since they are read before it; denominators without the tokens that its `keeps` leaves out; those of
-`FROZEN`; and to be told each step's metrics, of which it keeps a state."""
+`FROZEN`; to be told each step's metrics, of which it keeps a state; credit per token, computed once
+per iteration; a critic's values; and groups of earlier iterations beside fresh ones (`History`)."""
+
+
+@section
+class History:
+    """What an objective wants of the groups that the last iterations trained on."""
+
+    share: Fraction
+    """Share of a take's rollouts that are history, once there is enough of it."""
+    iterations: Count
+    """N: groups of the last so many iterations are kept."""
+    until: NonNegativeInt = 0
+    """Iterations after which takes are fresh, and the reference is set anew; 0 means never."""
 
 
 @section
@@ -49,6 +65,8 @@ class Declarations:
     at_temperature: Flag = True
     """true: its log-probs are those at the sampling temperature; false: those at temperature 1,
     since it compares them with nothing that was sampled."""
+    history: History | None = None
+    """Given by a built objective of which `history` is a need."""
 
 
 class ObjectiveFile(Protocol):

@@ -36,6 +36,8 @@ def inputs(
         "reward": torch.tensor(credit, dtype=logprobs.dtype),
         "lag": torch.ones(len(credit), dtype=torch.long),
         "is_truncated": torch.zeros(len(credit), dtype=torch.bool),
+        "is_history": torch.zeros(len(credit), dtype=torch.bool),
+        "iteration": 0,
         "global_rollouts": len(credit),
         "global_tokens": len(owner),
         "global_credit_std": 1.0,
