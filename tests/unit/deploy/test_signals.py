@@ -10,6 +10,14 @@ from deploy.run.outcome import RunOutcome
 from deploy.run.signals import SIGNALS, Stop, Stopped
 
 
+@pytest.fixture(autouse=True)
+def terminal():
+    """A closed one is heard of, also where the tests themselves run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def handlers():
     return [signal.getsignal(number) for number in SIGNALS]
 
