@@ -66,10 +66,16 @@ def _detectors() -> Any:
 
 @functools.cache
 def splitter() -> Any:
-    """NLTK's sentence splitter for English."""
+    """NLTK's sentence splitter for English.
+
+    Without NLTK's own limit of 5 s, which runs on while the caller works on a sentence, and counts
+    what other threads do: a response has the verifier's deadline.
+    """
+    import nltk.redos
     import punkt
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
+    nltk.redos.DEFAULT_TIMEOUT = None
     model, parameters = punkt.load_model("english"), PunktParameters()
     parameters.abbrev_types.update(model.abbrev_types)
     parameters.collocations.update(model.collocations)
