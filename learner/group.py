@@ -1,7 +1,7 @@
 """LearnerGroup: the asynchronous front of the trainer ranks, and the acts of `oapl.loops.learn`.
 
 Invariants: it owns the learner step and is the only writer of metrics; what every owner counted is
-collected once a step; a checkpoint is taken between two steps, when no group is leased and no
+collected once a step; a checkpoint is taken between two iterations, when no group is leased and no
 publication is under way.
 """
 
@@ -95,7 +95,10 @@ class LearnerGroup:
             evaluate=self._evaluate_at,
         )
         self._objective = build_objective(config.objective).declares
-        self._resets = Resets(config.reference, config.folder)
+        self._resets = Resets(
+            config.reference, config.folder, self._objective.history, config.steps_per_take
+        )
+        self._left = 0  # learner steps of the iteration under way
         self._folder = config.folder / "checkpoints"
         self._origin = origin.origin_of(config)
         self._values: Metrics = {}
@@ -162,14 +165,14 @@ class LearnerGroup:
         answer before it: the policy before the first update is the one that is updated.
         """
         self._values["time/wait_for_batch_s"] = time.monotonic() - self._since
-        if "reference" in self._objective.needs and (cause := self._resets.due(self.step)):
-            await self._reset_reference(cause)
-        size = self._config.groups_per_step
+        if "reference" in self._objective.needs:
+            await self._reset_reference_if_due()
         parts = [
-            MiniBatch(groups=tuple(groups[start : start + size]), number=number)
-            for number, start in enumerate(range(0, len(groups), size))
+            MiniBatch(groups=part, number=number)
+            for number, part in enumerate(batching.divide(groups, self._config.groups_per_step))
         ]
         steps = parts * self._config.learner.updates_per_batch
+        self._left = len(steps)
         if scored_before(self._objective.needs, self._config.steps_per_take):
             by_part = [self._shard(part) for part in parts]
             calls = [
@@ -179,8 +182,13 @@ class LearnerGroup:
             self._values |= (await self._ranks.gather(calls, "an iteration", self.step))[0]
         return steps
 
-    async def _reset_reference(self, cause: str) -> None:
-        calls = [trainer.reset_reference() for trainer in self._ranks.trainers]
+    async def _reset_reference_if_due(self) -> None:
+        """A reincarnation keeps the optimizer, unless a reset of another cause is due with it."""
+        other = self._resets.due(self.step)
+        cause = other or self._resets.reincarnation(self.step)
+        if not cause:
+            return
+        calls = [t.reset_reference(keeps_optimizer=not other) for t in self._ranks.trainers]
         await self._ranks.gather(calls, "a reset of the reference", self.step)
         self._resets.done(self.step)
         self._values["reference/resets"] = 1.0
@@ -211,6 +219,7 @@ class LearnerGroup:
             self._store.save_all(groups, self._config.folder / f"diverged-step-{self.step}.parquet")
             raise
         self.step += 1
+        self._left -= 1
         took = time.monotonic() - now
         # Beside the closing of the leases.
         self._counting = asyncio.create_task(self._count_engines(waited, took))
@@ -233,7 +242,10 @@ class LearnerGroup:
         )
 
     async def report(self) -> None:
-        """Collect every owner's counters and write the line of this step; save when overdue."""
+        """Collect every owner's counters and write the line of this step.
+
+        After an iteration's last one, save when overdue.
+        """
         replay, rewards = await asyncio.gather(self._replay.stats(), self._reward_stats())
         if self._counting is not None:
             await self._counting
@@ -259,14 +271,15 @@ class LearnerGroup:
                 "trained on"
             )
         minutes = self._config.checkpoint.max_minutes
-        if minutes and now - self._last_save > 60 * minutes:
+        is_between = self._left <= 0  # two iterations: no group is leased
+        if minutes and is_between and now - self._last_save > 60 * minutes:
             await self.checkpoint()
 
     async def checkpoint(self) -> Path:
         """Save everything that affects the next step; see `snapshots` for what a killed save does.
 
-        Called between two steps: no group is leased. A publication under way is awaited first, so
-        that its evaluation is not lost.
+        Called between two iterations: no group is leased. A publication under way is awaited
+        first, so that its evaluation is not lost.
 
         Returns:
             The checkpoint, `step-N`.

@@ -1,4 +1,5 @@
-"""When the reference policy is set anew: by schedule, by what evaluations say, by its KL, by hand.
+"""When the reference policy is set anew: by schedule, by what evaluations say, by its KL, by hand,
+and once where an objective ends its mixing of history: its reincarnation.
 
 Invariant: what is asked for takes effect between two iterations, once, and is told; what decides it
 is in the checkpoint, so that a resumed run resets when it would have.
@@ -10,6 +11,7 @@ import contextlib
 import statistics
 from pathlib import Path
 
+from oapl.config.objective import History
 from oapl.config.sections import ReferenceSection
 from oapl.records import Metrics, State
 
@@ -24,10 +26,21 @@ class Resets:
     Args:
         rules: The run's section.
         folder: The run's.
+        history: What the objective declares.
+        steps_per_take: Learner steps of an iteration.
     """
 
-    def __init__(self, rules: ReferenceSection, folder: Path) -> None:
+    def __init__(
+        self,
+        rules: ReferenceSection,
+        folder: Path,
+        history: History | None = None,
+        steps_per_take: int = 1,
+    ) -> None:
         self._rules = rules
+        self._iterations = history.until if history else 0  # before the reincarnation; 0 is never
+        self._rebirth = self._iterations * steps_per_take
+        self._is_reborn = False
         self._request = folder / REQUEST
         self._last = 0
         self._best: float | None = None
@@ -71,17 +84,37 @@ class Resets:
             return f"KL of {self._kl:.4f} above reference.max_kl = {rules.max_kl:g}"
         return ""
 
+    def reincarnation(self, step: int) -> str:
+        """Tell whether a reincarnation is due, after which the optimizer goes on as it was.
+
+        Args:
+            step: Learner steps made.
+
+        Returns:
+            The cause in words; empty if none is due.
+        """
+        is_due = self._rebirth and step >= self._rebirth and not self._is_reborn
+        return f"reincarnation after {self._iterations} iterations" if is_due else ""
+
     def done(self, step: int) -> None:
         """Note that the reference was set anew at a learner step."""
+        self._is_reborn = bool(self._rebirth) and step >= self._rebirth
         self._last, self._best, self._in_vain, self._kl = step, None, 0, 0.0
         with contextlib.suppress(FileNotFoundError):
             self._request.unlink()
 
     def state(self) -> State:
         """What decides the next reset."""
-        return {"last": self._last, "best": self._best, "in_vain": self._in_vain, "kl": self._kl}
+        return {
+            "last": self._last,
+            "best": self._best,
+            "in_vain": self._in_vain,
+            "kl": self._kl,
+            "reborn": self._is_reborn,
+        }
 
     def restore(self, state: State) -> None:
         """Go on from what `state` gave."""
         self._last, self._best = state["last"], state["best"]
         self._in_vain, self._kl = state["in_vain"], state["kl"]
+        self._is_reborn = state["reborn"]

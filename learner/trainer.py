@@ -135,10 +135,10 @@ class Trainer:
         self._preparation.compute(batches)
         return {"time/prepare_s": time.perf_counter() - started}
 
-    def reset_reference(self) -> None:
+    def reset_reference(self, *, keeps_optimizer: bool = False) -> None:
         """Make the present policy the reference, and begin with fresh moments where so set."""
         self._preparation.reset_reference()
-        if self._config.reference.reset_optimizer:
+        if self._config.reference.reset_optimizer and not keeps_optimizer:
             self.engine.reset_optimizer()
 
     def update(self, batch: Batch) -> Metrics:

@@ -87,6 +87,27 @@ def make_batch(
     return batch
 
 
+def divide(groups: Sequence[CreditedGroup], size: int) -> list[tuple[CreditedGroup, ...]]:
+    """Divide a take into its mini-batches, each with the take's share of history.
+
+    As evenly as whole groups allow: the first m mini-batches have m parts of the history, rounded
+    down. Else the groups stay in order; a mini-batch's history comes after its fresh groups.
+
+    Args:
+        groups: Of a take.
+        size: Groups of a mini-batch; the last one has what is left.
+    """
+    fresh = [group for group in groups if not group.is_history]
+    history = [group for group in groups if group.is_history]
+    parts, lent = [], 0
+    for start in range(0, len(groups), size):
+        end = min(start + size, len(groups))
+        until = end * len(history) // len(groups)
+        parts.append((*fresh[start - lent : end - until], *history[lent:until]))
+        lent = until
+    return parts
+
+
 def shard(
     groups: Sequence[CreditedGroup],
     *,

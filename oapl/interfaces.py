@@ -171,10 +171,12 @@ class Batches(Protocol):
     """
 
     async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
-        """Lease groups, oldest first, for the next learner step.
+        """Lease groups, oldest first, for the next iteration.
+
+        Those marked `is_history` are lent: their leases were closed in an earlier iteration.
 
         Args:
-            count: Groups of one learner step.
+            count: Groups of one iteration.
             timeout_s: Longest wait for the last of them.
 
         Returns:
@@ -189,7 +191,7 @@ class Batches(Protocol):
         """Close the leases of groups that were trained on.
 
         Args:
-            ids: Of the groups of the last `take`.
+            ids: Of the groups of the last `take`, those that are lent left out.
             step: Learner steps made, the one on these groups included.
         """
 
@@ -197,7 +199,7 @@ class Batches(Protocol):
         """Close the leases of groups whose step was skipped.
 
         Args:
-            ids: Of the groups of the last `take`.
+            ids: Of the groups of the last `take`, those that are lent left out.
             reason: Becomes the detail of their fate, e.g. `non_finite`.
             step: Learner steps made, the skipped one included.
         """
@@ -455,9 +457,13 @@ class Trainer(Protocol):
             What it took, `time/prepare_s`.
         """
 
-    async def reset_reference(self) -> None:
+    async def reset_reference(self, *, keeps_optimizer: bool = False) -> None:
         """Make the present policy the reference; as `reference.reset_optimizer` says, forget Adam's
-        moments."""
+        moments.
+
+        Args:
+            keeps_optimizer: Whatever that says, they stay.
+        """
 
     async def update(self, batch: Batch) -> Metrics:
         """Make one learner step: forward, objective, backward, step (or skip when non-finite).

@@ -109,14 +109,17 @@ async def learn(
 async def _iterate(
     learner: Learner, replay: Batches, groups: Sequence[CreditedGroup], max_steps: int
 ) -> None:
-    """Make the learner steps of a take, at most `max_steps`, and close its leases."""
+    """Make the learner steps of a take, at most `max_steps`, and close its leases.
+
+    What replay has lent of earlier iterations has its fate, and no lease.
+    """
     parts = (await learner.prepare(groups))[:max_steps]
     trained: set[str] = set()
     for number, part in enumerate(parts, 1):
         if await learner.update(part):
             trained.update(group.id for group in part.groups)
         if number == len(parts):
-            ids = [group.id for group in groups]
+            ids = [group.id for group in groups if not group.is_history]
             if kept := [id for id in ids if id in trained]:
                 await replay.trained(kept, learner.step)
             if skipped := [id for id in ids if id not in trained]:

@@ -8,6 +8,7 @@ what `--dry-run` prints, and so is what it could not look at.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from deploy.checks.model_files import (
     describe_tokenizer,
     has_weights,
 )
+from deploy.checks.plugins import declared
 from deploy.checks.settings import check, check_evaluation
 from deploy.checks.shadows import check_working_directory
 from deploy.processes import ray_cluster
@@ -38,6 +40,7 @@ from oapl.config.objective import is_judged, takes_examples
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 from oapl.records import Prompt
+from oapl.replay.periods import PeriodNeeds
 from reward_server import settings as rewards
 
 
@@ -300,14 +303,32 @@ def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> d
     return {f"{what} {name}": str(count) for name, count in counts.items()}
 
 
+def _draws(config: RunConfig) -> list[tuple[int, float]]:
+    """Learner step at which each period ends, and the draws it trains on; as if none fails."""
+    if takes_examples(config):
+        steps = config.run.max_steps
+        return [(steps, steps * config.groups_per_step / config.learner.updates_per_batch)]
+    return list(PeriodNeeds.of(config, declared(config).history).plan())
+
+
+def _lasts(plan: Sequence[tuple[int, float]], draws: float) -> int:
+    """The learner step at which so many draws are used up."""
+    begin = 0
+    for end, wanted in plan:
+        if draws < wanted:
+            return begin + math.ceil((end - begin) * draws / wanted)
+        begin, draws = end, draws - wanted
+    return begin
+
+
 def _steps(config: RunConfig, size: int, notes: list[str]) -> str:
     per_step, wanted = config.groups_per_step, config.run.max_steps
-    passes = config.learner.updates_per_batch
-    epochs = wanted * per_step / size / passes
+    plan = _draws(config)
+    epochs = sum(draws for _, draws in plan) / size
     if config.data.epochs and config.data.epochs < epochs:
-        lasts = -(-config.data.epochs * size * passes // per_step)
         notes.append(
-            f"the data ends after about {lasts} of run.max_steps = {wanted} "
+            f"the data ends after about {_lasts(plan, config.data.epochs * size)} of "
+            f"run.max_steps = {wanted} "
             f"(data.epochs = {config.data.epochs})"
         )
     return (

@@ -40,6 +40,8 @@ def check(config: RunConfig) -> None:
         _sources,
         _batch,
         _iterations,
+        _uses,
+        _history,
         _reference,
         _lengths,
         _optimizer,
@@ -185,17 +187,94 @@ def _batch(config: RunConfig) -> Iterator[str]:
 
 def _iterations(config: RunConfig) -> Iterator[str]:
     """Publications, checkpoints and the end fall between iterations."""
-    steps = config.steps_per_take
+    steps, declares = config.steps_per_take, declared(config)
+    has_periods = declares.samples and declares.history is None  # else `_history` has its own rule
     for key, value in (
         ("sync.interval", config.sync.interval),
         ("run.max_steps", config.run.max_steps),
     ):
-        if value % steps and (key != "sync.interval" or declared(config).samples):
+        if value % steps and (key != "sync.interval" or has_periods):
             yield (
                 f"{key} = {value}: must be a multiple of {steps}, the learner steps of a take "
                 "(learner.mini_batches times learner.updates_per_batch); set it to "
                 f"{max(steps, round(value / steps) * steps)}"
             )
+
+
+def _uses(config: RunConfig) -> Iterator[str]:
+    """Several uses of a group lie within its period, and each group has as many."""
+    uses, declares = config.replay.max_uses, declared(config)
+    if uses == 1 or not declares.samples:
+        return
+    takes, rest = divmod(config.sync.interval, config.steps_per_take)
+    if not rest and takes % uses:
+        best = max(divisor for divisor in range(1, uses) if takes % divisor == 0)
+        yield (
+            f"replay.max_uses = {uses}: must divide the takes of a period, of which there are "
+            f"{takes} (sync.interval over learner.mini_batches times learner.updates_per_batch); "
+            f"set it to {best}, or change sync.interval"
+        )
+    for is_set, other, why in (
+        (
+            config.replay.max_versions > 1,
+            f"replay.max_versions ({config.replay.max_versions})",
+            "a period begins with unused groups of the one before",
+        ),
+        (
+            config.replay.surplus > 0,
+            f"replay.surplus ({config.replay.surplus:g})",
+            "groups are generated beyond those that the period uses",
+        ),
+        (
+            config.sync.max_lead > 0,
+            f"sync.max_lead ({config.sync.max_lead})",
+            "the next period's groups come while this period's are still used again",
+        ),
+        (
+            declares.history is not None,
+            f"the objective {config.objective['name']}",
+            "groups come again in later iterations, by a share of its own",
+        ),
+    ):
+        if is_set:
+            yield (
+                f"replay.max_uses = {uses}: with {other} {why}, and which group is used how often "
+                "would not be known; leave one of the two out"
+            )
+
+
+def _history(config: RunConfig) -> Iterator[str]:
+    """Fresh groups are of the policy that trains on them, and history is of whole iterations."""
+    declares, steps = declared(config), config.steps_per_take
+    if declares.history is None:
+        return
+    name, replay, sync = config.objective["name"], config.replay, config.sync
+    why = f"{name} mixes groups of earlier iterations with fresh ones of the policy before it"
+    if sync.interval != steps:
+        yield (
+            f"sync.interval = {sync.interval}: {why}, so that a period is one take; set it to "
+            f"{steps} (learner.mini_batches times learner.updates_per_batch)"
+        )
+    if sync.max_lead:
+        yield (
+            f"sync.max_lead = {sync.max_lead}: {why}, and with a lead they are of an older one; "
+            "leave it out"
+        )
+    if replay.max_versions > 1:
+        yield (
+            f"replay.max_versions = {replay.max_versions}: {why}, and the buffer would hold older "
+            "ones that are no history; leave it out"
+        )
+    if replay.surplus:
+        yield (
+            f"replay.surplus = {replay.surplus:g}: {why}, and what is left over would be thrown "
+            "away at each of them; leave it out"
+        )
+    if "sampler" in declares.needs:
+        yield (
+            f"objective.name = {shown(name)}: needs the policy that sampled, which the learner "
+            "keeps for one version, and history, which is of several; leave one of the two out"
+        )
 
 
 def _reference(config: RunConfig) -> Iterator[str]:

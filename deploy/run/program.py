@@ -58,20 +58,8 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
     return ReplayBuffer(
         prompts.build(config, tokenizer),
         objective.credit,
-        PeriodNeeds(
-            groups_per_step=config.groups_per_step,
-            interval=config.sync.interval,
-            max_steps=config.run.max_steps,
-            capacity=config.replay.capacity,
-            group_size=config.rollout.group_size,
-            surplus=config.replay.surplus,
-            max_deaths=config.rollout.max_deaths,
-            max_versions=config.replay.max_versions,
-            drains=config.sync.in_flight == "drain",
-            mini_batches=config.learner.mini_batches,
-            updates_per_batch=config.learner.updates_per_batch,
-            max_dropped=config.replay.max_dropped,
-        ),
+        PeriodNeeds.of(config, objective.declares.history),
+        seed=config.run.seed,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from oapl.errors import CheckpointError
 from oapl.records import State
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what `state.json` or a pickle holds changes: a key, a class's place or its fields.
 Checkpoints without a number are of format 1."""
 STATE = "state.json"

@@ -196,6 +196,9 @@ class ReplaySection:
     max_dropped: NonNegative = 4.0
     """Most groups that the objective's filter may drop in a period, as a multiple of those that the
     period trains on; beyond it they are trained on, and the run says so."""
+    max_uses: Count = 1
+    """How often a group may be trained on within its period: epochs over the period's groups, each
+    pass in a new order. Divides the takes of a period."""
     max_versions: Count = 1
     """Newest published versions whose groups are trained on (each group is of one); above 1 the
     largest lag is so many intervals. 1 is the paper's Algorithm 1."""

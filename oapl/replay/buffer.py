@@ -38,6 +38,7 @@ class ReplayBuffer:
         credit: The objective's `credit`, asked once per accepted group.
         periods: How many groups the run asks for, and when.
         on_fate: Told of every fate as it falls; must not block.
+        seed: The run's.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class ReplayBuffer:
         credit: Callable[[ScoredGroup], Credit],
         periods: PeriodNeeds,
         on_fate: Callable[[Fate], None] | None = None,
+        seed: int = 0,
     ) -> None:
-        self._ledger = Ledger(source, credit, periods, on_fate)
+        self._ledger = Ledger(source, credit, periods, on_fate, seed)
         self._changed = asyncio.Condition()
 
     # For workers

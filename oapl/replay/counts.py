@@ -91,6 +91,18 @@ class ReplayCounts:
         """Groups went to the learner, so many learner steps after their version."""
         self._moments["replay/lag_*"].add(lags)
 
+    def use_again(self, in_period: int, of_history: int) -> None:
+        """Groups that have their fate were used once more.
+
+        Args:
+            in_period: Of the present period.
+            of_history: Of earlier iterations.
+        """
+        if in_period:
+            self.count("replay/reused", in_period)
+        if of_history:
+            self.count("replay/history", of_history)
+
     def accept(self, scored: ScoredGroup, credit: Credit) -> None:
         """A group was accepted, whether the objective keeps it or drops it.
 

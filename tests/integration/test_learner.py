@@ -262,6 +262,10 @@ def test_a_reset_really_resets_and_a_resumed_run_goes_on_from_it(
         trainer.save(tmp_path / "trainer")
         after = iterate(trainer)
         expected = weights_of(trainer)
+        moments = adams_moments(trainer)
+        trainer.reset_reference(keeps_optimizer=True)
+        assert adams_moments(trainer) == moments > 0
+        assert iterate(trainer)[0]["policy/reference_kl"] < 1e-9
     with running(config) as trainer:
         trainer.load(tmp_path / "trainer")
         again = iterate(trainer)

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.support.makers import make_model
+from tests.support.mixing import NAME as MIXING
 from tests.support.run_files import steps
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -147,6 +148,39 @@ def test_a_stopped_run_saves_and_the_same_command_goes_on(lives):
     assert run.steps() == list(range(1, 81))
     lags = run.metrics("replay/lag_max")
     assert lags == [step % 16 for step in range(80)], "periods go on where they stopped"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "metric", "expected"),
+    [
+        (("replay.max_uses=2",), "replay/reused", 3 * 8),
+        # Of a take of 16 rollouts 8 are fresh, from the second iteration to the sixth.
+        (
+            (f"objective.name={MIXING}", "objective.until=6", "sync.interval=1"),
+            "replay/history",
+            5 * 2,
+        ),
+    ],
+    ids=["uses", "history"],
+)
+def test_groups_come_again_as_often_as_they_shall_across_a_stop(
+    recipe, request, overrides, metric, expected
+):
+    name = request.node.callspec.id
+    run = Run(recipe, name, *overrides)
+    run.wait_for_step(3)
+    run.kill(signal.SIGINT)
+    code, before = run.end()
+    assert code == 130, before
+    again = Run(recipe, name, *overrides)
+    code, output = again.end()
+    assert code == 0, output
+    assert again.steps() == list(range(1, 13))
+    assert sum(again.metrics(metric)) == expected
+    resets = again.metrics("reference/resets")
+    assert resets == ([1.0] if metric == "replay/history" else [])
+    told = "the reference is set anew (reincarnation after 6 iterations)"
+    assert (before + output).count(told) == len(resets)
 
 
 def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):

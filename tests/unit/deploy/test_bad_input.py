@@ -14,6 +14,7 @@ from oapl.__main__ import main
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from tests.support.makers import make_model, make_tokenizer
+from tests.support.mixing import NAME as MIXING
 
 HEAVY = ("ray", "vllm", "deepspeed", "wandb")
 ROWS = [{"prompt": f"What is {i}+{i}?", "answer": str(2 * i), "response": "x"} for i in range(8)]
@@ -777,6 +778,66 @@ CASES = [
         ("'run.dir=runs", "is no text in UTF-8", "write it so"),
     ),
     Bad(
+        "uses that do not divide a period's takes",
+        "replay.max_uses=3\nlearner.mini_batches=2\nsync.interval=8\nrun.max_steps=8",
+        ("replay.max_uses = 3: must divide", "of which there are 4", "set it to 2"),
+    ),
+    Bad(
+        "no use at all",
+        "replay.max_uses=0",
+        ("replay.max_uses = 0", "at least 1", "default 1"),
+    ),
+    Bad(
+        "several uses of groups of several versions",
+        "replay.max_uses=2\nreplay.max_versions=2\nreplay.surplus=1.0",
+        ("replay.max_uses = 2: with replay.max_versions (2)", "leave one of the two out"),
+    ),
+    Bad(
+        "several uses and a surplus",
+        "replay.max_uses=2\nreplay.surplus=0.5",
+        ("replay.max_uses = 2: with replay.surplus (0.5)", "leave one of the two out"),
+    ),
+    Bad(
+        "several uses and a lead",
+        "replay.max_uses=2\nsync.max_lead=3",
+        ("replay.max_uses = 2: with sync.max_lead (3)", "leave one of the two out"),
+    ),
+    Bad(
+        "several uses and history",
+        f"objective.name={MIXING}\nreplay.max_uses=2\nsync.interval=1",
+        (f"replay.max_uses = 2: with the objective {MIXING}", "leave one of the two out"),
+    ),
+    Bad(
+        "history over several takes of a period",
+        f"objective.name={MIXING}\nlearner.mini_batches=2\nlearner.updates_per_batch=2",
+        ("sync.interval = 50: ", "of earlier iterations", "a period is one take; set it to 4 "),
+    ),
+    Bad(
+        "history with a lead",
+        f"objective.name={MIXING}\nlearner.mini_batches=2\nsync.interval=2\nsync.max_lead=1",
+        ("sync.max_lead = 1: ", "of earlier iterations", "leave it out"),
+    ),
+    Bad(
+        "history in a buffer of several versions",
+        f"objective.name={MIXING}\nsync.interval=1\nreplay.max_versions=2\nreplay.surplus=1.0",
+        ("replay.max_versions = 2: ", "no history", "replay.surplus = 1: "),
+    ),
+    Bad(
+        "history with a surplus",
+        f"objective.name={MIXING}\nsync.interval=1\nreplay.surplus=0.5",
+        ("replay.surplus = 0.5: ", "thrown away", "leave it out"),
+    ),
+    Bad(
+        "a take of nothing but history",
+        f"objective.name={MIXING}\nsync.interval=1\nobjective.share=1.0",
+        ("objective.share = 1.0", "below 1", "default 0.4"),
+    ),
+    Bad(
+        "history of no iterations",
+        f"objective.name={MIXING}\nsync.interval=1\nobjective.iterations=0",
+        ("objective.iterations = 0", "at least 1", "default 2"),
+    ),
+    Bad(
         "a prompt for a path",
         "data.sources.0.path=" + "What is 12 + 7? " * 20,
         ("data.sources.0.path = ", "at most 255", "give a shorter one"),
@@ -904,6 +965,8 @@ def test_bad_input_is_refused_with_value_rule_and_remedy(case, files, tmp_path, 
         "data.sources.0.answer_key=\nreward.verifiers={format=1}",
         "run.name=" + "n" * 200,
         "data.date=2026-01-31",
+        "replay.max_uses=5",
+        f"objective.name={MIXING}\nlearner.updates_per_batch=2\nsync.interval=2",
     ],
 )
 def test_what_resembles_a_mistake_and_is_none_is_accepted(overrides, files, tmp_path):

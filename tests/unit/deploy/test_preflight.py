@@ -9,6 +9,7 @@ from deploy.checks.preflight import preflight
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from tests.support.makers import make_model
+from tests.support.mixing import NAME as MIXING
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,27 @@ def test_dropped_prompts_and_data_that_ends_early_are_noted(files):
         "eval sums: 3 of 4 prompts, 1 dropped as too long, the longest has 30 tokens",
     )
     assert f"# note: {made.notes[0]}" in str(made)
+
+
+def test_groups_that_are_used_again_need_fewer_prompts(files):
+    few = ("learner.batch_size=16", "run.max_steps=400")
+    steps = [
+        report(files, *data(files), *few, *more).facts["steps"].partition(": ")[2].split()[0]
+        for more in (
+            (),
+            ("replay.max_uses=5",),
+            ("learner.updates_per_batch=5",),
+            (f"objective.name={MIXING}", "sync.interval=1", "objective.until=100"),
+        )
+    ]
+    # 400 takes of 2 groups of 8, of 4 prompts; of 16 rollouts 8 are fresh, for 99 iterations.
+    assert steps == ["200.00", "40.00", "40.00", "175.25"]
+
+
+def test_data_that_ends_within_a_mixed_run_is_noted(files):
+    options = (f"objective.name={MIXING}", "sync.interval=1", "learner.batch_size=16")
+    made = report(files, *data(files), *options, "data.epochs=2")
+    assert "the data ends after about 7 of run.max_steps = 1000" in made.notes[0]
 
 
 def test_imitation_counts_examples(files):

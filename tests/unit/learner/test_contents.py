@@ -22,7 +22,7 @@ PROMPT = Prompt(
 )
 HELD = {
     "Credit": "values metrics dropped",
-    "CreditedGroup": "scored credit",
+    "CreditedGroup": "scored credit is_history",
     "Group": "prompt rollouts version sampling seconds",
     "Counters": "_lock _sums",
     "Moments": "count mean squares min max",
@@ -34,10 +34,11 @@ HELD = {
     "ScoredGroup": "group rewards verdicts",
     "Verdict": "kind reward detail seconds parts",
     "snapshot": (
-        "usable begin step source queue in_flight buffer ahead deaths drawn dropped fates counts"
+        "usable begin step buffer ahead used history dropped fates "
+        "source queue in_flight deaths drawn counts"
     ),
 }
-"""Of format 3: the fields of records, wherever they live, and the keys of replay's snapshot."""
+"""Of format 4: the fields of records, wherever they live, and the keys of replay's snapshot."""
 
 
 class Old:
@@ -93,11 +94,11 @@ def test_numbers_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "format_"), [('{"step": 3}', 1), ('{"format": 2}', 2), ('{"format": 9}', 9)]
+    ("text", "format_"), [('{"step": 3}', 1), ('{"format": 3}', 3), ('{"format": 9}', 9)]
 )
 def test_another_format_is_refused_with_both_numbers(tmp_path, text, format_):
     (tmp_path / "state.json").write_text(text)
-    with pytest.raises(CheckpointError, match=f"is of format {format_}, .* reads format 3; resume"):
+    with pytest.raises(CheckpointError, match=f"is of format {format_}, .* reads format 4; resume"):
         contents.read_state(tmp_path)
 
 

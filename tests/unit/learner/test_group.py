@@ -28,6 +28,7 @@ from oapl.remote.promises import Resolved
 from oapl.tracking.rollouts import RolloutStore
 from tests.support.fakes import publication
 from tests.support.makers import make_groups
+from tests.support.mixing import NAME
 
 pytestmark = pytest.mark.leaping
 
@@ -187,8 +188,9 @@ async def test_a_reset_that_is_due_comes_before_the_iteration_and_is_told(config
     class Trainer(PreparingTrainer):
         resets = 0
 
-        async def reset_reference(self):
+        async def reset_reference(self, *, keeps_optimizer=False):
             assert self.prepared == (), "before the tokens are scored"
+            assert not keeps_optimizer
             self.resets += 1
 
     config = dataclasses.replace(
@@ -208,6 +210,88 @@ async def test_a_reset_that_is_due_comes_before_the_iteration_and_is_told(config
     assert await learner.update(part())
     await learner.report()
     assert [values.get("reference/resets") for _, values in lines.rows] == [None, 1.0]
+
+
+class Reborn(PreparingTrainer):
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    async def reset_reference(self, *, keeps_optimizer=False):
+        self.kept.append(keeps_optimizer)
+
+
+def mixing(config, **options):
+    """Two mini-batches of two groups, so that T = 2 iterations are four learner steps."""
+    return dataclasses.replace(
+        config,
+        objective={"name": NAME, **options},
+        learner=dataclasses.replace(config.learner, mini_batches=2),
+    )
+
+
+async def test_after_t_iterations_the_reference_is_set_anew_once_and_the_optimizer_kept(config):
+    config, trainer, lines = mixing(config, until=2), Reborn(), Lines()
+    learner = make(config, trainers=[trainer], tracker=lines)
+    for step in (0, 2, 4, 6):
+        learner.step = step
+        await learner.prepare([*groups(), *groups()])
+    assert trainer.kept == [True]
+    assert lines.told == ["step 4: the reference is set anew (reincarnation after 2 iterations)"]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_resumed_run_is_reborn_when_it_would_have_been(config, after):
+    config, trainer, again = mixing(config, until=2), Reborn(), Reborn()
+    learner = make(config, trainers=[trainer])
+    learner.step = 4
+    if after:
+        await learner.prepare(groups())
+    path = await learner.checkpoint()
+    resumed = make(config, trainers=[again])
+    await resumed.restore(path)
+    await resumed.prepare(groups())
+    assert again.kept == ([] if after else [True])
+
+
+async def test_a_reset_of_another_cause_forgets_the_moments_though_a_rebirth_is_due(config):
+    trainer = Reborn()
+    config = mixing(config, until=2)
+    config = dataclasses.replace(
+        config, reference=dataclasses.replace(config.reference, reset_every=4)
+    )
+    learner = make(config, trainers=[trainer])
+    for step in (4, 6, 8):
+        learner.step = step
+        await learner.prepare(groups())
+    assert trainer.kept == [False, False]
+
+
+async def test_each_mini_batch_has_its_share_of_history(config):
+    made = make_groups(build({"name": NAME}), num_groups=8)
+    take = [dataclasses.replace(g, is_history=i >= 4) for i, g in enumerate(made)]
+    config = mixing(
+        dataclasses.replace(config, learner=dataclasses.replace(config.learner, batch_size=8))
+    )
+    parts = await make(config, trainers=[Reborn()]).prepare(take)
+    assert [[group.is_history for group in part.groups] for part in parts] == [
+        [False, False, True, True]
+    ] * 2
+
+
+async def test_an_overdue_checkpoint_waits_for_the_end_of_the_iteration(config):
+    config = dataclasses.replace(
+        config,
+        learner=dataclasses.replace(config.learner, batch_size=2, updates_per_batch=2),
+        checkpoint=dataclasses.replace(config.checkpoint, max_minutes=1e-9),
+    )
+    learner = make(config)
+    saved = []
+    for part in await learner.prepare(groups()):
+        await learner.update(part)
+        await learner.report()
+        saved.append(learner.last_checkpoint is not None)
+    assert saved == [False, True]
 
 
 async def test_with_one_step_a_take_only_what_is_read_before_it_is_asked_for(config):

@@ -3,6 +3,7 @@
 import pytest
 
 from learner.resets import REQUEST, Resets
+from oapl.config.objective import History
 from oapl.config.sections import ReferenceSection
 
 
@@ -60,6 +61,26 @@ def test_by_hand_once(tmp_path):
     assert rules.due(3) == "asked for by hand"
     rules.done(3)
     assert rules.due(3) == ""
+
+
+def test_a_reincarnation_is_due_once_after_t_iterations_and_is_no_other_reset(tmp_path):
+    history = History(share=0.4, iterations=2, until=5)
+    rules = Resets(ReferenceSection(reset_every=12), tmp_path, history, steps_per_take=4)
+    due = [bool(rules.reincarnation(step)) for step in (0, 16, 20, 24)]
+    assert due == [False, False, True, True]
+    rules.done(12)
+    assert rules.reincarnation(20) == "reincarnation after 5 iterations", "not that reset"
+    rules.done(20)
+    assert rules.reincarnation(24) == ""
+    again = Resets(ReferenceSection(reset_every=12), tmp_path, history, steps_per_take=4)
+    again.restore(rules.state())
+    assert again.reincarnation(24) == ""
+
+
+@pytest.mark.parametrize("until", [None, 0])
+def test_without_an_end_of_history_nothing_is_reborn(tmp_path, until):
+    history = None if until is None else History(share=0.4, iterations=2, until=until)
+    assert Resets(ReferenceSection(), tmp_path, history, 4).reincarnation(10**6) == ""
 
 
 @pytest.mark.parametrize("rules", [{"reset_every": 10}, {"patience": 2}, {"max_kl": 0.1}])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oapl.batching import PADDING, example, make_batch, shard
+from oapl.batching import PADDING, divide, example, make_batch, shard
 from oapl.errors import InputError
 from oapl.objectives.base import build
 from oapl.records import Batch, Credit, CreditedGroup, MicroBatch
@@ -129,6 +129,40 @@ def test_lag_reward_and_group_are_those_of_the_rollout():
     assert micro_batch.lag[order].tolist() == [6, 4, 4]
     assert micro_batch.group_index[order].tolist() == [0, 1, 1]
     assert micro_batch.reward[order].tolist() == [1, 1, 0]
+
+
+def test_history_is_known_by_rollout():
+    groups = [credited([2], 0), replace(credited([4, 9], 1), is_history=True)]
+    (micro_batch,) = make_batch(groups, step=9, micro_batch_tokens=100).micro_batches
+    order = np.argsort(micro_batch.credit)
+    assert micro_batch.is_history[order].tolist() == [False, True, True]
+
+
+def mixed(fresh: int, history: int) -> list[CreditedGroup]:
+    groups = [credited([1], number) for number in range(fresh + history)]
+    return [replace(g, is_history=number >= fresh) for number, g in enumerate(groups)]
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9))
+def test_a_take_is_divided_whole_and_in_order_with_its_share_of_history_everywhere(
+    fresh: int, history: int, size: int
+):
+    take = mixed(fresh, history)
+    parts = divide(take, size)
+    assert sorted(g.id for part in parts for g in part) == sorted(g.id for g in take)
+    assert [len(part) for part in parts[:-1]] == [size] * (len(parts) - 1)
+    together = [group for part in parts for group in part]
+    for is_history in (False, True):
+        ours = [g.id for g in together if g.is_history is is_history]
+        assert ours == [g.id for g in take if g.is_history is is_history]
+    for part in parts:
+        exact = len(part) * history / len(take)
+        assert abs(sum(group.is_history for group in part) - exact) < 1
+
+
+def test_without_history_mini_batches_are_slices():
+    take = mixed(7, 0)
+    assert divide(take, 3) == [tuple(take[:3]), tuple(take[3:6]), tuple(take[6:])]
 
 
 def test_packing_wastes_little():

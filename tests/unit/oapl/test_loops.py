@@ -5,7 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from oapl import loops
+from oapl import batching, loops
+from oapl.config.objective import History
 from oapl.errors import DeadlineError, EngineError
 from oapl.loops import collect, evaluate, learn
 from oapl.records import (
@@ -100,7 +101,7 @@ class CheckedLearner:
 
     def __init__(self, engine, skip=(), max_versions=1, passes=1):
         self.step, self.begin, self.max_versions = 0, -1, max_versions
-        self.acts, self.lags, self.versions = [], [], {}
+        self.acts, self.lags, self.versions, self.takes = [], [], {}, []
         self._engine, self._skip, self._loads = engine, skip, None
         self._passes = passes
 
@@ -119,16 +120,16 @@ class CheckedLearner:
             self._loads = self.step
 
     async def prepare(self, groups):
-        parts = [groups[i : i + PER_STEP] for i in range(0, len(groups), PER_STEP)]
-        made = [MiniBatch(groups=tuple(part), number=i) for i, part in enumerate(parts)]
-        return made * self._passes
+        self.takes.append([(group.id, group.is_history) for group in groups])
+        parts = batching.divide(groups, PER_STEP)
+        return [MiniBatch(groups=part, number=i) for i, part in enumerate(parts)] * self._passes
 
     async def update(self, part):
         groups = part.groups
         self.acts.append(("update", self.step))
         until = list(self.versions.values()).index(self.versions[self.step // L * L]) + 1
         usable = list(self.versions.values())[max(0, until - self.max_versions) : until]
-        versions = [group.scored.group.version for group in groups]
+        versions = [group.scored.group.version for group in groups if not group.is_history]
         assert set(versions) <= set(usable)
         assert versions == sorted(versions), "the oldest first"
         self.lags.append(self.step - versions[0])
@@ -263,6 +264,47 @@ async def test_a_group_is_dropped_when_no_step_on_it_was_applied(skip, dropped):
     await bench.run()
     counts = await bench.replay.counts()
     assert (counts["dropped"], counts["trained"]) == (dropped * PER_STEP, (2 - dropped) * PER_STEP)
+
+
+@pytest.mark.parametrize(("max_uses", "passes"), [(2, 1), (4, 1), (2, 2)])
+async def test_with_several_uses_a_period_makes_its_steps_of_fewer_groups(max_uses, passes):
+    bench = Bench(max_uses=max_uses, updates_per_batch=passes)
+    await bench.run()
+    takes = [[id for id, _ in take] for take in bench.learner.takes]
+    per_period = L // passes
+    assert bench.learner.step == 3 * L
+    assert [len(take) for take in takes] == [PER_STEP] * 3 * per_period
+    for start in range(0, len(takes), per_period):
+        period = [id for take in takes[start : start + per_period] for id in take]
+        assert {period.count(id) for id in period} == {max_uses}
+    counts, stats = await bench.replay.counts(), await bench.replay.stats()
+    groups = 3 * per_period * PER_STEP // max_uses
+    assert counts["drawn"] == counts["trained"] == groups
+    assert stats["replay/reused"] == groups * (max_uses - 1)
+
+
+async def test_with_history_an_iteration_has_its_share_until_t_and_closes_only_fresh_groups():
+    history = History(share=0.5, iterations=2, until=3)
+    options = {"mini_batches": 2, "updates_per_batch": 2, "history": history}
+    bench = Bench(max_steps=4 * L, **options)
+    await bench.run()
+    lent = [sum(is_history for _, is_history in take) for take in bench.learner.takes]
+    assert [len(take) for take in bench.learner.takes] == [2 * PER_STEP] * 4
+    assert lent == [0, 3, 3, 0]
+    counts = await bench.replay.counts()
+    assert counts["drawn"] == counts["trained"] == 4 * 2 * PER_STEP - 6
+    assert counts["leased"] == 0
+
+
+async def test_groups_of_an_iteration_whose_steps_were_all_skipped_are_no_history():
+    history = History(share=0.5, iterations=1)
+    options = {"mini_batches": 2, "updates_per_batch": 2, "history": history}
+    bench = Bench(max_steps=3 * L, skip=(1, 2, 3, 4), **options)
+    await bench.run()
+    lent = [sum(is_history for _, is_history in take) for take in bench.learner.takes]
+    assert lent == [0, 0, 3]
+    counts = await bench.replay.counts()
+    assert (counts["dropped"], counts["trained"]) == (2 * PER_STEP, 3 * PER_STEP)
 
 
 async def test_a_period_that_does_not_hold_whole_iterations_ends_with_a_short_one():

@@ -5,130 +5,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import pickle
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from oapl.errors import DeadlineError, DrawsError, InputError, StaleError
-from oapl.records import (
-    Credit,
-    Fate,
-    Group,
-    Prompt,
-    Rollout,
-    Sampling,
-    ScoredGroup,
-    State,
-    WorkerId,
-)
-from oapl.replay.buffer import ReplayBuffer
+from oapl.records import Credit, Fate, Prompt, ScoredGroup, WorkerId
 from oapl.replay.ledger import Ledger
-from oapl.replay.periods import PeriodNeeds
+from tests.support.replaying import (
+    ANN,
+    BOB,
+    Counting,
+    buffer,
+    drop_uniform,
+    ids,
+    keep_all,
+    ledger,
+    needs,
+    scored,
+    train,
+)
 
 pytestmark = pytest.mark.leaping
-
-ANN, BOB = WorkerId(index=0), WorkerId(index=1)
-G = 2
-
-
-class Counting:
-    """A prompt source that counts: `p:0`, `p:1`, ...; exhausted after `size`."""
-
-    def __init__(self, size: int | None = None) -> None:
-        self.size, self.cursor = size, 0
-
-    def next(self) -> Prompt | None:
-        if self.cursor == self.size:
-            return None
-        self.cursor += 1
-        return Prompt(
-            id=f"p:{self.cursor - 1}",
-            text="",
-            token_ids=np.array([1], np.int32),
-            verifiers={},
-            reference={},
-            source="p",
-        )
-
-    def state(self) -> State:
-        return {"cursor": self.cursor}
-
-    def restore(self, state: State) -> None:
-        self.cursor = state["cursor"]
-
-
-def rollout(version: int, length: int = 3, finish_reason: str = "stop") -> Rollout:
-    return Rollout(
-        token_ids=np.arange(length, dtype=np.int32),
-        inference_logprobs=np.zeros(length, np.float32),
-        finish_reason=finish_reason,  # type: ignore[arg-type]
-        text="",
-        first_version=version,
-        last_version=version,
-    )
-
-
-def scored(
-    prompt: Prompt, version: int = 0, rewards: tuple[float, ...] = (0.0, 1.0), **options: object
-) -> ScoredGroup:
-    rollouts = tuple(rollout(version, **options) for _ in rewards)  # type: ignore[arg-type]
-    group = Group(prompt=prompt, rollouts=rollouts, version=version, sampling=Sampling())
-    return ScoredGroup(
-        group=group, rewards=np.array(rewards, np.float32), verdicts=tuple({} for _ in rewards)
-    )
-
-
-def keep_all(group: ScoredGroup) -> Credit:
-    mean = float(group.rewards.mean())
-    return Credit(values=group.rewards - mean, metrics={"test/value": mean, "test/spread_*": mean})
-
-
-def drop_uniform(group: ScoredGroup) -> Credit:
-    uniform = float(np.ptp(group.rewards)) == 0
-    return Credit(values=group.rewards, dropped="uniform" if uniform else None)
-
-
-PERIODS = {
-    "groups_per_step": 2,
-    "interval": 3,
-    "max_steps": 9,
-    "capacity": 100,
-    "group_size": G,
-    "surplus": 0.0,
-    "max_deaths": 3,
-}
-
-
-def needs(**changes: float) -> PeriodNeeds:
-    return PeriodNeeds(**(PERIODS | changes))  # type: ignore[arg-type]
-
-
-def ledger(
-    size: int | None = None,
-    credit: Callable[[ScoredGroup], Credit] = keep_all,
-    fates: list[Fate] | None = None,
-    **periods: float,
-) -> Ledger:
-    on_fate = None if fates is None else fates.append
-    return Ledger(Counting(size), credit, needs(**periods), on_fate)
-
-
-def buffer(size: int | None = None, **periods: float) -> ReplayBuffer:
-    return ReplayBuffer(Counting(size), keep_all, needs(**periods))
-
-
-def ids(things: object) -> list[str]:
-    return [thing.id for thing in things]  # type: ignore[attr-defined]
-
-
-def train(rules: Ledger, step: int) -> None:
-    """One learner step: generate what is missing, take, train."""
-    for prompt in rules.draw(ANN, rules.version, 100):
-        assert rules.put(ANN, scored(prompt, rules.version)) == "kept"
-    groups = rules.take(rules.periods.groups_per_step)
-    assert groups
-    rules.trained(ids(groups), step)
 
 
 # How much is handed out

@@ -2,15 +2,16 @@
 
 Two workers of different speed generate, die, come too late, put twice, put under a wrong version
 and give back; the learner takes, trains, skips, synchronises at a period's end or ahead of it, with
-a buffer of one version or of several, aborting or draining what is in flight; the process is killed
-and resumed from its last snapshot, in any phase. After every act the two agree on
-where each draw is. Every run ends with `drain`: from whatever state was reached, honest workers
-must bring the run to its end.
+a buffer of one version or of several, aborting or draining what is in flight; groups are used again
+within their period, or lent as history in later iterations; the process is killed and resumed from
+its last snapshot, in any phase. After every act the two agree on where each draw is. Every run ends
+with `drain`: from whatever state was reached, honest workers must bring the run to its end.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from oapl.config.objective import History
 from oapl.errors import StaleError
 from oapl.records import (
     FATES,
@@ -80,6 +82,8 @@ class Draw:
     deaths: int = 0
     max_in_engine: int = 0  # after a death: how many may share its engine
     version: int = -1  # of its group in a buffer, or the one it was handed out for
+    uses: int = 0  # that were closed
+    born: int = -1  # iteration of its first use
 
 
 @dataclass
@@ -94,6 +98,9 @@ class Oracle:
     buffer: list[str] = field(default_factory=list)
     ahead: list[str] = field(default_factory=list)
     leased: list[str] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)  # of the period, with uses left
+    again: list[str] = field(default_factory=list)  # of these, with the learner
+    window: list[str] = field(default_factory=list)
     dead: set[WorkerId] = field(default_factory=set)
     fates: dict[str, str] = field(default_factory=dict)
     served: list[int] = field(default_factory=lambda: [0])  # every version so far
@@ -132,15 +139,47 @@ class Oracle:
 
     @property
     def need(self) -> int:
-        gps, steps = self.periods.groups_per_step, range(self.begin, self.period_end)
-        left = [step for step in steps if step >= self.step]
+        gps, passes = self.periods.groups_per_step, self.periods.updates_per_batch
+        starts = range(self.begin, self.period_end, passes)
+        left = [step for step in starts if step >= self.step]
         if not left:
             return 0
-        extra = math.ceil(self.periods.surplus * gps * len(steps) - 1e-9)
+        extra = math.ceil(self.periods.surplus * gps * len(starts) - 1e-9)
         held = self.flying() + (self.ahead if self.is_ahead else self.buffer + self.leased)
-        everything = self.flying() + self.ahead + self.buffer + self.leased
+        everything = self.flying() + self.ahead + self.buffer + self.leased + self.used
         free = self.periods.capacity - len(everything)
-        return max(0, min(gps * len(left) + extra - len(held), free))
+        if self.periods.history:
+            need = self.fresh - len(held)
+        elif self.periods.max_uses > 1:
+            need = next(n for n in itertools.count() if self.is_enough(held, n, len(left)))
+        else:
+            need = gps * len(left) + extra - len(held)
+        return max(0, min(need, free))
+
+    def is_enough(self, held: list[str], more: int, takes: int) -> bool:
+        """Whether so many takes can be made, each of different groups, if `more` are drawn."""
+        most, count = self.periods.max_uses, self.periods.groups_per_step
+        left = [most] * (len(held) + more) + [most - self.draws[name].uses for name in self.used]
+        for _ in range(takes):
+            left.sort(reverse=True)
+            if len(left) < count or not left[count - 1]:
+                return False
+            left = [uses - (place < count) for place, uses in enumerate(left)]
+        return True
+
+    @property
+    def iteration(self) -> int:
+        return self.step // self.periods.updates_per_batch
+
+    @property
+    def fresh(self) -> int:
+        """Of the take to come."""
+        count, history = self.periods.groups_per_step, self.periods.history
+        if not history or 0 < history.until <= self.iteration:
+            return count
+        rollouts = (1 - history.share) * count * G
+        share = rollouts // 8 * 8 or rollouts
+        return max(1, int(share // G), count - len(self.window))
 
     def draw(self, worker: WorkerId, version: int, limit: int) -> list[tuple[str, int]]:
         held = self.flying(worker)
@@ -201,13 +240,40 @@ class Oracle:
             self.end(name, "failed")
         self.back([name for name in lost if name not in hopeless])
 
-    def take(self, count: int) -> list[str] | None:
-        taken = sorted(self.buffer, key=lambda name: self.draws[name].version)[:count]
+    def take(self) -> list[str]:
+        """The groups of a take that were not used before."""
+        taken = sorted(self.buffer, key=lambda name: self.draws[name].version)[: self.fresh]
         self.buffer = [name for name in self.buffer if name not in taken]
         for name in taken:
-            self.draws[name].place = "leased"
+            self.draws[name].place, self.draws[name].born = "leased", self.iteration
         self.leased += taken
-        return taken or None
+        return taken
+
+    def take_again(self, names: list[str], count: int) -> None:
+        """Check which used groups were leased once more: the least used."""
+        assert len(set(names)) == len(names) == min(count, len(self.used))
+        assert set(names) <= set(self.used)
+        others = [self.draws[name].uses for name in self.used if name not in names]
+        assert all(self.draws[name].uses <= min(others, default=99) for name in names)
+        self.again += names
+
+    def close(self, skipped: bool) -> list[str]:
+        """The learner has made its steps of a take; the draws that get their fate by it."""
+        names, again, self.leased, self.again = self.leased, self.again, [], []
+        self.end_step()
+        for name in names + again:
+            self.draws[name].uses += 1
+        kept = [] if skipped else names
+        most = self.periods.max_uses
+        self.used = [name for name in self.used + kept if self.draws[name].uses < most]
+        if history := self.periods.history:
+            is_over = 0 < history.until <= self.iteration
+            oldest = self.iteration - history.iterations
+            recent = [n for n in self.window + kept if self.draws[n].born >= oldest]
+            self.window = [] if is_over else recent
+        for name in names:
+            self.end(name, "dropped" if skipped else "trained")
+        return names + again
 
     def advance(self, step: int) -> None:
         self.served.append(step)
@@ -219,7 +285,8 @@ class Oracle:
 
     def lead(self) -> bool:
         end = self.period_end
-        keep = self.periods.groups_per_step * (end - self.step) - len(self.leased)
+        takes = (end - self.step) // self.periods.updates_per_batch
+        keep = self.periods.groups_per_step * takes - len(self.leased)
         if len(self.buffer) < keep or self.step == self.version:
             return False
         self.served.append(self.step)
@@ -231,11 +298,11 @@ class Oracle:
         cleared = [name for name in self.buffer if name not in kept]
         for name in cleared:
             self.draws[name].max_in_engine = 0
-        self.buffer = kept
+        self.buffer, self.used = kept, []
         self.back([name for name in self.flying() if name not in going_on] + cleared)
 
     def end_step(self) -> None:
-        self.step += 1
+        self.step += self.periods.updates_per_batch
         if self.step == self.begin:
             assert not self.buffer
             self.buffer, self.ahead, self.trained_versions = self.ahead, [], self.usable
@@ -243,7 +310,7 @@ class Oracle:
     def resume(self) -> None:
         self.dead.clear()
         self.buffer = self.leased + self.buffer
-        self.leased = []
+        self.leased, self.again = [], []
         for name in self.buffer:
             self.draws[name].place = "buffered"
         self.back(self.flying())
@@ -291,6 +358,11 @@ class ReplayMachine(RuleBasedStateMachine):
         size=st.sampled_from([None, None, 0, 1, 5, 12]),
         max_versions=st.sampled_from([1, 1, 2, 3]),
         drains=st.booleans(),
+        passes=st.sampled_from([1, 1, 2]),
+        again=st.sampled_from(["", "", "uses", "history"]),
+        max_uses=st.integers(2, 4),
+        share=st.sampled_from([0.0, 0.4, 0.8]),
+        until=st.sampled_from([0, 0, 1, 3]),
     )
     def begin(
         self,
@@ -304,17 +376,29 @@ class ReplayMachine(RuleBasedStateMachine):
         size: int | None,
         max_versions: int,
         drains: bool,
+        passes: int,
+        again: str,
+        max_uses: int,
+        share: float,
+        until: int,
     ) -> None:
+        if again:
+            max_lead, surplus, max_versions = 0, 0.0, 1
+        is_mixed = again == "history"
+        gps = 3 * gps if is_mixed else gps  # up to 18 rollouts
         periods = PeriodNeeds(
             groups_per_step=gps,
-            interval=interval,
-            max_steps=max_steps,
+            interval=passes * (1 if is_mixed else interval),
+            max_steps=passes * max_steps,
             capacity=gps + extra_room,
             group_size=G,
             surplus=surplus,
             max_deaths=max_deaths,
             max_versions=max_versions,
             drains=drains,
+            updates_per_batch=passes,
+            max_uses=max_uses if again == "uses" else 1,
+            history=History(share=share, iterations=2, until=until) if is_mixed and share else None,
         )
         max_lead = max_lead if max_versions == 1 else 0
         self.oracle = Oracle(periods=periods, max_lead=max_lead, size=size)
@@ -434,44 +518,56 @@ class ReplayMachine(RuleBasedStateMachine):
     def can_take(self) -> bool:
         oracle = self.oracle
         can = self.ledger.can_take(oracle.periods.groups_per_step)
-        return can and not oracle.leased and oracle.step < oracle.period_end
+        return can and not self.has_leased() and oracle.step < oracle.period_end
+
+    def has_leased(self) -> bool:
+        return bool(self.oracle.leased or self.oracle.again)
 
     @invariant()
     def the_learner_gets_full_batches_until_the_data_is_used_up(self) -> None:
         oracle, count = self.oracle, self.oracle.periods.groups_per_step
         is_used_up = len(oracle.draws) == oracle.size and self.ledger.exhausted
         is_over = is_used_up and not oracle.queue and not oracle.at("in_flight")
-        assert self.ledger.can_take(count) == (len(oracle.buffer) >= count or is_over)
+        is_there = len(oracle.buffer) >= oracle.fresh
+        if not oracle.at("in_flight") and not oracle.need:
+            is_there = len(oracle.buffer) + len(oracle.used) >= oracle.fresh
+        assert self.ledger.can_take(count) == (is_there or is_over)
 
     @precondition(lambda self: self.can_take())
     @rule()
     def learner_takes(self) -> None:
-        expected = self.oracle.take(self.oracle.periods.groups_per_step)
-        groups = self.ledger.take(self.oracle.periods.groups_per_step)
-        assert (None if groups is None else [group.id for group in groups]) == expected
-        periods = self.oracle.periods
+        periods, oracle = self.oracle.periods, self.oracle
+        count, share = periods.groups_per_step, oracle.fresh
+        expected = oracle.take()
+        groups = self.ledger.take(count)
+        assert groups is None or groups
+        names = [group.id for group in groups or () if not group.is_history]
+        lent = [group.id for group in groups or () if group.is_history]
+        assert names[: len(expected)] == expected
+        oracle.take_again(names[len(expected) :], share - len(expected))
+        assert set(lent) <= set(oracle.window)
+        assert len(set(lent)) == len(lent) == (count - share) * len(expected) // share
         for group in groups or ():
+            if group.is_history:
+                continue
             lag = self.oracle.step - group.scored.group.version
             assert group.scored.group.version in self.oracle.trained_versions
             lead = min(self.oracle.max_lead, periods.interval)
             assert lag <= periods.max_versions * periods.interval - 1 + lead
 
-    @precondition(lambda self: self.oracle.leased)
+    @precondition(lambda self: self.has_leased())
     @rule(skipped=st.sampled_from([False, False, True]))
     def learner_steps(self, skipped: bool) -> None:
-        names, self.oracle.leased = self.oracle.leased, []
-        self.oracle.end_step()
+        names = self.oracle.close(skipped)
         if skipped:
             self.ledger.drop(names, "non_finite", self.oracle.step)
         else:
             self.ledger.trained(names, self.oracle.step)
-        for name in names:
-            self.oracle.end(name, "dropped" if skipped else "trained")
 
     def is_sync_due(self) -> bool:
         oracle = self.oracle
         due = oracle.step == oracle.period_end and oracle.step > oracle.version
-        return due and not oracle.leased and oracle.step < oracle.periods.max_steps
+        return due and not self.has_leased() and oracle.step < oracle.periods.max_steps
 
     @precondition(lambda self: self.is_sync_due())
     @rule()
@@ -535,7 +631,11 @@ class ReplayMachine(RuleBasedStateMachine):
         assert {group.scored.group.version for group in state["ahead"]} <= {oracle.version}
         assert oracle.is_ahead or not state["ahead"]
         held = len(state["buffer"]) + len(state["ahead"]) + len(state["in_flight"])
-        assert held <= oracle.periods.capacity
+        assert held + len(state["used"]) <= oracle.periods.capacity
+        assert {g.id: uses for g, uses in state["used"]} == {
+            name: oracle.draws[name].uses for name in oracle.used
+        }
+        assert {group.id for group in state["history"]} == set(oracle.window)
         assert [group.id for group in state["ahead"]] == oracle.ahead
         assert self.ledger.need() == self.oracle.need
 
@@ -566,14 +666,14 @@ class ReplayMachine(RuleBasedStateMachine):
 
     def is_at_end(self) -> bool:
         oracle = self.oracle
-        if oracle.step == oracle.periods.max_steps and not oracle.leased:
+        if oracle.step == oracle.periods.max_steps and not self.has_leased():
             return True
         is_data_used_up = self.ledger.exhausted and len(oracle.draws) == oracle.size
         return is_data_used_up and len(oracle.fates) == len(oracle.draws)
 
     def honest_round(self, finishes_all: bool, slow_asks: bool = True) -> None:
         oracle = self.oracle
-        if oracle.leased:
+        if self.has_leased():
             self.learner_steps(False)
         if self.is_sync_due():
             self.learner_synchronises()
