@@ -68,31 +68,137 @@ def group_std(rewards: np.ndarray) -> float:
 
 
 def clipped_surrogate(
-    ratio: Tensor, advantage: Tensor, *, low: float, high: float, dual: float = 0.0
+    ratio: Tensor,
+    advantage: Tensor,
+    *,
+    low: float,
+    high: float,
+    dual: float = 0.0,
+    centre: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Take PPO's pessimistic surrogate, to be maximised.
 
     Args:
         ratio: [N], policy over the policy that it is compared with; carries the gradient.
         advantage: [N].
-        low, high: The ratio counts within 1 - low and 1 + high.
+        low, high: The ratio counts within centre - low and centre + high.
         dual: Where the advantage is negative the surrogate is at least so many times it, which
             bounds the push of a large ratio; 0 is off, else above 1.
+        centre: [N], without gradient: what the ratio was before the first update, where the policy
+            is compared with an older one; None means 1.
 
     Returns:
         The surrogate [N], and bool [N] where a bound took the gradient away.
 
     Source: PPO, arXiv 1707.06347, Eq. 7; two bounds: DAPO, arXiv 2503.14476, Eq. 10; dual clip:
-    arXiv 1912.09729, Eq. 5.
+    arXiv 1912.09729, Eq. 5; centre: generalised PPO, arXiv 2111.00072, as ReMix takes it
+    (arXiv 2507.06892, Eq. 4).
     """
     plain = ratio * advantage
-    bounded = ratio.clamp(1 - low, 1 + high) * advantage
+    if centre is None:
+        inside = ratio.clamp(1 - low, 1 + high)
+    else:
+        inside = ratio.clamp(centre - low, centre + high)
+    bounded = inside * advantage
     surrogate, is_clipped = plain.minimum(bounded), bounded < plain
     if dual:
         floor = dual * advantage
         is_floored = (advantage < 0) & (surrogate < floor)
         surrogate, is_clipped = surrogate.where(~is_floored, floor), is_clipped | is_floored
     return surrogate, is_clipped
+
+
+def on_last_token(rewards: Tensor, index: Tensor) -> Tensor:
+    """Put the reward of each rollout on its last token, and 0 on the others.
+
+    Args:
+        rewards: [B].
+        index: As in `gae`.
+
+    Returns:
+        [N] in the dtype of `rewards`.
+    """
+    return rewards[index] * ~_is_followed(index)
+
+
+def gae(rewards: Tensor, values: Tensor, index: Tensor, *, gamma: float, lam: float) -> Tensor:
+    """Estimate the advantage of each token from rewards and values behind it.
+
+        delta_t = r_t + gamma V_(t+1) - V_t;  A_t = delta_t + gamma lam A_(t+1)
+
+    Behind the last token of a rollout both are 0, also where it was cut off. With gamma = lam = 1
+    an advantage is the sum of rewards from its token on, less the token's value.
+
+    Args:
+        rewards: [N], of each token.
+        values: [N], of what stands before each token.
+        index: int64 [N], the rollout of each token. A rollout's tokens stand together, in order.
+        gamma: Discount of a token, 0 to 1.
+        lam: Weight of later differences: 0 trusts the values, 1 the rewards.
+
+    Returns:
+        [N]; the return is this plus `values`.
+
+    Source: arXiv 1506.02438, Eq. 16.
+    """
+    return vtrace_gae(rewards, values, values.new_ones(len(values)), index, gamma=gamma, lam=lam)
+
+
+def vtrace_gae(
+    rewards: Tensor,
+    values: Tensor,
+    weight: Tensor,
+    index: Tensor,
+    *,
+    gamma: float,
+    lam: float,
+    largest: float = 1.0,
+) -> Tensor:
+    """Estimate the advantages of tokens that another policy drew.
+
+        rho_t = min(largest, weight_t);  A_t = rho_t delta_t + gamma lam rho_t A_(t+1)
+
+    Weights of 1 give `gae`.
+
+    Args:
+        rewards, values, index, gamma, lam: As in `gae`.
+        weight: [N], the policy whose advantage it is over the one that drew the token.
+        largest: rho-bar, above 0.
+
+    Returns:
+        [N]; the return is this plus `values`.
+
+    Source: ReMix, arXiv 2507.06892, Appendix A, Eq. 8 to 10, after V-trace, arXiv 1802.01561. A
+    reading: the equations are lost in the text at hand, and where rho stands in the recursion is
+    not confirmed; here it weighs each difference and what comes behind it, by one bound.
+    """
+    is_followed = _is_followed(index).to(values.dtype)
+    rho = weight.clamp(max=largest)
+    delta = rewards + gamma * is_followed * _ahead(values, 1) - values
+    return _backward_sum(rho * delta, gamma * lam * is_followed * rho)
+
+
+def _is_followed(index: Tensor) -> Tensor:
+    """Whether another token of its rollout comes behind a token, bool [N]."""
+    return _ahead(index + 1, 1) == index + 1
+
+
+def _ahead(values: Tensor, distance: int) -> Tensor:
+    """What stands so far behind each, [N]; 0 beyond the end."""
+    found = values.new_zeros(len(values))
+    found[: max(len(values) - distance, 0)] = values[distance:]
+    return found
+
+
+def _backward_sum(terms: Tensor, factors: Tensor) -> Tensor:
+    """x_t = terms_t + factors_t x_(t+1), [N]. Each pass doubles how far the sums reach, so that N
+    tokens take log2 N passes; a factor of 0 ends a rollout."""
+    reach = 1
+    while reach < len(terms):
+        terms = terms + factors * _ahead(terms, reach)
+        factors = factors * _ahead(factors, reach)
+        reach *= 2
+    return terms
 
 
 def segment_sum(values: Tensor, index: Tensor, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from actors.engines.base import ENGINES
 from oapl.config import RunConfig, plugins
 from oapl.config.listing import fields
 from oapl.config.messages import shown
-from oapl.config.objective import OBJECTIVES, Declarations
+from oapl.config.objective import OBJECTIVES, Declarations, parse
 from oapl.config.sections import (
     DataSource,
     EvalSection,
@@ -97,13 +97,12 @@ def _devices(config: RunConfig, device: DeviceFile) -> Iterator[str]:
 def objective_rules(config: RunConfig) -> Iterator[str]:
     """The objective, its options, and the settings that go with it."""
     try:
-        file = OBJECTIVES.load(config.objective["name"], "objective.name")
+        OBJECTIVES.load(config.objective["name"], "objective.name")
     except InputError as error:
         yield str(error)
         return
-    options = {key: value for key, value in config.objective.items() if key != "name"}
     try:
-        plugins.parse(file.Config, options, "objective.")
+        parse(config.objective)
     except InputError as error:
         yield str(error)
     name, rollout, declares = config.objective["name"], config.rollout, declared(config)

@@ -283,8 +283,9 @@ def _reference(config: RunConfig) -> Iterator[str]:
         value, default = getattr(section, key), getattr(ReferenceSection(), key)
         if value != default and "reference" not in needs:
             yield (
-                f"reference.{key} = {shown(value)}: this objective has no reference; leave it out, "
-                "or choose one with a KL penalty (objective.kl_coefficient of grpo)"
+                f"reference.{key} = {shown(value)}: {config.objective['name']} as it is set here "
+                "has no reference; leave it out, or choose a KL penalty (objective.kl_coefficient "
+                "of grpo, ppo and remix)"
             )
     if section.patience and not (config.eval.every_syncs and config.eval.sources):
         yield (

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     if "reference" not in build(objective).declares.needs:
         raise InputError(
             f"{folder}: its objective ({objective['name']}) has no reference; one with a KL "
-            "penalty has (objective.kl_coefficient of grpo)"
+            "penalty has (objective.kl_coefficient of grpo, ppo and remix)"
         )
     (folder / REQUEST).touch()
     print("asked for; the run says when it is done, and counts it in reference/resets")

@@ -88,7 +88,16 @@ TemplateOptions = Annotated[dict[str, Any], AfterValidator(_template_options)]
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def section(cls: type[T]) -> type[T]:
-    """Makes a class a config section: frozen, keyword-only, validated, unknown keys refused."""
+    """Makes a class a config section: frozen, keyword-only, validated, unknown keys refused.
+
+    A section that inherits fields, as objectives with options in common do, keeps their docstrings
+    too: pydantic reads those of the class itself alone.
+    """
     options = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     make = dataclass(config=options, frozen=True, kw_only=True)
-    return cast(type[T], make(cls))
+    made = make(cls)
+    for base in made.__mro__[1:]:
+        for name, info in vars(base).get("__pydantic_fields__", {}).items():
+            ours = made.__pydantic_fields__[name]
+            ours.description = ours.description or info.description
+    return cast(type[T], made)

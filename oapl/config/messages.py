@@ -39,17 +39,18 @@ BOUNDS = {
 }
 
 CLIPPING = (
-    'objective.name = "grpo" clips (objective.eps_low, objective.eps_high); oapl has no ratio that '
-    "could be clipped"
+    "the bounds of a clipped ratio are objective.eps_low and objective.eps_high, of the objectives "
+    "that have one: grpo, ppo, remix"
 )
 REFERENCE = (
     "the reference is the model that training began with, set anew by the section reference; only "
     "objectives with a KL penalty have one"
 )
 PENALTY = (
-    'objective.name = "grpo" has a KL penalty (objective.kl_coefficient, kl_estimator); oapl is '
-    "anchored at the policy that sampled, by objective.beta2"
+    "a KL penalty is objective.kl_coefficient and objective.kl_estimator, of grpo, ppo and remix; "
+    "oapl is anchored at the policy that sampled, by objective.beta2"
 )
+CRITIC = "only the objectives ppo and remix have a critic"
 ABSENT = {
     "lora": "there are no LoRA adapters: all weights are trained",
     "peft": "there are no adapters: all weights are trained",
@@ -81,10 +82,10 @@ ABSENT = {
     "clip_low": CLIPPING,
     "clip_high": CLIPPING,
     "epsilon_": CLIPPING,
-    "critic": "there is no critic: V* is estimated from the group",
-    "value_model": "there is no critic: V* is estimated from the group",
-    "value_loss": "there is no critic: V* is estimated from the group",
-    "gae": "there is no critic, so no GAE: V* is estimated from the group",
+    "value_loss": f"{CRITIC}; objective.value_coefficient weighs its loss",
+    "vf_": f"{CRITIC}; objective.value_coefficient weighs its loss",
+    "cliprange_value": f"{CRITIC}; its clip is objective.value_clip",
+    "gae": f"{CRITIC}, and so GAE: objective.gamma and objective.lam",
     "reward_model": "there is no reward model; verifiers judge (reward.verifiers), your own "
     "function among them",
     "max_uses": "each group is trained on once",

@@ -6,12 +6,15 @@ its function, and all of them read the declarations of the objective's file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Annotated, Any, Literal, Protocol
 
-from oapl.config import RunConfig
+from oapl.config import RunConfig, plugins
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
 from oapl.config.kinds import Kind
+from oapl.config.listing import fields
+from oapl.errors import InputError
 
 FROZEN = ("sampler", "reference", "previous")
 """Needs that are log-probs of a copy of the policy: the one that sampled, the reference, the one
@@ -67,6 +70,9 @@ class Declarations:
     since it compares them with nothing that was sampled."""
     history: History | None = None
     """Given by a built objective of which `history` is a need."""
+    lacks: dict[str, str] = field(default_factory=dict)
+    """Options that people look for in it and that it cannot have, by the beginning of their names,
+    and why: "there is no ratio that could be clipped"."""
 
 
 class ObjectiveFile(Protocol):
@@ -87,6 +93,46 @@ class ObjectiveFile(Protocol):
 
 
 OBJECTIVES: Kind[ObjectiveFile] = Kind("oapl.objectives", ObjectiveFile)
+
+
+def parse(options: Mapping[str, Any]) -> tuple[ObjectiveFile, Any]:
+    """Read what `[objective]` says.
+
+    Args:
+        options: With `name`, the file's; the others are its own.
+
+    Returns:
+        The file, and its `Config` made of the options.
+
+    Raises:
+        InputError: One line per problem; of an option of other objectives, who has it, and why this
+            one has not.
+    """
+    own = {key: value for key, value in options.items() if key != "name"}
+    name = options.get("name", "oapl")
+    file = OBJECTIVES.load(name, "objective.name")
+    lines = {key: line for key in own if (line := _lacking(file, str(name), key))}
+    try:
+        rest = {key: value for key, value in own.items() if key not in lines}
+        config: Any = plugins.parse(file.Config, rest, "objective.")
+    except InputError as error:
+        raise InputError("\n".join([*lines.values(), str(error)])) from error
+    if lines:
+        raise InputError("\n".join(lines.values()))
+    return file, config
+
+
+def _lacking(file: ObjectiveFile, name: str, key: str) -> str:
+    """The line for an option that others have, or that this one cannot have; empty for the rest."""
+    if key in fields(file.Config):
+        return ""
+    reasons = [why for start, why in file.DECLARES.lacks.items() if key.startswith(start)]
+    others = [other for other in OBJECTIVES.names() if key in fields(OBJECTIVES.load(other).Config)]
+    if not reasons and not others:
+        return ""
+    why = f": {reasons[0]}" if reasons else ""
+    choice = f", or choose objective.name = {' or '.join(map(repr, others))}" if others else ""
+    return f"objective.{key}: {name} has no such option{why}; leave it out{choice}"
 
 
 def scored_before(needs: frozenset[Need], steps_per_take: int) -> tuple[str, ...]:

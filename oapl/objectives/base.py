@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from oapl.config import plugins
-from oapl.config.objective import OBJECTIVES
+from oapl.config.objective import parse
 from oapl.estimators import kl_k3
-from oapl.interfaces import Masking, Objective, Stateful
-from oapl.records import Credit, LossInputs, LossOutputs, Metrics, ScoredGroup, State
+from oapl.interfaces import Masking, Objective, Stateful, TokenCredited, Valued
+from oapl.records import (
+    Credit,
+    LossInputs,
+    LossOutputs,
+    Metrics,
+    ScoredGroup,
+    State,
+    TokenCredit,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +36,8 @@ def build(options: Mapping[str, Any]) -> Objective:
     Raises:
         InputError: No such objective, or an option it does not have or cannot take.
     """
-    own = dict(options)
-    file = OBJECTIVES.load(own.pop("name", "oapl"), "objective.name")
-    objective: Objective = file.Objective(plugins.parse(file.Config, own, "objective."))
+    file, config = parse(options)
+    objective: Objective = file.Objective(config)
     return objective
 
 
@@ -66,6 +72,12 @@ class _Shuffled:
 
     def keeps(self, inputs: LossInputs) -> Tensor:
         return cast(Masking, self._objective).keeps(inputs)
+
+    def token_credit(self, inputs: LossInputs) -> TokenCredit:
+        return cast(TokenCredited, self._objective).token_credit(inputs)
+
+    def value_loss(self, inputs: LossInputs) -> LossOutputs:
+        return cast(Valued, self._objective).value_loss(inputs)
 
     def observe(self, metrics: Metrics) -> None:
         cast(Stateful, self._objective).observe(metrics)

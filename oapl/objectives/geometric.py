@@ -30,6 +30,10 @@ DECLARES = Declarations(
     samples=True,
     needs_inference_logprobs=False,
     at_temperature=False,
+    lacks={
+        **dict.fromkeys(("clip", "eps_", "dual_clip", "importance"), "it has no ratio to a policy"),
+        **dict.fromkeys(("critic", "value", "gae", "gamma", "baseline"), "R is +1 or -1"),
+    },
 )
 
 

@@ -36,34 +36,27 @@ n - 1, as its public implementations do, and 1e-6 is added to it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from oapl.config.objective import Declarations, Need
-from oapl.errors import InputError
-from oapl.estimators import (
-    clipped_surrogate,
-    group_baseline,
-    group_std,
-    kl_k1,
-    kl_k2,
-    kl_k3,
-    segment_mean,
-    segment_sum,
-)
+from oapl.estimators import kl_k3, segment_mean, segment_sum
 from oapl.objectives._grpo_options import Config
+from oapl.objectives._policy_gradient import (
+    EntropyBonus,
+    aggregate,
+    clipped,
+    demand_logprobs,
+    group_advantage,
+    group_credit,
+    kl_to,
+    policy_needs,
+)
 from oapl.objectives.base import policy_metrics
 from oapl.records import Credit, LossInputs, LossOutputs, Metrics, ScoredGroup, State
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-KL = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
-STD_FLOOR = 1e-6
-"""Added to a spread that divides."""
 
 DECLARES = Declarations(
     needs=frozenset(
@@ -75,15 +68,16 @@ DECLARES = Declarations(
     min_group_size=2,
     samples=True,
     needs_inference_logprobs=True,
+    lacks=dict.fromkeys(("critic", "value", "gae", "gamma"), "its advantages come from the group"),
 )
 
 
 class Objective:
-    """See `oapl.interfaces.Masking`."""
+    """See `oapl.interfaces.Objective`."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._entropy = math.inf  # of the step before; unknown before the first
+        self._bonus = EntropyBonus(config)
         self._masks = bool(config.importance_bounds[1]) or config.overlong == "mask"
         self.declares = replace(
             DECLARES,
@@ -92,19 +86,16 @@ class Objective:
             needs_inference_logprobs=config.importance != "none" or config.ratio_to == "inference",
         )
 
-    def _needs(self) -> list[Need]:
+    def _needs(self) -> set[Need]:
         config = self._config
         leaves = self._masks and config.masked == "leave" and config.aggregation != "constant"
         asked: dict[Need, bool] = {
-            "entropy": True,
-            "entropy_gradient": bool(config.entropy_coefficient),
             "proximal": config.ratio_to == "proximal",
             "prepared": leaves and bool(config.importance_bounds[1]),
             "kept_counts": leaves,
             "reference": bool(config.kl_coefficient),
-            "state": bool(config.entropy_target),
         }
-        return [need for need, is_asked in asked.items() if is_asked]
+        return policy_needs(config) | {need for need, is_asked in asked.items() if is_asked}
 
     def credit(self, group: ScoredGroup) -> Credit:
         """Compare each reward with its group's, float32 [G]; the loss knows the batch's spread.
@@ -113,24 +104,18 @@ class Objective:
             InputError: A rollout has no inference log-probs, and the options use them.
         """
         if self.declares.needs_inference_logprobs:
-            _check_logprobs(group)
-        rewards = group.rewards.astype(np.float64)
-        values = rewards - group_baseline(rewards, self._config.baseline)
-        if self._config.scale == "group":
-            values = values / (group_std(rewards) + STD_FLOOR)
-        is_uniform = bool((rewards == rewards[0]).all())
-        return Credit(
-            values=values.astype(np.float32),
-            dropped="uniform" if is_uniform and self._config.uniform == "drop" else None,
-        )
+            demand_logprobs(
+                group,
+                "objective.ratio_to and objective.importance use; set "
+                'ratio_to = "proximal" and importance = "none"',
+            )
+        return group_credit(group, self._config)
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
         """Sum the tokens' terms as `aggregation` says, over the denominators of the batch."""
-        config, owner = self._config, inputs.rollout_index
-        advantage = inputs.credit
-        if config.scale == "batch":
-            advantage = advantage / (inputs.global_credit_std + STD_FLOOR)
-        ratio, surrogate, is_clipped = self._surrogate(inputs, advantage[owner])
+        config = self._config
+        advantage = group_advantage(inputs, config)
+        ratio, surrogate, is_clipped = self._surrogate(inputs, advantage[inputs.rollout_index])
         weight, counts = self._weights(inputs)
         terms = -surrogate if weight is None else -weight * surrogate
         terms = terms + self._penalties(inputs)
@@ -143,16 +128,15 @@ class Objective:
             "grpo/ratio_*": ratio.detach(),
             "grpo/clipped_rate": is_clipped.to(ratio.dtype),
             **policy_metrics(inputs),
+            **self._bonus.metrics(inputs),
         }
         if config.importance != "none" and weight is not None:
             metrics |= {"grpo/importance_*": weight, "grpo/importance_ess": weight}
         if inputs.reference is not None:
             metrics["policy/reference_kl"] = kl_k3(inputs.reference - inputs.logprobs.detach())
-        if config.entropy_target:
-            metrics["policy/entropy_coefficient"] = ratio.new_full((1,), self._entropy_weight())
         if self._masks:
             metrics["grpo/masked_rate"] = 1.0 - self._kept(inputs).to(ratio.dtype)
-        return LossOutputs(loss=self._aggregate(terms, counts, inputs), metrics=metrics)
+        return LossOutputs(loss=aggregate(terms, inputs, config, counts), metrics=metrics)
 
     def keeps(self, inputs: LossInputs) -> Tensor:
         """See `oapl.interfaces.Masking.keeps`."""
@@ -160,32 +144,23 @@ class Objective:
 
     def observe(self, metrics: Metrics) -> None:
         """See `oapl.interfaces.Stateful.observe`."""
-        self._entropy = metrics.get("policy/entropy", self._entropy)
+        self._bonus.observe(metrics)
 
     def state(self) -> State:
         """See `oapl.interfaces.Stateful.state`."""
-        return {"entropy": self._entropy}
+        return self._bonus.state()
 
     def restore(self, state: State) -> None:
         """See `oapl.interfaces.Stateful.restore`."""
-        self._entropy = state["entropy"]
+        self._bonus.restore(state)
 
     def _penalties(self, inputs: LossInputs) -> Tensor | float:
         """KL and entropy, [N]."""
-        config, found = self._config, 0.0
+        config, found = self._config, self._bonus.term(inputs)
         if config.kl_coefficient:
-            assert inputs.reference is not None, "a KL penalty without a reference"
-            estimate = KL[config.kl_estimator]
-            found = found + config.kl_coefficient * estimate(inputs.reference - inputs.logprobs)
-        if weight := self._entropy_weight():
-            assert inputs.entropy is not None, "an entropy bonus without entropy"
-            found = found - weight * inputs.entropy
+            divergence = kl_to(inputs.reference, inputs.logprobs, config)
+            found = found + config.kl_coefficient * divergence
         return found
-
-    def _entropy_weight(self) -> float:
-        config = self._config
-        is_on = not config.entropy_target or self._entropy < config.entropy_target
-        return config.entropy_coefficient if is_on else 0.0
 
     def _surrogate(self, inputs: LossInputs, advantage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ratio, surrogate to be maximised, and where it was clipped: [N] each."""
@@ -198,8 +173,7 @@ class Objective:
             log_ratio = segment_mean(log_ratio, owner, len(inputs.credit))[owner]
         ratio = log_ratio.exp()
         if config.clip == "min":
-            bounds = {"low": config.eps_low, "high": config.eps_high, "dual": config.dual_clip}
-            return ratio, *clipped_surrogate(ratio, advantage, **bounds)
+            return ratio, *clipped(ratio, advantage, config)
         if config.clip == "none":
             return ratio, ratio * advantage, ratio.new_zeros(len(ratio)).bool()
         bounded = ratio.detach().clamp(1 - config.eps_low, 1 + config.eps_high)
@@ -238,23 +212,3 @@ class Objective:
         if self._config.overlong == "mask":
             out = out | inputs.is_truncated[owner]
         return ~out
-
-    def _aggregate(self, terms: Tensor, counts: Tensor, inputs: LossInputs) -> Tensor:
-        """[N] terms to a scalar; `counts` are 1, or 0 where a token left the denominators."""
-        config, owner = self._config, inputs.rollout_index
-        if config.aggregation == "token":
-            return terms.sum() / max(inputs.global_tokens, 1)
-        if config.aggregation == "constant":
-            return terms.sum() / (inputs.global_rollouts * config.constant_tokens)
-        sizes = segment_sum(counts, owner, len(inputs.credit)).clamp(min=1)
-        means = segment_sum(terms, owner, len(inputs.credit)) / sizes
-        return means.sum() / max(inputs.global_rollouts, 1)
-
-
-def _check_logprobs(group: ScoredGroup) -> None:
-    if any(rollout.inference_logprobs is None for rollout in group.group.rollouts):
-        raise InputError(
-            f"{group.group.prompt.id}: a rollout has no inference log-probs, which "
-            "objective.ratio_to and objective.importance use; set "
-            'ratio_to = "proximal" and importance = "none"'
-        )

@@ -2,6 +2,10 @@
 
     loss = - sum over response tokens of ln pi(token) / response tokens of the global batch
 
+Rejection-sampling fine-tuning, the imitation of right answers alone, is this on a file that holds
+only those: of a run's stored rollouts (columns `question`, `response`, `reward`) the rows whose
+reward says so, read with prompt_key = "question". Nothing here looks at a reward.
+
 Source: PCL-Reasoner-V1.5, section 3.2, for the packing (sequences in a pack do not attend to one
 another) and the mask. Every token weighs the same, so a long response weighs more than a short one.
 """
@@ -20,6 +24,13 @@ DECLARES = Declarations(
     samples=False,
     needs_inference_logprobs=False,
     at_temperature=False,
+    lacks={
+        **dict.fromkeys(
+            ("clip", "eps_", "dual_clip", "importance", "kl_", "beta"),
+            "given responses are compared with no policy",
+        ),
+        **dict.fromkeys(("critic", "value", "gae", "gamma"), "there are no rewards"),
+    },
 )
 
 

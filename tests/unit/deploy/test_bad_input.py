@@ -231,7 +231,7 @@ CASES = [
     Bad(
         "resets of a reference that the objective has not",
         "reference.reset_every=100",
-        ("reference.reset_every = 100: this objective has no reference", "kl_coefficient"),
+        ("reference.reset_every = 100: oapl", "has no reference", "kl_coefficient"),
     ),
     Bad(
         "patience with evaluations that are never made",
@@ -376,7 +376,7 @@ CASES = [
     Bad(
         "objective is a number",
         "objective.name=3",
-        ("objective.name = 3", "must be the name", "there are geometric, grpo, oapl"),
+        ("objective.name = 3", "must be the name", "geometric, grpo, oapl, ppo, remix, sft"),
     ),
     Bad(
         "unknown engine",
@@ -448,6 +448,41 @@ CASES = [
         "objective's range",
         "objective.beta2=0",
         ("objective.beta2 = 0", "above 0", "default 0.001"),
+    ),
+    Bad(
+        "a clip where there is no ratio",
+        "objective.clip_ratio=0.2",
+        ("objective.clip_ratio: oapl has no such option", "no ratio that could be", "leave it out"),
+    ),
+    Bad(
+        "an option of another objective",
+        "objective.name=grpo\nobjective.lam=0.95",
+        ("objective.lam: grpo has no such option", "objective.name = 'ppo' or 'remix'"),
+    ),
+    Bad(
+        "a clip in another section",
+        "learner.clip_ratio=0.2",
+        ("learner.clip_ratio:", "objective.eps_low", "grpo, ppo, remix", "leave it out"),
+    ),
+    Bad(
+        "an anchor whose V* nobody has",
+        "objective.anchor=reference",
+        ('anchor = "reference"', "no stored group has", "sync.interval = run.max_steps"),
+    ),
+    Bad(
+        "only history",
+        "objective.name=remix\nobjective.share=1.0",
+        ("objective.share = 1.0", "must be below 1", "default 0.4"),
+    ),
+    Bad(
+        "history of no iteration",
+        "objective.name=remix\nobjective.iterations=0",
+        ("objective.iterations = 0", "at least 1", "default 2"),
+    ),
+    Bad(
+        "a critic's option without a critic",
+        "objective.name=remix\nobjective.on=grpo\nobjective.value_clip=0.2",
+        ('value_clip = 0.2: belongs to on = "ppo"', "leave value_clip out"),
     ),
     Bad(
         "engine's option",

@@ -284,6 +284,9 @@ def test_adaptive_entropy_is_on_below_its_target_and_resumes_so():
         ({"baseline": "none", "uniform": "drop"}, "without a baseline"),
         ({"entropy_target": 0.3}, "set entropy_coefficient"),
         ({"eps_low": 1.5}, "objective.eps_low = 1.5"),
+        ({"outside": "rollout"}, "nothing is outside without importance_bounds"),
+        ({"masked": "leave"}, "nothing is taken out without importance_bounds or"),
+        ({"kl_estimator": "k1"}, "set kl_coefficient"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, words):

@@ -80,6 +80,20 @@ def test_at_the_sampling_policy_descent_goes_along_reward_minus_mean():
     assert (-logprobs.grad).numpy() == pytest.approx(2 * 0.5 * centred / 4, abs=1e-6)
 
 
+def test_at_the_sampling_policy_it_descends_as_reinforce_with_the_mean_does():
+    group = make_group([1, 1, 1, 1], rewards=[1.0, 0.0, 0.0, 2.0])
+    switches = {"clip": "none", "scale": "none", "aggregation": "constant", "constant_tokens": 1}
+    ours, theirs = objective(beta1=1e6, beta2=0.05), build({"name": "grpo", **switches})
+    gradients = []
+    for one in (ours, theirs):
+        logprobs = torch.full((7,), -1.3, requires_grad=True)
+        credit = one.credit(group).values.tolist()
+        one.loss(inputs(logprobs, [-1.3] * 7, [0, 0, 1, 2, 2, 2, 3], credit)).loss.backward()
+        gradients.append(logprobs.grad)
+    assert gradients[0].tolist() == pytest.approx((2 * 0.05 * gradients[1]).tolist(), abs=1e-7)
+    assert gradients[1].abs().max() > 0.1
+
+
 @pytest.mark.parametrize("counts", [(1, 1, 1, 1), (1, 2, 3, 14), (9, 1, 1, 1)])
 def test_minimum_is_the_tilted_sampler_for_any_sampling_of_full_support(counts: tuple[int, ...]):
     # Requirement 6: four responses of one token; the group represents pi_vllm exactly, `counts` is
@@ -122,6 +136,44 @@ def test_the_ablations_compare_with_the_mean_and_with_the_learners_own_anchor():
     owner, credit = [0, 0, 1], [0.75, -0.25]
     theirs = ablated.loss(inputs(logprobs, [-9.0] * 3, owner, credit, sampler=sampler)).loss
     assert theirs == objective().loss(inputs(logprobs, sampler.tolist(), owner, credit)).loss
+
+
+BOUNDS = (0.5, 2.0)
+"""Of ratios; ln 2 is 0.693."""
+
+
+@pytest.mark.parametrize(
+    ("outside", "log_ratio", "slopes_", "rate"),
+    [
+        ("clip", [math.log(2), 0.5, -0.25], [0, 1, 1], [1.0, 0.0, 0.0]),
+        ("token", [0.0, 0.5, -0.25], [0, 1, 1], [1.0, 0.0, 0.0]),
+        ("rollout", [0.0, 0.0, -0.25], [0, 0, 1], [1.0, 0.0]),
+    ],
+)
+def test_a_ratio_outside_its_bounds_is_cut_or_taken_out(outside, log_ratio, slopes_, rate):
+    # Log-ratios 1 and 0.5 of rollout 0, of mean 0.75, and -0.25 of rollout 1; beta2 = 0.5.
+    ours = build({"name": "oapl", "beta2": 0.5, "ratio_bounds": BOUNDS, "outside": outside})
+    logprobs = torch.tensor([-1.0, -2.0, -0.5], dtype=torch.float64, requires_grad=True)
+    outputs = ours.loss(inputs(logprobs, [-2.0, -2.5, -0.25], [0, 0, 1], [0.75, -0.25]))
+    outputs.loss.backward()
+    is_out = outside == "rollout"
+    residuals = [
+        0.0 if is_out else 0.5 * (log_ratio[0] + log_ratio[1]) - 0.75,
+        0.5 * log_ratio[2] + 0.25,
+    ]
+    assert outputs.loss.item() == pytest.approx(sum(r**2 for r in residuals) / 2)
+    expected = [0.5 * r * s for r, s in zip((residuals[0], *residuals), slopes_, strict=True)]
+    assert logprobs.grad.tolist() == pytest.approx(expected)
+    assert outputs.metrics["oapl/outside_rate"].tolist() == rate
+
+
+@pytest.mark.parametrize("outside", ["clip", "token", "rollout"])
+def test_bounds_that_nothing_is_outside_of_change_nothing(outside):
+    logprobs = torch.tensor([-1.0, -2.0, -0.5])
+    given_ = inputs(logprobs, [-2.0, -1.5, -2.5], [0, 0, 1], [0.75, -0.25])
+    wide = build({"name": "oapl", "ratio_bounds": (0.0, 1e9), "outside": outside})
+    assert wide.loss(given_).loss == build({"name": "oapl"}).loss(given_).loss
+    assert "oapl/outside_rate" not in objective().loss(given_).metrics
 
 
 def test_a_group_of_equal_rewards_is_kept_with_credit_zero():
@@ -187,6 +239,10 @@ def test_sft_is_the_mean_over_the_tokens_of_the_global_batch():
         ({"name": "oapl", "beta3": 1.0}, "beta3"),
         ({"name": "oapl", "beta1": -1.0}, "objective.beta1 = -1.0"),
         ({"name": "sft", "beta1": 1.0}, "beta1"),
+        ({"anchor": "reference"}, r"A\*-PO .* set anchor = \"inference\" and sync.interval ="),
+        ({"ratio_bounds": (1.5, 2.0)}, r"ratio_bounds = \[1.5, 2\]: must hold 1"),
+        ({"ratio_bounds": (0.5, 0.0)}, "0 as the largest is off"),
+        ({"outside": "token"}, "no ratio is outside without ratio_bounds"),
     ],
 )
 def test_build_refuses_options_that_cannot_work(options: dict, words: str):
