@@ -1,4 +1,4 @@
-"""A micro-batch through the policy: what an update and a probe have in common."""
+"""A micro-batch through the policy, or the critic: what an update and a probe have in common."""
 
 from __future__ import annotations
 
@@ -31,12 +31,31 @@ def logprobs_of(
     Returns:
         ln pi, float32 [N], row by row, and entropies, float32 [N] (empty if not asked for).
     """
-    arrays = (micro_batch.token_ids, micro_batch.positions, micro_batch.response_mask)
     outputs: tuple[Tensor, Tensor] = engine.forward(
-        *(torch.tensor(array, device=engine.device) for array in arrays),
+        *_tensors(engine, micro_batch),
         temperature=temperature,
         with_entropy=with_entropy,
         entropy_gradient=entropy_gradient,
         is_last=is_last,
     )
     return outputs
+
+
+def values_of(engine: ZeroEngine, micro_batch: MicroBatch, *, is_last: bool = False) -> Tensor:
+    """Value what stands before each response token. All ranks make equal calls: stage 3 gathers.
+
+    Args:
+        engine: Around a `learner.models.critic.Critic`.
+        micro_batch: N response tokens in R rows.
+        is_last: Of the micro-batches whose gradients make one step.
+
+    Returns:
+        float32 [N], row by row.
+    """
+    values: Tensor = engine.forward(*_tensors(engine, micro_batch), is_last=is_last)
+    return values
+
+
+def _tensors(engine: ZeroEngine, micro_batch: MicroBatch) -> tuple[Tensor, ...]:
+    arrays = (micro_batch.token_ids, micro_batch.positions, micro_batch.response_mask)
+    return tuple(torch.tensor(array, device=engine.device) for array in arrays)

@@ -100,7 +100,7 @@ class LearnerGroup:
         )
         self._left = 0  # learner steps of the iteration under way
         self._folder = config.folder / "checkpoints"
-        self._origin = origin.origin_of(config)
+        self._origins = origin.origins_of(config)
         self._values: Metrics = {}
         self._since = time.monotonic()
         self._last_save = time.monotonic()
@@ -291,7 +291,7 @@ class LearnerGroup:
         await self._ranks.gather(saves, "a checkpoint", self.step)
         contents.write_pickle(part / REPLAY, await self._replay.snapshot())
         await self._publications.save(part, self.step)
-        origin.write(part, self._origin)
+        origin.write(part, self._origins)
         numbers = {"step": self.step, **self._publications.state()}
         contents.write_state(part, {**numbers, "resets": self._resets.state()})
         self._store.flush()

@@ -1,49 +1,38 @@
-"""One rank of the learner: it updates the policy, saves it and loads it; its publisher sends it.
+"""One rank of the learner: it updates policy and critic, saves and loads them; a publisher sends.
 
 Invariants: every method is called on all ranks together, and every rank makes the same collective
 calls whatever its own numbers are; the gradient is that of the whole global batch; a loss or
-gradient that is not finite skips the update on all ranks, is counted, and is still a learner step.
+gradient that is not finite skips the update on all ranks, is counted, and is still a learner step;
+a critic has an engine of its own and is never published.
 Written without Ray: a synchronous class, which collectives want on one thread.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from learner import export, trial, zero_engine
 from learner.checkpoints import shards
-from learner.forward import logprobs_of
-from learner.loss_scale import LossScale
+from learner.checkpoints.contents import CRITIC
 from learner.measures import Measures
+from learner.models.critic import load_critic
 from learner.models.frozen import FrozenPolicies
 from learner.models.policy import load_policy
-from learner.preparation import PROXIMAL, Preparation
+from learner.preparation import Preparation
 from learner.publisher import Publisher
-from learner.schedule import learning_rate
+from learner.step import Step
 from oapl.config import RunConfig
-from oapl.config.objective import kept_samplers, scored_before
-from oapl.errors import DivergedError
-from oapl.interfaces import Masking, Objective, Stateful, WeightSender
+from oapl.interfaces import Objective, Stateful, WeightSender
 from oapl.objectives.base import build as build_objective
-from oapl.records import (
-    Batch,
-    LossInputs,
-    LossOutputs,
-    Metrics,
-    Sent,
-    WeightsVersion,
-)
+from oapl.records import Batch, Metrics, Sent, WeightsVersion
 from oapl.weights.base import TRANSPORTS
 
 
@@ -78,6 +67,7 @@ def build(
         transport = TRANSPORTS.load(config.sync.transport, "sync.transport")
         sender = transport.build_sender(config)
     policy = load_policy(config)
+    critic = load_critic(config) if "values" in objective.declares.needs else None
     if rank == 0:
         export.try_out(policy.lm, config)
     zero_engine.join(
@@ -87,12 +77,13 @@ def build(
         master_address=master_address,
         master_port=master_port,
     )
-    engine = zero_engine.ZeroEngine(config, policy)
+    engine = zero_engine.ZeroEngine(config, policy, config.optimizer)
     with engine.evaluating():
         trial.check(config, engine.module, engine.device)
     return Trainer(
         config,
         engine=engine,
+        critic=None if critic is None else zero_engine.ZeroEngine(config, critic, config.critic),
         objective=objective,
         publisher=Publisher(config, engine=engine, sender=sender),
     )
@@ -103,6 +94,7 @@ class Trainer:
 
     Attributes:
         engine: The policy under DeepSpeed.
+        critic: The critic under DeepSpeed; None where the objective needs no values.
         publisher: What sends the policy of this engine.
     """
 
@@ -113,17 +105,26 @@ class Trainer:
         engine: zero_engine.ZeroEngine,
         objective: Objective,
         publisher: Publisher,
+        critic: zero_engine.ZeroEngine | None = None,
     ) -> None:
         self._config = config
         self.engine = engine
+        self.critic = critic
         self._objective = objective
         self._needs = objective.declares.needs
         self.publisher = publisher
-        self._skipped_in_a_row = 0
         self._last_batch: Batch | None = None
         self._frozen = FrozenPolicies(engine.module)
-        policies = scored_before(self._needs, config.steps_per_take)
-        self._preparation = Preparation(engine, self._frozen, policies, kept_samplers(config))
+        self._preparation = Preparation(
+            config, engine=engine, frozen=self._frozen, objective=objective, critic=critic
+        )
+        self._step = Step(
+            config,
+            engine=engine,
+            critic=critic,
+            objective=objective,
+            preparation=self._preparation,
+        )
 
     def prepare(self, batches: Sequence[Batch]) -> Metrics:
         """Score the tokens of an iteration before its first update; see `Preparation.compute`.
@@ -132,8 +133,8 @@ class Trainer:
             batches: This rank's share of each mini-batch, packed as its updates will be.
         """
         started = time.perf_counter()
-        self._preparation.compute(batches)
-        return {"time/prepare_s": time.perf_counter() - started}
+        found = self._preparation.compute(batches)
+        return {"time/prepare_s": time.perf_counter() - started, **found}
 
     def reset_reference(self, *, keeps_optimizer: bool = False) -> None:
         """Make the present policy the reference, and begin with fresh moments where so set."""
@@ -142,72 +143,58 @@ class Trainer:
             self.engine.reset_optimizer()
 
     def update(self, batch: Batch) -> Metrics:
-        """Make one learner step.
+        """Make one learner step: an update of the policy, and of the critic where there is one.
 
         Args:
             batch: This rank's share.
 
         Returns:
             Metrics of the global batch, the same on every rank. `faults/skipped_steps` is 1.0 when
-            the update was skipped for a non-finite loss or gradient, else 0.0; an fp16 gradient
-            that overflowed also lowers `policy/loss_scale` for the next step.
+            the policy's update was skipped for a non-finite loss or gradient, else 0.0, and so is
+            `critic/skipped` for the critic's; an fp16 gradient that overflowed also lowers
+            `policy/loss_scale` for the next step. In the first `critic.warmup_steps` the policy is
+            left alone: its rate is 0, and nothing else is told of it.
 
         Raises:
             DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.
         """
         started = time.perf_counter()
         measures = Measures()
-        last = len(batch.micro_batches) - 1
-        counts = self._counts(batch)
-        for index, micro_batch in enumerate(batch.micro_batches):
-            outputs = self._loss(batch, index, counts, is_last=index == last)
-            self.engine.backward(outputs.loss)
+        for micro_batch in batch.micro_batches:
             if not micro_batch.is_dummy:
-                measures.add(outputs.metrics)
-                measures.add_to_total("loss/total", outputs.loss)
                 measures.add_to_total("tokens", torch.tensor(micro_batch.num_tokens))
-        lr = learning_rate(batch.step, self._config.run.max_steps, self._config.optimizer)
-        norm = self.engine.step(lr)
+        found = self._step.make(batch, measures)
         self._last_batch = batch
-        is_applied = math.isfinite(norm)
         metrics = measures.reduced()
         seconds = time.perf_counter() - started
-        if self.engine.loss_scale is not None:
-            metrics["policy/loss_scale"] = self.engine.loss_scale.value
         metrics |= {
-            "policy/lr": lr,
-            "faults/skipped_steps": float(not is_applied),
+            **found,
             "time/forward_backward_s": seconds,
             "perf/tokens_per_s": metrics.pop("tokens") / seconds,
             **self.stats(),
         }
-        if is_applied:
-            metrics["policy/grad_norm"] = norm
         if "state" in self._needs:
             self._stateful.observe(metrics)
-        self._count_skip(batch.step, is_applied, metrics["loss/total"])
+        self._step.count(batch.step, metrics)
         return metrics
 
     def save(self, path: Path) -> None:
         """Write all of this process that affects the next step into the folder `path`."""
-        scale = self.engine.loss_scale
         state = {
-            "skipped_in_a_row": self._skipped_in_a_row,
-            "loss_scale": None if scale is None else asdict(scale),
+            "updates": self._step.state(),
             "objective": self._stateful.state() if "state" in self._needs else {},
         }
-        shards.save(self.engine.inner, Path(path), state, self._shape(), self._frozen)
+        shards.save(self._engines(), Path(path), state, self._shape(), self._frozen)
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote.
 
         Raises:
-            CheckpointError: It is damaged, or of another number of ranks, stage or precision.
+            CheckpointError: It is damaged, or of another number of ranks, stage or precision, or
+                one of the two has a critic.
         """
-        state = shards.load(self.engine.inner, Path(path), self._shape(), self._frozen)
-        self._skipped_in_a_row = state["skipped_in_a_row"]
-        if self.engine.loss_scale is not None:
-            self.engine.loss_scale = LossScale(**state["loss_scale"])
+        state = shards.load(self._engines(), Path(path), self._shape(), self._frozen)
+        self._step.restore(state["updates"])
         if "state" in self._needs:
             self._stateful.restore(state["objective"])
 
@@ -240,105 +227,24 @@ class Trainer:
 
     def close(self) -> None:
         """Leave the process group."""
-        self.engine.destroy()
+        for engine in (self.engine, self.critic):
+            if engine is not None:
+                engine.destroy()
         zero_engine.leave()
 
     @property
     def _stateful(self) -> Stateful:
         return cast(Stateful, self._objective)
 
-    def _counts(self, batch: Batch) -> tuple[float, float]:
-        """Rollouts and tokens in the denominators: all, or those that the objective keeps."""
-        whole = float(batch.global_rollouts), float(batch.global_tokens)
-        if "kept_counts" not in self._needs:
-            return whole
-        kept = torch.zeros(2, device=self.engine.device)
-        for index, micro_batch in enumerate(batch.micro_batches):
-            if not micro_batch.is_dummy:
-                inputs = self._inputs(batch, index, whole)
-                keeps = cast(Masking, self._objective).keeps(inputs)
-                kept[0] += len(inputs.rollout_index[keeps].unique())
-                kept[1] += keeps.sum()
-        torch.distributed.all_reduce(kept)
-        return float(kept[0]), float(kept[1])
-
-    def _loss(
-        self, batch: Batch, index: int, counts: tuple[float, float], *, is_last: bool
-    ) -> LossOutputs:
-        """Forward pass and objective; a dummy's loss is 0 times its log-probs."""
-        micro_batch = batch.micro_batches[index]
-        logprobs, entropy = logprobs_of(
-            self.engine,
-            micro_batch,
-            temperature=batch.temperature,
-            with_entropy="entropy" in self._needs and not micro_batch.is_dummy,
-            entropy_gradient="entropy_gradient" in self._needs,
-            is_last=is_last,
-        )
-        if micro_batch.is_dummy:
-            return LossOutputs(loss=logprobs.sum() * 0.0, metrics={})
-        inputs = self._inputs(batch, index, counts, logprobs, entropy)
-        outputs = self._objective.loss(inputs)
-        # An infinite loss may have a finite gradient on some parameters: NaN reaches all of them.
-        sound = torch.where(outputs.loss.detach().isfinite(), 1.0, math.nan)
-        return LossOutputs(loss=outputs.loss * sound, metrics=outputs.metrics)
-
-    def _inputs(
-        self,
-        batch: Batch,
-        index: int,
-        counts: tuple[float, float],
-        logprobs: Tensor | None = None,
-        entropy: Tensor | None = None,
-    ) -> LossInputs:
-        """Before the forward pass the proximal policy's log-probs, or 0, stand for the policy's."""
-        micro_batch = batch.micro_batches[index]
-        chosen = micro_batch.response_mask  # row by row, as the policy answers
-        recorded = self._tensor(micro_batch.inference_logprobs[chosen])
-        prepared = self._preparation.of(batch, index)
-        if logprobs is None:
-            logprobs = prepared.get(PROXIMAL, torch.zeros_like(recorded))
-        return LossInputs(
-            step=batch.step,
-            logprobs=logprobs,
-            inference_logprobs=recorded,
-            rollout_index=self._tensor(micro_batch.rollout_index[chosen]),
-            credit=self._tensor(micro_batch.credit),
-            reward=self._tensor(micro_batch.reward),
-            lag=self._tensor(micro_batch.lag),
-            is_truncated=self._tensor(micro_batch.is_truncated),
-            is_history=self._tensor(micro_batch.is_history),
-            iteration=batch.step // self._config.steps_per_take,
-            global_rollouts=counts[0],
-            global_tokens=counts[1],
-            global_credit_std=batch.global_credit_std,
-            entropy=entropy if "entropy" in self._needs else None,
-            **{PROXIMAL: logprobs.detach(), **prepared},
-        )
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, device=self.engine.device)
-
-    def _count_skip(self, step: int, is_applied: bool, loss: float) -> None:
-        scale = self.engine.loss_scale
-        if is_applied:
-            self._skipped_in_a_row = 0
-            if scale is not None:
-                scale.held()
-            return
-        if scale is not None and math.isfinite(loss) and scale.overflowed():
-            return  # not the run's fault, and mended
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= self._config.learner.max_skipped_in_a_row:
-            raise DivergedError(
-                f"step {step}: the loss or gradient was not finite {self._skipped_in_a_row} times "
-                f"in a row, so the run has diverged; go on from an earlier checkpoint with a lower "
-                f"optimizer.lr or optimizer.clip_norm"
-            )
+    def _engines(self) -> dict[str, Any]:
+        """What DeepSpeed saves and loads, by tag."""
+        critic = {} if self.critic is None else {CRITIC: self.critic.inner}
+        return {shards.POLICY: self.engine.inner, **critic}
 
     def _shape(self) -> dict[str, Any]:
         return {
             "learner.num_ranks": torch.distributed.get_world_size(),
             "learner.zero_stage": self._config.learner.zero_stage,
             "learner.precision": self._config.learner.precision,
+            CRITIC: self.critic is not None,
         }

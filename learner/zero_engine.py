@@ -10,7 +10,8 @@ or never; the one boundary that suits all other stages is a single `step` after 
 `backward` calls (`managed_gradient_accumulation` off); its own fp16 does not run on CPUs, and its
 `torch_autocast` clips the *scaled* gradient. fp16 is therefore the policy's own autocast over fp32
 weights on every device, with a loss scale of ours that ZeRO is told of: it then divides before it
-measures and clips.
+measures and clips. Several engines live in one process (policy and critic): nothing here is shared
+between them, not even a loss scale.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from learner.loss_scale import LossScale
 from learner.unused import Unused
 from oapl.config import RunConfig
+from oapl.config.sections import AdamSection
 from oapl.devices.base import load as load_device
 from oapl.errors import OaplError, first_line
 
@@ -38,8 +40,13 @@ def environment(config: RunConfig) -> dict[str, str]:
     return {"DS_ACCELERATOR": config.cluster.device}
 
 
-def settings(config: RunConfig) -> dict[str, Any]:
-    """Translate a run's settings into DeepSpeed's."""
+def settings(config: RunConfig, optimizer: AdamSection) -> dict[str, Any]:
+    """Translate a run's settings into DeepSpeed's.
+
+    Args:
+        config: The run's.
+        optimizer: The engine's.
+    """
     zero: dict[str, Any] = {"stage": config.learner.zero_stage}
     if config.learner.zero_stage == 3:
         # Its memory-efficient linear replaces torch.nn.functional.linear in the whole process.
@@ -55,7 +62,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": _is_stepped_by_hand(config),
-        "gradient_clipping": config.optimizer.clip_norm,
+        "gradient_clipping": optimizer.clip_norm,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # theirs would be compiled; torch's is fused as well
         "bf16": {"enabled": is_bf16},
@@ -126,6 +133,11 @@ def leave() -> None:
 class ZeroEngine:
     """A module under DeepSpeed, with AdamW.
 
+    Args:
+        config: The run's.
+        module: What is trained.
+        optimizer: AdamW's settings but for the rate, which each step brings.
+
     Attributes:
         inner: DeepSpeed's own engine, for checkpoints.
         module: The module, whose parameters may be sharded (stage 3).
@@ -133,19 +145,21 @@ class ZeroEngine:
         loss_scale: Of fp16; None elsewhere. Its owner changes it between steps.
     """
 
-    def __init__(self, config: RunConfig, module: nn.Module) -> None:
+    def __init__(self, config: RunConfig, module: nn.Module, optimizer: AdamSection) -> None:
         deepspeed = _import_deepspeed()
-        options = config.optimizer
         adam = torch.optim.AdamW(
             module.parameters(),
             lr=0.0,  # until `step` gives one: whatever is stepped while it is built stays as it is
-            betas=options.betas,
-            eps=options.eps,
-            weight_decay=options.weight_decay,
+            betas=optimizer.betas,
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
             fused=config.learner.offload != "none",  # its state is on the CPU then
         )
         self.inner, *_ = deepspeed.initialize(
-            model=module, optimizer=adam, config=settings(config), dist_init_required=False
+            model=module,
+            optimizer=adam,
+            config=settings(config, optimizer),
+            dist_init_required=False,
         )
         self._adam = adam
         adam.state.clear()  # no moments, and no step counted, before the first

@@ -454,7 +454,7 @@ class Trainer(Protocol):
             batches: This rank's share of each mini-batch, packed as its updates will be.
 
         Returns:
-            What it took, `time/prepare_s`.
+            What it took, `time/prepare_s`, and how good a critic is: `critic/explained_variance`.
         """
 
     async def reset_reference(self, *, keeps_optimizer: bool = False) -> None:
@@ -473,7 +473,7 @@ class Trainer(Protocol):
 
         Returns:
             Metrics of the global batch, the same on every rank; `faults/skipped_steps` is 1 when
-            the step was skipped.
+            the policy's update was skipped, `critic/skipped` when a critic's was.
 
         Raises:
             DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.

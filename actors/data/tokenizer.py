@@ -84,12 +84,15 @@ def _ending_tokens(path: str, trust_remote_code: bool) -> list[int]:
     return [ends] if isinstance(ends, int) else list(ends or ())
 
 
-def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
+def load_model_config(
+    path: str, trust_remote_code: bool = False, setting: str = "model.path"
+) -> Any:
     """Load the model's `config.json`, the part about text.
 
     Args:
         path: Folder or hub name of the model.
         trust_remote_code: Run configuration code that comes with the model.
+        setting: That names the model; stands in errors.
 
     Raises:
         InputError: There is none that transformers can read.
@@ -100,7 +103,7 @@ def load_model_config(path: str, trust_remote_code: bool = False) -> Any:
         found = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(
-            f"model.path = {path!r}: {_what_is_there(path)} ({first_line(error)}); give the folder "
+            f"{setting} = {path!r}: {_what_is_there(path)} ({first_line(error)}); give the folder "
             "of a Hugging Face causal language model with config.json, weights and tokenizer, or "
             "the name of one on a hub that can be reached"
         ) from error

@@ -15,11 +15,11 @@ SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
 """That every decoder with attention has."""
 
 
-def check_sizes(config: RunConfig, model: Any) -> None:
+def check_sizes(place: str, model: Any) -> None:
     """Refuse a type of model that is no decoder with attention, such as a state-space model.
 
     Args:
-        config: Names the model.
+        place: The setting that names the model, and its value.
         model: Its configuration, as transformers reads it.
 
     Raises:
@@ -28,7 +28,7 @@ def check_sizes(config: RunConfig, model: Any) -> None:
     lacking = [name for name in SIZES if not isinstance(getattr(model, name, None), int)]
     if lacking:
         raise InputError(
-            f"model.path = {config.model.path!r}: the config.json of this {model.model_type} model "
+            f"{place}: the config.json of this {model.model_type} model "
             f"tells no {' and no '.join(lacking)}, as every decoder with attention does; use a "
             "Llama, Qwen2 or Qwen3 model"
         )
@@ -62,17 +62,22 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
-def count_parameters(folder: Path) -> tuple[int, int]:
+def count_parameters(folder: Path, setting: str = "model.path") -> tuple[int, int]:
     """Parameters and files, counted in the headers of the weight files; no weights are read.
 
     0 parameters where they are no safetensors, whose headers cannot be read alone.
+
+    Args:
+        folder: The model's.
+        setting: That names it; stands in errors.
 
     Raises:
         InputError: A file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
-    files = _weight_files(folder)
+    place = f"{setting} = {str(folder)!r}"
+    files = _weight_files(folder, place)
     total = 0
     for file in files:
         if file.suffix != ".safetensors":
@@ -86,32 +91,32 @@ def count_parameters(folder: Path) -> tuple[int, int]:
                     total += size
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"model.path = {str(folder)!r}: {file.name} is damaged ({first_line(error)}); "
+                f"{place}: {file.name} is damaged ({first_line(error)}); "
                 "copy or save the model again"
             ) from error
     return total, len(files)
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_files(folder: Path, place: str) -> list[Path]:
     for index in folder.glob("*.index.json"):
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError) as error:
             raise InputError(
-                f"model.path = {str(folder)!r}: {index.name} is damaged ({first_line(error)}); "
+                f"{place}: {index.name} is damaged ({first_line(error)}); "
                 "copy or save the model again"
             ) from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise InputError(
-                f"model.path = {str(folder)!r}: {index.name} lists {', '.join(missing)}, which "
+                f"{place}: {index.name} lists {', '.join(missing)}, which "
                 "is missing; copy the model again, whole"
             )
         return [folder / name for name in names]
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
         raise InputError(
-            f"model.path = {str(folder)!r}: has no weights (*.safetensors or pytorch_model.bin); "
+            f"{place}: has no weights (*.safetensors or pytorch_model.bin); "
             "copy the model again, whole, or name another folder"
         )
     return files

@@ -20,6 +20,7 @@ from actors.data import prompts
 from actors.data.context import context_tokens
 from actors.data.encoding import Encoded, RowCounts
 from actors.data.tokenizer import load_model_config, load_tokenizer
+from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
 from deploy.checks.model_files import (
     check_degree,
     check_sizes,
@@ -105,10 +106,10 @@ def preflight(
         if config.cluster.mode == "ray":
             check_working_directory()
         found.facts["run folder"] = _folder(config, training=training)
-    if is_dry and not _is_readable(config):
+    if is_dry and (missing := _missing(config)):
         found.unchecked.append(
-            f"model, tokenizer, data and memory: model.path = {config.model.path!r} is not here; "
-            "make it, or give a folder that holds at least its config.json"
+            f"model, tokenizer, data and memory: {missing} is not here; make it, or give a folder "
+            "that holds at least its config.json"
         )
         return found.report()
     found.model()
@@ -118,15 +119,15 @@ def preflight(
     return found.report()
 
 
-def _is_readable(config: RunConfig) -> bool:
-    """Whether the model is a folder, or a name that a hub answers to."""
-    if Path(config.model.path).exists():
-        return True
-    try:
-        load_model_config(config.model.path, config.model.trust_remote_code)
-    except InputError:
-        return False
-    return True
+def _missing(config: RunConfig) -> str:
+    """The first model that is no folder here, and no name that a hub answers to; empty if none."""
+    for setting, path in (("model.path", config.model.path), ("critic.path", config.critic.path)):
+        if path and not Path(path).exists():
+            try:
+                load_model_config(path, config.model.trust_remote_code)
+            except InputError:
+                return f"{setting} = {path!r}"
+    return ""
 
 
 class _Findings:
@@ -163,7 +164,7 @@ class _Findings:
     def model(self) -> None:
         path = self._config.model.path
         model = load_model_config(path, self._config.model.trust_remote_code)
-        check_sizes(self._config, model)
+        check_sizes(f"model.path = {path!r}", model)
         check_degree(self._config, model)
         self.facts["model"] = f"{path} ({model.model_type})"
         number = None
@@ -174,6 +175,11 @@ class _Findings:
         self._shape = shape_of(model, number)
         if not number:
             self.facts["parameters"] = f"{self._shape.parameters:,} by config.json"
+        if has_critic(self._config):
+            critic, self.facts["critic"] = look_at_critic(
+                self._config, model, self._shape, is_elsewhere=self._is_elsewhere
+            )
+            self._shape = dataclasses.replace(self._shape, critic=critic)
 
     def tokenizer(self) -> Any:
         config, folder = self._config, Path(self._config.model.path)
@@ -183,6 +189,8 @@ class _Findings:
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self.facts |= describe_tokenizer(config, tokenizer)
         self.facts["context"] = f"{context_tokens(config)} tokens"
+        if config.critic.path and (uncompared := check_vocabulary(config, tokenizer)):
+            self.unchecked.append(uncompared)
         return tokenizer
 
     def data(self, tokenizer: Any, *, training: bool) -> None:

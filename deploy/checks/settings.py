@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from deploy.checks.critic import critic_rules
 from deploy.checks.plugins import declared, objective_rules, plugin_rules
 from oapl.config import RunConfig
 from oapl.config.listing import fields
@@ -43,6 +44,7 @@ def check(config: RunConfig) -> None:
         _uses,
         _history,
         _reference,
+        critic_rules,
         _lengths,
         _optimizer,
         _lead,

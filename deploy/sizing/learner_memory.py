@@ -1,5 +1,6 @@
 """A learner rank at its fullest moment, the middle of a step: parameters, frozen copies of them,
-masters and moments, all gradients, the activations of the longest packed row.
+masters and moments, all gradients, the activations of the longest packed row; and what stays of a
+critic meanwhile.
 """
 
 from __future__ import annotations
@@ -24,12 +25,46 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
         shape: The model's.
         longest: Tokens of the longest sequence, which is never split.
     """
-    learner, numbers = config.learner, shape.parameters
-    ranks, stage = learner.num_ranks, learner.zero_stage
-    shards = ranks if stage else 1
+    learner = config.learner
+    item = HALF if learner.precision == "bf16" else FP32
+    policy, host = _held(config, shape.parameters)
+    weights = policy.pop("weights")
+    own = _own(config, shape.parameters)
+    numbers = own if learner.zero_stage == 3 else shape.parameters
+    copies = num_copies(build(config.objective).declares.needs, config) * numbers * item
+    tokens = max(learner.micro_batch_tokens, longest)
+    passes = _pass_memory(config, shape, tokens, item)
+    step = _step_bytes(config, shape, own)
+    critic = 0
+    if shape.critic is not None:
+        held, of_critic = _held(config, shape.critic.parameters)
+        critic, host = sum(held.values()), host + of_critic
+        # Policy and critic pass and step one after the other.
+        its = _pass_memory(config, shape.critic, tokens, item)
+        passes["activations"] = max(passes["activations"], its["activations"])
+        step = max(step, _step_bytes(config, shape.critic, _own(config, shape.critic.parameters)))
+    if kind(config) != "cpu":  # what the passes held is free by then; a heap keeps it
+        step = max(step - passes["activations"] - passes["logits"], 0)
+    if learner.offload != "none":
+        step = 0
+    if learner.offload == "all":
+        host, copies = host + copies, 0
+    parts = {"weights": weights, "copies": copies, **policy, "critic": critic, **passes}
+    return Memory(parts={**parts, "step": step, **fixed(config, "learner")}, host=host)
+
+
+def _own(config: RunConfig, numbers: int) -> int:
+    """Of a network's parameters, those of this rank's shard."""
+    learner = config.learner
+    return -(-numbers // (learner.num_ranks if learner.zero_stage else 1))
+
+
+def _held(config: RunConfig, numbers: int) -> tuple[dict[str, int], int]:
+    """What is kept of a network of so many parameters: by part on the device, and on the host."""
+    learner, stage = config.learner, config.learner.zero_stage
     is_bf16 = learner.precision == "bf16"
     item = HALF if is_bf16 else FP32
-    own = -(-numbers // shards)  # numbers of this rank's shard
+    own = _own(config, numbers)
     bucket = min(numbers, BUCKET_NUMBERS)
     weights = (own + min(numbers, LIVE_PARAMETERS)) * item if stage == 3 else numbers * item
     masters = own * FP32 if stage or is_bf16 else 0
@@ -40,29 +75,15 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
         gradients = own * (FP32 if is_bf16 else item) + bucket * item
     if learner.precision == "fp16":  # autocast keeps a cast of every matrix until the step
         weights += numbers * HALF
-    copies = num_copies(build(config.objective).declares.needs, config)
-    parts = {
-        "weights": weights,
-        "copies": copies * (own if stage == 3 else numbers) * item,
-        "masters": masters,
-        "moments": moments,
-        "gradients": gradients,
-        **_pass_memory(config, shape, max(learner.micro_batch_tokens, longest), item),
-    }
-    step = _step_bytes(config, shape, own)
-    if kind(config) != "cpu":  # what the passes held is free by then; a heap keeps it
-        step = max(step - parts["activations"] - parts["logits"], 0)
     host = 0
     if learner.offload != "none":
-        host += masters + moments + own * FP32  # the shard's gradient is copied there
-        parts |= {"masters": 0, "moments": 0}
-        step = 0
+        host = masters + moments + own * FP32  # the shard's gradient is copied there
+        masters = moments = 0
     if learner.offload == "all":
         host += own * item
-        host += parts["copies"]
-        parts["copies"] = 0
-        parts["weights"] -= own * item
-    return Memory(parts={**parts, "step": step, **fixed(config, "learner")}, host=host)
+        weights -= own * item
+    parts = {"weights": weights, "masters": masters, "moments": moments, "gradients": gradients}
+    return parts, host
 
 
 def _step_bytes(config: RunConfig, shape: Shape, own: int) -> int:

@@ -19,6 +19,7 @@ class Shape:
         heads, kv_heads, head_size: Of the attention.
         is_tied: The output layer is the embedding.
         has_head_norms: Queries and keys are normalised per head (Qwen3).
+        critic: Of the critic that is trained beside it; None where there is none.
     """
 
     parameters: int
@@ -31,6 +32,7 @@ class Shape:
     head_size: int
     is_tied: bool
     has_head_norms: bool
+    critic: Shape | None = None
 
     @property
     def query_width(self) -> int:
@@ -81,6 +83,17 @@ def count(shape: Shape, has_bias: bool = False) -> int:
     layer = attention + norms + 3 * shape.hidden * shape.intermediate
     tables = (1 if shape.is_tied else 2) * shape.vocabulary * shape.hidden
     return shape.layers * layer + tables + shape.hidden
+
+
+def critic_of(shape: Shape) -> Shape:
+    """Give a model the shape of a critic: a head of one number in its output layer's place.
+
+    Args:
+        shape: The model's.
+    """
+    output_layer = 0 if shape.is_tied else shape.vocabulary * shape.hidden
+    parameters = shape.parameters - output_layer + shape.hidden + 1
+    return dataclasses.replace(shape, parameters=parameters, is_tied=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ FORMAT = 4
 """Raised when what `state.json` or a pickle holds changes: a key, a class's place or its fields.
 Checkpoints without a number are of format 1."""
 STATE = "state.json"
+CRITIC = "critic"
+"""In the ranks' part, the critic's engine; in its shape, whether there is one."""
 REMEDY = "resume with the version of oapl that wrote it, or begin afresh under another run.name"
 UNREADABLE = (
     ImportError,

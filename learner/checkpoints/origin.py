@@ -1,8 +1,9 @@
-"""Which model a checkpoint was trained from.
+"""Which models a checkpoint was trained from: the policy's, and the critic's.
 
 A resumed run reads `model.path` and then loads the checkpoint over it, so that another model of the
-same shape would be ignored without a word. Invariants: a model that was copied, moved, or saved
-again in other files is the same one; one whose files cannot be read here is never refused.
+same shape would be ignored without a word; so it is with `critic.path`. Invariants: a model that
+was copied, moved, or saved again in other files is the same one; one whose files cannot be read
+here is never refused.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Origin:
     """A model.
 
     Attributes:
-        path: `model.path`, as it was written.
+        path: As it was written.
         fingerprint: Of its tensors; empty where no safetensors lie in that place.
     """
 
@@ -36,19 +37,29 @@ class Origin:
     fingerprint: str
 
 
-def origin_of(config: RunConfig) -> Origin:
-    """Look at the model that a run starts from; reads a few kilobytes of it."""
-    return Origin(path=config.model.path, fingerprint=_fingerprint(Path(config.model.path)))
+Origins = Mapping[str, Origin]
+"""By the setting that names a model."""
 
 
-def write(checkpoint: Path, origin: Origin) -> None:
-    """Note the model in a checkpoint.
+def origins_of(config: RunConfig) -> Origins:
+    """Look at the models that a run starts from; reads a few kilobytes of each."""
+    paths = {"model.path": config.model.path, "critic.path": config.critic.path}
+    return {
+        setting: Origin(path=path, fingerprint=_fingerprint(Path(path)))
+        for setting, path in paths.items()
+        if path or setting == "model.path"
+    }
+
+
+def write(checkpoint: Path, origins: Origins) -> None:
+    """Note the models in a checkpoint.
 
     Args:
         checkpoint: Its folder.
-        origin: As it was when the run began: the files may be gone by now.
+        origins: As they were when the run began: the files may be gone by now.
     """
-    (checkpoint / FILE).write_text(json.dumps(asdict(origin)))
+    noted = {setting: asdict(origin) for setting, origin in origins.items()}
+    (checkpoint / FILE).write_text(json.dumps(noted))
 
 
 def check(checkpoint: Path, config: RunConfig) -> None:
@@ -59,13 +70,20 @@ def check(checkpoint: Path, config: RunConfig) -> None:
         config: The run.
 
     Raises:
-        InputError: `model.path` is not what the checkpoint was trained from.
+        InputError: `model.path` or `critic.path` is not what the checkpoint was trained from.
         ValueError: The note is damaged.
     """
     if not (checkpoint / FILE).is_file():
         return
-    saved = Origin(**json.loads((checkpoint / FILE).read_text()))
-    here = origin_of(config)
+    noted = json.loads((checkpoint / FILE).read_text())
+    here = origins_of(config)
+    for setting in ("model.path", "critic.path"):
+        # An empty critic.path means the policy's model.
+        saved = Origin(**noted.get(setting, noted["model.path"]))
+        _check(checkpoint, setting, saved, here.get(setting, here["model.path"]))
+
+
+def _check(checkpoint: Path, setting: str, saved: Origin, here: Origin) -> None:
     if saved.fingerprint and here.fingerprint:
         is_other = saved.fingerprint != here.fingerprint
     else:  # of a hub's model nothing is known but its name, and a folder may hold a copy of it
@@ -73,8 +91,8 @@ def check(checkpoint: Path, config: RunConfig) -> None:
     if is_other:
         was = "which has changed since" if saved.path == here.path else f"not {saved.path!r}"
         raise InputError(
-            f"model.path = {here.path!r}, {was}: {checkpoint} was trained from that and holds all "
-            "weights, so that this model would be ignored; set model.path back, or begin with this "
+            f"{setting} = {here.path!r}, {was}: {checkpoint} was trained from that and holds all "
+            f"weights, so that this model would be ignored; set {setting} back, or begin with this "
             "model under another run.name"
         )
 

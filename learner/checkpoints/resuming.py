@@ -9,6 +9,7 @@ from pathlib import Path
 from learner.checkpoints import contents, digests, origin, snapshots
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, InputError
+from oapl.objectives.base import build
 
 SHAPE = Path("trainer") / "state.json"
 """Written by `shards`: the ranks' own part."""
@@ -19,7 +20,7 @@ def resume_from(config: RunConfig) -> Path | None:
 
     Raises:
         InputError: It names no checkpoint, is `never` where there is one, or the checkpoint is of
-            another model, number of ranks, stage or precision.
+            another model, number of ranks, stage or precision, or one of the two has a critic.
         CheckpointError: It is of another format than this version of oapl reads, or damaged.
     """
     found = _asked_for(config)
@@ -59,7 +60,16 @@ def _check_shape(checkpoint: Path, config: RunConfig) -> None:
     """What the ranks would refuse, a minute later."""
     if not (checkpoint / SHAPE).is_file():
         return
-    for setting, saved in json.loads((checkpoint / SHAPE).read_text())["shape"].items():
+    shape = json.loads((checkpoint / SHAPE).read_text())["shape"]
+    had = shape.pop(contents.CRITIC, False)
+    has = "values" in build(config.objective).declares.needs
+    if had != has:
+        raise InputError(
+            f"objective.name = {config.objective['name']!r}: asks for {'a' if has else 'no'} "
+            f"critic, but {checkpoint} was saved {'with' if had else 'without'} one; set the "
+            "objective back, or begin afresh under another run.name"
+        )
+    for setting, saved in shape.items():
         here = reduce(getattr, setting.split("."), config)
         if here != saved:
             raise InputError(

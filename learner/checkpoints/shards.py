@@ -1,4 +1,4 @@
-"""The trainer ranks' part of a checkpoint: weights, optimizer, random states, step.
+"""The trainer ranks' part of a checkpoint: weights and optimizers, random states, step.
 
 Invariants: every file's SHA-256 is compared on some rank before any rank loads anything, and all
 ranks raise together (a rank alone in DeepSpeed's loading would wait for the others for ever; a
@@ -18,15 +18,19 @@ import numpy as np
 import torch
 
 from learner.checkpoints import digests
+from learner.checkpoints.contents import CRITIC
 from learner.models.frozen import FrozenPolicies
 from oapl.errors import CheckpointError, first_line
 
-TAG = "deepspeed"
+POLICY = "deepspeed"
+"""Tag of the policy's engine, as `CRITIC` is of the critic's: their folders in the checkpoint."""
+SOURCES = {POLICY: ("model", "model.path"), CRITIC: ("critic", "critic.path")}
+"""What each is called, and the setting that names it."""
 STATE = "state.json"
 
 
 def save(
-    inner: Any,
+    engines: Mapping[str, Any],
     path: Path,
     state: Mapping[str, Any],
     shape: Mapping[str, Any],
@@ -35,7 +39,7 @@ def save(
     """Write the ranks' state into the folder `path`. Called by all ranks.
 
     Args:
-        inner: DeepSpeed's engine.
+        engines: DeepSpeed's, by tag.
         path: Folder, made here if need be.
         state: The trainer's own numbers, the same on all ranks.
         shape: What a run must have in common with the checkpoint to load it.
@@ -44,9 +48,10 @@ def save(
     rank = torch.distributed.get_rank()
     path.mkdir(parents=True, exist_ok=True)
     torch.distributed.barrier()
-    inner.save_checkpoint(str(path), tag=TAG, save_latest=False)
+    for tag, inner in engines.items():
+        inner.save_checkpoint(str(path), tag=tag, save_latest=False)
     torch.save(_random_state(), path / _random_file(rank))
-    if frozen.names and (rank == 0 or inner.zero_optimization_stage() == 3):
+    if frozen.names and (rank == 0 or engines[POLICY].zero_optimization_stage() == 3):
         torch.save(frozen.state(), path / _frozen_file(rank))
     torch.distributed.barrier()
     if rank == 0:
@@ -56,12 +61,12 @@ def save(
 
 
 def load(
-    inner: Any, path: Path, shape: Mapping[str, Any], frozen: FrozenPolicies
+    engines: Mapping[str, Any], path: Path, shape: Mapping[str, Any], frozen: FrozenPolicies
 ) -> dict[str, Any]:
     """Verify, then load. Called by all ranks.
 
     Args:
-        inner: DeepSpeed's engine.
+        engines: DeepSpeed's, by tag.
         path: Where `save` wrote.
         shape: As `save` takes it.
         frozen: Takes over the copies.
@@ -77,25 +82,32 @@ def load(
     torch.distributed.all_gather_object(found, problem)
     if any(found):
         raise CheckpointError(f"checkpoint {path}: {next(p for p in found if p)}")
-    ours = _options(inner)
-    try:
-        loaded, _ = inner.load_checkpoint(str(path), tag=TAG)
-    except RuntimeError as error:  # torch: other tensors than the model's
-        raise CheckpointError(
-            f"checkpoint {path}: the model is not the one that was saved ({first_line(error)}); "
-            "set model.path back, or begin afresh under another run.name"
-        ) from error
-    if loaded is None:
-        raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {TAG} in it")
-    for group, options in zip(inner.optimizer.param_groups, ours, strict=True):
-        group.update(options)
+    for tag, inner in engines.items():
+        _load(tag, inner, path)
     rank = torch.distributed.get_rank()
     _restore_random_state(torch.load(path / _random_file(rank), weights_only=False))
-    copies = path / _frozen_file(rank if inner.zero_optimization_stage() == 3 else 0)
+    copies = path / _frozen_file(rank if engines[POLICY].zero_optimization_stage() == 3 else 0)
     if copies.exists():
         frozen.restore(torch.load(copies, map_location="cpu"))
     state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
     return state
+
+
+def _load(tag: str, inner: Any, path: Path) -> None:
+    """Weights and optimizer of one engine, but for the optimizer's settings."""
+    ours = _options(inner)
+    try:
+        loaded, _ = inner.load_checkpoint(str(path), tag=tag)
+    except RuntimeError as error:  # torch: other tensors than the model's
+        what, setting = SOURCES[tag]
+        raise CheckpointError(
+            f"checkpoint {path}: the {what} is not the one that was saved ({first_line(error)}); "
+            f"set {setting} back, or begin afresh under another run.name"
+        ) from error
+    if loaded is None:
+        raise CheckpointError(f"checkpoint {path}: DeepSpeed found no {tag} in it")
+    for group, options in zip(inner.optimizer.param_groups, ours, strict=True):
+        group.update(options)
 
 
 def _options(inner: Any) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from learner.models.language_model import load_language_model
 from oapl.config import RunConfig
-from oapl.config.sections import ModelSection
-from oapl.errors import InputError, first_line
+from oapl.errors import InputError
 from oapl.logprobs import token_logprobs
 
 RESCALED = ("final_logit_softcapping", "logits_scaling", "logit_scale")
@@ -97,60 +97,12 @@ def load_policy(config: RunConfig) -> Policy:
         InputError: transformers makes no such model of it, or its logits are not hidden states
             times a matrix.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    options = config.model
-    shape = AutoConfig.from_pretrained(options.path, trust_remote_code=options.trust_remote_code)
-    _disable_dropout(shape)  # the log-prob contract: the policy that is scored is the one sampled
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            options.path,
-            config=shape,
-            dtype=torch.bfloat16 if config.learner.precision == "bf16" else torch.float32,
-            attn_implementation=options.attn_implementation,
-            trust_remote_code=options.trust_remote_code,
-        )
-    except (ValueError, ImportError) as error:
-        raise _no_model(options, shape, error) from error
-    _check_output_layer(model, options.path)
-    if config.learner.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model = load_language_model(config, config.model.path, "model.path")
+    _check_output_layer(model, config.model.path)
     return Policy(
         model.train(),
         config.learner.logprob_chunk_tokens,
         is_fp16=config.learner.precision == "fp16",
-    )
-
-
-def _disable_dropout(shape: Any) -> None:
-    """Of values, of layers, of whatever a model type drops at random."""
-    for part in {id(part): part for part in (shape, shape.get_text_config())}.values():
-        for key, value in part.to_dict().items():
-            if "drop" in key and isinstance(value, float):
-                setattr(part, key, 0.0)
-
-
-def _no_model(options: ModelSection, shape: Any, error: Exception) -> InputError:
-    """Of the attention that was asked for, or of the type at all."""
-    from transformers import AutoModelForCausalLM
-
-    why = first_line(error)
-    try:
-        with torch.device("meta"):
-            AutoModelForCausalLM.from_config(
-                shape, attn_implementation="eager", trust_remote_code=options.trust_remote_code
-            )
-    except (ValueError, ImportError):
-        return InputError(
-            f"model.path = {options.path!r}: transformers makes no causal language model of type "
-            f"{shape.model_type} of it ({why}); use a Llama, Qwen2 or Qwen3 model"
-        )
-    return InputError(
-        f"model.attn_implementation = {options.attn_implementation!r}: not for a model of type "
-        f'{shape.model_type} here ({why}); set it to "eager", which is slower, or use another '
-        "model"
     )
 
 

@@ -94,6 +94,12 @@ ABSENT = {
 
 ELSEWHERE = {
     "learning_rate": "optimizer.lr",
+    "critic_learning_rate": "critic.lr",
+    "critic_lr": "critic.lr",
+    "critic_warmup": "critic.warmup_steps",
+    "value_model": "critic.path",
+    "value_model_path": "critic.path",
+    "critic_model_path": "critic.path",
     "max_grad_norm": "optimizer.clip_norm",
     "grad_clip": "optimizer.clip_norm",
     "ppo_epochs": "learner.updates_per_batch",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal, Protocol
 
+from pydantic import AfterValidator
+
 from oapl.config import RunConfig, plugins
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
 from oapl.config.kinds import Kind
@@ -40,6 +42,15 @@ since they are read before it; denominators without the tokens that its `keeps` 
 per iteration; a critic's values; and groups of earlier iterations beside fresh ones (`History`)."""
 
 
+def _consistent(needs: frozenset[Need]) -> frozenset[Need]:
+    if "values" in needs and "token_credit" not in needs:
+        raise ValueError(
+            "has values but no token_credit, and a critic learns the returns that token_credit "
+            "gives; add token_credit, or leave values out"
+        )
+    return needs
+
+
 @section
 class History:
     """What an objective wants of the groups that the last iterations trained on."""
@@ -57,7 +68,7 @@ class Declarations:
     """What must be known of an objective before it is built: the most that any options ask for. An
     objective that is built has its own (`oapl.interfaces.Objective`), which may ask for less."""
 
-    needs: frozenset[Need]
+    needs: Annotated[frozenset[Need], AfterValidator(_consistent)]
     """What the learner computes for it beside log-probs; see `Need`."""
     min_group_size: Count
     """Fewest rollouts of a prompt that its credit can compare; 1 where it compares none."""
@@ -141,11 +152,12 @@ def scored_before(needs: frozenset[Need], steps_per_take: int) -> tuple[str, ...
     Args:
         needs: Of the objective.
         steps_per_take: Learner steps of an iteration; with one, the policy before it is the one
-            that is updated, and scores nothing apart, unless its answer is read before that.
+            that is updated, and scores nothing apart, unless its answer is read before that: credit
+            per token is made of it.
     """
     moves = "proximal" in needs and (steps_per_take > 1 or "prepared" in needs)
     copies = tuple(name for name in FROZEN if name in needs)
-    return ("proximal", *copies) if moves else copies
+    return ("proximal", *copies) if moves or "token_credit" in needs else copies
 
 
 def kept_samplers(config: RunConfig) -> int:

@@ -205,11 +205,11 @@ class ReplaySection:
 
 
 @section
-class OptimizerSection:
-    """AdamW and its schedule."""
+class AdamSection:
+    """AdamW, as every network that is trained has one."""
 
     lr: Positive = 1e-6
-    """Peak learning rate."""
+    """Learning rate."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     """Adam's decay rates."""
     eps: Positive = 1e-8
@@ -218,6 +218,14 @@ class OptimizerSection:
     """Decoupled weight decay."""
     clip_norm: NonNegative = 1.0
     """Largest global gradient norm; 0 means no clipping."""
+
+
+@section
+class OptimizerSection(AdamSection):
+    """AdamW of the policy, and its schedule."""
+
+    lr: Positive = 1e-6
+    """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after warm-up."""
     min_lr: NonNegative = 0.0
@@ -256,6 +264,18 @@ class LearnerSection:
     """Response tokens whose logits exist at a time."""
     max_skipped_in_a_row: Count = 5
     """Stop after so many steps in a row with a non-finite loss or gradient."""
+
+
+@section
+class CriticSection(AdamSection):
+    """The critic of an objective that has one, and its AdamW."""
+
+    lr: Positive = 1e-5
+    """Learning rate, constant."""
+    path: PathOrHubName = ""
+    """Model whose weights it starts from, under a head of zeros; empty means `model.path`."""
+    warmup_steps: NonNegativeInt = 0
+    """First learner steps of the run, in which it alone is updated."""
 
 
 @section
@@ -401,6 +421,7 @@ class RunConfig:
     """`name`: a file of oapl/objectives; the other keys are that objective's own."""
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     learner: LearnerSection = field(default_factory=LearnerSection)
+    critic: CriticSection = field(default_factory=CriticSection)
     reference: ReferenceSection = field(default_factory=ReferenceSection)
     sync: SyncSection = field(default_factory=SyncSection)
     eval: EvalSection = field(default_factory=EvalSection)

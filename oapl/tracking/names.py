@@ -51,6 +51,14 @@ METRICS: dict[str, Metric] = {
     "policy/grad_norm": Metric("norm of the gradient before clipping"),
     "policy/lr": Metric("learning rate of the step"),
     "policy/loss_scale": Metric("factor of the loss in an fp16 step; halved when one overflows"),
+    "critic/loss": Metric("the critic's loss over the global batch, as the objective defines it"),
+    "critic/grad_norm": Metric("norm of the critic's gradient before clipping"),
+    "critic/value_*": Metric("the critic's values of the batch's response tokens", "reward"),
+    "critic/explained_variance": Metric(
+        "1 - var(return - value) / var(return) over an iteration's tokens, before its first update"
+    ),
+    "critic/loss_scale": Metric("factor of the critic's loss in an fp16 step"),
+    "critic/skipped": Metric("the critic's update was skipped: not finite", "steps"),
     "policy/policy_kl": Metric("k3 between policy and sampler at lag > 0, mean of tokens", "nats"),
     "policy/mismatch_kl": Metric("k3 between policy and sampler at equal version", "nats"),
     "policy/prob_ratio": Metric("mean exp(|ln pi - ln pi_vllm|) over tokens; 1 is perfect"),

@@ -5,6 +5,8 @@
 ZeRO 0 to 3 on one rank and on two, each rank a Ray actor, in fp32, bf16 and fp16; the two ranks
 have unequal rollouts, tokens and micro-batches. A model of 0.5M parameters, 10 rollouts. Columns:
 relative L2 over all tensors together, and the worst tensor's largest error over its largest number.
+Then two iterations of policy, reference and critic, of 1 and of 4 updates: of each network the
+worst update's gradient, at the weights that it began with, and the parameters after all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from deploy.processes.launch import start_local_ray
 from oapl.batching import shard
-from tests.support import ranks
+from tests.support import ranks, walks
 from tests.support.exact import (
     Named,
     exact_gradients,
@@ -23,9 +25,11 @@ from tests.support.exact import (
     relative_error,
     worst_error,
 )
+from tests.support.exact_critic import Exact
 from tests.support.makers import make_model
 
 BETA2 = 0.1
+ITERATIONS = 2
 
 
 def main() -> None:
@@ -78,7 +82,27 @@ def main() -> None:
                 gradients=found["gradients"],
                 parameters=found["parameters"],
             )
+    valued(folder, model)
     ray.shutdown()
+
+
+def valued(folder: Path, model: Path) -> None:
+    """Print the rows of policy and critic."""
+    names = ("policy's gradient", "parameters", "critic's gradient", "parameters")
+    print(f"\n| updates | ranks | ZeRO | {' | '.join(names)} |")
+    print("|---|---|---|---|---|---|---|")
+    for size in (1, 2):
+        configs = [
+            walks.valued_config(model, parts=n, passes=n, zero_stage=stage, num_ranks=size)
+            for n in (1, 2)
+            for stage in range(4)
+        ]
+        calls = [("valued", config, ITERATIONS) for config in configs]
+        for config, (found, *_) in zip(configs, ranks.run(folder, size, calls), strict=True):
+            both = walks.errors(found, Exact(model, config), config)
+            figures = [error[what] for error in both for what in ("gradient", "parameters")]
+            shape = (config.steps_per_take, size, config.learner.zero_stage)
+            print("| " + " | ".join([*map(str, shape), *(f"{x:.1e}" for x in figures)]) + " |")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def bare_step(config: RunConfig, batch: Batch) -> Callable[[], object]:
     """`forward`, `backward`, `step` of DeepSpeed on tensors that lie ready."""
     import torch
 
-    engine = zero_engine.ZeroEngine(config, load_policy(config)).inner
+    engine = zero_engine.ZeroEngine(config, load_policy(config), config.optimizer).inner
     parts = [
         (
             [torch.tensor(x) for x in (m.token_ids, m.positions, m.response_mask)],

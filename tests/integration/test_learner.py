@@ -27,7 +27,7 @@ from oapl.errors import CheckpointError, DivergedError, InputError, WeightsError
 from oapl.records import Batch, CreditedGroup
 from oapl.weights.local import Receiver
 from tests.models import tiny
-from tests.support import ranks
+from tests.support import ranks, walks
 from tests.support.exact import (
     alone_logprobs,
     exact_gradients,
@@ -35,6 +35,7 @@ from tests.support.exact import (
     exact_parameters,
     relative_error,
 )
+from tests.support.exact_critic import Exact
 from tests.support.makers import make_group, make_model
 from tests.support.partly_used import config as parts_config
 from tests.support.publishing import export
@@ -56,6 +57,8 @@ CHUNK = 16
 """`learner.logprob_chunk_tokens` of these runs."""
 WIDE = 1000
 """A vocabulary that is no other size of the model."""
+VALUED = range(4)
+"""Stages at which policy, reference and critic make two iterations."""
 VISITED = (1, 3)
 """Stages at which a rank's whole life is looked at."""
 PARTLY = ((0, "fp32"), (0, "bf16"), (1, "fp32"), (1, "bf16"))
@@ -642,6 +645,7 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
             *(("visit", configs[stage], tmp_path) for stage in VISITED),
             ("iteration", ranks.grpo_config(tied, zero_stage=3, num_ranks=2)),
             *(("partly", parts_config(s, p, num_ranks=2), USES) for s, p in PARTLY),
+            *(("valued", walks.valued_config(tied, zero_stage=s, num_ranks=2), 2) for s in VALUED),
         ],
     )
     with running(config_of(tied)) as trainer:
@@ -661,7 +665,8 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
                 assert found["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     logits = answers[len(shapes)]
     assert_logits_are_few(logits, exact_gradients(wide, groups_to_train(), 0.1))
-    (iteration, _), *partly = answers[len(shapes) + 1 + len(VISITED) :]
+    (iteration, _), *rest = answers[len(shapes) + 1 + len(VISITED) :]
+    partly, walked = rest[: len(PARTLY)], rest[len(PARTLY) :]
     for stage, (found, _) in zip(VISITED, answers[len(shapes) + 1 :], strict=False):
         assert_a_rank_lived(found, tied, tmp_path, stage)
     away = relative_error(iteration["parameters"], iterated(tied))
@@ -672,6 +677,17 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
         assert_what_no_rank_used_stood_still(*answer)
     assert "sometimes.weight" in refused["refused"]
     assert "set learner.zero_stage = 0" in other["refused"]
+    for stage, (walk, nothing) in zip(VALUED, walked, strict=True):
+        assert nothing is None
+        assert_a_walk_is_exact(walk, tied, stage)
+
+
+def assert_a_walk_is_exact(walk: walks.Walk, tied: Path, stage: int) -> None:
+    config = walks.valued_config(tied)
+    for error in walks.errors(walk, Exact(tied, config), config):
+        print(f"policy and critic, stage {stage}, 2 ranks: {error}")
+        assert error["gradient"] < GRADIENT_BOUND
+        assert error["parameters"] < ITERATION_BOUND
 
 
 def assert_what_no_rank_used_stood_still(found: dict, other: dict) -> None:

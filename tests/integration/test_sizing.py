@@ -1,5 +1,6 @@
 """What sizing says of a process, beside what the process took: 15 % at most between them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from actors.data.tokenizer import load_model_config
 from deploy.sizing.engine_memory import engine_memory
 from deploy.sizing.hardware import this_machine
 from deploy.sizing.learner_memory import rank_memory
-from deploy.sizing.shape import lengths_of, shape_of
+from deploy.sizing.shape import critic_of, lengths_of, shape_of
 from tests.support.makers import make_tokenizer
 from tests.support.measured import PROMPT, settings
 
@@ -41,9 +42,14 @@ def random_model(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["learner", "engine"])
-@pytest.mark.parametrize("name", ["random", "smollm2"])
-def test_memory_is_foretold_within_15_percent(kind, name, random_model):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("random", kind) for kind in ("learner", "engine", "critic")),
+        *(("smollm2", kind) for kind in ("learner", "engine")),
+    ],
+)
+def test_memory_is_foretold_within_15_percent(name, kind, random_model):
     model = random_model if name == "random" else SMOLLM2
     if not (model / "model.safetensors").is_file():
         pytest.skip("SmolLM2 is not made; `make smollm2` makes it")
@@ -56,13 +62,15 @@ def test_memory_is_foretold_within_15_percent(kind, name, random_model):
     )
     assert answer.returncode == 0, answer.stderr
     measured = json.loads(answer.stdout.splitlines()[-1])
-    config = settings(str(model), dtype)
+    config = settings(kind, str(model), dtype)
     shape = shape_of(load_model_config(str(model)))
+    if kind == "critic":
+        shape = dataclasses.replace(shape, critic=critic_of(shape))
     lengths = lengths_of(config, context_tokens(config), PROMPT)
     foretold = (
-        rank_memory(config, shape, lengths.longest)
-        if kind == "learner"
-        else engine_memory(config, shape, lengths, this_machine())
+        engine_memory(config, shape, lengths, this_machine())
+        if kind == "engine"
+        else rank_memory(config, shape, lengths.longest)
     )
     expected = foretold.total - foretold.parts["libraries"]
     print(f"{kind} of {name}: {expected:,} foretold, {measured:,} measured ({foretold})")

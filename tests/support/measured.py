@@ -1,10 +1,11 @@
 """Memory of one learner rank or one engine, measured in a process of its own.
 
-    python -m tests.support.measured learner|engine MODEL DTYPE [STEPS]
+    python -m tests.support.measured learner|critic|engine MODEL DTYPE [STEPS]
 
 Prints one JSON object: bytes by which resident memory rose, at its highest, over what the imports
 had taken. `settings` says what is run: the test gives the same to `deploy.sizing`. A rank makes
-STEPS learner steps on micro-batches of ever new shapes, with publications and a checkpoint between.
+STEPS learner steps on micro-batches of ever new shapes, with publications and a checkpoint between;
+`critic` is a rank with a reference and a critic beside the policy.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ SEQUENCES = 32
 CONTEXT = 256
 
 
-def settings(model: str, dtype: str, folder: str = "runs") -> RunConfig:
+def settings(kind: str, model: str, dtype: str, folder: str = "runs") -> RunConfig:
     return RunConfig(
         model={"path": model, "dtype": dtype},
+        objective={"name": "tests.support.valued" if kind == "critic" else "oapl"},
         rollout={
             "max_tokens": RESPONSE,
             "context_tokens": CONTEXT,
@@ -81,6 +83,8 @@ def learner(config: RunConfig, steps: int) -> Any:
             export(rank, step)
         if step == steps // 2:
             rank.save(Path(config.run.dir) / "checkpoint")
+        if "token_credit" in objective.declares.needs:
+            rank.prepare([batch])
         rank.update(batch)
         lengths = chance.integers(RESPONSE // 4, RESPONSE + 1, ROLLOUTS).tolist()
         prompt = int(chance.integers(PROMPT // 2, PROMPT + 1))
@@ -126,12 +130,12 @@ def resident(field: str) -> int:
 if __name__ == "__main__":
     kind, model, dtype, *more = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        config = settings(model, dtype, folder)
-        if kind == "learner":
+        config = settings(kind, model, dtype, folder)
+        if kind == "engine":
+            run = engine(config)
+        else:
             os.environ.update(launch.environment(config, "trainer"))
             run = learner(config, int(more[0]) if more else STEPS)
-        else:
-            run = engine(config)
         next(run)
         before = resident("VmRSS")
         next(run, None)

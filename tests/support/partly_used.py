@@ -53,7 +53,7 @@ def walk(
     """
     from learner.zero_engine import ZeroEngine
 
-    engine = ZeroEngine(config, Parts())
+    engine = ZeroEngine(config, Parts(), config.optimizer)
     found: dict[str, list[float]] = {"norm": []}
     _look(engine, found)
     for step, uses_sometimes in enumerate(steps):

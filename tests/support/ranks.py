@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +107,23 @@ class Rank:
             found = weights(trainer)
         return {"metrics": metrics, "parameters": found if self._rank == 0 else None}
 
+    def valued(self, port: int, config: Any, iterations: int) -> Any:
+        """Rank 0's walk of iterations of `tests.support.walks`; None on the others."""
+        from oapl.batching import shard
+        from tests.support import walks
+
+        def batches_of(step: int) -> list[Any]:
+            return [
+                shard(part, step=step, num_ranks=self._world_size, mini_batch=i, **LIMITS)[
+                    self._rank
+                ]
+                for i, part in enumerate(walks.parts_of(config))
+            ]
+
+        with self._trainer(port, config) as trainer:
+            found = walks.walk(trainer, config, batches_of, iterations)
+        return found if self._rank == 0 else None
+
     def logits(self, port: int, config: Any, vocab_size: int) -> dict[str, Any]:
         """One step's chunks of logits, the most rows of them, and rank 0's gradient."""
         from oapl import logprobs
@@ -204,12 +221,13 @@ class Rank:
         return shard(groups, step=step, num_ranks=self._world_size, **LIMITS)[self._rank]
 
 
-def grpo_groups() -> list[Any]:
+def grpo_groups(objective: Mapping[str, Any] | None = None) -> list[Any]:
     """Two mini-batches of a group each."""
     from oapl.objectives.base import build
     from tests.support.makers import make_groups
 
-    return make_groups(build({"name": "grpo"}), num_groups=3, temperature=0.8, seed=SEED)[:2]
+    built = build(objective or {"name": "grpo"})
+    return make_groups(built, num_groups=3, temperature=0.8, seed=SEED)[:2]
 
 
 def grpo_config(model: Path, **learner: Any) -> Any:
@@ -246,8 +264,8 @@ def everything_sharded() -> Iterator[None]:
 
     original, chunk_bytes = zero_engine.settings, export.CHUNK_BYTES
 
-    def sharding(config: Any) -> dict[str, Any]:
-        found = original(config)
+    def sharding(config: Any, optimizer: Any) -> dict[str, Any]:
+        found = original(config, optimizer)
         if config.learner.zero_stage == 3:
             found["zero_optimization"] |= {"stage3_param_persistence_threshold": 0}
         return found
@@ -261,17 +279,23 @@ def everything_sharded() -> Iterator[None]:
 
 def gradients(trainer: Any) -> dict[str, torch.Tensor]:
     """The gradient of the first update, float32 by name: Adam's first moment is a tenth of it."""
+    found = moments(trainer.engine, trainer.engine.module.lm)
+    return {name: moment / 0.1 for name, moment in found.items()}
+
+
+def moments(engine: Any, module: Any) -> dict[str, torch.Tensor]:
+    """Adam's first moments, float32 by name of a parameter of `module`, which `engine` steps."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     found = {}
-    optimizer = trainer.engine.inner.optimizer
+    optimizer = engine.inner.optimizer
     masters = _masters(optimizer)
-    for name, parameter in trainer.engine.module.lm.named_parameters():
+    for name, parameter in module.named_parameters():
         if hasattr(parameter, "_hp_mapping") or hasattr(parameter, "ds_id"):
             moment = safe_get_full_optimizer_state(parameter, "exp_avg")
         else:  # stage 0, of bf16 with masters
             moment = optimizer.state[masters.get(id(parameter), parameter)]["exp_avg"]
-        found[name] = moment.detach().float().clone() / 0.1
+        found[name] = moment.detach().float().clone()
     return found
 
 
@@ -317,6 +341,12 @@ def weights(trainer: Any) -> dict[str, torch.Tensor]:
     from learner.export import gathered
 
     return {name: tensor.clone() for name, tensor in gathered(trainer.engine.module.lm)}
+
+
+def critic_weights(trainer: Any) -> dict[str, torch.Tensor]:
+    from learner.export import gathered
+
+    return {name: tensor.clone() for name, tensor in gathered(trainer.critic.module)}
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:

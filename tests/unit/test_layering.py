@@ -39,9 +39,11 @@ ROOMS = {
     ),
     "learner": (
         ("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
+        ("inputs",),
         ("export", "trial", "zero_engine", "checkpoints"),
-        ("forward", "ranks"),
+        ("forward", "ranks", "updates"),
         ("publisher", "publication", "preparation", "resets"),
+        ("step",),
         ("trainer",),
         ("group",),
     ),

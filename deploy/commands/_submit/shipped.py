@@ -49,7 +49,8 @@ def absolute_paths(config: RunConfig, is_shipped: Callable[[Path], bool]) -> Ite
         is_shipped: Whether a file is in the copy.
     """
     yield f"run.dir={Path(config.run.dir).expanduser().absolute()}"
-    named = {"model.path": config.model.path, "checkpoint.resume": config.checkpoint.resume}
+    models = {"model.path": config.model.path, "critic.path": config.critic.path}
+    named = {**models, "checkpoint.resume": config.checkpoint.resume}
     for section in ("data", "eval"):
         for index, source in enumerate(getattr(config, section).sources):
             for key in ("path", "dataset"):
@@ -57,7 +58,7 @@ def absolute_paths(config: RunConfig, is_shipped: Callable[[Path], bool]) -> Ite
     for key, text in named.items():
         path = Path(text)
         is_kept = path.is_absolute() or not text or not path.exists()
-        if not is_kept and (key == "model.path" or not is_shipped(path)):
+        if not is_kept and (key in models or not is_shipped(path)):
             yield f"{key}={path.absolute()}"
     for name, options in config.reward.options.items():
         file, colon, function = str(options.get("function", "")).rpartition(":")

@@ -234,6 +234,56 @@ CASES = [
         ("reference.reset_every = 100: oapl", "has no reference", "kl_coefficient"),
     ),
     Bad(
+        "a critic that nobody asks for",
+        "critic.lr=1e-4\ncritic.warmup_steps=5",
+        ("critic.lr = 0.0001: the objective oapl has no critic", "critic.warmup_steps = 5"),
+    ),
+    Bad(
+        "a policy that is never updated",
+        "objective.name=tests.support.valued\ncritic.warmup_steps=1000",
+        ("critic.warmup_steps = 1000", "all of run.max_steps (1000)", "raise run.max_steps"),
+    ),
+    Bad(
+        "typo in a setting of the critic",
+        "critic.warmup=5",
+        ("critic.warmup:", "did you mean critic.warmup_steps"),
+    ),
+    Bad(
+        "another trainer's critic",
+        "learner.critic_lr=1e-5",
+        ("learner.critic_lr:", "the setting is called critic.lr"),
+    ),
+    Bad(
+        "a critic that is nowhere",
+        "objective.name=tests.support.valued\ncritic.path=no/such",
+        ("critic.path = 'no/such': ", "give the folder"),
+    ),
+    Bad(
+        "a critic of another type",
+        "objective.name=tests.support.valued\ncritic.path={files}/lossy",
+        ("lossy': is a qwen2 model, but the policy is a llama one", "leave critic.path out"),
+    ),
+    Bad(
+        "a critic that is no decoder",
+        "objective.name=tests.support.valued\ncritic.path={files}/headless",
+        ("critic.path = '{files}/headless': the config.json of this mamba model",),
+    ),
+    Bad(
+        "a critic without weights",
+        "objective.name=tests.support.valued\ncritic.path={files}/weightless",
+        ("critic.path = '{files}/weightless': has no weights",),
+    ),
+    Bad(
+        "a critic of fewer tokens",
+        "objective.name=tests.support.valued\ncritic.path={files}/mixed",
+        ("mixed': knows 120 tokens, but the policy writes 128", "of the policy's vocabulary"),
+    ),
+    Bad(
+        "a critic to which tokens mean something else",
+        "objective.name=tests.support.valued\ncritic.path={files}/foreign",
+        ("foreign': its tokenizer is not the policy's: ", " to the policy, ", " to the critic"),
+    ),
+    Bad(
         "patience with evaluations that are never made",
         "objective.name=grpo\nobjective.kl_coefficient=1e-4\nreference.patience=3",
         ("reference.patience = 3: counts evaluations", "set eval.every_syncs"),
@@ -955,6 +1005,10 @@ def _spoil_models(folder: Path) -> None:
     named = make_tokenizer()
     named.chat_template = {"rag": "{{ messages }}", "tool_use": "{{ messages }}"}
     named.save_pretrained(like_good("named", *tokens))
+    foreign = json.loads((good / "tokenizer.json").read_text())
+    vocabulary = foreign["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (like_good("foreign", "tokenizer.json") / "tokenizer.json").write_text(json.dumps(foreign))
     headless = {"model_type": "mamba", "vocab_size": 128}
     (like_good("headless", "config.json") / "config.json").write_text(json.dumps(headless))
     mixed = like_good("mixed", "config.json")
@@ -1010,6 +1064,20 @@ def test_what_resembles_a_mistake_and_is_none_is_accepted(overrides, files, tmp_
 
 def test_oapl_with_several_versions_and_drain_is_accepted(files, tmp_path):
     assert run(files, tmp_path, "replay.max_versions=3\nreplay.surplus=1\nsync.in_flight=drain")
+
+
+def test_a_critic_of_the_policys_kind_is_accepted_and_described(files, tmp_path):
+    asked = "objective.name=tests.support.valued\nsync.interval=50"
+    made = run(files, tmp_path, asked)
+    assert made.facts["critic"].startswith("the model with a head of zeros, ")
+    assert "critic 0.0" in made.facts["learner rank"]
+    path = files / "model"
+    made = run(files, tmp_path, f"{asked}\ncritic.path={path}\ncritic.warmup_steps=5")
+    assert made.facts["critic"].startswith(f"{path} (llama), ")
+    assert made.unchecked == ()
+    made = run(files, tmp_path, f"{asked}\ncritic.path={files}/mute")
+    assert "no tokenizer lies at critic.path" in made.unchecked[0]
+    assert "critic" not in run(files, tmp_path, "").facts
 
 
 def test_several_mistakes_are_told_at_once_one_per_line(files, tmp_path):

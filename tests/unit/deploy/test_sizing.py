@@ -1,5 +1,6 @@
 """Sizing counts what torch counts, says what to change, and the change is enough."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from deploy.checks.preflight import preflight
 from deploy.sizing.hardware import GIB, Hardware, parse
 from deploy.sizing.learner_memory import activation_bytes, rank_memory
 from deploy.sizing.publication import STORE_BYTES, store_bytes
-from deploy.sizing.shape import Shape, shape_of
+from deploy.sizing.shape import Shape, critic_of, shape_of
 from oapl.config import RunConfig
 from oapl.config.toml import load_config
 from oapl.errors import InputError
@@ -98,19 +99,22 @@ def saved_bytes(config, dtype) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
+SHAPE = Shape(
+    parameters=4_000_000_000,
+    layers=1,
+    hidden=64,
+    intermediate=64,
+    vocabulary=64,
+    heads=1,
+    kv_heads=1,
+    head_size=64,
+    is_tied=True,
+    has_head_norms=False,
+)
+
+
 def test_zero_shares_out_what_its_stage_shards():
-    shape = Shape(
-        parameters=4_000_000_000,
-        layers=1,
-        hidden=64,
-        intermediate=64,
-        vocabulary=64,
-        heads=1,
-        kv_heads=1,
-        head_size=64,
-        is_tied=True,
-        has_head_norms=False,
-    )
+    shape = SHAPE
     # bf16 on four ranks, in units of 10^9 bytes: 2 a parameter, 4 a master, 8 its two moments;
     # gradients in fp32 (stage 1), a quarter of them and a bucket of 0.5 numbers in bf16 (2, 3);
     # stage 3 shards the weights too and keeps 1 number gathered.
@@ -124,6 +128,34 @@ def test_zero_shares_out_what_its_stage_shards():
         parts = rank_memory(config, shape, longest=100).parts
         found = [parts[name] / 1e9 for name in ("weights", "masters", "moments", "gradients")]
         assert found == [weights, masters, moments, gradients], f"stage {stage}"
+        # Of the same shape: 65 numbers more, the head's.
+        both = dataclasses.replace(shape, critic=critic_of(shape))
+        with_critic = dict(rank_memory(config, both, longest=100).parts)
+        assert with_critic.pop("critic") / 1e9 == pytest.approx(sum(found), rel=1e-6)
+        assert parts["critic"] == 0
+        step = with_critic.pop("step"), parts["step"]
+        assert step[0] == pytest.approx(step[1], rel=1e-6)
+        assert with_critic.items() <= parts.items(), "it passes when the policy does not"
+
+
+def test_a_critics_states_go_where_the_policys_go():
+    shape = dataclasses.replace(SHAPE, critic=critic_of(SHAPE))
+    for offload, on_host in (("none", 0), ("optimizer", 16), ("all", 18)):
+        learner = {"zero_stage": 3, "num_ranks": 4, "precision": "bf16", "offload": offload}
+        config = RunConfig(learner=learner, cluster={"device": "cuda"})
+        # A quarter of masters, moments and the gradient of 4 bytes, and of weights of 2, twice.
+        host = rank_memory(config, shape, longest=100).host
+        assert host / 1e9 == pytest.approx(2 * on_host, rel=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_critic_has_the_parameters_that_torch_counts(tmp_path, tied):
+    from learner.models.critic import load_critic
+
+    path = make_model(tmp_path / "model", tied=tied)
+    made = load_critic(config_of(path))
+    shape = shape_of(made.backbone.config)
+    assert critic_of(shape).parameters == sum(p.numel() for p in made.parameters())
 
 
 @pytest.mark.parametrize(

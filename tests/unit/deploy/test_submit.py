@@ -53,6 +53,7 @@ def test_what_git_ignores_is_not_shipped(here):
 def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(here):
     overrides = [
         "model.path=model",
+        "critic.path=model",
         "data.sources.0={name='a', path='train.jsonl'}",
         "eval.sources.0={name='a', path='data/test.jsonl'}",
         "eval.sources.1={name='b', dataset='hub/name'}",
@@ -68,6 +69,7 @@ def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(
     assert added == [
         f"run.dir={here}/my runs",
         f"model.path={here}/model",
+        f"critic.path={here}/model",
         f"eval.sources.0.path={here}/data/test.jsonl",
         "cluster.address=",
     ]

@@ -19,11 +19,12 @@ def config(folder, resume="auto", **sections):
     )
 
 
-def checkpoint(folder, step, model=None, shape=None):
+def checkpoint(folder, step, model=None, shape=None, critic=""):
     part = snapshots.begin(folder / "run" / "checkpoints", step)
     contents.write_state(part, {"step": step})
     if model is not None:
-        origin.write(part, origin.origin_of(config(folder, model={"path": str(model)})))
+        models = {"model": {"path": str(model)}, "critic": {"path": str(critic)}}
+        origin.write(part, origin.origins_of(config(folder, **models)))
     if shape is not None:
         (part / "trainer").mkdir()
         (part / "trainer" / "state.json").write_text(json.dumps({"state": {}, "shape": shape}))
@@ -142,6 +143,30 @@ def test_another_model_is_refused_whether_its_shape_is_the_same_or_not(tmp_path)
     model(mine, seed=1)
     with pytest.raises(InputError, match="which has changed since"):
         resuming.resume_from(config(tmp_path, model={"path": str(mine)}))
+
+
+def test_another_model_of_the_critic_is_refused_and_the_policys_own_needs_no_name(tmp_path):
+    mine = {"path": str(model(tmp_path / "mine"))}
+    other = {"path": str(model(tmp_path / "other", seed=1))}
+    checkpoint(tmp_path, 4, model=mine["path"], critic=other["path"])
+    assert resuming.resume_from(config(tmp_path, model=mine, critic=other))
+    for critic in ({}, mine):
+        with pytest.raises(InputError, match=rf"critic\.path = .*mine', not '{other['path']}'"):
+            resuming.resume_from(config(tmp_path, model=mine, critic=critic))
+    checkpoint(tmp_path, 8, model=mine["path"])
+    assert resuming.resume_from(config(tmp_path, model=mine, critic=mine))
+    with pytest.raises(InputError, match=r"critic\.path = .*other', not .*mine'"):
+        resuming.resume_from(config(tmp_path, model=mine, critic=other))
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_critic_that_was_not_there_or_is_no_longer_asked_for_is_refused(tmp_path, had):
+    checkpoint(tmp_path, 4, shape={"critic": had})
+    objectives = {True: {"name": "tests.support.valued"}, False: {"name": "oapl"}}
+    assert resuming.resume_from(config(tmp_path, objective=objectives[had]))
+    words = "asks for no critic, but .* with one" if had else "asks for a critic, but .* without"
+    with pytest.raises(InputError, match=rf"objective\.name = .*: {words}"):
+        resuming.resume_from(config(tmp_path, objective=objectives[not had]))
 
 
 def test_the_same_model_in_another_place_or_other_files_goes_on(tmp_path):

@@ -66,10 +66,17 @@ def test_an_objective_needs_no_more_than_its_file_declares(name):
         ({"proximal", "prepared"}, 1, ("proximal",)),
         ({"proximal", "reference"}, 1, ("reference",)),
         ({"proximal", "reference"}, 2, ("proximal", "reference")),
+        ({"token_credit", "reference"}, 1, ("proximal", "reference")),
     ],
 )
 def test_no_policy_scores_apart_that_need_not(needs, steps, policies):
     assert scored_before(frozenset(needs), steps) == policies
+
+
+def test_values_that_no_credit_per_token_trains_are_refused(refused):
+    message = refused(OBJECTIVES, OBJECTIVE.replace("frozenset()", 'frozenset({"values"})'))
+    assert "has values but no token_credit" in message
+    assert "add token_credit, or leave values out" in message
 
 
 def test_an_objective_without_declarations_is_refused_with_meaning_and_example(refused, tmp_path):
