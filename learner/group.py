@@ -25,7 +25,6 @@ from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.objectives.base import build as build_objective
 from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, ScoredGroup, StepMetrics
 
-REPLAY = "replay.pkl"
 """Replay's snapshot in a checkpoint."""
 
 
@@ -289,7 +288,7 @@ class LearnerGroup:
         part = snapshots.begin(self._folder, self.step)
         saves = [t.save(part / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(saves, "a checkpoint", self.step)
-        contents.write_pickle(part / REPLAY, await self._replay.snapshot())
+        contents.write_pickle(part / contents.REPLAY, await self._replay.snapshot())
         await self._publications.save(part, self.step)
         origin.write(part, self._origins)
         numbers = {"step": self.step, **self._publications.state()}
@@ -310,7 +309,7 @@ class LearnerGroup:
                 another version of oapl. See `resuming.verify` for all of it.
         """
         state = contents.read_state(path)
-        replay = contents.read_pickle(path / REPLAY)
+        replay = contents.read_pickle(path / contents.REPLAY)
         loads = [t.load(path / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(loads, "the checkpoint", self.step)
         await self._replay.restore(replay)

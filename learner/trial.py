@@ -4,10 +4,14 @@ How the sequences of one row are told apart, what a training mode adds and what 
 logits is each model type's own affair, and what goes wrong there goes wrong silently: so it is
 measured, not listed. The sequences are heads of one another: one plain pass over the whole one has
 the log-probs that every other way must give, and a model that sees its neighbour in a row can copy.
+Whether all of the model takes part whatever the tokens are is measured on the way: a part that some
+tokens reach is trained on some ranks only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,12 +53,15 @@ class Trial:
         packed: The second and third sequence of one row, against each in a row of its own.
         noise: The first one of that row, which has nobody to see: what arithmetic alone does.
         training: Each in a row of its own in training mode, against evaluation mode.
+        partial: Modules with weights that took part in these sequences, and not in one of a single
+            token that is repeated.
     """
 
     alone: Gap
     packed: Gap
     noise: Gap
     training: Gap
+    partial: tuple[str, ...] = ()
 
 
 def check(config: RunConfig, policy: Policy, device: torch.device) -> None:
@@ -95,7 +102,10 @@ def try_out(policy: Policy, device: torch.device) -> Trial:
     with torch.no_grad():
         policy.eval()
         plain = policy.plain_logprobs(copies)
-        alone = _scores(policy, device, sequence, row_tokens=1)
+        with _taking_part(policy) as by_many:
+            alone = _scores(policy, device, sequence, row_tokens=1)
+        with _taking_part(policy) as by_one:
+            _scores(policy, device, sequence[:1].repeat(2), row_tokens=1)
         row = _scores(policy, device, sequence, row_tokens=0)
         policy.train()
         training = _scores(policy, device, sequence, row_tokens=1)
@@ -107,7 +117,28 @@ def try_out(policy: Policy, device: torch.device) -> Trial:
         packed=_gap(row[first:], alone[first:]),
         noise=_gap(row[:first], alone[:first]),
         training=_gap(training, alone),
+        partial=tuple(name for name in by_many if name not in by_one),
     )
+
+
+@contextmanager
+def _taking_part(policy: Policy) -> Iterator[dict[str, None]]:
+    """The names of the modules with weights of their own that are called within this."""
+    called: dict[str, None] = {}
+
+    def note(name: str) -> None:
+        called[name] = None
+
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: note(name))
+        for name, module in policy.named_modules()
+        if any(weight.requires_grad for weight in module.parameters(recurse=False))
+    ]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _problem(config: RunConfig, trial: Trial) -> str:
@@ -130,6 +161,14 @@ def _problem(config: RunConfig, trial: Trial) -> str:
             "does not keep the sequences of a packed row apart: their log-probs are "
             f"{trial.packed} from those of each alone; set learner.row_tokens = 1, which gives "
             "each a row of its own"
+        )
+    stage = config.learner.zero_stage
+    if trial.partial and stage and config.learner.num_ranks > 1:
+        return (
+            f"has {len(trial.partial)} parts that only some tokens reach "
+            f"({', '.join(trial.partial[:3])}), and at learner.zero_stage = {stage} the gradients "
+            "of ranks that use different parts cannot be added up; set learner.zero_stage = 0, or "
+            "learner.num_ranks = 1"
         )
     return ""
 

@@ -5,7 +5,10 @@ gradient. DeepSpeed gives AdamW zeros in its place, with which it would decay an
 its moments. Invariants: what no rank used in a step has the weights and moments of before, at every
 ZeRO stage; Adam's count of steps is the optimizer's, as it is wherever a stage lays parameters into
 one tensor. Ranks that use different parameters are added up at stage 0 only: stage 1 would let
-gloo abort the process (DeepSpeed 0.19.8) and is refused; stages 2 and 3 reduce in backward already.
+gloo abort the process (DeepSpeed 0.19.8) and is refused here; stages 2 and 3 reduce in backward
+already, stage 3 gathers in forward, where such ranks abort or wait for one another: a model that
+can bring this about is refused as a rank starts (`learner.trial`), and what gets by that, in the
+step that finds it, before a weight has changed.
 """
 
 from __future__ import annotations

@@ -11,6 +11,15 @@ ORDER_STREAM = 0x0DE5
 """Keeps the data's random numbers apart from every other use of the run's seed."""
 
 
+OTHER_DATA = (
+    "the data is not that of the checkpoint: rows, their tokens (the chat template, "
+    "data.template_options, data.date) or data.overlong have changed, so the order cannot go on; "
+    "restore them (data.date is the day on which the run began), or start a new run from the "
+    "checkpoint's model"
+)
+"""What is said where a cursor over other data is to go on."""
+
+
 class DrawOrder:
     """Which of `size` rows comes next: a seeded order per epoch, with a cursor.
 
@@ -58,12 +67,7 @@ class DrawOrder:
             CheckpointError: It was taken over other data.
         """
         if state["data"] != self._digest:
-            raise CheckpointError(
-                "the data is not that of the checkpoint: rows, their tokens (the chat template, "
-                "data.template_options, data.date) or data.overlong have changed, so the order "
-                "cannot go on; restore them (data.date is the day on which the run began), or "
-                "start a new run from the checkpoint's model"
-            )
+            raise CheckpointError(OTHER_DATA)
         self._epoch, self._position = state["epoch"], state["position"]
         self._order = self._make_order()
 

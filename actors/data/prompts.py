@@ -59,7 +59,7 @@ class PromptStream:
     ) -> None:
         self._prompts = tuple(prompts)
         self._order = DrawOrder(
-            _digest(self._prompts), len(self._prompts), seed=seed, epochs=epochs, shuffle=shuffle
+            digest_of(self._prompts), len(self._prompts), seed=seed, epochs=epochs, shuffle=shuffle
         )
         self.counts = dict(counts or {})
 
@@ -96,13 +96,17 @@ class ExampleQueue:
 
     Attributes:
         counts: Per source, what was read, dropped and cut.
+        digest: Of the examples; see `digest_of`.
     """
 
     def __init__(self, config: RunConfig, tokenizer: Any) -> None:
         examples, self.counts = _read_examples(config, tokenizer)
         self._examples = tuple(examples)
+        self.digest = digest_of(
+            [prompt for prompt, _ in examples], [rollout for _, rollout in examples]
+        )
         self._order = DrawOrder(
-            _digest([prompt for prompt, _ in examples], [rollout for _, rollout in examples]),
+            self.digest,
             len(examples),
             seed=config.run.seed,
             epochs=config.data.epochs,
@@ -325,8 +329,17 @@ def _drawn(prompt: Prompt, epoch: int) -> Prompt:
     return dataclasses.replace(prompt, id=f"{prompt.id}@{epoch}")
 
 
-def _digest(prompts: Sequence[Prompt], rollouts: Sequence[Rollout] = ()) -> str:
-    """What a cursor's position means depends on the rows, their order and their tokens."""
+def digest_of(prompts: Sequence[Prompt], rollouts: Sequence[Rollout] = ()) -> str:
+    """Tell data from other data: by rows, their order and their tokens, on which depends what a
+    cursor's position means.
+
+    Args:
+        prompts: Of one epoch, before they are drawn.
+        rollouts: The responses to imitate, where there are any.
+
+    Returns:
+        SHA-256, in hexadecimal.
+    """
     made = hashlib.sha256()
     for prompt in prompts:
         made.update(prompt.id.encode() + b"\0" + prompt.token_ids.tobytes())

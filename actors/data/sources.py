@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import gzip
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _json_lines(source: DataSource, path: Path) -> Iterator[tuple[str, Row]]:
 def _object(line: bytes, place: str) -> Row:
     rule = 'each line must be one JSON object, like {"prompt": "...", "answer": "..."}'
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = text_files.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also what is no UTF-8
         raise InputError(f"{place}: {_start(line)} is not JSON ({error}); {rule}") from error
     if not isinstance(row, dict):

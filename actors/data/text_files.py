@@ -2,7 +2,7 @@
 
 `datasets` guesses one type per column: where every answer reads like 2021-05-03 they become times,
 in a CSV file 007 becomes 7, and one fraction makes a fraction of every number. A reference answer
-must stay what was written.
+must stay what was written: also a number of JSON, whose last zero says how exact an answer is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,36 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Rows = list[dict[str, Any]]
+
+
+class WrittenFloat(float):
+    """A number of a JSON text, which as text is what stood there: 1.50, 1e3.
+
+    In another process it is a plain float.
+    """
+
+    _text: str
+
+    def __new__(cls, text: str) -> WrittenFloat:
+        """Read `text`."""
+        number = super().__new__(cls, text)
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)
+
+
+def loads(text: str) -> Any:
+    """Read a JSON text; its fractions are `WrittenFloat`s.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return json.loads(text, parse_float=WrittenFloat)
 
 
 def read(builder: Any, split: str) -> Rows | None:
@@ -62,11 +92,11 @@ def _read(builder: Any, name: Any, parse: Callable[[str, Any], Iterator[Any]]) -
 def _json(text: str, config: Any) -> Iterator[Any]:
     """One object per line, or all in one list, or in the list that `config.field` names."""
     if config.field is not None:
-        yield from json.loads(text)[config.field]
+        yield from loads(text)[config.field]
     elif text.lstrip().startswith("["):
-        yield from json.loads(text)
+        yield from loads(text)
     else:
-        yield from (json.loads(line) for line in text.split("\n") if line.strip())
+        yield from (loads(line) for line in text.split("\n") if line.strip())
 
 
 def _csv(text: str, config: Any) -> Iterator[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import Any
 from actors.data import prompts
 from actors.data.context import context_tokens
 from actors.data.encoding import Encoded, RowCounts
+from actors.data.order import OTHER_DATA
 from actors.data.tokenizer import load_model_config, load_tokenizer
+from deploy.checks import dating
 from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
 from deploy.checks.model_files import (
     check_degree,
@@ -28,10 +29,10 @@ from deploy.checks.model_files import (
     describe_tokenizer,
     has_weights,
 )
+from deploy.checks.places import check_folder
 from deploy.checks.plugins import declared
 from deploy.checks.settings import check, check_evaluation
 from deploy.checks.shadows import check_working_directory
-from deploy.processes import ray_cluster
 from deploy.sizing.hardware import Hardware, this_machine
 from deploy.sizing.report import size
 from deploy.sizing.shape import Shape, lengths_of, shape_of
@@ -105,7 +106,7 @@ def preflight(
     if hardware is None:
         if config.cluster.mode == "ray":
             check_working_directory()
-        found.facts["run folder"] = _folder(config, training=training)
+        found.folder(training=training)
     if is_dry and (missing := _missing(config)):
         found.unchecked.append(
             f"model, tokenizer, data and memory: {missing} is not here; make it, or give a folder "
@@ -141,6 +142,7 @@ class _Findings:
         self._is_elsewhere = is_elsewhere
         self._shape: Shape | None = None
         self._longest_prompt: int | None = None
+        self._checkpoint: Path | None = None
         self.facts: dict[str, str] = {}
         self.notes: list[str] = []
         self.unchecked: list[str] = []
@@ -155,6 +157,15 @@ class _Findings:
             trials=tuple(_a_few(self._judged)),
             unchecked=tuple(self.unchecked),
         )
+
+    def folder(self, *, training: bool) -> None:
+        """Where the run will be, and whether training goes on from a checkpoint."""
+        check_folder(self._config)
+        self.facts["run folder"] = str(self._config.folder)
+        if training:
+            self._checkpoint = resuming.resume_from(self._config)
+            begins = f"goes on from {self._checkpoint.name}" if self._checkpoint else "new"
+            self.facts["run folder"] += f", {begins}"
 
     def sandbox(self) -> None:
         """Attack the sandbox for programs, where the run needs one."""
@@ -202,9 +213,12 @@ class _Findings:
             self.unchecked.append(f"data: {error}")
 
     def _data(self, tokenizer: Any, *, training: bool) -> None:
-        config, notes = self._config, self.notes
+        notes = self.notes
+        config = dating.as_resumed(self._config, self._checkpoint)
         if training:
-            counts, size, asked = _training_data(config, tokenizer)
+            counts, size, asked, digest = _training_data(config, tokenizer)
+            if self._checkpoint is not None:
+                _check_same(self._checkpoint, digest)
             self._judged += asked
             self.facts |= _describe("data", counts, notes)
             self.facts["steps"] = _steps(config, size, notes)
@@ -246,42 +260,24 @@ def _a_few(judged: Sequence[Prompt]) -> Iterator[Prompt]:
         yield from (those[index] for index in sorted({0, len(those) // 2, len(those) - 1}))
 
 
-def _folder(config: RunConfig, *, training: bool = True) -> str:
-    """Where the run will be, and whether training goes on from a checkpoint."""
-    if ray_cluster.is_job() and not Path(config.run.dir).is_absolute():
-        raise InputError(
-            f"run.dir = {config.run.dir!r}: is relative, and the working directory of a Ray job is "
-            "a temporary copy that goes with the cluster; give an absolute path on storage that "
-            "all nodes share, or start the run by `oapl submit`"
-        )
-    folder = config.folder
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(
-            f"run.dir = {config.run.dir!r}, run.name = {config.run.name!r}: {there} is a file, so "
-            f"{folder} cannot be made; choose another run.dir or run.name"
-        )
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(
-            f"run.dir = {config.run.dir!r}: {there} cannot be written to; choose another run.dir"
-        )
-    if not training:
-        return str(folder)
-    checkpoint = resuming.resume_from(config)
-    return f"{folder}, " + ("new" if checkpoint is None else f"goes on from {checkpoint.name}")
+def _check_same(checkpoint: Path, digest: str) -> None:
+    """Refuse, where it is cheap to tell, to go on over other data: replay would, a minute later."""
+    if (saved := resuming.data_of(checkpoint)) and saved != digest:
+        raise InputError(f"{checkpoint}: {OTHER_DATA}")
 
 
 def _training_data(
     config: RunConfig, tokenizer: Any
-) -> tuple[Mapping[str, RowCounts], int, list[Prompt]]:
-    """Counts per source, how many prompts (SFT: examples) an epoch has, and those to be judged."""
+) -> tuple[Mapping[str, RowCounts], int, list[Prompt], str]:
+    """Counts per source, how many prompts (SFT: examples) an epoch has, those to be judged, and
+    the digest of all."""
     if takes_examples(config):
         examples = prompts.ExampleQueue(config, tokenizer)
-        return examples.counts, len(examples), []
+        return examples.counts, len(examples), [], examples.digest
     encoded = prompts.read_training(config, tokenizer)
     _demand_judgeable(encoded, config)
     asked = [prompt for part in encoded.values() for prompt in part.prompts]
-    return _counts(encoded), len(asked), asked
+    return _counts(encoded), len(asked), asked, prompts.digest_of(asked)
 
 
 def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None:

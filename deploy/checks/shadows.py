@@ -1,7 +1,9 @@
 """Files of the user's that Ray's workers would import in the place of ours or of a library.
 
 Ray puts the working directory, and the folder of the program, in front of what its workers import
-from; a command started as `oapl` looks nowhere near them, and so would find nothing wrong.
+from, and a job is `python -m oapl` in it; a command started as `oapl` looks nowhere near them, and
+so would find nothing wrong. What `python -m` itself imports before the first line of ours cannot be
+looked at by us: `oapl`, or `python -P -m oapl`, does without.
 """
 
 from __future__ import annotations
@@ -31,6 +33,28 @@ def check_working_directory() -> None:
                     f"{path}: Ray's workers look in {folder} first, and would import it in the "
                     f"place of {what}; rename it, or give the command in another directory"
                 )
+
+
+def check_shipped(folder: Path) -> None:
+    """Refuse such a file in what becomes the working directory of a job.
+
+    A whole copy of oapl there is no such file: it is the one that will run.
+
+    Args:
+        folder: That is shipped.
+
+    Raises:
+        InputError: Names the file, and what it stands in the place of.
+    """
+    there = importable(str(folder))
+    is_a_copy = all(name in there and Path(there[name]).is_dir() for name in OWN)
+    for name, path in there.items():
+        is_fine = is_a_copy and name in OWN
+        if not is_fine and (what := _shadowed(name, Path(path).resolve())):
+            raise InputError(
+                f"{path}: a job looks in its working directory first, and would import it in the "
+                f"place of {what}; rename it, or give the command in another directory"
+            )
 
 
 def _shadowed(name: str, path: Path) -> str:

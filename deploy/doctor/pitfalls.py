@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from deploy.checks.shadows import check_working_directory
 from deploy.doctor.finding import Finding
+from oapl.errors import InputError
 
 AREA = "pitfalls"
 LOCK_AGE_S = 600.0
@@ -37,6 +39,9 @@ def look(environment: Mapping[str, str], installed: Mapping[str, str]) -> Iterat
             level="note",
             remedy="pip uninstall torchvision torchaudio",
         )
+    for finding in _shadows():
+        before += 1
+        yield finding
     locks = stale_locks(_extensions(environment))
     for lock in locks:
         yield Finding(
@@ -48,6 +53,21 @@ def look(environment: Mapping[str, str], installed: Mapping[str, str]) -> Iterat
         )
     if not before and not locks:
         yield Finding(area=AREA, name="known ones", found="none found")
+
+
+def _shadows() -> Iterator[Finding]:
+    """Files here that Ray's workers, and `python -m oapl`, would import in the place of others."""
+    try:
+        check_working_directory()
+    except InputError as error:
+        found, _, remedy = str(error).rpartition("; ")
+        yield Finding(
+            area=AREA,
+            name="working directory",
+            found=found,
+            level="wrong",
+            remedy=f"{remedy}; until then `oapl` starts here, `python -m oapl` perhaps not",
+        )
 
 
 def _extensions(environment: Mapping[str, str]) -> Path:

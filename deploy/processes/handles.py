@@ -224,7 +224,12 @@ class AsyncHost(_Host):
         return self._build(late)
 
     async def ping(self) -> int:
-        """Answer at once, whatever else goes on, with the process id: a restart changes it."""
+        """Answer whatever else goes on, with the process id: a restart changes it.
+
+        At once, but where Ray has started the actor again: once the object is built anew, so that
+        who has answered can also do its work.
+        """
+        self._method("__init__")
         return os.getpid()
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

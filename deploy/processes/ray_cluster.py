@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.processes.nodes import Facts, Node, Resources, differences
+from deploy.processes.ray_servers import apart, patient
 from oapl.errors import (
     DeadlineError,
     HeadError,
@@ -71,6 +72,8 @@ def start_local_ray(
 ) -> Any:
     """Start a cluster of this machine alone, whose servers all listen on the loopback interface.
 
+    No signal to this process's group reaches them; they end with the thread that called this.
+
     Args:
         num_cpus: As many as Ray may share out.
         object_store_bytes: Of its object store.
@@ -88,7 +91,8 @@ def start_local_ray(
     import ray
 
     began = time.monotonic()
-    with _patient(ray._private.services, timeout_s):
+    services = ray._private.services
+    with patient(services, timeout_s), apart(services):
         try:
             ray.init(
                 address="local",
@@ -110,29 +114,6 @@ def start_local_ray(
                 f"machine ({first_line(error)}); raise it where the machine is only slow"
             ) from error
     return ray
-
-
-@contextlib.contextmanager
-def _patient(services: Any, timeout_s: float) -> Iterator[None]:
-    """Ray gives a new node 30 s to register with its head, and has no setting for it: within this
-    the question whether it has is answered late instead."""
-    ask = services.get_node
-
-    def ask_until(*arguments: Any, **named: Any) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                return ask(*arguments, **named)
-            except RuntimeError:  # not there yet
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-
-    services.get_node = ask_until
-    try:
-        yield
-    finally:
-        services.get_node = ask
 
 
 def join(where: str, timeout_s: float = START_TIMEOUT_S) -> Any:

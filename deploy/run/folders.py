@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import fcntl
 import os
 import socket
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from deploy.checks.dating import EVALUATION, TRAINING, as_resumed, dated
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 
-TRAINING, EVALUATION = "config.toml", "eval.toml"
-"""What a run folder keeps of the settings, of each kind of run the last."""
 PARTS = ("checkpoints/step-*", "metrics.jsonl", ".lock")
 """What a run puts into its folder: a `config.toml` beside one of these is no mere recipe."""
 BEAT_S = 5.0
@@ -39,9 +36,7 @@ def prepare(config: RunConfig) -> RunConfig:
     Raises:
         InputError: See `learner.checkpoints.resuming.resume_from`.
     """
-    checkpoint = resuming.resume_from(config)
-    before = config.folder if checkpoint is None else checkpoint.parents[1]
-    config = _dated(config, before / TRAINING)
+    config = as_resumed(config, resuming.resume_from(config))
     (config.folder / TRAINING).write_text(to_toml(config))
     return config
 
@@ -52,7 +47,7 @@ def prepare_evaluation(config: RunConfig) -> RunConfig:
     Returns:
         The configuration as it is written: with the date of the run in this folder.
     """
-    config = _dated(config, config.folder / TRAINING, config.folder / EVALUATION)
+    config = dated(config, config.folder / TRAINING, config.folder / EVALUATION)
     (config.folder / EVALUATION).write_text(to_toml(config))
     return config
 
@@ -76,21 +71,6 @@ def moved_here(config: RunConfig, recipe: Path, overrides: Sequence[str]) -> Run
     print(f"{folder} was {config.folder}; the run is the one that lies here", file=sys.stderr)
     run = dataclasses.replace(config.run, dir=str(folder.parent), name=folder.name)
     return dataclasses.replace(config, run=run)
-
-
-def _dated(config: RunConfig, *earlier: Path) -> RunConfig:
-    """With a date, so that prompts which tell it stay the same: that of the first earlier
-    configuration that has one, else today's."""
-    found = [config.data.date, *map(_date_of, earlier), datetime.date.today().isoformat()]
-    data = dataclasses.replace(config.data, date=next(filter(None, found)))
-    return dataclasses.replace(config, data=data)
-
-
-def _date_of(file: Path) -> str:
-    try:
-        return str(tomllib.loads(file.read_text())["data"]["date"])
-    except (OSError, ValueError, KeyError):  # none there, or of an earlier oapl
-        return ""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""What a run is made of: the learner, what it takes from, and the engines if there are any."""
+"""What a run is made of: the learner, what it takes from, and the engines if there are any.
+
+Everything starts at once. Invariant: nothing is generated and nothing trained before each verifier
+was tried; one that does not work ends the starts of the others as it is found.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from dataclasses import dataclass
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
-from deploy.processes.launch import Processes
+from deploy.processes.launch import Process, Processes
 from deploy.run import restarts, reward_servers
 from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
@@ -19,9 +23,10 @@ from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
-from oapl.interfaces import Batches, Tracker
+from oapl.interfaces import Batches, Replay, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt
+from oapl.remote.waiting import both
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -87,26 +92,10 @@ async def _reinforcement(
     config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse, attempts: Attempts
 ) -> Parts:
     tracker.message("starting replay, reward server, learner and rollout workers")
-    replay, rewards = await asyncio.gather(
-        processes.start("replay", "replay"),
-        reward_servers.start(config, processes, attempts.trials, tracker.message),
-    )
-    workers = Workers(
-        config,
-        processes=processes,
-        pulse=pulse,
-        restarts=restarts.of_a_worker(config),
-        replay=replay.handle,
-        scorers=rewards.servers,
-        note=tracker.message,
-        step=attempts.step,
-    )
     async with contextlib.AsyncExitStack() as if_it_fails:
-        if_it_fails.push_async_callback(rewards.close)
-        if_it_fails.push_async_callback(workers.close)
         if_it_fails.push_async_callback(pulse.close)
-        workers.start()
-        trainers = await processes.start_ranks()
+        sampling = _sampling(config, processes, tracker, pulse, attempts, if_it_fails)
+        (replay, rewards, workers), trainers = await both(sampling, processes.start_ranks())
         pulse.keep(replay, rewards.processes)
         evaluator = Evaluator(config, workers) if config.eval.sources else None
         learner = LearnerGroup(
@@ -130,6 +119,36 @@ async def _reinforcement(
     )
 
 
+async def _sampling(
+    config: RunConfig,
+    processes: Processes,
+    tracker: Tracker,
+    pulse: Pulse,
+    attempts: Attempts,
+    if_it_fails: contextlib.AsyncExitStack,
+) -> tuple[Process[Replay], RewardServers, Workers]:
+    """Start what makes batches; the engines load while verifiers are tried."""
+    replay, rewards = await both(
+        processes.start("replay", "replay"),
+        reward_servers.start(config, processes, tracker.message),
+    )
+    if_it_fails.push_async_callback(rewards.close)
+    workers = Workers(
+        config,
+        processes=processes,
+        pulse=pulse,
+        restarts=restarts.of_a_worker(config),
+        replay=replay.handle,
+        scorers=rewards.servers,
+        note=tracker.message,
+        step=attempts.step,
+    )
+    if_it_fails.push_async_callback(workers.close)
+    workers.start()
+    await rewards.try_out(config, attempts.trials)
+    return replay, rewards, workers
+
+
 async def start_idle(
     config: RunConfig, processes: Processes, tracker: Tracker, trials: Sequence[Prompt]
 ) -> tuple[Workers, RewardServers, Pulse]:
@@ -142,7 +161,7 @@ async def start_idle(
         trials: Prompts to try each verifier on.
     """
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
-    rewards = await reward_servers.start(config, processes, trials, tracker.message)
+    rewards = await reward_servers.start(config, processes, tracker.message)
     workers = Workers(
         config,
         processes=processes,
@@ -152,7 +171,11 @@ async def start_idle(
         scorers=rewards.servers,
         note=tracker.message,
     )
-    await workers.start_idle()
+    async with contextlib.AsyncExitStack() as if_it_fails:
+        if_it_fails.push_async_callback(rewards.close)
+        if_it_fails.push_async_callback(workers.close)
+        await both(workers.start_idle(), rewards.try_out(config, trials))
+        if_it_fails.pop_all()
     pulse.keep(rewards=rewards.processes)
     return workers, rewards, pulse
 

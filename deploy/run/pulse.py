@@ -3,12 +3,15 @@
 Invariants: a process that has not answered for `SILENCE_S` is noticed within `BEAT_S` more, whether
 the learner waits or works; a silent reward server is replaced, a silent worker is its watcher's to
 end, and without replay or Ray itself the run cannot go on, which `failed` says with the right name.
+A server that is down is told once until it answers again, and by nobody else; while it starts anew
+it has the time of a start.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from deploy.processes.launch import Process, Processes
@@ -20,6 +23,8 @@ SILENCE_S = 30.0
 """What does not answer for so long does not run: a call of `ping` takes milliseconds."""
 PROBE_S = 5.0
 """For an answer when somebody is to be blamed now."""
+THERE, SILENT = "there", "silent"
+"""States of a process that was asked; of one that has died it is the name of Ray's exception."""
 
 
 class Pulse:
@@ -68,22 +73,19 @@ class Pulse:
         Returns:
             For how many seconds it had been silent.
         """
-        self._watched[process.name] = process
         limit_s = first_s
-        try:
-            while await self._answers(process, limit_s):
+        with self._watching(process):
+            while await self._state(process, limit_s) != SILENT:
                 limit_s = SILENCE_S
                 await asyncio.sleep(BEAT_S)
-            return limit_s
-        finally:
-            self._watched.pop(process.name, None)
+        return limit_s
 
     async def silent(self) -> list[str]:
         """Ask everybody now; name those that do not answer within `PROBE_S`."""
         asked = [*self._watched.values()]
-        answers = await asyncio.gather(*(self._answers(process, PROBE_S) for process in asked))
+        states = await asyncio.gather(*(self._state(process, PROBE_S) for process in asked))
         return [
-            process.name for process, is_there in zip(asked, answers, strict=True) if not is_there
+            process.name for process, state in zip(asked, states, strict=True) if state == SILENT
         ]
 
     async def close(self) -> None:
@@ -92,15 +94,23 @@ class Pulse:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answers(self, process: Process[Any], seconds: float) -> bool:
-        """Whether it answers in time, or has died, which is nothing to wait for."""
+    @contextlib.contextmanager
+    def _watching(self, process: Process[Any]) -> Iterator[None]:
+        self._watched[process.name] = process
+        try:
+            yield
+        finally:
+            self._watched.pop(process.name, None)
+
+    async def _state(self, process: Process[Any], seconds: float) -> str:
+        """`THERE`; `SILENT`, when it does not answer in time; or what Ray says of a dead one."""
         try:
             await within(seconds, self._processes.ping(process), f"{process.name} to answer")
         except DeadlineError:
-            return False
-        except Exception:  # noqa: BLE001 - Ray raises what it likes for a dead or returning actor
-            return True
-        return True
+            return SILENT
+        except Exception as error:  # noqa: BLE001 - Ray raises what it likes for a dead actor
+            return type(error).__name__
+        return THERE
 
     async def _keep_ray(self) -> None:
         while (trouble := await self._processes.trouble()) is None:  # noqa: ASYNC110 - unannounced
@@ -117,12 +127,19 @@ class Pulse:
         )
 
     async def _keep_reward(self, server: Process[Any]) -> None:
-        silent_s = await self.silence_of(server)
-        while True:
-            self._note(f"{server.name} has not answered for {silent_s:.0f} s; replacing it")
-            await self._processes.replace(server)
-            self.replaced_at = asyncio.get_running_loop().time()
-            silent_s = await self.silence_of(server, self._start_s)
+        limit_s, is_told = SILENCE_S, False
+        with self._watching(server):
+            while True:
+                state = await self._state(server, limit_s)
+                if state == SILENT:
+                    self._note(f"{server.name} has not answered for {limit_s:.0f} s; replacing it")
+                    await self._processes.replace(server)
+                    self.replaced_at = asyncio.get_running_loop().time()
+                elif state != THERE and not is_told:
+                    self._note(f"{server.name} is down ({state}); Ray starts it again")
+                is_told = state != THERE
+                limit_s = self._start_s if is_told else SILENCE_S
+                await asyncio.sleep(BEAT_S)
 
     def _fail(self, why: OaplError) -> None:
         if not self.failed.done():

@@ -29,33 +29,20 @@ COUNTS = ("judged", "failures", "queue_length")
 
 
 async def start(
-    config: RunConfig,
-    processes: Processes,
-    trials: Sequence[Prompt],
-    note: Callable[[str], None],
+    config: RunConfig, processes: Processes, note: Callable[[str], None]
 ) -> RewardServers:
-    """Start them all at once, try their verifiers out, and listen.
+    """Start them all at once, and listen.
 
     Args:
         config: The run.
         processes: Starts the servers.
-        trials: Prompts to try each verifier on.
         note: Is given lines for the person who watches.
-
-    Raises:
-        VerifierError: A verifier does not work.
     """
     names = [f"reward-{index}" for index in range(config.reward.servers)]
     started = await asyncio.gather(*(processes.start("reward", name) for name in names))
     servers = RewardServers([process.handle for process in started], note)
     servers.processes = tuple(started)
     servers.listen()
-    try:
-        await try_out(config, servers.servers, trials)
-    except BaseException:
-        await servers.close()
-        raise
-    servers.count_failures()
     return servers
 
 
@@ -64,7 +51,7 @@ class RewardServers:
 
     Args:
         servers: Their handles.
-        note: Is told of troubles, and once when a server stops answering.
+        note: Is told of troubles; of a server that is down `Pulse` tells.
 
     Attributes:
         servers: As given.
@@ -76,7 +63,6 @@ class RewardServers:
         self.servers = tuple(servers)
         self.processes: tuple[Process[RewardServer], ...] = ()
         self._note = note
-        self._is_down = False
         self._counts_failures = False
         self._told: set[tuple[str, str]] = set()
         self._listening: list[asyncio.Task[None]] = []
@@ -86,8 +72,17 @@ class RewardServers:
         """Begin to listen for troubles."""
         self._listening = [asyncio.create_task(self._listen(server)) for server in self.servers]
 
-    def count_failures(self) -> None:
-        """From now on a row of failures ends the run: what came before was the trial."""
+    async def try_out(self, config: RunConfig, prompts: Sequence[Prompt]) -> None:
+        """Try the verifiers; see `trial.try_out`. From then on a row of failures ends the run.
+
+        Args:
+            config: The run.
+            prompts: To try each verifier on.
+
+        Raises:
+            VerifierError: A verifier does not work.
+        """
+        await try_out(config, self.servers, prompts)
         self._counts_failures = True
 
     async def close(self) -> None:
@@ -106,7 +101,6 @@ class RewardServers:
         reports = await asyncio.gather(*map(self._report, range(len(self.servers))))
         there = [report for report in reports if report is not None]
         down = len(reports) - len(there)
-        self._is_down = down > 0
         return {**merged(there), "faults/reward_servers_down": float(down)}
 
     async def _listen(self, server: RewardServer) -> None:
@@ -131,9 +125,7 @@ class RewardServers:
         server = self.servers[number]
         try:
             return await within(STATS_TIMEOUT_S, server.stats(), f"reward server {number}")
-        except Exception as error:  # noqa: BLE001  Ray raises what it likes for a dead actor
-            if not self._is_down:
-                self._note(f"reward server {number} is down ({type(error).__name__})")
+        except Exception:  # noqa: BLE001  Ray raises what it likes for a dead actor
             return None
 
 

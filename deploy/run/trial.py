@@ -1,4 +1,4 @@
-"""Every verifier is tried on real prompts before anything heavy starts.
+"""Every verifier is tried on real prompts before anything is generated or trained.
 
 A response that no model wrote is harmless: it gives the prompt's own answer where there is one, in
 every form that a verifier looks for, or says nothing. A verifier works when any of its tries has a

@@ -18,7 +18,8 @@ from oapl.records import State
 FORMAT = 4
 """Raised when what `state.json` or a pickle holds changes: a key, a class's place or its fields.
 Checkpoints without a number are of format 1."""
-STATE = "state.json"
+STATE, REPLAY = "state.json", "replay.pkl"
+"""The learner's numbers, and what replay, or the queue of examples, holds."""
 CRITIC = "critic"
 """In the ranks' part, the critic's engine; in its shape, whether there is one."""
 REMEDY = "resume with the version of oapl that wrote it, or begin afresh under another run.name"

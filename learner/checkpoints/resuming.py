@@ -13,6 +13,8 @@ from oapl.objectives.base import build
 
 SHAPE = Path("trainer") / "state.json"
 """Written by `shards`: the ranks' own part."""
+CHEAP_BYTES = 64 * 2**20
+"""Of replay's part: read in less than a second."""
 
 
 def resume_from(config: RunConfig) -> Path | None:
@@ -36,6 +38,23 @@ def resume_from(config: RunConfig) -> Path | None:
         verify(found)  # damage is told with its remedy
         raise
     return found
+
+
+def data_of(checkpoint: Path) -> str:
+    """Read which data a checkpoint's run had, where that is cheap.
+
+    Returns:
+        What `actors.data.prompts.digest_of` made of it; empty where it cannot be told here:
+        replay's part is large, or damaged, which others find.
+    """
+    file = checkpoint / contents.REPLAY
+    try:
+        if file.stat().st_size > CHEAP_BYTES:
+            return ""
+        state = contents.read_pickle(file)
+        return str(state.get("source", state)["data"])
+    except (OSError, CheckpointError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 def verify(checkpoint: Path) -> None:

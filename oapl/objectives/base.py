@@ -89,8 +89,20 @@ class _Shuffled:
         cast(Stateful, self._objective).restore(state)
 
 
+def entropy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
+    """Give the entropy of the policy per token, at the temperature of its log-probs.
+
+    Returns:
+        `policy/entropy`, [N]; nothing if it was not asked for.
+    """
+    return {} if inputs.entropy is None else {"policy/entropy": inputs.entropy}
+
+
 def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
     """Measure how far the policy is from the one that sampled, per token, and its entropy.
+
+    For objectives that are `at_temperature` alone: log-probs at temperature 1 differ from recorded
+    ones of another temperature though the policy be the same.
 
     Returns:
         `policy/policy_kl`, k3 of the tokens where learner steps lie between the two, and
@@ -100,11 +112,9 @@ def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
     log_ratio = inputs.logprobs.detach() - inputs.inference_logprobs  # [N]
     is_lagged = inputs.lag[inputs.rollout_index] > 0
     divergence = kl_k3(log_ratio)
-    metrics = {
+    return {
         "policy/policy_kl": divergence[is_lagged],
         "policy/mismatch_kl": divergence[~is_lagged],
         "policy/prob_ratio": log_ratio.abs().exp(),
+        **entropy_metrics(inputs),
     }
-    if inputs.entropy is not None:
-        metrics["policy/entropy"] = inputs.entropy
-    return metrics

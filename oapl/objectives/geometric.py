@@ -8,7 +8,7 @@ wrong ones.
 R is +1 or -1: the reward of a rollout above `threshold`, or not. Both forms have the same gradient;
 the second is never negative. There is no baseline and no importance ratio, although another policy
 sampled the rollouts, so nothing is compared with what was sampled: logits are not divided by the
-sampling temperature.
+sampling temperature, and no metric tells a distance from the policy that sampled.
 
 Source: PCL-Reasoner-V1.5, Eq. 1 to 3. Departures: a mean over rollouts in place of a sum, as its
 released trainer takes it.
@@ -21,7 +21,7 @@ import numpy as np
 from oapl.config.fields import Flag, Number, section
 from oapl.config.objective import Declarations
 from oapl.estimators import segment_mean
-from oapl.objectives.base import policy_metrics
+from oapl.objectives.base import entropy_metrics
 from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
 DECLARES = Declarations(
@@ -72,6 +72,6 @@ class Objective:
         metrics = {
             "geometric/probability_right": found[sign > 0],
             "geometric/probability_wrong": found[sign < 0],
-            **policy_metrics(inputs),
+            **entropy_metrics(inputs),
         }
         return LossOutputs(loss=terms.sum() / inputs.global_rollouts, metrics=metrics)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from oapl.errors import DeadlineError
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 async def within(seconds: float, what: Awaitable[T], description: str) -> T:
@@ -57,6 +58,25 @@ async def unless(stop: asyncio.Event, what: Awaitable[T]) -> T | None:
         waiting.cancel()
         stopping.cancel()
         await asyncio.gather(waiting, stopping, return_exceptions=True)
+
+
+async def both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
+    """Await two things at once; when one fails, end the other, and raise what it failed of.
+
+    Args:
+        first, second: Cancelled here, and their ends awaited, when the other fails.
+
+    Returns:
+        What they bring.
+    """
+    acting = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        one, other = await asyncio.gather(*acting)
+        return one, other
+    finally:
+        for act in acting:
+            act.cancel()
+        await asyncio.gather(*acting, return_exceptions=True)
 
 
 async def in_thread_of_its_own(act: Callable[[], T], *, stays: bool = False) -> T:

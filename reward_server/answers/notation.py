@@ -92,6 +92,11 @@ _QUOTED_QUANTITY = re.compile(
     _QUOTE + r"\{\s*(?P<number>\\?\$?[+-]?(?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s*/\s*\d+)?)(?![\d:/.,])"
     r"(?P<behind>[^{}]*)\}[\s.]*"
 )
+_POWERS_IN_TEXT = re.compile(
+    _QUOTE + r"\{(?:[^{}^]|\^\s*+(?:\{\s*+[+-]?\d\s*+\})?+)*+\}"
+)  # `\mathrm{m\,s^{-2}}`
+_BRACED_POWER = re.compile(r"\^\s*\{\s*([+-]?\d)\s*\}")
+_POWER_IN_DOLLARS = re.compile(r"\$\s*(\^[+-]?\d)\s*\$")
 _QUOTED_NUMERAL = re.compile(_QUOTE + r"\{\s*([\d.,]*\d)\s*\}")
 _OF_DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\s*\^\s*\{?\s*\d\s*\}?)?)\s*([({])?\s*(\d+(?:\.\d+)?)"
@@ -154,6 +159,7 @@ def read(text: str, *, is_quantity: bool = False) -> Spelled:
     if not text.isascii():
         text = _in_latex(text)
     text = _unmarked(text)
+    text = _POWERS_IN_TEXT.sub(_with_bare_powers, text)
     text = _QUOTED_NUMERAL.sub(r"\1", text)
     text = _OF_DEGREES.sub(r"\1(\\frac{\3\\pi}{180})", text)
     is_quoted = _QUOTED.fullmatch(text) is not None
@@ -165,7 +171,7 @@ def read(text: str, *, is_quantity: bool = False) -> Spelled:
 
 def unquoted(text: str) -> str:
     r"""`12\text{ cm}` for `\text{12 cm}`, a quantity wholly written as text; else the text."""
-    match = _QUOTED_QUANTITY.fullmatch(text.strip())
+    match = _QUOTED_QUANTITY.fullmatch(_POWERS_IN_TEXT.sub(_with_bare_powers, text.strip()))
     if not match or (match["behind"][:1].isalpha() and not units.parse(match["behind"])):
         return text
     return rf"{match['number']}\text{{ {match['behind'].strip()} }}"
@@ -200,6 +206,11 @@ def clean(text: str) -> str:
 def compact(text: str) -> str:
     """A cleaned text without the spaces that carry no meaning, for comparison as a string."""
     return _TIGHT.sub("", _BARE_POWER.sub(r"\1{\2}", text))
+
+
+def _with_bare_powers(match: re.Match[str]) -> str:
+    """A text without braces around the powers in it, which its unit may have."""
+    return _POWER_IN_DOLLARS.sub(r"\1", _BRACED_POWER.sub(r"^\1", match.group()))
 
 
 def _unmarked(text: str) -> str:

@@ -19,6 +19,8 @@ from reward_server.answers.trees import EULER, Apply, Name, Number, Tree, negati
 MAX_DEPTH = 60
 _TEN = Number(Fraction(10))
 _LOGARITHMS: dict[str, Tree] = {"ln": EULER, "lg": _TEN, "log": _TEN}
+_SPECIAL = (r"\zeta", r"\Gamma")
+"""Functions of numbers, which never stand without an argument: a letter that does is a variable."""
 _APPLIED = re.compile(r"(?:[fgFGP]|\\(?:zeta|Gamma|Phi|phi|psi|Psi))(?:_\S+)?|.*'")
 
 
@@ -45,6 +47,11 @@ class _Reader(Cursor):
         super().__init__(found)
         self.depth = 0
         self.bars = ""
+        self.variables = {
+            name
+            for name, after in zip(found, [*found[1:], ""], strict=True)
+            if name in _SPECIAL and after not in ("(", "^", "_", "'")
+        }
 
     def relation(self) -> Tree:
         sides, signs = [self.expression()], []
@@ -194,7 +201,7 @@ class _Reader(Cursor):
 
     def named(self) -> Tree:
         text = names.read(self)
-        is_applied = _APPLIED.fullmatch(text) is not None
+        is_applied = _APPLIED.fullmatch(text) is not None and text not in self.variables
         start = self.at
         if is_applied and self.now == "^" and "(" in self.tokens[start:]:
             exponent = self.exponent()

@@ -20,13 +20,16 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from oapl.config import plugins
+from oapl.interfaces import Verifier
 from reward_server.pool import frames, worker
 from reward_server.pool.output import WorkerOutput
 from reward_server.sandbox import probe
-from reward_server.verifiers.base import VERIFIERS, Limits, VerifierFile
+from reward_server.verifiers import base
+from reward_server.verifiers.base import VERIFIERS, Limits, Traits, VerifierFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +69,12 @@ class ForkServer:
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
         self._output = WorkerOutput()
-        self._verifiers: dict[str, Any] = {}
+        self._verifiers: dict[str, tuple[Verifier, Traits]] = {}
         self._limits = setup.limits()
         for name, file, own in setup.files():
-            built: Any = file.build(own)
-            if hasattr(built, "warm"):
-                built.warm()
-            self._verifiers[name] = built
+            built = base.build(file, own)
+            file.DECLARES.warm(built)
+            self._verifiers[name] = built, file.DECLARES
         report = probe.probe()
         self._levels = {
             True: report.level,
@@ -129,10 +131,12 @@ class ForkServer:
             self._output.become()
             _close_others(connection.fileno())
             limits = self._limits[name]
+            verifier, traits = self._verifiers[name]
             worker.run(
                 connection,
                 started,
-                self._verifiers[name],
+                verifier,
+                start=partial(traits.start, verifier),
                 limits=limits,
                 level=self._levels[limits.is_jailed],
                 parent=parent,

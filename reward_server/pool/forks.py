@@ -133,6 +133,7 @@ class Forks:
                 stdin=setup,
                 pass_fds=[theirs.fileno()],
                 env=environment,
+                start_new_session=True,  # a signal that asks the run to stop is not for us
             )
         ours.setblocking(False)
         return ours, process

@@ -15,10 +15,11 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from oapl.errors import InputError
+from oapl.interfaces import Verifier
 from oapl.records import Prompt, Rollout
 from reward_server.pool import frames
 from reward_server.sandbox import jail
@@ -35,8 +36,9 @@ GARBAGE_THRESHOLD = 50_000
 def run(
     connection: socket.socket,
     started: frames.StartedCounter,
-    verifier: Any,
+    verifier: Verifier,
     *,
+    start: Callable[[str], None],
     limits: Limits,
     level: str,
     parent: int,
@@ -47,8 +49,9 @@ def run(
         connection: Socket to the reward server.
         started: Where the number of items started on is written.
         verifier: Built by the fork server.
+        start: Starts it in this process.
         limits: What this process is held to.
-        level: What `verifier.start` is told: the level of the jail, or of the sandbox for programs.
+        level: What `start` is told: the level of the jail, or of the sandbox for programs.
         parent: Process id of the fork server, whose death ends this process.
     """
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
@@ -57,8 +60,7 @@ def run(
         return
     _set_environment(pickle.loads(variables), limits)
     try:
-        if hasattr(verifier, "start"):
-            verifier.start(level)
+        start(level)
         _lock(limits)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's module may raise anything
         traceback.print_exc()
@@ -69,7 +71,7 @@ def run(
     _serve(connection, started, verifier)
 
 
-def _serve(connection: socket.socket, started: frames.StartedCounter, verifier: Any) -> None:
+def _serve(connection: socket.socket, started: frames.StartedCounter, verifier: Verifier) -> None:
     """Judge items in the order in which they come; say of each that it is started."""
     number = 0
     outgoing = frames.OutgoingVerdicts()
@@ -90,7 +92,7 @@ def _serve(connection: socket.socket, started: frames.StartedCounter, verifier: 
 
 
 def judge(
-    verifier: Any,
+    verifier: Verifier,
     prompt: Prompt,
     rollout: Rollout,
     started_ns: int,

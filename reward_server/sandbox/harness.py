@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ class Remote:
             raise RuntimeError("the program under test has ended")
         answer = json.loads(line)
         if "value" not in answer:
-            raise RuntimeError(str(answer.get("error"))[: report.MAX_ERROR])
+            raise _raised(str(answer.get("error"))[: report.MAX_ERROR])
         value = values.decode(answer["value"])
         return _near(value, self._tolerance) if self._tolerance else value
 
@@ -54,6 +55,20 @@ class Remote:
         if name.startswith("__"):
             raise AttributeError(name)
         return Remote(f"{self._path}.{name}", self._tolerance)
+
+
+_OF_TESTS = (AssertionError, StopIteration, StopAsyncIteration)
+"""Raised among tests these would be the tests' own."""
+
+
+def _raised(line: str) -> Exception:
+    """The program's exception, of its own type where Python has that: tests may expect it."""
+    name, _, message = line.partition(":")
+    kind = vars(builtins).get(name)
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind not in _OF_TESTS:
+        with contextlib.suppress(TypeError):  # one that wants more than a message
+            return kind(message.strip())
+    return RuntimeError(line)
 
 
 class Near(float):

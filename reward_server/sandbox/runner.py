@@ -116,6 +116,7 @@ class Sandbox:
                     env=ENVIRONMENT,
                     pass_fds=[theirs.fileno()],
                     cwd="/",
+                    start_new_session=True,  # a signal that asks the run to stop is not for it
                 )
             except OSError as error:
                 ours.close()

@@ -7,7 +7,6 @@ name is given another descriptor of it. That opens nothing that the program does
 from __future__ import annotations
 
 import builtins
-import contextlib
 import io
 import os
 import sys
@@ -79,32 +78,34 @@ def _number(path: Any) -> int | None:
 def flush() -> None:
     """Flush standard output, where the program still has one; what that raises is its failure."""
     stream: Any = getattr(sys, "stdout", None)
-    if _is_open(stream) and hasattr(stream, "flush"):
-        stream.flush()
-
-
-def _is_open(stream: Any) -> bool:
-    """Whether there is something to flush: not behind a closed stream, nor a detached one."""
     try:
-        return stream is not None and not getattr(stream, "closed", False)
+        is_gone = stream is None or getattr(stream, "closed", False)
     except ValueError:  # detached
-        return False
+        return
+    if not is_gone and hasattr(stream, "flush"):
+        stream.flush()
 
 
 def flush_rest(namespace: Mapping[str, Any]) -> None:
     """Flush what nobody closed: the first standard output, and the files that globals hold.
 
     Also files of which they hold a method: `write = open(1, "w").write`. Python flushes these when
-    it takes itself apart, and says nothing of what fails there.
+    it takes itself apart, and says nothing of what fails there. Every program pays for this, and a
+    function that is called for the first time in a fork costs it a copy of the function's page: so
+    none is.
 
     Args:
         namespace: The globals of the program.
     """
     now = getattr(sys, "stdout", None)
-    for value in [*namespace.values(), *_first_output]:
-        if type(value) in _METHODS:
+    for value in (*namespace.values(), *_first_output):
+        kind = type(value)
+        if kind in _METHODS:
             value = value.__self__
-        if issubclass(type(value), _FILE) and value is not now:
-            with contextlib.suppress(BaseException):  # flush may be the program's own
-                if _is_open(value):
+            kind = type(value)
+        if value is not now and issubclass(kind, _FILE):
+            try:
+                if not value.closed:
                     value.flush()
+            except BaseException:  # noqa: BLE001 - detached; or flush is the program's own
+                pass

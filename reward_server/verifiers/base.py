@@ -3,10 +3,8 @@ r"""What a verifier file offers, and how an answer is found in a response.
 A file `verifiers/x.py` has its options, `Config`; `build(config)`, which returns an object with
 `verify(prompt, rollout) -> Verdict`; and `DECLARES`, what is known of it before it is built
 (`Traits`). `verify` gives a verdict on whatever a response may be; it raises `InputError` for a
-prompt without its reference and `Unavailable` where something outside does not answer. The object
-may also have `warm()`, called once in the fork server, from which workers are forked, and
-`start(level)`, called in each worker process before it is locked up, with the level of its jail or,
-where it is not jailed, of the sandbox for programs (`reward_server.sandbox`).
+prompt without its reference and `Unavailable` where something outside does not answer. What else is
+done with the object, before it judges, is declared too: `warm` and `start`.
 """
 
 from __future__ import annotations
@@ -72,9 +70,18 @@ class Limits:
     first_s: float = 0.0
 
 
+def _not_warmed(verifier: Any) -> None:
+    """Where a file declares no `warm`."""
+
+
+def _not_started(verifier: Any, level: str) -> None:
+    """Where a file declares no `start`."""
+
+
 @section
 class Traits:
-    """What must be known of a verifier before it is built. Each function is given its `Config`."""
+    """What must be known of a verifier before it is built. Each function but `warm` and `start` is
+    given its `Config`."""
 
     runs_programs: Flag
     """true: it runs programs that models write, for which the sandbox is tried out first."""
@@ -90,6 +97,12 @@ class Traits:
     wrong; called for each before a run starts."""
     prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     """The options that other nodes need in another form: a file's text besides its path."""
+    warm: Callable[[Any], None] = _not_warmed
+    """Given the verifier, once, in the fork server, from which workers are forked: `warm =
+    MyVerifier.warm` imports there what all of them need."""
+    start: Callable[[Any, str], None] = _not_started
+    """Given the verifier in each worker process before it is locked up, and the level of its jail
+    or, where it is not jailed, of the sandbox for programs (`reward_server.sandbox`)."""
 
 
 class VerifierFile(Protocol):
@@ -107,6 +120,32 @@ class VerifierFile(Protocol):
 
 
 VERIFIERS: Kind[VerifierFile] = Kind("reward_server.verifiers", VerifierFile)
+
+
+def build(file: VerifierFile, config: Any) -> Verifier:
+    """Build a verifier.
+
+    Args:
+        file: Its plugin file.
+        config: The file's own `Config`.
+
+    Raises:
+        InputError: It has a method `warm` or `start` that the file does not declare, so that nobody
+            would call it.
+    """
+    built = file.build(config)
+    declared = {
+        "warm": file.DECLARES.warm is not _not_warmed,
+        "start": file.DECLARES.start is not _not_started,
+    }
+    for name, is_declared in declared.items():
+        if not is_declared and name in dir(built):
+            kind = type(built).__name__
+            raise InputError(
+                f"{kind} of {file.build.__module__} has a method {name} that DECLARES does not "
+                f"name, so nobody would call it; add DECLARES = Traits(..., {name}={kind}.{name})"
+            )
+    return built
 
 
 class Unavailable(OaplError, RuntimeError):

@@ -274,4 +274,5 @@ DECLARES = base.Traits(
     check_prompt=lambda config, prompt: problem.read(
         prompt.reference, prompt.question or prompt.text
     ),
+    start=CodeVerifier.start,
 )

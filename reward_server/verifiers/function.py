@@ -183,4 +183,6 @@ async def _awaited(result: Awaitable[Any]) -> Any:
     return await result
 
 
-DECLARES = base.Traits(runs_programs=False, limits=limits, check=check, prepare=prepare)
+DECLARES = base.Traits(
+    runs_programs=False, limits=limits, check=check, prepare=prepare, start=FunctionVerifier.start
+)

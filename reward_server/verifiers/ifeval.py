@@ -121,5 +121,8 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 DECLARES = base.Traits(
-    runs_programs=False, check=check, check_prompt=lambda config, prompt: checks(prompt)
+    runs_programs=False,
+    check=check,
+    check_prompt=lambda config, prompt: checks(prompt),
+    warm=IfevalVerifier.warm,
 )

@@ -303,5 +303,11 @@ def check_prompt(config: Config, prompt: Prompt) -> None:
 
 
 DECLARES = base.Traits(
-    runs_programs=False, limits=limits, check=check, check_prompt=check_prompt, prepare=prepare
+    runs_programs=False,
+    limits=limits,
+    check=check,
+    check_prompt=check_prompt,
+    prepare=prepare,
+    warm=JudgeVerifier.warm,
+    start=JudgeVerifier.start,
 )

@@ -114,4 +114,8 @@ def math_verify_says(answer: str, gold: str) -> equality.Answer:
     return is_right, "math-verify"
 
 
-DECLARES = base.Traits(runs_programs=False, check_prompt=lambda config, prompt: base.golds(prompt))
+DECLARES = base.Traits(
+    runs_programs=False,
+    check_prompt=lambda config, prompt: base.golds(prompt),
+    warm=MathVerifier.warm,
+)

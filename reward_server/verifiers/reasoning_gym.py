@@ -149,4 +149,11 @@ def check_prompt(config: Config, prompt: Prompt) -> None:
     scorers.puzzle_of(prompt, config.task_options)
 
 
-DECLARES = base.Traits(runs_programs=False, check=check, notes=notes, check_prompt=check_prompt)
+DECLARES = base.Traits(
+    runs_programs=False,
+    check=check,
+    notes=notes,
+    check_prompt=check_prompt,
+    warm=ReasoningGymVerifier.warm,
+    start=ReasoningGymVerifier.start,
+)

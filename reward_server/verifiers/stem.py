@@ -187,6 +187,9 @@ def _by_quantity(left: Quantity | None, right: Quantity | None, tolerance: float
 def _by_formula(answer: str, gold: str) -> bool | None:
     """Chemical formulas, however their figures are set; others are compared as mathematics."""
     said, wanted = _formula(answer), _formula(gold)
+    if not all(re.search(r"[\^_]", text) for text in (answer, gold)):
+        # One of them is as it is typed: a figure of `Fe3+` may belong to the charge.
+        said, wanted = said.replace("^", ""), wanted.replace("^", "")
     return True if said and said == wanted else None
 
 
@@ -211,4 +214,8 @@ def _folded(text: str) -> str:
     return _ARTICLE.sub("", " ".join(re.findall(r"[a-z0-9+\-.%]+", text.casefold()))).strip(". ")
 
 
-DECLARES = base.Traits(runs_programs=False, check_prompt=lambda config, prompt: base.golds(prompt))
+DECLARES = base.Traits(
+    runs_programs=False,
+    check_prompt=lambda config, prompt: base.golds(prompt),
+    warm=StemVerifier.warm,
+)

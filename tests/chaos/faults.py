@@ -151,6 +151,7 @@ def reward_server_stopped(work: Path) -> None:
     made = max(steps(run.folder))
     run.reach(made + 12)
     assert run.pid("reward-0") != old
+    assert run.output.count("reward-0") == 1, f"told once:\n{run.output}"
     assert "worker 0.0 " not in run.output, run.output
     run.process.send_signal(signal.SIGTERM)
     run.end(143)
@@ -225,6 +226,16 @@ def signals_of_a_closed_terminal(work: Path) -> None:
     assert any((run.folder / "checkpoints").glob("step-*"))
 
 
+def signals_to_the_whole_group(work: Path) -> None:
+    """As GNU `timeout` and batch systems send them; Ray's own servers go on until the run ends."""
+    run = Run(work, "group", imitates=True)
+    run.reach(2)
+    os.killpg(run.process.pid, signal.SIGTERM)
+    run.end(143, 50)  # of a headless Ray that would be told after 60 s
+    assert run.phase() == "stopped"
+    assert any((run.folder / "checkpoints").glob("step-*"))
+
+
 @contextlib.contextmanager
 def small_disk(work: Path, name: str) -> Iterator[Path]:
     """A file system of a few megabytes at the run's folder."""
@@ -270,6 +281,7 @@ def main(words: list[str]) -> int:
         signals_in_an_evaluation,
         signals_twice,
         signals_of_a_closed_terminal,
+        signals_to_the_whole_group,
         disk_full,
         folder_removed,
     ]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +61,19 @@ def recipe(tmp_path_factory):
 
 
 class Run:
-    """`oapl train` in a process of its own."""
+    """`oapl train` in a process group of its own, as a shell or GNU `timeout` starts it."""
 
     def __init__(self, recipe, name, *overrides):
         self.folder = recipe.parent / "runs" / name
+        self._mark = f"OAPL_TEST_RUN={uuid.uuid4().hex}"
+        key, _, value = self._mark.partition("=")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "oapl", "train", recipe, f"run.name={name}", *overrides],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, key: value},
+            start_new_session=True,
         )
 
     def steps(self):
@@ -82,10 +87,24 @@ class Run:
             time.sleep(0.1)
 
     def kill(self, number, name=None):
+        """Send a signal to the command, to one of the run's processes, or to the whole `group`."""
         pid = self._process.pid
+        if name == "group":
+            os.killpg(pid, number)
+            return
         if name is not None:
             pid = json.loads((self.folder / "processes.json").read_text())[name]
         os.kill(pid, number)
+
+    def left(self, seconds=30):
+        """Commands of what the run has started and is still there after so long."""
+        deadline = time.monotonic() + seconds
+        while (found := marked(self._mark)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return found
+
+    def phase(self):
+        return json.loads((self.folder / "status.json").read_text())["phase"]
 
     def end(self, seconds=600):
         output, _ = self._process.communicate(timeout=seconds)
@@ -97,6 +116,18 @@ class Run:
         return [line[name] for line in lines if name in line]
 
 
+def marked(variable):
+    """Commands of the processes that have a variable in their environment; zombies have none."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if variable.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # gone meanwhile, or not ours to look at
+            continue
+    return found
+
+
 @dataclass(frozen=True)
 class Life:
     """From a start of the command to its end."""
@@ -105,12 +136,14 @@ class Life:
     output: str
     last_step: int
     checkpoints: tuple[str, ...]
+    phase: str
+    left: list[str]
 
 
 @pytest.fixture(scope="module")
 def lives(recipe) -> tuple[Run, list[Life]]:
-    """One run that is stopped by SIGINT, then by SIGTERM, and in its last life loses its worker and
-    its reward server."""
+    """One run that is stopped by SIGINT, then by SIGTERM to its process group, as GNU `timeout` and
+    a batch system send it, and in its last life loses its worker and its reward server."""
     ended = []
 
     def live(*kills):
@@ -120,11 +153,11 @@ def lives(recipe) -> tuple[Run, list[Life]]:
             run.kill(number, name)
         code, output = run.end()
         saved = tuple(os.listdir(run.folder / "checkpoints"))
-        ended.append(Life(code, output, run.steps()[-1], saved))
+        ended.append(Life(code, output, run.steps()[-1], saved, run.phase(), run.left()))
         return run
 
     live((5, signal.SIGINT, None))
-    live((20, signal.SIGTERM, None))
+    live((20, signal.SIGTERM, "group"))
     done = ended[-1].last_step
     kills = ((done + 3, signal.SIGKILL, "worker-0.0"), (done + 20, signal.SIGKILL, "reward-0"))
     return live(*kills), ended
@@ -143,8 +176,11 @@ def test_a_stopped_run_saves_and_the_same_command_goes_on(lives):
     run, (first, second, last) = lives
     assert [life.exit_code for life in (first, second, last)] == [130, 143, 0], second.output
     assert first.last_step < second.last_step < last.last_step
+    assert [life.phase for life in (first, second, last)] == ["stopped", "stopped", "done"]
+    assert [life.left for life in (first, second, last)] == [[], [], []]
     for life in (first, second):
         assert f"step-{life.last_step}" in life.checkpoints
+        assert "stopping after this step" in life.output
     assert run.steps() == list(range(1, 81))
     lags = run.metrics("replay/lag_max")
     assert lags == [step % 16 for step in range(80)], "periods go on where they stopped"
@@ -192,6 +228,7 @@ def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
     run.wait_for_step(10)
     run.kill(signal.SIGKILL)
     run.end()
+    assert run.left() == [], "nothing outlives a command that could not say goodbye"
     again = Run(recipe, "killed", *settings)
     code, output = again.end()
     assert code == 0, output

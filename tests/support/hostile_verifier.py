@@ -100,4 +100,4 @@ def build(config: Config) -> Hostile:
     return Hostile(config.start)
 
 
-DECLARES = Traits(runs_programs=False, limits=limits)
+DECLARES = Traits(runs_programs=False, limits=limits, start=Hostile.start)

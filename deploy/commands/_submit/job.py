@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.checks.settings import check, check_job
+from deploy.checks.shadows import check_shipped
 from deploy.commands._submit.shipped import EXCLUDES, entrypoint, is_shipped
 from deploy.processes import ray_cluster
 from deploy.run.folders import moved_here
@@ -51,7 +52,7 @@ def submit(
 
     Raises:
         InputError: The recipe is wrong, no job server answers, or the working directory is too
-            large to be shipped.
+            large to be shipped or holds a file that a job would import in another's place.
         OaplError: The job server went away, or the cluster could not start the job.
     """
     written = load_config(recipe, overrides)
@@ -60,6 +61,7 @@ def submit(
         overrides = [*overrides, f"run.name={config.run.name}"]
     check(config)
     check_job(config)
+    check_shipped(Path.cwd())
     if is_judged(config):
         rewards.check(config)
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")

@@ -1,9 +1,11 @@
 """Answers of data sets in JSON and CSV files stay what was written, whatever they look like."""
 
+import copy
 import csv
 import datetime
 import gzip
 import json
+import pickle
 from pathlib import Path
 
 import datasets
@@ -62,6 +64,36 @@ def test_numbers_and_booleans_of_json_do_not_change_one_another(tmp_path: Path):
         "12345678901234567890",
         "true",
     ]
+
+
+NUMBERS = ["1.50", "2.0", "1e3", "12E-2", "-0.0", "0.1000000000000000055", "10000000000000000.5"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz"])
+def test_a_number_of_json_becomes_the_text_that_it_is(tmp_path: Path, name: str):
+    lines = [f'{{"prompt": "x?", "answer": {text}, "level": {text}}}' for text in NUMBERS]
+    text = f"[{', '.join(lines)}]" if name == "a.json" else "\n".join(lines)
+    raw = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+    (tmp_path / name).write_bytes(raw)
+    assert answers(tmp_path / name) == NUMBERS
+    if name != "a.json":  # read as `path`, too
+        source = DataSource(name="a", path=str(tmp_path / name))
+        problems = read_problems(source)
+        assert [problem.reference["answer"] for problem in problems] == NUMBERS
+        levels = [problem.reference["level"] for problem in problems]
+        assert levels == list(map(float, NUMBERS)), "another column stays a number"
+        sent = pickle.loads(pickle.dumps(levels))
+        assert {type(level) for level in sent} == {float}
+        assert copy.deepcopy(levels) == levels
+        assert json.dumps(levels[0]) == "1.5"
+
+
+def test_a_number_inside_a_column_is_the_text_that_it_is(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "x?", "reward_model": {"ground_truth": 1.50}}')
+    key = "reward_model.ground_truth"
+    source = DataSource(name="a", path=str(tmp_path / "a.jsonl"), answer_key=key)
+    (problem,) = read_problems(source)
+    assert problem.reference["answer"] == "1.50"
 
 
 def test_columns_of_types_become_text(tmp_path: Path):

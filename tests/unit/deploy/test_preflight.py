@@ -1,11 +1,17 @@
 """What a dry run says of a run that can start. What it refuses is in `test_bad_input.py`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
+from actors.data import prompts
+from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
+from learner.checkpoints import contents, resuming, snapshots
+from oapl.config.objective import takes_examples
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from tests.support.makers import make_model
@@ -105,6 +111,69 @@ def test_what_a_verifier_warns_of_is_noted(files):
         "reward.options.shaping.length_limit=40",
     )
     assert "accuracy low" in made.notes[0]
+
+
+def saved(files: Path, tmp_path: Path, *overrides: str) -> list[str]:
+    """Overrides of a run in `tmp_path` that has a checkpoint over the data as it is now."""
+    asked = [f"run.dir={tmp_path}", f"data.sources.0.path={tmp_path / 'data.jsonl'}", *overrides]
+    shutil.copy(files / "data.jsonl", tmp_path)
+    base = [f"model.path={files / 'model'}", "rollout.max_tokens=64"]
+    config = load_config(None, [*base, *data(files), *asked])
+    tokenizer = load_tokenizer(config.model.path, False)
+    part = snapshots.begin(config.folder / "checkpoints", 4)
+    contents.write_state(part, {"step": 4})
+    if takes_examples(config):
+        held = prompts.ExampleQueue(config, tokenizer)._order.state()
+    else:
+        held = {"source": prompts.build(config, tokenizer).state(), "buffer": []}
+    contents.write_pickle(part / contents.REPLAY, held)
+    snapshots.commit(part, 4)
+    return [*data(files), *asked]
+
+
+@pytest.mark.parametrize("kind", [(), ("objective.name=sft", "rollout.group_size=1")])
+def test_a_run_is_not_begun_that_would_go_on_over_other_data(files, tmp_path, kind):
+    asked = saved(files, tmp_path, *kind)
+    assert report(files, *asked).facts["run folder"].endswith("goes on from step-4")
+    rows = (tmp_path / "data.jsonl").read_text().splitlines()
+    (tmp_path / "data.jsonl").write_text("\n".join(rows[::-1]))
+    with pytest.raises(InputError, match=r"step-4: the data is not that of the checkpoint"):
+        report(files, *asked)
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    report(files, *asked)
+
+
+@pytest.mark.parametrize("what", ["large", "damaged", "of an earlier build", "gone"])
+def test_what_cannot_be_told_cheaply_is_left_to_replay(files, tmp_path, monkeypatch, what):
+    asked = saved(files, tmp_path)
+    (tmp_path / "data.jsonl").write_text('{"prompt": "y", "answer": "1"}')
+    file = next(tmp_path.glob("run/checkpoints/step-4/replay.pkl"))
+    if what == "large":
+        monkeypatch.setattr(resuming, "CHEAP_BYTES", 10)
+    elif what == "damaged":
+        file.write_bytes(file.read_bytes()[:20])
+    elif what == "gone":
+        file.unlink()
+    else:
+        contents.write_pickle(file, [1])
+    report(files, *asked)
+
+
+def test_prompts_of_a_run_that_goes_on_tell_the_date_of_its_first_day(files, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(files / "model", model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }} {{ messages[-1]['content'] }}"
+    tokenizer.save_pretrained(model)
+    chatty = f"model.path={model}"
+    asked = saved(files, tmp_path, chatty, 'data.date="2026-01-31"')
+    with pytest.raises(InputError, match="not that of the checkpoint"):
+        report(files, *asked, 'data.date="2026-02-01"')
+    with pytest.raises(InputError, match="not that of the checkpoint"):
+        report(files, *asked, "data.date=")
+    (tmp_path / "run" / "config.toml").write_text('[data]\ndate = "2026-01-31"\n')
+    made = report(files, *asked, "data.date=")
+    assert made.config.data.date == "", "a dry run's recipe is not tied to it"
 
 
 def test_an_evaluation_of_nothing_is_refused_dry_too(files):

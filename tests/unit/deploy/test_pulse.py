@@ -91,9 +91,51 @@ async def test_what_the_processes_run_on_ends_the_run_in_its_own_name(kept):
         await asyncio.wait_for(pulse.failed, 2 * BEAT_S)
 
 
-async def test_a_dead_process_is_no_silent_one(kept):
+async def test_a_dead_process_is_no_silent_one_and_told_once(kept):
     """Whoever waits for it has heard; Ray starts a reward server again."""
     processes, pulse, notes = kept
     processes.dead.add("reward-0")
     await asyncio.sleep(600)
-    assert (processes.replaced, notes, await pulse.silent()) == ([], [], [])
+    told = ["reward-0 is down (RuntimeError); Ray starts it again"]
+    assert (processes.replaced, notes, await pulse.silent()) == ([], told, [])
+    processes.dead.clear()
+    await asyncio.sleep(600)
+    assert notes == told
+    processes.dead.add("reward-0")
+    await asyncio.sleep(600)
+    assert notes == told * 2, "another death is told again"
+
+
+async def test_one_that_died_has_as_long_to_start_as_any_process(kept):
+    """Calls of an actor fail while Ray has not started it again, and wait while it is made."""
+    processes, _, notes = kept
+    processes.dead.add("reward-0")
+    await asyncio.sleep(2 * BEAT_S)
+    processes.dead.clear()
+    processes.stopped.add("reward-0")
+    await asyncio.sleep(START_S - 4 * BEAT_S)
+    processes.stopped.clear()
+    await asyncio.sleep(600)
+    assert processes.replaced == []
+    assert notes == ["reward-0 is down (RuntimeError); Ray starts it again"]
+
+
+async def test_one_that_is_replaced_is_told_once_however_slowly_it_dies_and_starts():
+    class Slow(Stoppable):
+        async def replace(self, process):
+            self.replaced.append((process.name, asyncio.get_running_loop().time()))
+            self.stopped.clear()
+            self.dead.add(process.name)
+            later = asyncio.get_running_loop().call_later
+            later(2 * BEAT_S, self.dead.clear)
+            later(2 * BEAT_S, self.stopped.add, process.name)
+            later(START_S - 4 * BEAT_S, self.stopped.clear)
+
+    processes, notes = Slow(), []
+    pulse = Pulse(processes, notes.append, START_S)
+    pulse.keep(REPLAY, REWARDS)
+    processes.stopped.add("reward-1")
+    await asyncio.sleep(6 * START_S)
+    assert notes == ["reward-1 has not answered for 30 s; replacing it"]
+    assert len(processes.replaced) == 1
+    await pulse.close()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from ray import exceptions as ray_exceptions
 
-from deploy.checks import preflight
+from deploy.checks import places
 from deploy.processes import ray_cluster
 from deploy.processes.nodes import Facts, Node
 from oapl.config import RunConfig
@@ -130,8 +130,8 @@ def test_nodes_that_hang_or_lack_the_code_are_named_with_the_others(tmp_path):
 def test_a_relative_run_folder_under_a_job_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv(ray_cluster.JOB, "{}")
     with pytest.raises(InputError, match=r"run.dir = 'runs': is relative.*oapl submit"):
-        preflight._folder(RunConfig())
-    assert "new" in preflight._folder(RunConfig(run={"dir": str(tmp_path)}))
+        places.check_folder(RunConfig())
+    places.check_folder(RunConfig(run={"dir": str(tmp_path)}))
 
 
 def test_a_cluster_that_answers_and_cannot_be_joined_is_refused_by_a_deadline(monkeypatch):
@@ -160,30 +160,6 @@ def test_what_ray_says_of_a_cluster_is_told_from_whatever_thread(monkeypatch, er
     monkeypatch.setattr(ray_cluster, "check_answers", lambda where: None)
     with pytest.raises(InputError, match=words):
         ray_cluster.join("there:1", timeout_s=60)
-
-
-class Registry:
-    """Ray's question for a new node, which registers at the so manieth time."""
-
-    def __init__(self, times):
-        self.left = times
-
-    def get_node(self, address, id):
-        self.left -= 1
-        if self.left > 0:
-            raise RuntimeError(f"no node {id} at {address}")
-        return {"labels": {}}
-
-
-def test_a_node_may_take_as_long_to_register_as_processes_may_take_to_start():
-    slow = Registry(5)
-    asked = slow.get_node
-    with ray_cluster._patient(slow, timeout_s=60):
-        assert slow.get_node("here", id="x") == {"labels": {}}
-    assert slow.get_node == asked
-    never = Registry(9**9)
-    with ray_cluster._patient(never, timeout_s=0.1), pytest.raises(RuntimeError, match="no node x"):
-        never.get_node("here", id="x")
 
 
 async def test_a_head_that_does_not_answer_is_told_and_one_that_comes_back_is_not():

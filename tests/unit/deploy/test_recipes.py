@@ -9,6 +9,7 @@ import pytest
 import deploy
 from deploy.checks.preflight import preflight
 from deploy.checks.settings import check
+from deploy.commands import quickstart
 from deploy.sizing.hardware import parse
 from oapl.config.toml import load_config
 from oapl.devices.base import engine_name
@@ -57,6 +58,16 @@ def test_a_recipe_fits_the_machine_that_its_head_names(recipe, tmp_path):
     config = load_config(recipe, [f"model.path={tmp_path}"])
     made = preflight(config, is_dry=True, hardware=parse(hardware))
     assert "0 idle" in made.facts["devices"]
+
+
+def test_the_quickstart_has_nothing_to_warn_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "SIZES", {"sft": 64, "train": 64, "eval": 16})
+    own = [*quickstart.placeholders(), f"run.dir={tmp_path}"]
+    config = load_config(quickstart.RECIPES / "cpu_quickstart.toml", own)
+    start = quickstart.prepare(tmp_path / "start", seed=0)
+    imitation = quickstart.imitation(config, start)
+    reinforcement = quickstart.reinforcement(config, start, start / "model")
+    assert [preflight(run).notes for run in (imitation, reinforcement)] == [(), ()]
 
 
 def test_every_recipe_for_cards_says_for_which():

@@ -130,7 +130,7 @@ async def test_a_verifier_that_does_not_work_ends_the_run_with_cause_and_remedy(
     one.queue.put_nowait(trouble(kind, in_vain=6))
     await asyncio.sleep(1.0)
     assert not rewards.failed.done(), "that was the trial"
-    rewards.count_failures()
+    await rewards.try_out(RunConfig(), [])
     one.queue.put_nowait(trouble(kind, in_vain=64))
     with pytest.raises(VerifierError) as error:
         await asyncio.wait_for(rewards.failed, 60.0)
@@ -161,7 +161,9 @@ async def test_a_server_whose_verifier_fails_its_trial_tells_the_errors_and_leav
     )
     told = []
     async with server({"function": 1.0}, config.reward.options) as running:
+        rewards = await reward_servers.start(config, StartsServers(running), told.append)
         with pytest.raises(VerifierError):
-            await reward_servers.start(config, StartsServers(running), [ASKED], told.append)
+            await rewards.try_out(config, [ASKED])
+        await rewards.close()
     assert told == ["warning: verifier function, first error: KeyError: 'none' (mine.py:2)"]
     assert [task for task in asyncio.all_tasks() if "listen" in repr(task)] == []

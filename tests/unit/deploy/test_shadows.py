@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from deploy.checks.shadows import ROOT, check_working_directory
+from deploy.checks.shadows import ROOT, check_shipped, check_working_directory
 from oapl.errors import InputError
 
 
@@ -61,3 +61,23 @@ def test_the_folder_of_the_program_is_looked_at_where_workers_do(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path / "bin")
     with pytest.raises(InputError, match=r"bin/learner.py: Ray's workers look in .*bin first"):
         check_working_directory()
+
+
+@pytest.mark.parametrize("file", ["types.py", "oapl.py", "learner/__init__.py", "ray.py"])
+def test_a_job_is_not_sent_with_such_a_file(tmp_path, file):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(InputError, match=rf"^{tmp_path}/\S+: a job looks in .*; rename it"):
+        check_shipped(tmp_path)
+
+
+def test_a_job_is_sent_with_a_whole_copy_of_oapl_and_runs_that_one(tmp_path):
+    for name in ("oapl", "actors", "learner", "reward_server", "deploy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "mine.py").touch()
+    check_shipped(tmp_path)
+    (tmp_path / "types.py").touch()
+    with pytest.raises(InputError, match="Python's own module types"):
+        check_shipped(tmp_path)

@@ -1,5 +1,6 @@
 """Types of model that are right, that leak between the sequences of a row, that add noise."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,45 @@ def test_a_model_that_answers_nan_is_refused(folder_of):
     policy.lm.model.norm.weight.data.fill_(torch.nan)
     with pytest.raises(InputError, match="nan nats"):
         trial.check(config, policy, torch.device("cpu"))
+
+
+class Routed(torch.nn.Module):
+    """Eight experts in a list; each token goes to one of them."""
+
+    def __init__(self, expert):
+        super().__init__()
+        self.experts = torch.nn.ModuleList(copy.deepcopy(expert) for _ in range(8))
+
+    def forward(self, x):
+        chosen = (x[..., :3] > 0).long() @ torch.tensor([1, 2, 4])
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            if (chosen == number).any():
+                out[chosen == number] = expert(x[chosen == number])
+        return out
+
+
+@pytest.mark.parametrize(("stage", "ranks"), [(1, 2), (2, 2), (3, 8), (0, 2), (3, 1)])
+def test_parts_that_some_tokens_reach_are_refused_where_ranks_could_differ(folder_of, stage, ranks):
+    config = RunConfig(
+        model={"path": str(folder_of("llama"))},
+        learner={"precision": "fp32", "zero_stage": stage, "num_ranks": ranks},
+    )
+    policy = load_policy(config)
+    trial.check(config, policy, torch.device("cpu"))
+    policy.lm.model.layers[1].mlp = Routed(policy.lm.model.layers[1].mlp)
+    if not stage or ranks == 1:
+        trial.check(config, policy, torch.device("cpu"))
+        return
+    parts = r"has \d+ parts that only some tokens reach \(lm\.model\.layers\.1\.mlp\.experts\."
+    with pytest.raises(InputError, match=rf"{parts}.*set learner\.zero_stage = 0, or"):
+        trial.check(config, policy, torch.device("cpu"))
+    assert not any(module._forward_pre_hooks for module in policy.modules()), "nothing is left"
+
+
+def test_experts_that_lie_in_one_tensor_all_take_part(folder_of):
+    config = RunConfig(model={"path": str(folder_of("qwen3_moe"))}, learner={"precision": "fp32"})
+    assert trial.try_out(load_policy(config), torch.device("cpu")).partial == ()
 
 
 @pytest.mark.parametrize(("row_tokens", "rows"), [(0, 1), (40, 1), (1, 3)])

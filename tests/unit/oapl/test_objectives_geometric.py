@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from oapl.config.objective import OBJECTIVES
 from oapl.objectives.base import build
 from tests.support.losses import inputs, slopes
 from tests.support.makers import make_group
@@ -63,3 +64,16 @@ def test_rewards_become_signs():
 def test_it_compares_with_nothing_that_was_sampled():
     assert not objective().declares.at_temperature
     assert not objective().declares.needs_inference_logprobs
+
+
+AT_ONE = [name for name in OBJECTIVES.names() if not OBJECTIVES.load(name).DECLARES.at_temperature]
+
+
+@pytest.mark.parametrize("name", AT_ONE)
+def test_log_probs_of_another_temperature_are_no_distance_from_what_sampled(name):
+    entropy = torch.tensor([0.5] * 6)
+    made = inputs(torch.full((6,), -1.0), [-9.0] * 6, OWNER, SIGNS, entropy=entropy)
+    found = build({"name": name}).loss(made).metrics
+    assert not {"policy/policy_kl", "policy/mismatch_kl", "policy/prob_ratio"} & found.keys()
+    if "entropy" in OBJECTIVES.load(name).DECLARES.needs:
+        assert found["policy/entropy"].tolist() == [0.5] * 6

@@ -177,6 +177,32 @@ def test_a_list_of_assertions_calls_the_program_and_nothing_of_the_same_name(
     assert (verdict.kind, verdict.reward) == (kind, pytest.approx(reward)), verdict.detail
 
 
+REFUSES = {
+    "tests": [
+        "try:\n    half(-2)\n    assert False\nexcept ValueError:\n    pass",
+        "assert half(4) == 2",
+        "assert half(2) == 1",
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("if x < 0: raise ValueError('negative')", "accepted"),
+        ("if x < 0: raise ValueError", "accepted"),
+        ("if x < 0: raise UnicodeDecodeError('utf-8', b'', 0, 1, 'no')", "runtime_error"),
+        ("if x < 0: raise AssertionError('mine')", "runtime_error"),
+        ("pass", "wrong_answer"),
+        ("raise ValueError", "runtime_error"),
+    ],
+)
+def test_tests_may_expect_an_exception_of_pythons_own(judge, body, kind):
+    source = f"def half(x):\n    {body}\n    return x // 2"
+    verdict = judge.verify(prompt(REFUSES), rollout(answer(source)))
+    assert verdict.kind == kind, verdict.detail
+
+
 @pytest.mark.parametrize(
     "tests",
     [

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
+from oapl.config import plugins
 from oapl.config.listing import fields
 from oapl.config.sections import RewardSection
 from oapl.errors import InputError
 from oapl.records import KINDS, Verdict
 from reward_server.pool.fork_server import Setup
 from reward_server.sandbox import measure
-from reward_server.verifiers import base
+from reward_server.verifiers import base, code
 from reward_server.verifiers.base import VERIFIERS
 from tests.support import speed
 from tests.support.fake_judge import fake_judge
 from tests.support.judging import built as made
 from tests.support.judging import prompt, rollout, server
+from tests.support.planted import VERIFIER, plant
 
 JAIL = "landlock+seccomp"
 MIB = 2**20
@@ -137,21 +139,24 @@ def build(endpoint):
     def get(name):
         if name not in built:
             verifier = made(name, **options(name, endpoint))
-            getattr(verifier, "warm", lambda: None)()
+            VERIFIERS.load(name).DECLARES.warm(verifier)
             built[name] = started(name, verifier)
         return built[name]
 
     yield get
     for verifier in built.values():
-        getattr(verifier, "close", lambda: None)()
+        close(verifier)
 
 
 def started(name, verifier):
-    level = JAIL
-    if VERIFIERS.load(name).DECLARES.runs_programs:
-        level = measure.strongest().level
-    getattr(verifier, "start", lambda _: None)(level)
+    declared = VERIFIERS.load(name).DECLARES
+    declared.start(verifier, measure.strongest().level if declared.runs_programs else JAIL)
     return verifier
+
+
+def close(verifier):
+    if isinstance(verifier, code.CodeVerifier):  # the one that has a sandbox of its own
+        verifier.close()
 
 
 def options(name, endpoint):
@@ -227,7 +232,7 @@ def test_the_rule_for_a_response_that_was_cut_off_is_a_setting(name, build, endp
     for rule, kind in (("wrong", "malformed"), ("judge", "accepted")):
         verifier = started(name, made(name, **options(name, endpoint), truncated=rule))
         assert verifier.verify(*cut).kind == kind
-        getattr(verifier, "close", lambda: None)()
+        close(verifier)
 
 
 @names
@@ -254,3 +259,26 @@ def test_truncated_is_a_field_of_the_same_name_everywhere():
     for name in VERIFIERS.names():
         field = fields(VERIFIERS.load(name).Config).get("truncated")
         assert name == "shaping" or field.annotation == base.Truncated
+
+
+@names
+def test_what_is_done_with_it_before_it_judges_is_declared(name, endpoint):
+    file = VERIFIERS.load(name)
+    base.build(file, plugins.parse(file.Config, options(name, endpoint), f"reward.options.{name}."))
+
+
+@pytest.mark.parametrize("method", ["warm(self)", "start(self, level)"])
+def test_a_method_that_nobody_would_call_is_refused_with_what_to_declare(
+    tmp_path, monkeypatch, method
+):
+    hook = method.partition("(")[0]
+    text = VERIFIER.replace("return None", "return Mine()")
+    text += f"\nclass Mine:\n    def {method}:\n        raise KeyError\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    file = VERIFIERS.load(plant(tmp_path, f"planted_undeclared_{hook}", text))
+    with pytest.raises(InputError, match=rf"has a method {hook} .*{hook}=Mine\.{hook}\)"):
+        base.build(file, None)
+    declared = f"{text}\nDECLARES = Traits(runs_programs=False, {hook}=Mine.{hook})\n"
+    file = VERIFIERS.load(plant(tmp_path, f"planted_declared_{hook}", declared))
+    with pytest.raises(KeyError):
+        getattr(file.DECLARES, hook)(*([base.build(file, None)] + ["none"] * (hook == "start")))

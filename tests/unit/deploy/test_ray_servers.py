@@ -1,0 +1,57 @@
+"""How Ray's servers are started: patiently, and out of reach of signals to our process group."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from deploy.processes.ray_servers import apart, patient
+
+
+class Registry:
+    """Ray's question for a new node, which registers at the so manieth time."""
+
+    def __init__(self, times):
+        self.left = times
+
+    def get_node(self, address, id):
+        self.left -= 1
+        if self.left > 0:
+            raise RuntimeError(f"no node {id} at {address}")
+        return {"labels": {}}
+
+
+def test_a_node_may_take_as_long_to_register_as_processes_may_take_to_start():
+    slow = Registry(5)
+    asked = slow.get_node
+    with patient(slow, timeout_s=60):
+        assert slow.get_node("here", id="x") == {"labels": {}}
+    assert slow.get_node == asked
+    never = Registry(9**9)
+    with patient(never, timeout_s=0.1), pytest.raises(RuntimeError, match="no node x"):
+        never.get_node("here", id="x")
+
+
+def test_servers_stand_in_sessions_of_their_own_and_other_processes_do_not():
+    services = SimpleNamespace(ConsolePopen=subprocess.Popen)
+    tell = [sys.executable, "-c", "import os; print(os.getsid(0), os.getpgrp(), os.getpid())"]
+
+    def started():
+        process = services.ConsolePopen(tell, stdout=subprocess.PIPE, text=True)
+        return list(map(int, process.communicate(timeout=60)[0].split()))
+
+    with apart(services):
+        session, group, pid = started()
+    assert session == group == pid
+    assert started()[:2] == [os.getsid(0), os.getpgrp()]
+
+
+def test_ray_starts_its_servers_by_what_is_replaced():
+    """Else `apart` would do nothing, in silence."""
+    from ray._private import services
+
+    assert issubclass(services.ConsolePopen, subprocess.Popen)
+    assert "ConsolePopen" in services.start_ray_process.__code__.co_names
+    assert "get_node" in dir(services)
