@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning bench overlap chaos attacks gradients models jobs agreement puzzles oracle clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning lag objectives bench overlap chaos attacks gradients models jobs agreement puzzles oracle clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -37,6 +37,15 @@ control: $(VENV)/.cpu
 # Minutes of training over many seeds; the figures behind the learning test's bar.
 learning: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.learning.seeds
+
+# Objectives side by side at a lag of sixteen steps, cell by cell: at most a quarter of an hour, and
+# again until the table is full.
+lag: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.lag
+
+# Each objective for 32 steps on real Ray, vLLM and DeepSpeed; `make test` runs two of them.
+objectives: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "" --durations=0 tests/integration/test_objectives_live.py
 
 # Ratios against the raw engine and the plain training loop, in one run.
 bench: $(VENV)/.dev

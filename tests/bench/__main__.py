@@ -4,7 +4,8 @@
 
 Each bench is a process of its own, since a process holds one engine; figures that depend on a model
 are taken with the quickstart's and with each `--model` (default: SmolLM2, where `make smollm2` has
-made it). The exit code is 1 when a bar is missed.
+made it). OAPL_BENCH_BEFORE names a work tree of the build before iterations (6bca9e6), which
+`iteration` compares with. The exit code is 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.console import Console
 
 from tests.bench import table
 
-OF_A_MODEL = ("pipeline", "learner_step", "publication")
+OF_A_MODEL = ("pipeline", "learner_step", "iteration", "publication")
 SMOLLM2 = Path("build/smollm2")
 OF_ONE = (
     "engine_throughput",
@@ -27,6 +28,8 @@ OF_ONE = (
     "rewards",
     "sandbox",
     "logprob_memory",
+    "frozen_memory",
+    "objective_steps",
     "replay_rate",
     "trl_step",
 )

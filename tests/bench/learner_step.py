@@ -32,7 +32,7 @@ SMALL = 5e6
 
 
 def measure(model: Path, name: str) -> list[table.Row]:
-    is_small = _parameters(model) < SMALL
+    is_small = parameters(model) < SMALL
     num_groups, rounds = (8, 12) if is_small else (1, 4)
     groups = [_group(index) for index in range(num_groups)]
     tokens = sum(
@@ -156,7 +156,8 @@ def _group(index: int) -> CreditedGroup:
     return CreditedGroup(scored=scored, credit=Credit(values=values))
 
 
-def _parameters(model: Path) -> float:
+def parameters(model: Path) -> float:
+    """How many, by the size of the file."""
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     dtype = json.loads((model / "config.json").read_text()).get("dtype", "float32")
     return size / (4 if dtype == "float32" else 2)

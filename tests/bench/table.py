@@ -27,6 +27,7 @@ class Row:
         bar: The ratio that is asked for, or None where it is only stated.
         at_least: The ratio must reach the bar; False: stay below it.
         parts: What ours is made of, name to figure.
+        left_out: Why it was not measured; empty where it was.
     """
 
     what: str
@@ -38,23 +39,34 @@ class Row:
     bar: float | None = None
     at_least: bool = True
     parts: Mapping[str, float] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def verdict(self) -> str:
+        if self.left_out:
+            return "left out"
         if self.bar is None:
             return ""
         is_met = self.ratio >= self.bar if self.at_least else self.ratio <= self.bar
         return "met" if is_met else "MISSED"
 
 
+def left_out(what: str, model: str, why: str) -> Row:
+    """A figure that is not measured here."""
+    return Row(what=what, model=model, ours=0.0, theirs=0.0, unit="", ratio=0.0, left_out=why)
+
+
 def show(rows: Sequence[Row], console: Console) -> None:
     table = Table("figure", "model", "ours", "beside", "unit", "ratio", "bar", "")
     for row in rows:
         bar = "" if row.bar is None else f"{'>=' if row.at_least else '<='} {row.bar:g}"
-        ours, theirs, ratio = (f"{x:,.4g}" for x in (row.ours, row.theirs, row.ratio))
+        figures = (row.ours, row.theirs, row.ratio)
+        ours, theirs, ratio = ("" if row.left_out else f"{x:,.4g}" for x in figures)
         table.add_row(row.what, row.model, ours, theirs, row.unit, ratio, bar, row.verdict)
     console.print(table)
     for row in rows:
+        if row.left_out:
+            console.print(f"{row.what} ({row.model}): left out, {row.left_out}")
         if row.parts:
             parts = ", ".join(f"{name} {value:,.4g}" for name, value in row.parts.items())
             console.print(f"{row.what} ({row.model}): {parts}")

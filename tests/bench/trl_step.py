@@ -3,10 +3,12 @@
     python -m tests.bench.trl_step [RUN]
 
 RUN is the folder of a finished quickstart; without one its warm start is made first (4 minutes).
-Ours is the quickstart's second half as it stands, publication every 10 steps included, evaluations
-and checkpoints left out. TRL gets the same model, prompts, batch, group size, token limit, learning
-rate and both cores; it is installed by name into a folder of its own over the pinned set, and
-generates with transformers on two threads. The first period of each is left out.
+Ours is the quickstart's second half as it stands, and again with objective grpo, publication every
+10 steps included, evaluations and checkpoints left out. TRL gets the same model, prompts, batch,
+group size, token limit, learning rate and both cores; it is installed by name into a folder of its
+own over the pinned set, and generates with transformers on two threads. The first period of each is
+left out. Last, the training of a grpo step alone, without generation: both train on the rollouts of
+TRL's first step, in processes of their own, two threads each, in turn, the fastest of ten.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from deploy.commands import quickstart
 from deploy.run.program import train
 from oapl.config import RunConfig
 from tests.bench import table
+from tests.bench.sides import ROOT, Side, alternate, side
 from tests.learning import warm
 
 TRL = "trl==1.16.0"
@@ -38,29 +42,70 @@ def measure(model: Path, name: str) -> list[table.Row]:
         start, model = warm.warm_start(folder)
     config = quickstart.reinforcement(_configure(folder), start, model)
     config = replace(config, eval=replace(config.eval, sources=()))
-    their_parts = trl_seconds(folder, config)
-    our_parts = our_seconds(config)
-    ours, theirs = our_parts.pop("step"), their_parts.pop("step")
-    return [
-        table.Row(
-            what="(h) seconds of a learner step over TRL's GRPOTrainer",
-            model="quickstart, warm",
-            ours=ours,
-            theirs=theirs,
-            unit="s",
-            ratio=ours / theirs,
-            bar=0.70,
-            at_least=False,
-            parts={**our_parts, **{f"TRL's {name}": value for name, value in their_parts.items()}},
-        )
+    install(folder)
+    settings = write_settings(folder, config)
+    theirs = trl_seconds(folder, settings)
+    rows = [
+        _whole_step(objective, our_seconds(_with_objective(config, objective)), theirs)
+        for objective in ("oapl", "grpo")
     ]
+    return [*rows, training_alone(folder, settings, model)]
+
+
+def _with_objective(config: RunConfig, name: str) -> RunConfig:
+    objective = config.objective if config.objective["name"] == name else {"name": name}
+    run = replace(config.run, name=f"ours-{name}")
+    return replace(config, objective=objective, run=run)
+
+
+def _whole_step(objective: str, ours: dict[str, float], theirs: dict[str, float]) -> table.Row:
+    parts = {name: value for name, value in ours.items() if name != "step"}
+    parts |= {f"TRL's {name}": value for name, value in theirs.items() if name != "step"}
+    return table.Row(
+        what=f"(h) seconds of a learner step of {objective} over TRL's GRPOTrainer",
+        model="quickstart, warm",
+        ours=ours["step"],
+        theirs=theirs["step"],
+        unit="s",
+        ratio=ours["step"] / theirs["step"],
+        bar=0.70,
+        at_least=False,
+        parts=parts,
+    )
+
+
+def training_alone(folder: Path, settings: Path, model: Path) -> table.Row:
+    rollouts = folder / "trl-rollouts.json"
+    theirs = Side(
+        ["-m", "tests.bench.trl_reference", str(settings), str(rollouts)],
+        environment=_environment(folder),
+    )
+    ours = side(
+        kind="ours",
+        model=str(model),
+        objective={"name": "grpo"},
+        rollouts=str(rollouts),
+        threads=2,
+        micro_batch_tokens=512,  # the quickstart's
+    )
+    found = alternate({"ours": ours, "theirs": theirs})
+    seconds = {name: one["step"] for name, one in found.items()}
+    return table.Row(
+        what="(h) training alone of a step of grpo over TRL's GRPOTrainer",
+        model="quickstart, warm",
+        ours=1000 * seconds["ours"],
+        theirs=1000 * seconds["theirs"],
+        unit="ms",
+        ratio=seconds["ours"] / seconds["theirs"],
+        bar=0.70,
+        at_least=False,
+    )
 
 
 def _configure(folder: Path) -> RunConfig:
     return warm.configure(
         folder,
         0,
-        "run.name=ours",
         f"run.max_steps={STEPS}",
         "checkpoint.every_syncs=0",
         'tracking.console="off"',
@@ -86,35 +131,44 @@ def our_seconds(config: RunConfig) -> dict[str, float]:
     return parts
 
 
-def trl_seconds(folder: Path, config: RunConfig) -> dict[str, float]:
-    target, settings = folder / "trl", folder / "trl.json"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
+def install(folder: Path) -> None:
+    target = str(folder / "trl")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target]
     subprocess.run([*pip, TRL], check=True)
-    settings.write_text(
-        json.dumps(
-            {
-                "model": config.model.path,
-                "prompts": config.data.sources[0].path,
-                "folder": str(folder / "trl-out"),
-                "steps": STEPS,
-                "warm_up": config.sync.interval,
-                "batch_size": config.learner.batch_size,
-                "group_size": config.rollout.group_size,
-                "max_tokens": config.rollout.max_tokens,
-                "lr": config.optimizer.lr,
-            }
-        )
-    )
-    path = os.pathsep.join([str(target), str(Path(__file__).parents[2])])
+
+
+def write_settings(folder: Path, config: RunConfig) -> Path:
+    settings = folder / "trl.json"
+    values: dict[str, Any] = {
+        "model": config.model.path,
+        "prompts": config.data.sources[0].path,
+        "folder": str(folder / "trl-out"),
+        "steps": STEPS,
+        "warm_up": config.sync.interval,
+        "batch_size": config.learner.batch_size,
+        "group_size": config.rollout.group_size,
+        "max_tokens": config.rollout.max_tokens,
+        "lr": config.optimizer.lr,
+    }
+    settings.write_text(json.dumps(values))
+    return settings
+
+
+def trl_seconds(folder: Path, settings: Path) -> dict[str, float]:
     answer = subprocess.run(
         [sys.executable, "-m", "tests.bench.trl_reference", str(settings)],
-        env={**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": path},
+        env={**os.environ, **_environment(folder)},
         check=True,
         capture_output=True,
         text=True,
     )
     parts: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
     return parts
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(folder / "trl"), str(ROOT)])
+    return {"OMP_NUM_THREADS": "2", "PYTHONPATH": path}
 
 
 if __name__ == "__main__":

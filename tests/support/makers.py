@@ -49,6 +49,26 @@ def make_model(path: Path, *, vocab_size: int = 128, tied: bool = True, seed: in
     return path
 
 
+def make_wide_model(path: Path) -> Path:
+    """Save a tied Llama of 42M parameters and its tokenizer under `path`: one whose weights are
+    more than what a process takes anyway."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=32000,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    make_tokenizer().save_pretrained(path)
+    return path
+
+
 def make_tokenizer(vocab_size: int = 128):
     """One token per printable character, pad 0, bos 1, eos 2; unused ids up to `vocab_size`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers

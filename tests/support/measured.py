@@ -1,11 +1,11 @@
 """Memory of one learner rank or one engine, measured in a process of its own.
 
-    python -m tests.support.measured learner|critic|engine MODEL DTYPE [STEPS]
+    python -m tests.support.measured learner|engine MODEL DTYPE [STEPS] [OPTIONS]
 
 Prints one JSON object: bytes by which resident memory rose, at its highest, over what the imports
 had taken. `settings` says what is run: the test gives the same to `deploy.sizing`. A rank makes
 STEPS learner steps on micro-batches of ever new shapes, with publications and a checkpoint between;
-`critic` is a rank with a reference and a critic beside the policy.
+OPTIONS are the objective's, as JSON. `measure` runs it, `foretell` asks `deploy.sizing`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
+from actors.data.context import context_tokens
+from actors.data.tokenizer import load_model_config
 from deploy.processes import launch
+from deploy.sizing.engine_memory import engine_memory
+from deploy.sizing.hardware import this_machine
+from deploy.sizing.learner_memory import rank_memory
+from deploy.sizing.memory import Memory
+from deploy.sizing.shape import critic_of, lengths_of, shape_of
 from oapl.config import RunConfig
+from oapl.objectives.base import build
+from tests.support.objectives import prepares
 
 PROMPT, RESPONSE = 16, 48
 ROLLOUTS = 16
@@ -29,12 +41,41 @@ INTERVAL = 2
 """Steps between publications."""
 SEQUENCES = 32
 CONTEXT = 256
+OAPL = {"name": "oapl"}
 
 
-def settings(kind: str, model: str, dtype: str, folder: str = "runs") -> RunConfig:
+def measure(kind: str, model: Path, dtype: str, objective: Mapping[str, Any] = OAPL) -> int:
+    """Bytes of a process, as measured in one."""
+    words = [kind, str(model), dtype, str(STEPS), json.dumps(objective)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.support.measured", *words],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return int(answer.stdout.splitlines()[-1])
+
+
+def foretell(kind: str, model: Path, dtype: str, objective: Mapping[str, Any] = OAPL) -> Memory:
+    """The same as `deploy.sizing` counts it, without what the imports take."""
+    config = settings(str(model), dtype, objective=objective)
+    shape = shape_of(load_model_config(str(model)))
+    if "values" in build(config.objective).declares.needs:
+        shape = replace(shape, critic=critic_of(shape))
+    lengths = lengths_of(config, context_tokens(config), PROMPT)
+    if kind == "learner":
+        found = rank_memory(config, shape, lengths.longest)
+    else:
+        found = engine_memory(config, shape, lengths, this_machine())
+    return replace(found, parts={**found.parts, "libraries": 0})
+
+
+def settings(
+    model: str, dtype: str, folder: str = "runs", objective: Mapping[str, Any] = OAPL
+) -> RunConfig:
     return RunConfig(
         model={"path": model, "dtype": dtype},
-        objective={"name": "tests.support.valued" if kind == "critic" else "oapl"},
         rollout={
             "max_tokens": RESPONSE,
             "context_tokens": CONTEXT,
@@ -46,6 +87,7 @@ def settings(kind: str, model: str, dtype: str, folder: str = "runs") -> RunConf
             "row_tokens": 1,
             "logprob_chunk_tokens": 256,
         },
+        objective=dict(objective),
         optimizer={"lr": 1e-6},
         sync={"transport": "disk", "interval": INTERVAL},
         run={"dir": folder},
@@ -83,7 +125,7 @@ def learner(config: RunConfig, steps: int) -> Any:
             export(rank, step)
         if step == steps // 2:
             rank.save(Path(config.run.dir) / "checkpoint")
-        if "token_credit" in objective.declares.needs:
+        if prepares(config.objective):
             rank.prepare([batch])
         rank.update(batch)
         lengths = chance.integers(RESPONSE // 4, RESPONSE + 1, ROLLOUTS).tolist()
@@ -129,13 +171,14 @@ def resident(field: str) -> int:
 
 if __name__ == "__main__":
     kind, model, dtype, *more = sys.argv[1:]
+    options = json.loads(more[1]) if more[1:] else OAPL
     with tempfile.TemporaryDirectory() as folder:
-        config = settings(kind, model, dtype, folder)
-        if kind == "engine":
-            run = engine(config)
-        else:
+        config = settings(model, dtype, folder, options)
+        if kind == "learner":
             os.environ.update(launch.environment(config, "trainer"))
             run = learner(config, int(more[0]) if more else STEPS)
+        else:
+            run = engine(config)
         next(run)
         before = resident("VmRSS")
         next(run, None)

@@ -124,6 +124,25 @@ class Rank:
             found = walks.walk(trainer, config, batches_of, iterations)
         return found if self._rank == 0 else None
 
+    def copy(self, port: int, config: Any) -> dict[str, int]:
+        """Bytes of a frozen policy here: by which memory grew, of its tensors, of the weights.
+
+        The last are of the whole policy, whatever part of it this rank holds.
+        """
+        from tests.support.measured import resident
+
+        with self._trainer(port, config) as trainer:
+            before = resident("VmRSS")
+            trainer._frozen.copy("reference")
+            grown = resident("VmRSS") - before
+            tensors = trainer._frozen.state()["reference"]
+            weights = [
+                getattr(p, "ds_numel", p.numel()) * p.element_size()
+                for p in trainer.engine.module.parameters()
+            ]
+        held = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+        return {"grown": grown, "tensors": held, "weights": sum(weights)}
+
     def logits(self, port: int, config: Any, vocab_size: int) -> dict[str, Any]:
         """One step's chunks of logits, the most rows of them, and rank 0's gradient."""
         from oapl import logprobs

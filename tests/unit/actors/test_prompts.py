@@ -6,6 +6,7 @@ import pickle
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -16,6 +17,7 @@ import pytest
 
 from actors.data.problems import Problem
 from actors.data.prompts import ExampleQueue, PromptStream, build, read_prompts
+from actors.data.puzzles import puzzles
 from actors.data.sources import read_problems
 from actors.data.templates import choose
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
@@ -152,29 +154,33 @@ def test_a_source_may_say_that_it_has_no_answers(tmp_path):
     assert problem.reference == {"topic": "rain"}
 
 
-def test_puzzles_that_draw_from_the_process_s_own_chance_follow_their_seed_too():
-    def read():
-        return read_problems(DataSource(name="g", task="list_functions", size=3))
+KNIGHTS = DataSource(name="g", task="knights_knaves", size=3)
+FUNCTIONS = DataSource(name="g", task="list_functions", size=3)
 
-    first = read()
+
+@pytest.fixture(scope="module")
+def questions():
+    """By source, made in one process after one another; `KNIGHTS` once more at the end."""
+    asked = [KNIGHTS, replace(KNIGHTS, seed=1), FUNCTIONS, KNIGHTS]
+    return [[puzzle.entry["question"] for puzzle in made] for made in puzzles(asked)]
+
+
+def test_puzzles_that_draw_from_the_process_s_own_chance_follow_their_seed_too(questions):
     random.seed(5)
     before = random.getstate()
-    assert [p.prompt for p in read()] == [p.prompt for p in first]
+    assert [p.prompt for p in read_problems(FUNCTIONS)] == questions[2]
     assert random.getstate() == before, "and nobody else's is changed"
 
 
-def test_puzzles_bring_their_entry_and_depend_on_the_seed():
-    def read(**more):
-        return read_problems(DataSource(name="g", task="knights_knaves", **{"size": 3, **more}))
-
-    problems = read()
+def test_puzzles_bring_their_entry_and_depend_on_the_seed(questions):
+    problems = read_problems(KNIGHTS)
     assert len(problems) == 3
     reference = problems[1].reference
     assert reference["task"] == "knights_knaves"
     assert reference["entry"]["answer"] == reference["answer"]
     assert reference["entry"]["question"] == problems[1].prompt
-    assert [p.prompt for p in read()] == [p.prompt for p in problems]
-    assert [p.prompt for p in read(seed=1)] != [p.prompt for p in problems]
+    first, other, _, again = questions
+    assert [p.prompt for p in problems] == first == again != other
     assert b"numpy" not in pickle.dumps(problems), "verifiers run without NumPy"
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from actors.data.puzzles import puzzles
+from actors.data import sources
+from actors.data.puzzles import _made, puzzles
 from actors.data.sources import read_problems
 from oapl.config.sections import DataSource
 from oapl.errors import InputError
@@ -48,37 +49,47 @@ def source(**settings):
     return DataSource(**{"name": "p", "task": "chain_sum", "size": 3, **settings})
 
 
-@pytest.mark.parametrize(
-    ("task", "options"),
-    [
-        ("word_ladder", {"min_word_length": 3, "max_word_length": 3}),
-        ("arc_agi", {"board_format_opts": {"alphabet": list("abcdefghij")}}),
-        ("aiw", {"task_types": ["siblings", "colleagues", "friends"]}),
-    ],
-)
-def test_a_problem_carries_the_options_that_its_scorer_needs(task, options):
-    problems = read_problems(source(task=task, options=options))
+CARRIED = {
+    "word_ladder": {"min_word_length": 3, "max_word_length": 3},
+    "arc_agi": {"board_format_opts": {"alphabet": list("abcdefghij")}},
+    "aiw": {"task_types": ["siblings", "colleagues", "friends"]},
+}
+PARTS = [
+    {"name": "chain_sum", "weight": 1, "config": {"min_terms": 2, "max_terms": 2}},
+    {
+        "name": "word_ladder",
+        "weight": 1,
+        "config": {"min_word_length": 3, "max_word_length": 3},
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Puzzles by source, from one process: each costs seconds of imports."""
+    asked = [source(name=task, task=task, options=given) for task, given in CARRIED.items()]
+    whole = source(name="composite", task="composite", size=12, options={"datasets": PARTS})
+    made = puzzles([*asked, whole])
+    return dict(zip([*CARRIED, "composite"], made, strict=True))
+
+
+@pytest.mark.parametrize("task", CARRIED)
+def test_a_problem_carries_the_options_that_its_scorer_needs(task, made, monkeypatch):
+    monkeypatch.setattr(sources, "puzzles", lambda asked: [made[one.name] for one in asked])
+    problems = read_problems(source(name=task, task=task, options=CARRIED[task]))
+    assert len(problems) == 3
     verifier = reasoning_gym.build(reasoning_gym.Config())
     for problem in problems:
-        assert problem.reference["options"] == options
+        assert problem.reference["options"] == CARRIED[task]
         asked = prompt(problem.reference, {"reasoning_gym": 1.0})
         own = problem.reference["answer"]
         assert verifier.verify(asked, rollout(f"<answer>{own}</answer>")).reward == 1.0
 
 
-def test_the_puzzles_of_a_composite_are_those_of_its_parts_with_their_options():
-    parts = [
-        {"name": "chain_sum", "weight": 1, "config": {"min_terms": 2, "max_terms": 2}},
-        {
-            "name": "word_ladder",
-            "weight": 1,
-            "config": {"min_word_length": 3, "max_word_length": 3},
-        },
-    ]
-    (made,) = puzzles([source(task="composite", size=12, options={"datasets": parts})])
-    configs = {part["name"]: part["config"] for part in parts}
-    assert {puzzle.task for puzzle in made} == set(configs)
-    assert all(puzzle.options == configs[puzzle.task] for puzzle in made)
+def test_the_puzzles_of_a_composite_are_those_of_its_parts_with_their_options(made):
+    configs = {part["name"]: part["config"] for part in PARTS}
+    assert {puzzle.task for puzzle in made["composite"]} == set(configs)
+    assert all(puzzle.options == configs[puzzle.task] for puzzle in made["composite"])
 
 
 @pytest.mark.parametrize(
@@ -103,5 +114,6 @@ def test_the_puzzles_of_a_composite_are_those_of_its_parts_with_their_options():
     ],
 )
 def test_what_makes_no_puzzles_is_refused_by_name(settings, message):
+    """As the process that makes them says it; that it comes back, `test_bad_input` shows."""
     with pytest.raises(InputError, match=f"source 'p': .*{message}"):
-        puzzles([source(**settings)])
+        list(_made(source(**settings)))

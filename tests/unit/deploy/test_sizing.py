@@ -271,10 +271,10 @@ def test_a_dry_run_says_what_fits_on_this_machine_and_refuses_what_does_not(tmp_
         f"run.dir={tmp_path}",
         f"model.path={tmp_path / 'model'}",
         "data.sources.0.name=sums",
-        "data.sources.0.task=basic_arithmetic",
-        "data.sources.0.size=10",
+        f"data.sources.0.path={tmp_path / 'sums.jsonl'}",
         "rollout.max_tokens=64",
     ]
+    (tmp_path / "sums.jsonl").write_text('{"prompt": "Calculate 3 + 4.", "answer": "7"}\n')
     made = preflight(load_config(None, base), is_dry=True)
     assert re.match(r"at a time 128 of \d+ tokens, or 128 of \d+ ", made.facts["rollouts"])
     assert re.match(r"\d\.\d\d GiB of 1 x ", made.facts["memory"])

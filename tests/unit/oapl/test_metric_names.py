@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from oapl.comparison import SE
 from oapl.tracking.names import METRICS, describe
@@ -15,8 +16,10 @@ READERS = ("oapl/tracking/",)
 PART = re.compile(r"[\w@*\0]+")
 LETTERS = re.compile("[a-z]{3}|@").search
 STATISTIC = "(?:mean|std|min|max)"
+described = cache(describe)
 
 
+@cache
 def written() -> set[str]:
     """The texts of the packages that may be a metric's name or one part of it."""
     texts: set[str] = set()
@@ -39,7 +42,7 @@ def _texts(tree: ast.AST) -> Iterator[str]:
 
 def is_computed(entry: str, texts: set[str]) -> bool:
     """Whether some text is the entry, or is one that only this entry stands for."""
-    if any(VALUE not in text and describe(text) is METRICS.get(entry, ...) for text in texts):
+    if any(VALUE not in text and described(text) is METRICS.get(entry, ...) for text in texts):
         return True
     name = re.sub(r"\{[A-Z]+\}", VALUE, entry).replace("@n", f"@{VALUE}").replace("@k", f"@{VALUE}")
     if SE in texts:
@@ -60,6 +63,7 @@ def _covers(text: str, name: str, texts: set[str]) -> bool:
     return tail == VALUE or any(_form(t).fullmatch(tail) for t in texts if LETTERS(t))
 
 
+@cache
 def _form(text: str) -> re.Pattern[str]:
     form = re.escape(text).replace(re.escape(VALUE), "[^/]+")
     return re.compile(form.replace(r"\*", rf"(?:\*|{STATISTIC})"))

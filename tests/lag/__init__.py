@@ -1,0 +1,1 @@
+"""Objectives at equal policy lag: a first slice of the comparison that the papers make."""
