@@ -33,6 +33,8 @@ EXAMPLES = {
         options={"importance": "token", "importance_cap": 2.0, "kl_coefficient": 1e-3},
         mini_batches=2,
     ),
+    "ppo": Example(options={"kl_coefficient": 1e-3, "kl_in": "reward"}, mini_batches=2),
+    "remix": Example(options={"until": 6}, mini_batches=2, updates_per_batch=2),
 }
 
 
