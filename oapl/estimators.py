@@ -180,6 +180,7 @@ def vtrace_gae(
 
 def _is_followed(index: Tensor) -> Tensor:
     """Whether another token of its rollout comes behind a token, bool [N]."""
+    # Counted from 1, so that the 0 beyond the end is no rollout.
     return _ahead(index + 1, 1) == index + 1
 
 

@@ -49,7 +49,7 @@ class _Reader(Cursor):
         self.bars = ""
         self.variables = {
             name
-            for name, after in zip(found, [*found[1:], ""], strict=True)
+            for name, after in zip(found, [*found[1:], ""], strict=False)
             if name in _SPECIAL and after not in ("(", "^", "_", "'")
         }
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from deploy.processes.launch import start_local_ray
 from oapl.batching import shard
+from oapl.config import RunConfig
 from tests.support import ranks, walks
 from tests.support.exact import (
     Named,
@@ -25,7 +26,6 @@ from tests.support.exact import (
     relative_error,
     worst_error,
 )
-from tests.support.exact_critic import Exact
 from tests.support.makers import make_model
 
 BETA2 = 0.1
@@ -88,9 +88,21 @@ def main() -> None:
 
 def valued(folder: Path, model: Path) -> None:
     """Print the rows of policy and critic."""
+    import torch
+
     names = ("policy's gradient", "parameters", "critic's gradient", "parameters")
     print(f"\n| updates | ranks | ZeRO | {' | '.join(names)} |")
     print("|---|---|---|---|---|---|---|")
+
+    def row(walk: walks.Walk, config: RunConfig, *names: object) -> None:
+        both = walks.errors(walk, model, config)
+        figures = [error[what] for error in both for what in ("gradient", "parameters")]
+        cells = [config.steps_per_take, *names, *(f"{x:.1e}" for x in figures)]
+        print(f"| {' | '.join(map(str, cells))} |")
+
+    for n in (1, 2):
+        plain = walks.plain_walk(model, n, n, ITERATIONS, torch.float32)
+        row(plain, walks.valued_config(model, parts=n, passes=n), "plain torch", "-")
     for size in (1, 2):
         configs = [
             walks.valued_config(model, parts=n, passes=n, zero_stage=stage, num_ranks=size)
@@ -98,11 +110,8 @@ def valued(folder: Path, model: Path) -> None:
             for stage in range(4)
         ]
         calls = [("valued", config, ITERATIONS) for config in configs]
-        for config, (found, *_) in zip(configs, ranks.run(folder, size, calls), strict=True):
-            both = walks.errors(found, Exact(model, config), config)
-            figures = [error[what] for error in both for what in ("gradient", "parameters")]
-            shape = (config.steps_per_take, size, config.learner.zero_stage)
-            print("| " + " | ".join([*map(str, shape), *(f"{x:.1e}" for x in figures)]) + " |")
+        for config, (walk, *_) in zip(configs, ranks.run(folder, size, calls), strict=True):
+            row(walk, config, size, config.learner.zero_stage)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Ours is the quickstart's second half as it stands, and again with objective grpo
 group size, token limit, learning rate and both cores; it is installed by name into a folder of its
 own over the pinned set, and generates with transformers on two threads. The first period of each is
 left out. Last, the training of a grpo step alone, without generation: both train on the rollouts of
-TRL's first step, in processes of their own, two threads each, in turn, the fastest of ten.
+TRL's first step, in processes of their own, with one thread each and with two, in turn, the fastest
+of ten.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def measure(model: Path, name: str) -> list[table.Row]:
         _whole_step(objective, our_seconds(_with_objective(config, objective)), theirs)
         for objective in ("oapl", "grpo")
     ]
-    return [*rows, training_alone(folder, settings, model)]
+    return rows + [training_alone(folder, settings, model, threads) for threads in (1, 2)]
 
 
 def _with_objective(config: RunConfig, name: str) -> RunConfig:
@@ -74,24 +75,24 @@ def _whole_step(objective: str, ours: dict[str, float], theirs: dict[str, float]
     )
 
 
-def training_alone(folder: Path, settings: Path, model: Path) -> table.Row:
-    rollouts = folder / "trl-rollouts.json"
+def training_alone(folder: Path, settings: Path, model: Path, threads: int) -> table.Row:
+    rollouts = folder / f"trl-rollouts-{threads}.json"
     theirs = Side(
         ["-m", "tests.bench.trl_reference", str(settings), str(rollouts)],
-        environment=_environment(folder),
+        environment=_environment(folder, threads),
     )
     ours = side(
         kind="ours",
         model=str(model),
         objective={"name": "grpo"},
         rollouts=str(rollouts),
-        threads=2,
+        threads=threads,
         micro_batch_tokens=512,  # the quickstart's
     )
     found = alternate({"ours": ours, "theirs": theirs})
     seconds = {name: one["step"] for name, one in found.items()}
     return table.Row(
-        what="(h) training alone of a step of grpo over TRL's GRPOTrainer",
+        what=f"(h) training alone of a step of grpo over TRL's GRPOTrainer, threads: {threads}",
         model="quickstart, warm",
         ours=1000 * seconds["ours"],
         theirs=1000 * seconds["theirs"],
@@ -166,9 +167,9 @@ def trl_seconds(folder: Path, settings: Path) -> dict[str, float]:
     return parts
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, threads: int = 2) -> dict[str, str]:
     path = os.pathsep.join([str(folder / "trl"), str(ROOT)])
-    return {"OMP_NUM_THREADS": "2", "PYTHONPATH": path}
+    return {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
 
 
 if __name__ == "__main__":

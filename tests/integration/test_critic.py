@@ -32,7 +32,6 @@ from tests.support.walks import valued_config
 
 pytestmark = pytest.mark.integration
 
-GRADIENT_BOUND = 3e-6
 PARAMETER_BOUND = 1e-5
 """Relative L2 over all tensors, in fp32."""
 VALUE_BOUND = {"fp32": 2e-6, "fp16": 2e-3, "bf16": 2e-2}
@@ -71,16 +70,16 @@ def iterate(trainer: Trainer, config: RunConfig, number: int = 0) -> list[dict[s
     return [first | updates[0], *updates[1:]]
 
 
-@pytest.mark.parametrize(("stage", "updates"), [(0, 4), (1, 4), (2, 4), (3, 4), (1, 1), (3, 1)])
+@pytest.mark.parametrize(("stage", "updates"), [(0, 4), (3, 4), (1, 1), (2, 1)])
 def test_two_iterations_are_those_of_float64(model: Path, stage: int, updates: int):
     n = math.isqrt(updates)
     config = valued_config(model, zero_stage=stage, parts=n, passes=n)
     with running(config) as trainer:
         found = walks.walk(trainer, config, partial(batches_of, config), iterations=2)
-    policy, critic = walks.errors(found, Exact(model, config), config)
+    policy, critic = walks.errors(found, model, config)
     print(f"stage {stage}, u = {updates}: policy {policy}, critic {critic}")
     for error in (policy, critic):
-        assert error["gradient"] < GRADIENT_BOUND
+        assert error["gradient"] < walks.GRADIENT_BOUND
         assert error["parameters"] < PARAMETER_BOUND
     first, *_, last = (update.metrics for update in found.updates)
     same = found.updates[n - 1].metrics  # on the mini-batch that was the last one, too
@@ -92,15 +91,12 @@ def test_two_iterations_are_those_of_float64(model: Path, stage: int, updates: i
     assert last["critic/skipped"] == 0
 
 
-@pytest.mark.parametrize(
-    ("stage", "precision"), [(1, "fp32"), (3, "fp32"), (2, "bf16"), (3, "fp16")]
-)
+@pytest.mark.parametrize(("stage", "precision"), [(1, "fp32"), (2, "bf16"), (3, "fp16")])
 def test_values_are_those_of_a_plain_model_packed_or_alone(model: Path, stage: int, precision: str):
     config = valued_config(model, zero_stage=stage, precision=precision)
     group = walks.groups()[0]
     with running(config) as trainer:
-        for number in (0, 4, 8):
-            iterate(trainer, config, number)
+        iterate(trainer, config)
         assert trainer.critic is not None
         rows = {
             row_tokens: values(trainer, make_batch([group], step=0, **limits(row_tokens)))
@@ -160,43 +156,46 @@ def test_credit_per_token_needs_no_critic_and_no_second_update(model: Path):
     assert metrics["valued/ratio_std"] < 1e-6
 
 
-def test_the_critic_explains_more_of_the_returns_as_it_learns(model: Path):
-    config = valued_config(model)
+def test_what_the_critic_explains_is_of_all_tokens_of_the_iteration(model: Path, monkeypatch):
+    config, credits_ = valued_config(model), []
+    original = valued.Objective.token_credit
+
+    def seen(self, inputs):
+        credits_.append((original(self, inputs), inputs.old_values))
+        return credits_[-1][0]
+
+    monkeypatch.setattr(valued.Objective, "token_credit", seen)
     with running(config) as trainer:
-        explained = [
-            iterate(trainer, config, 4 * number)[0]["critic/explained_variance"]
-            for number in range(6)
-        ]
-    print("explained variance", [f"{one:.2f}" for one in explained])
-    assert explained[0] == 0, "values of 0 explain nothing"
-    assert explained[-1] > 0.3
-    assert explained[-1] > explained[1]
+        assert iterate(trainer, config)[0]["critic/explained_variance"] == 0, "values of 0"
+        credits_.clear()
+        found = trainer.prepare(batches_of(config, 4))["critic/explained_variance"]
+    returns = torch.cat([credit.returns for credit, _ in credits_]).double()
+    errors = returns - torch.cat([old for _, old in credits_])
+    assert found == pytest.approx(float(1 - errors.var() / returns.var()), rel=1e-5)
+    assert found != 0
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(1, "fp32"), (3, "fp32"), (1, "bf16")])
+@pytest.mark.parametrize(("stage", "precision"), [(3, "fp32"), (1, "bf16")])
 def test_a_resumed_run_is_bit_identical_with_reference_and_critic(
     model: Path, tmp_path: Path, stage: int, precision: str
 ):
-    config = valued_config(model, zero_stage=stage, precision=precision)
+    config = valued_config(model, passes=1, zero_stage=stage, precision=precision)
     with running(config) as trainer:
         iterate(trainer, config)
         trainer.save(tmp_path / "trainer")
-        after = iterate(trainer, config, 4)
+        after = iterate(trainer, config, 2)
         expected, of_critic = weights(trainer), critic_weights(trainer)
     with running(config) as trainer:
         trainer.load(tmp_path / "trainer")
-        again = iterate(trainer, config, 4)
+        again = iterate(trainer, config, 2)
         assert distance(expected, weights(trainer)) == 0
         assert distance(of_critic, critic_weights(trainer)) == 0
     names = ("loss/total", "critic/loss", "critic/grad_norm", "policy/grad_norm")
     assert [[one[n] for n in names] for one in after] == [[one[n] for n in names] for one in again]
 
 
-@pytest.mark.parametrize("stage", [0, 3])
-def test_in_the_warm_up_the_policy_stands_still_and_makes_no_pass(
-    model: Path, stage: int, monkeypatch
-):
-    config = valued_config(model, zero_stage=stage)
+def test_in_the_warm_up_the_policy_stands_still_and_makes_no_pass(model: Path, monkeypatch):
+    config = valued_config(model, zero_stage=3)
     config = replace(config, critic=replace(config.critic, warmup_steps=3))
     exact = Exact(model, config)
     groups = walks.groups()
@@ -225,7 +224,7 @@ def test_in_the_warm_up_the_policy_stands_still_and_makes_no_pass(
         assert walks.relative_error(got, right) < PARAMETER_BOUND
 
 
-@pytest.mark.parametrize(("broken", "stage"), [("policy", 0), ("critic", 1), ("critic", 3)])
+@pytest.mark.parametrize(("broken", "stage"), [("policy", 0), ("critic", 0), ("critic", 3)])
 def test_what_is_not_finite_skips_its_own_update_alone(
     model: Path, monkeypatch, broken: str, stage: int
 ):

@@ -35,7 +35,6 @@ from tests.support.exact import (
     exact_parameters,
     relative_error,
 )
-from tests.support.exact_critic import Exact
 from tests.support.makers import make_group, make_model
 from tests.support.partly_used import config as parts_config
 from tests.support.publishing import export
@@ -684,9 +683,9 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
 
 def assert_a_walk_is_exact(walk: walks.Walk, tied: Path, stage: int) -> None:
     config = walks.valued_config(tied)
-    for error in walks.errors(walk, Exact(tied, config), config):
+    for error in walks.errors(walk, tied, config):
         print(f"policy and critic, stage {stage}, 2 ranks: {error}")
-        assert error["gradient"] < GRADIENT_BOUND
+        assert error["gradient"] < walks.GRADIENT_BOUND
         assert error["parameters"] < ITERATION_BOUND
 
 

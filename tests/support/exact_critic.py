@@ -14,16 +14,16 @@ from oapl.config import RunConfig
 from oapl.config.sections import AdamSection
 from oapl.records import CreditedGroup
 from tests.support.exact import Named, alone_logprobs
-from tests.support.valued import CLIP, VALUE_CLIP
+from tests.support.valued import CLIP, VALUE_CLIP, Config
 
 
 class ExactCritic(nn.Module):
     """A model's hidden states under a linear head of zeros; names are the learner's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
-        self.backbone = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64).base_model
-        self.head = nn.Linear(self.backbone.config.hidden_size, 1, dtype=torch.float64)
+        self.backbone = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).base_model
+        self.head = nn.Linear(self.backbone.config.hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -39,15 +39,15 @@ class Exact:
 
     Args:
         path: The model's folder, which the critic starts from too.
-        config: Adam's settings, both; the objective's penalty is its default.
-        penalty: The objective's.
+        config: Adam's settings, of both.
+        dtype: Another one than float64 shows what plain PyTorch makes of it.
     """
 
-    def __init__(self, path: Path, config: RunConfig, penalty: float = 0.05) -> None:
-        self.policy = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64)
-        self.reference = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64)
-        self.critic = ExactCritic(path)
-        self._penalty = penalty
+    def __init__(self, path: Path, config: RunConfig, dtype: torch.dtype = torch.float64) -> None:
+        self.policy = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        self.reference = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        self.critic = ExactCritic(path, dtype)
+        self._penalty = Config().penalty
         self._warmup_steps = config.critic.warmup_steps
         self._adams = [
             _adam(self.policy, config.optimizer),
@@ -94,12 +94,13 @@ class Exact:
         (torch.cat(errors).mean() / 2).backward()
         return _gradients(self.policy), _gradients(self.critic)
 
-    def step(self, part: Sequence[CreditedGroup]) -> None:
-        """Update both; in the warm-up the critic alone."""
-        self.gradients(part)
+    def step(self, part: Sequence[CreditedGroup]) -> tuple[Named, Named]:
+        """Update both; in the warm-up the critic alone. Returns their gradients."""
+        found = self.gradients(part)
         for adam in self._adams[1 if self._steps < self._warmup_steps else 0 :]:
             adam.step()
         self._steps += 1
+        return found
 
     def parameters(self) -> tuple[Named, Named]:
         """The policy's and the critic's."""

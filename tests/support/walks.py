@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from oapl.config import RunConfig
 from oapl.records import Batch, CreditedGroup, Metrics
@@ -17,6 +20,8 @@ OBJECTIVE = {"name": "tests.support.valued"}
 Both = tuple[Named, Named]
 """Of the policy and of the critic."""
 Errors = dict[str, float]
+GRADIENT_BOUND = 6e-6
+"""Of any update of a walk in fp32, where plain PyTorch in fp32 makes 5e-6 (`make gradients`)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def valued_config(model: Path, *, parts: int = 2, passes: int = 2, **learner: An
     """One or two mini-batches, passed over so often, at rates that make both losses clip."""
     config = ranks.config_of(model, mini_batches=parts, updates_per_batch=passes, **learner)
     critic = replace(config.critic, lr=1e-3, clip_norm=0.0, weight_decay=0.0)
-    optimizer = replace(config.optimizer, lr=2e-4)  # at 1e-3 soon every token is clipped
+    optimizer = replace(config.optimizer, lr=5e-5)  # at 2e-4 soon every token is clipped
     return replace(config, objective=OBJECTIVE, optimizer=optimizer, critic=critic)
 
 
@@ -84,34 +89,64 @@ def walk(
     return Walk(updates=updates, after=_weights(trainer))
 
 
-def errors(found: Walk, exact: Exact, config: RunConfig) -> tuple[Errors, Errors]:
+def errors(found: Walk, model: Path, config: RunConfig) -> tuple[Errors, Errors]:
     """Relative L2 errors, of the policy and of the critic: `gradient`, the worst update's, at the
     weights that it began with, and `parameters`, after as many updates of the oracle's own.
 
     Args:
         found: A walk.
-        exact: As it begins.
+        model: Its folder.
         config: Of `valued_config`.
     """
     order = parts_of(config) * config.learner.updates_per_batch
-    for number in range(len(found.updates)):
-        if number % len(order) == 0:
-            exact.prepare(groups())
-        exact.step(order[number % len(order)])
-    away = [relative_error(a, b) for a, b in zip(found.after, exact.parameters(), strict=True)]
-    worst = [0.0, 0.0]
+    size = len(parts_of(config)), config.learner.updates_per_batch
+    right = exact_after(model, *size, len(found.updates) // len(order))
+    away = [relative_error(a, b) for a, b in zip(found.after, right, strict=True)]
+    exact, worst = Exact(model, config), [0.0, 0.0]
     for number, update in enumerate(found.updates):
         exact.load(*update.before)
         if number % len(order) == 0:
             exact.prepare(groups())
         true = exact.gradients(order[number % len(order)])
-        for i, (gradient, right) in enumerate(zip(update.gradients, true, strict=True)):
-            worst[i] = max(worst[i], relative_error(gradient, right))
+        for i, (gradient, other) in enumerate(zip(update.gradients, true, strict=True)):
+            worst[i] = max(worst[i], relative_error(gradient, other))
     policy, critic = (
         {"gradient": gradient, "parameters": parameters}
         for gradient, parameters in zip(worst, away, strict=True)
     )
     return policy, critic
+
+
+@cache
+def exact_after(
+    model: Path, parts: int, passes: int, iterations: int, dtype: torch.dtype = torch.float64
+) -> Both:
+    """The weights after iterations of the oracle, policy's and critic's.
+
+    Args:
+        model, parts, passes: As of `valued_config`.
+        iterations: How many.
+        dtype: Of the oracle.
+    """
+    return plain_walk(model, parts, passes, iterations, dtype).after
+
+
+def plain_walk(model: Path, parts: int, passes: int, iterations: int, dtype: torch.dtype) -> Walk:
+    """Iterations of the oracle itself.
+
+    Args:
+        model, parts, passes, iterations, dtype: As of `exact_after`.
+    """
+    config = valued_config(model, parts=parts, passes=passes)
+    exact = Exact(model, config, dtype)
+    updates = []
+    for _ in range(iterations):
+        exact.prepare(groups())
+        for part in parts_of(config) * passes:
+            before = exact.parameters()
+            gradients = exact.step(part)
+            updates.append(Update(before=before, gradients=gradients, metrics={}))
+    return Walk(updates=updates, after=exact.parameters())
 
 
 def _weights(trainer: Any) -> Both:

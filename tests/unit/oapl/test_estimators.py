@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oapl.estimators import (
@@ -111,19 +111,20 @@ def test_advantages_of_three_tokens_by_hand():
     assert beyond.tolist() == [0.5 - 0.25, -2.0, -2.0]
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0.2, 3), st.integers(0, 1000))
 def test_advantages_are_those_of_the_recursion(gamma, lam, largest, seed):
     chance = torch.Generator().manual_seed(seed)
     rewards, values, weight = torch.rand(3, len(OWNER), generator=chance, dtype=torch.float64) * 2
-    settings = {"gamma": gamma, "lam": lam}
-    ours = vtrace_gae(rewards, values, weight, OWNER, **settings, largest=largest)
-    theirs = one_token_after_the_other(rewards, values, weight, **settings, largest=largest)
+    options = {"gamma": gamma, "lam": lam}
+    ours = vtrace_gae(rewards, values, weight, OWNER, **options, largest=largest)
+    theirs = one_token_after_the_other(rewards, values, weight, **options, largest=largest)
     assert ours.tolist() == pytest.approx(theirs, abs=1e-12)
     ones = torch.ones_like(weight)
-    plain = one_token_after_the_other(rewards, values, ones, **settings, largest=1.0)
-    assert gae(rewards, values, OWNER, **settings).tolist() == pytest.approx(plain, abs=1e-12)
-    unweighted = vtrace_gae(rewards, values, ones, OWNER, **settings)
-    assert torch.equal(unweighted, gae(rewards, values, OWNER, **settings))
+    plain = one_token_after_the_other(rewards, values, ones, **options, largest=1.0)
+    assert gae(rewards, values, OWNER, **options).tolist() == pytest.approx(plain, abs=1e-12)
+    unweighted = vtrace_gae(rewards, values, ones, OWNER, **options)
+    assert torch.equal(unweighted, gae(rewards, values, OWNER, **options))
 
 
 def test_without_discount_an_advantage_is_the_reward_less_the_value():

@@ -154,17 +154,23 @@ def test_a_ratio_outside_its_bounds_is_cut_or_taken_out(outside, log_ratio, slop
     # Log-ratios 1 and 0.5 of rollout 0, of mean 0.75, and -0.25 of rollout 1; beta2 = 0.5.
     ours = build({"name": "oapl", "beta2": 0.5, "ratio_bounds": BOUNDS, "outside": outside})
     logprobs = torch.tensor([-1.0, -2.0, -0.5], dtype=torch.float64, requires_grad=True)
-    outputs = ours.loss(inputs(logprobs, [-2.0, -2.5, -0.25], [0, 0, 1], [0.75, -0.25]))
+    outputs = ours.loss(inputs(logprobs, [-2.0, -2.5, -0.25], [0, 0, 1], [0.5, -0.25]))
     outputs.loss.backward()
     is_out = outside == "rollout"
     residuals = [
-        0.0 if is_out else 0.5 * (log_ratio[0] + log_ratio[1]) - 0.75,
+        0.0 if is_out else 0.5 * (log_ratio[0] + log_ratio[1]) - 0.5,
         0.5 * log_ratio[2] + 0.25,
     ]
     assert outputs.loss.item() == pytest.approx(sum(r**2 for r in residuals) / 2)
     expected = [0.5 * r * s for r, s in zip((residuals[0], *residuals), slopes_, strict=True)]
     assert logprobs.grad.tolist() == pytest.approx(expected)
     assert outputs.metrics["oapl/outside_rate"].tolist() == rate
+
+
+def test_a_long_rollout_is_left_out_by_its_mean_and_not_by_its_sum():
+    ours = build({"name": "oapl", "ratio_bounds": BOUNDS, "outside": "rollout"})
+    made = inputs(torch.tensor([-1.0, -1.0]), [-1.5, -1.5], [0, 0], [0.0])
+    assert ours.loss(made).metrics["oapl/outside_rate"].tolist() == [0.0]
 
 
 @pytest.mark.parametrize("outside", ["clip", "token", "rollout"])
