@@ -38,8 +38,10 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
     critic = 0
     if shape.critic is not None:
         held, of_critic = _held(config, shape.critic.parameters)
+        # Policy and critic pass and step one after the other; up to stage 1 a step frees gradients.
+        if learner.zero_stage < 2:
+            policy["gradients"] = max(policy["gradients"], held.pop("gradients"))
         critic, host = sum(held.values()), host + of_critic
-        # Policy and critic pass and step one after the other.
         its = _pass_memory(config, shape.critic, tokens, item)
         passes["activations"] = max(passes["activations"], its["activations"])
         step = max(step, _step_bytes(config, shape.critic, _own(config, shape.critic.parameters)))

@@ -252,7 +252,7 @@ def disk_full(work: Path) -> None:
     with small_disk(work, "full") as place:
         run = Run(work, "full", imitates=True)
         run.reach(2)
-        with (place / "filler").open("wb") as file, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
             while True:
                 file.write(b"0" * 4096)
         said = run.end(1, 120)

@@ -13,8 +13,7 @@ import pytest
 
 from deploy.commands import quickstart
 from deploy.run import program
-from learner.checkpoints.contents import read_pickle
-from learner.group import REPLAY
+from learner.checkpoints.contents import REPLAY, read_pickle
 from oapl.config.toml import load_config
 from oapl.objectives.base import build
 from tests.support import objectives
@@ -22,7 +21,7 @@ from tests.support import objectives
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 STEPS, INTERVAL, GROUPS = 32, 4, 8
-USUAL = ("oapl", "grpo")
+USUAL = ("grpo", "ppo")
 """Those of every run."""
 SIZES = {"sft": 1200, "train": 600, "eval": 8}
 REWARD = "def reward(prompt, response, reference):\n    return float(len(response) % 2)\n"
@@ -53,7 +52,7 @@ def config_of(start: Path, runs: Path, name: str):
         f"run.max_steps={STEPS}",
         f"sync.interval={INTERVAL}",
         "sync.max_lead=0",
-        "rollout.max_tokens=32",
+        "rollout.max_tokens=16",
         "checkpoint.every_syncs=0",
         'tracking.console="off"',
         'tracking.wandb="off"',

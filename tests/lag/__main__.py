@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,9 +61,13 @@ def main() -> None:
 
 
 def warm_start(folder: Path) -> tuple[Path, Path]:
-    """Problems and the model that all cells begin with, made once."""
-    start, model = folder / "warm" / "start", folder / "warm" / "sft" / "model"
-    return (start, model) if model.is_dir() else warm.warm_start(folder)
+    """Problems and the model that all cells begin with, made once and to the end."""
+    made, done = folder / "warm", folder / "warm" / "done"
+    if not done.is_file():
+        shutil.rmtree(made, ignore_errors=True)
+        warm.warm_start(folder)
+        done.touch()
+    return made / "start", made / "sft" / "model"
 
 
 def load(path: Path) -> list[Cell]:

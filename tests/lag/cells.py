@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,23 @@ class Cell:
 
 
 def train(folder: Path, start: Path, model: Path, objective: str, seed: int) -> Cell:
-    """Train and read the run's own lines."""
+    """Train, and read the run's own lines.
+
+    Raises:
+        KeyboardInterrupt: A signal ended the run before its end.
+    """
     config = configure(folder, start, model, objective, seed)
     shutil.rmtree(config.folder, ignore_errors=True)  # of a cell that was cut off
     started = time.monotonic()
-    program.train(config)
+    if program.train(config).signal:
+        raise KeyboardInterrupt
     lines = [json.loads(x) for x in (config.folder / "metrics.jsonl").read_text().splitlines()]
+    return cell_of(lines, objective, seed, time.monotonic() - started)
+
+
+def cell_of(
+    lines: Sequence[Mapping[str, float]], objective: str, seed: int, seconds: float
+) -> Cell:
     (before, after) = (line for line in lines if MEASURE in line)
     return Cell(
         objective=objective,
@@ -79,7 +90,7 @@ def train(folder: Path, start: Path, model: Path, objective: str, seed: int) -> 
         periods=by_period([x["reward/trained_mean"] for x in lines if "reward/trained_mean" in x]),
         groups=int(sum(line.get("replay/accepted", 0) for line in lines)),
         largest_lag=int(max(line.get("replay/lag_max", 0) for line in lines)),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
 
 

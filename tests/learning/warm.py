@@ -34,10 +34,16 @@ def warm_start(folder: Path) -> tuple[Path, Path]:
 
     Returns:
         The folder of problems and the model's.
+
+    Raises:
+        KeyboardInterrupt: A signal ended it before its end.
     """
     config = configure(folder, 0, "run.name=warm")
     start = quickstart.prepare(config.folder / "start", seed=0)
-    return start, program.train(quickstart.imitation(config, start)).folder / "model"
+    outcome = program.train(quickstart.imitation(config, start))
+    if outcome.signal:
+        raise KeyboardInterrupt
+    return start, outcome.folder / "model"
 
 
 def reinforce(folder: Path, start: Path, model: Path, seed: int, *overrides: str) -> list[float]:

@@ -128,14 +128,14 @@ def test_zero_shares_out_what_its_stage_shards():
         parts = rank_memory(config, shape, longest=100).parts
         found = [parts[name] / 1e9 for name in ("weights", "masters", "moments", "gradients")]
         assert found == [weights, masters, moments, gradients], f"stage {stage}"
-        # Of the same shape: 65 numbers more, the head's.
+        # A critic of the same shape has 65 numbers more, the head's. It passes and steps when the
+        # policy does not, whose gradients are gone by then, but for what stages 2 and 3 keep.
         both = dataclasses.replace(shape, critic=critic_of(shape))
         with_critic = dict(rank_memory(config, both, longest=100).parts)
-        assert with_critic.pop("critic") / 1e9 == pytest.approx(sum(found), rel=1e-6)
+        kept = sum(found) - (gradients if stage < 2 else 0)
+        assert with_critic.pop("critic") / 1e9 == pytest.approx(kept, rel=1e-6)
         assert parts["critic"] == 0
-        step = with_critic.pop("step"), parts["step"]
-        assert step[0] == pytest.approx(step[1], rel=1e-6)
-        assert with_critic.items() <= parts.items(), "it passes when the policy does not"
+        assert with_critic == pytest.approx({k: v for k, v in parts.items() if k != "critic"})
 
 
 def test_a_critics_states_go_where_the_policys_go():

@@ -347,6 +347,9 @@ def drop_uniform(group: ScoredGroup) -> Credit:
 
 
 class ReplayMachine(RuleBasedStateMachine):
+    AGAIN: tuple[str, ...] = ("",)
+    """How groups that were used may come again: as later uses, as history, or not at all."""
+
     @initialize(
         gps=st.integers(1, 3),
         interval=st.integers(1, 4),
@@ -359,9 +362,9 @@ class ReplayMachine(RuleBasedStateMachine):
         max_versions=st.sampled_from([1, 1, 2, 3]),
         drains=st.booleans(),
         passes=st.sampled_from([1, 1, 2]),
-        again=st.sampled_from(["", "", "uses", "history"]),
+        kind=st.integers(0, 1),
         max_uses=st.integers(2, 4),
-        share=st.sampled_from([0.0, 0.4, 0.8]),
+        share=st.sampled_from([0.4, 0.8]),
         until=st.sampled_from([0, 0, 1, 3]),
     )
     def begin(
@@ -377,18 +380,22 @@ class ReplayMachine(RuleBasedStateMachine):
         max_versions: int,
         drains: bool,
         passes: int,
-        again: str,
+        kind: int,
         max_uses: int,
         share: float,
         until: int,
     ) -> None:
+        again = self.AGAIN[kind % len(self.AGAIN)]
+        is_mixed = again == "history"
         if again:
             max_lead, surplus, max_versions = 0, 0.0, 1
-        is_mixed = again == "history"
-        gps = 3 * gps if is_mixed else gps  # up to 18 rollouts
+        if again == "uses":
+            interval, max_steps, extra_room = interval + 1, max_steps + 3, extra_room // 2
+        if is_mixed:
+            gps, interval = 3 * gps, 1  # up to 18 rollouts a take
         periods = PeriodNeeds(
             groups_per_step=gps,
-            interval=passes * (1 if is_mixed else interval),
+            interval=passes * interval,
             max_steps=passes * max_steps,
             capacity=gps + extra_room,
             group_size=G,
@@ -398,7 +405,7 @@ class ReplayMachine(RuleBasedStateMachine):
             drains=drains,
             updates_per_batch=passes,
             max_uses=max_uses if again == "uses" else 1,
-            history=History(share=share, iterations=2, until=until) if is_mixed and share else None,
+            history=History(share=share, iterations=2, until=until) if is_mixed else None,
         )
         max_lead = max_lead if max_versions == 1 else 0
         self.oracle = Oracle(periods=periods, max_lead=max_lead, size=size)
@@ -707,8 +714,11 @@ class ReplayMachine(RuleBasedStateMachine):
         self.honest_round(finishes_all=True)
 
 
-TestReplay = ReplayMachine.TestCase
-TestReplay.settings = settings(
+class AgainMachine(ReplayMachine):
+    AGAIN = ("uses", "history")
+
+
+SETTINGS = settings(
     max_examples=500,
     stateful_step_count=40,
     derandomize=True,
@@ -716,3 +726,7 @@ TestReplay.settings = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestReplay = ReplayMachine.TestCase
+TestReplay.settings = SETTINGS
+TestReplayAgain = AgainMachine.TestCase
+TestReplayAgain.settings = settings(SETTINGS, max_examples=200)

@@ -10,6 +10,7 @@ import pytest
 
 from oapl.records import FATES, Fate
 from oapl.replay.ledger import Ledger
+from oapl.replay.uses import Uses
 from tests.support.replaying import ANN, buffer, fill, ids, ledger, needs, saved, scored, train
 
 pytestmark = pytest.mark.leaping
@@ -56,6 +57,12 @@ def test_a_take_has_each_group_once_though_the_last_take_is_small():
     assert needs(mini_batches=2, interval=3, max_uses=2).missing(0, 0) == 4
 
 
+def test_of_a_groups_uses_only_those_count_for_which_there_are_takes():
+    two_takes = needs(interval=2, max_uses=4)
+    assert two_takes.missing(0, 0, used=[3, 1]) == 1, "4 uses, of which one comes too late"
+    assert needs(interval=3, max_uses=4).missing(0, 0, fresh=1, used=[1, 1]) == 1
+
+
 def test_the_last_period_is_shorter_and_has_enough_groups():
     rules = ledger(interval=4, max_steps=5, max_uses=4)
     assert len(takes_of(rules, 4)) == 4
@@ -88,6 +95,21 @@ def test_an_order_follows_from_seed_and_period():
     assert second_pass(0, 0) == second_pass(0, 0)
     orders = [tuple(second_pass(*key)) for key in ((0, 0), (1, 0), (0, 2), (0, 4))]
     assert len(set(orders)) == 4
+
+
+def test_the_same_groups_have_another_order_in_another_period():
+    rules = ledger(groups_per_step=8)
+    fill(rules)
+    taken = rules.take(8) or []
+
+    def order(begin: int, number: int = 1) -> list[str]:
+        uses = Uses(max_uses=9, seed=0)
+        for group in taken:
+            uses.add(group, number)
+        return ids(uses.lease(8, begin))
+
+    assert order(4) == order(4)
+    assert len({tuple(order(*key)) for key in ((0,), (4,), (8,), (0, 2))}) == 4
 
 
 def test_no_group_comes_again_while_another_has_yet_to_come():
@@ -181,12 +203,13 @@ def test_the_end_of_the_data_ends_the_uses_too():
 
 def test_at_the_end_of_a_period_all_go_and_the_next_has_its_own():
     rules = ledger(interval=4, max_uses=4)
-    takes_of(rules, 4)
+    takes_of(rules, 1)
+    assert len(rules.snapshot()["used"]) == 2
     rules.advance(4)
+    assert rules.snapshot()["used"] == []
     assert not rules.can_take(2)
     assert fill(rules) == ["p:2", "p:3"]
     assert sorted(uses(takes_of(rules, 4))) == ["p:2", "p:3"]
-    assert rules.stats()["replay/lag_max"] == 3
 
 
 def test_used_groups_count_for_the_capacity_and_a_small_one_ends_no_run():
