@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.checks.dating import EVALUATION, TRAINING
 from oapl.errors import StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -51,6 +52,8 @@ def cause(error: BaseException, folder: Path) -> StorageError | None:
     for met in _chain(error):
         if any(os.strerror(number) in str(met) for number in FULL):
             return _full(_place(met, folder))
+        if _is_missing(met, folder):
+            return _gone(folder)
     return _tried(folder)
 
 
@@ -62,6 +65,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _is_missing(error: BaseException, folder: Path) -> bool:
+    """Whether it is of a folder that was taken away and that another writer has made again since:
+    without the run's own settings."""
+    text = str(error)
+    is_ours = os.strerror(errno.ENOENT) in text and str(folder) in text
+    return is_ours and not any((folder / name).is_file() for name in (TRAINING, EVALUATION))
+
+
 def _place(error: BaseException, folder: Path) -> Path:
     """Where it was met: a full `/dev/shm` is no full run folder."""
     name = getattr(error, "filename", None)
@@ -71,10 +82,7 @@ def _place(error: BaseException, folder: Path) -> Path:
 def _tried(folder: Path) -> StorageError | None:
     """Write as much as a run writes at the least."""
     if not folder.is_dir():
-        return StorageError(
-            f"the run folder {folder} is gone; with it went the checkpoints: restore it, or begin "
-            "afresh"
-        )
+        return _gone(folder)
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(b"\0" * TRIAL_BYTES)
@@ -87,6 +95,13 @@ def _tried(folder: Path) -> StorageError | None:
                 f"{folder} cannot be written to ({error.strerror}); make it writable again"
             )
     return None
+
+
+def _gone(folder: Path) -> StorageError:
+    return StorageError(
+        f"the run folder {folder} is gone; with it went the checkpoints: restore it, or begin "
+        "afresh"
+    )
 
 
 def _full(folder: Path) -> StorageError:

@@ -40,6 +40,13 @@ def test_a_folder_that_is_gone_is_named_whatever_failed(tmp_path):
     assert f"the run folder {gone} is gone" in str(storage.cause(KeyError("x"), gone))
 
 
+def test_a_folder_that_was_made_again_after_it_was_gone_is_gone_too(tmp_path):
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", tmp_path / "lines")
+    assert f"the run folder {tmp_path} is gone" in str(storage.cause(missing, tmp_path))
+    (tmp_path / "config.toml").touch()
+    assert storage.cause(missing, tmp_path) is None
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
