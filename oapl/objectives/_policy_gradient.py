@@ -76,6 +76,24 @@ class EntropyBonus:
         self._entropy = state["entropy"]
 
 
+class WithBonus:
+    """An objective with an entropy bonus, of which it keeps the state."""
+
+    _bonus: EntropyBonus
+
+    def observe(self, metrics: Metrics) -> None:
+        """See `oapl.interfaces.Stateful.observe`."""
+        self._bonus.observe(metrics)
+
+    def state(self) -> State:
+        """See `oapl.interfaces.Stateful.state`."""
+        return self._bonus.state()
+
+    def restore(self, state: State) -> None:
+        """See `oapl.interfaces.Stateful.restore`."""
+        self._bonus.restore(state)
+
+
 def policy_needs(options: PolicyOptions) -> set[Need]:
     """What the penalties ask of the learner, beside a KL's other policies."""
     needs: set[Need] = {"entropy"}

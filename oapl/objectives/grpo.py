@@ -44,6 +44,7 @@ from oapl.estimators import kl_k3, segment_mean, segment_sum
 from oapl.objectives._grpo_options import Config
 from oapl.objectives._policy_gradient import (
     EntropyBonus,
+    WithBonus,
     aggregate,
     clipped,
     demand_logprobs,
@@ -53,7 +54,7 @@ from oapl.objectives._policy_gradient import (
     policy_needs,
 )
 from oapl.objectives.base import policy_metrics
-from oapl.records import Credit, LossInputs, LossOutputs, Metrics, ScoredGroup, State
+from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,7 @@ DECLARES = Declarations(
 )
 
 
-class Objective:
+class Objective(WithBonus):
     """See `oapl.interfaces.Objective`."""
 
     def __init__(self, config: Config) -> None:
@@ -141,18 +142,6 @@ class Objective:
     def keeps(self, inputs: LossInputs) -> Tensor:
         """See `oapl.interfaces.Masking.keeps`."""
         return self._kept(inputs)
-
-    def observe(self, metrics: Metrics) -> None:
-        """See `oapl.interfaces.Stateful.observe`."""
-        self._bonus.observe(metrics)
-
-    def state(self) -> State:
-        """See `oapl.interfaces.Stateful.state`."""
-        return self._bonus.state()
-
-    def restore(self, state: State) -> None:
-        """See `oapl.interfaces.Stateful.restore`."""
-        self._bonus.restore(state)
 
     def _penalties(self, inputs: LossInputs) -> Tensor | float:
         """KL and entropy, [N]."""

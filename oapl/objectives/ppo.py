@@ -36,6 +36,7 @@ from oapl.objectives._critic import critic_loss, token_advantage
 from oapl.objectives._options import CriticOptions, Rules, policy_rules, refuse
 from oapl.objectives._policy_gradient import (
     EntropyBonus,
+    WithBonus,
     aggregate,
     clipped,
     kl_to,
@@ -46,9 +47,7 @@ from oapl.records import (
     Credit,
     LossInputs,
     LossOutputs,
-    Metrics,
     ScoredGroup,
-    State,
     TokenCredit,
 )
 
@@ -86,7 +85,7 @@ def _rules(config: Config) -> Rules:
     )
 
 
-class Objective:
+class Objective(WithBonus):
     """See `oapl.interfaces.Objective` and `oapl.interfaces.Valued`."""
 
     def __init__(self, config: Config) -> None:
@@ -142,15 +141,3 @@ class Objective:
     def value_loss(self, inputs: LossInputs) -> LossOutputs:
         """See `oapl.interfaces.Valued.value_loss`."""
         return critic_loss(inputs, self._config)
-
-    def observe(self, metrics: Metrics) -> None:
-        """See `oapl.interfaces.Stateful.observe`."""
-        self._bonus.observe(metrics)
-
-    def state(self) -> State:
-        """See `oapl.interfaces.Stateful.state`."""
-        return self._bonus.state()
-
-    def restore(self, state: State) -> None:
-        """See `oapl.interfaces.Stateful.restore`."""
-        self._bonus.restore(state)

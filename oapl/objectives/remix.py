@@ -42,6 +42,7 @@ from oapl.estimators import kl_k3, on_last_token, vtrace_gae
 from oapl.objectives._critic import critic_loss, token_advantage
 from oapl.objectives._policy_gradient import (
     EntropyBonus,
+    WithBonus,
     aggregate,
     clipped,
     demand_logprobs,
@@ -56,9 +57,7 @@ from oapl.records import (
     Credit,
     LossInputs,
     LossOutputs,
-    Metrics,
     ScoredGroup,
-    State,
     TokenCredit,
 )
 
@@ -78,7 +77,7 @@ DECLARES = Declarations(
 )
 
 
-class Objective:
+class Objective(WithBonus):
     """See `oapl.interfaces.Objective` and `oapl.interfaces.Valued`."""
 
     def __init__(self, config: Config) -> None:
@@ -171,18 +170,6 @@ class Objective:
     def value_loss(self, inputs: LossInputs) -> LossOutputs:
         """See `oapl.interfaces.Valued.value_loss`."""
         return critic_loss(inputs, self._config)
-
-    def observe(self, metrics: Metrics) -> None:
-        """See `oapl.interfaces.Stateful.observe`."""
-        self._bonus.observe(metrics)
-
-    def state(self) -> State:
-        """See `oapl.interfaces.Stateful.state`."""
-        return self._bonus.state()
-
-    def restore(self, state: State) -> None:
-        """See `oapl.interfaces.Stateful.restore`."""
-        self._bonus.restore(state)
 
     def _advantage(self, inputs: LossInputs) -> Tensor:
         """Of each token, [N]."""
