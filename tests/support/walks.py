@@ -20,8 +20,9 @@ OBJECTIVE = {"name": "tests.support.valued"}
 Both = tuple[Named, Named]
 """Of the policy and of the critic."""
 Errors = dict[str, float]
-GRADIENT_BOUND = 6e-6
-"""Of any update of a walk in fp32, where plain PyTorch in fp32 makes 5e-6 (`make gradients`)."""
+GRADIENT_BOUND = 1e-5
+"""Of any update of a walk in fp32: plain PyTorch in fp32 makes up to 5e-6 (`make gradients`), where
+most of a gradient cancels, and the moments that gradients are read from add theirs."""
 
 
 @dataclass(frozen=True)
