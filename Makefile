@@ -45,7 +45,8 @@ lag: $(VENV)/.dev
 
 # Each objective for 32 steps on real Ray, vLLM and DeepSpeed; `make test` runs two of them.
 objectives: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "" --durations=0 tests/integration/test_objectives_live.py
+	$(VENV)/bin/python -m pytest -m "" --durations=0 tests/integration/test_objectives_live.py \
+		tests/integration/test_program.py::test_history_goes_on_across_a_stop
 
 # Ratios against the raw engine and the plain training loop, in one run.
 bench: $(VENV)/.dev

@@ -19,7 +19,7 @@ from learner.ranks import Ranks
 from learner.resets import Resets
 from oapl import batching
 from oapl.config import RunConfig
-from oapl.config.objective import scored_before
+from oapl.config.objective import is_prepared
 from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.objectives.base import build as build_objective
@@ -172,7 +172,7 @@ class LearnerGroup:
         ]
         steps = parts * self._config.learner.updates_per_batch
         self._left = len(steps)
-        if scored_before(self._objective.needs, self._config.steps_per_take):
+        if is_prepared(self._objective.needs, self._config.steps_per_take):
             by_part = [self._shard(part) for part in parts]
             calls = [
                 trainer.prepare([batches[rank] for batches in by_part])

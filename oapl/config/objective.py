@@ -152,12 +152,20 @@ def scored_before(needs: frozenset[Need], steps_per_take: int) -> tuple[str, ...
     Args:
         needs: Of the objective.
         steps_per_take: Learner steps of an iteration; with one, the policy before it is the one
-            that is updated, and scores nothing apart, unless its answer is read before that: credit
-            per token is made of it.
+            that is updated, and scores nothing apart, unless its answer is read before that.
     """
     moves = "proximal" in needs and (steps_per_take > 1 or "prepared" in needs)
     copies = tuple(name for name in FROZEN if name in needs)
-    return ("proximal", *copies) if moves or "token_credit" in needs else copies
+    return ("proximal", *copies) if moves else copies
+
+
+def is_prepared(needs: frozenset[Need], steps_per_take: int) -> bool:
+    """Whether anything is computed of an iteration before its first update.
+
+    Args:
+        needs, steps_per_take: As for `scored_before`.
+    """
+    return "token_credit" in needs or bool(scored_before(needs, steps_per_take))
 
 
 def kept_samplers(config: RunConfig) -> int:

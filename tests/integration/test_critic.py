@@ -6,7 +6,6 @@ The objective is `tests.support.valued`, the oracle `tests.support.exact_critic`
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 import torch
 
 from learner import preparation, step
-from learner import trainer as trainers
 from learner.checkpoints import resuming
 from learner.forward import values_of
 from learner.trainer import Trainer
@@ -49,15 +47,6 @@ def model(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("untied"), tied=False)
 
 
-@contextmanager
-def running(config: RunConfig) -> Iterator[Trainer]:
-    trainer = trainers.build(config)
-    try:
-        yield trainer
-    finally:
-        trainer.close()
-
-
 def batches_of(config: RunConfig, number: int = 0) -> list[Batch]:
     parts = [make_batch(part, step=number, **ranks.LIMITS) for part in walks.parts_of(config)]
     return [replace(part, mini_batch=i) for i, part in enumerate(parts)]
@@ -74,7 +63,7 @@ def iterate(trainer: Trainer, config: RunConfig, number: int = 0) -> list[dict[s
 def test_two_iterations_are_those_of_float64(model: Path, stage: int, updates: int):
     n = math.isqrt(updates)
     config = valued_config(model, zero_stage=stage, parts=n, passes=n)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         found = walks.walk(trainer, config, partial(batches_of, config), iterations=2)
     policy, critic = walks.errors(found, model, config)
     print(f"stage {stage}, u = {updates}: policy {policy}, critic {critic}")
@@ -95,7 +84,7 @@ def test_two_iterations_are_those_of_float64(model: Path, stage: int, updates: i
 def test_values_are_those_of_a_plain_model_packed_or_alone(model: Path, stage: int, precision: str):
     config = valued_config(model, zero_stage=stage, precision=precision)
     group = walks.groups()[0]
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         iterate(trainer, config)
         assert trainer.critic is not None
         rows = {
@@ -145,7 +134,7 @@ def test_credit_per_token_needs_no_critic_and_no_second_update(model: Path):
     config = replace(config, objective={**walks.OBJECTIVE, "has_critic": False})
     (batch,) = batches_of(config)
     assert len(batch.micro_batches) > 1
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         assert trainer.critic is None
         assert trainer.prepare([batch]).keys() == {"time/prepare_s"}
         metrics = trainer.update(batch)
@@ -165,7 +154,7 @@ def test_what_the_critic_explains_is_of_all_tokens_of_the_iteration(model: Path,
         return credits_[-1][0]
 
     monkeypatch.setattr(valued.Objective, "token_credit", seen)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         assert iterate(trainer, config)[0]["critic/explained_variance"] == 0, "values of 0"
         credits_.clear()
         found = trainer.prepare(batches_of(config, 4))["critic/explained_variance"]
@@ -180,12 +169,12 @@ def test_a_resumed_run_is_bit_identical_with_reference_and_critic(
     model: Path, tmp_path: Path, stage: int, precision: str
 ):
     config = valued_config(model, passes=1, zero_stage=stage, precision=precision)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         iterate(trainer, config)
         trainer.save(tmp_path / "trainer")
         after = iterate(trainer, config, 2)
         expected, of_critic = weights(trainer), critic_weights(trainer)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.load(tmp_path / "trainer")
         again = iterate(trainer, config, 2)
         assert distance(expected, weights(trainer)) == 0
@@ -202,7 +191,7 @@ def test_in_the_warm_up_the_policy_stands_still_and_makes_no_pass(model: Path, m
     passes = []
     original = step.logprobs_of
     monkeypatch.setattr(step, "logprobs_of", lambda *a, **k: passes.append(1) or original(*a, **k))
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         before = weights(trainer)
         batches = batches_of(config)
         trainer.prepare(batches)
@@ -236,7 +225,7 @@ def test_what_is_not_finite_skips_its_own_update_alone(
         outputs = original(self, inputs)
         return replace(outputs, loss=outputs.loss + math.inf)
 
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         batch, *_ = batches = batches_of(config)
         trainer.prepare(batches)
         before = {"policy": weights(trainer), "critic": critic_weights(trainer)}
@@ -259,7 +248,7 @@ def test_what_is_not_finite_skips_its_own_update_alone(
 
 def test_a_loss_scale_of_its_own_lets_the_critic_overflow_alone(model: Path):
     config = valued_config(model, precision="fp16")
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         assert trainer.critic is not None
         first, second = batches = batches_of(config)
         trainer.prepare(batches)
@@ -276,13 +265,13 @@ def test_a_critic_is_neither_published_nor_exported_and_weighs_nothing_where_non
 ):
     config = valued_config(model)
     plain = ranks.grpo_config(model)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         iterate(trainer, config)
         published = export(trainer, 4)
         trainer.save(tmp_path / "with" / "trainer")
         trainer.save_model(tmp_path / "model")
         exported = json.loads((tmp_path / "model" / "config.json").read_text())
-    with running(plain) as trainer:
+    with ranks.running(plain) as trainer:
         trainer.save(tmp_path / "without" / "trainer")
         assert trainer.critic is None
         assert [spec.name for spec in published.specs] == [
@@ -308,7 +297,7 @@ def test_an_objective_without_such_needs_makes_no_pass_before_its_update(model: 
     for name in ("logprobs_of", "values_of"):
         monkeypatch.setattr(preparation, name, forbidden)
     monkeypatch.setattr(step, "values_of", forbidden)
-    with running(ranks.config_of(model)) as trainer:
+    with ranks.running(ranks.config_of(model)) as trainer:
         batch = make_batch(ranks.groups_to_train(), step=0, **ranks.LIMITS)
         assert trainer.prepare([batch]).keys() == {"time/prepare_s"}
         metrics = trainer.update(batch)
@@ -319,7 +308,7 @@ def test_a_critic_may_start_from_another_model(model: Path, tmp_path: Path):
     other = make_model(tmp_path / "other", seed=5)
     config = valued_config(model)
     config = replace(config, critic=replace(config.critic, path=str(other)))
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         found = critic_weights(trainer)
     plain = ExactCritic(other)
     assert distance(found, plain.state_dict()) < 1e-7

@@ -6,7 +6,6 @@ The oracle is a float64 model that scores every rollout by itself, without packi
 import dataclasses
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from learner.forward import logprobs_of
 from learner.models.frozen import FrozenPolicies
 from learner.trainer import Trainer
 from oapl.batching import example, make_batch, shard
-from oapl.config import RunConfig
 from oapl.config.objective import Declarations
 from oapl.errors import CheckpointError, DivergedError, InputError, WeightsError
 from oapl.records import Batch, CreditedGroup
@@ -82,15 +80,6 @@ def untied(tmp_path_factory) -> Path:
     return make_model(tmp_path_factory.mktemp("untied"), tied=False)
 
 
-@contextmanager
-def running(config: RunConfig) -> Iterator[Trainer]:
-    trainer = trainers.build(config)
-    try:
-        yield trainer
-    finally:
-        trainer.close()
-
-
 def batch_of(groups: list[CreditedGroup], step: int = 0) -> Batch:
     return make_batch(groups, step=step, **ranks.LIMITS)
 
@@ -110,7 +99,7 @@ def exact(tied: Path, untied: Path) -> dict[Path, dict]:
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_accumulated_gradient_is_that_of_the_whole_batch(tied: Path, exact, stage: int):
-    with running(config_of(tied, zero_stage=stage)) as trainer:
+    with ranks.running(config_of(tied, zero_stage=stage)) as trainer:
         batch = batch_of(groups_to_train())
         assert len(batch.micro_batches) == 5
         metrics = trainer.update(batch)
@@ -124,7 +113,7 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(tied: Path, exact, stag
 @pytest.mark.parametrize("stage", [1, 3])
 def test_gradient_with_an_untied_output_layer_and_checkpointing(untied: Path, exact, stage: int):
     config = config_of(untied, zero_stage=stage, activation_checkpointing=True)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.update(batch_of(groups_to_train()))
         assert relative_error(gradients(trainer), exact[untied]) < GRADIENT_BOUND
 
@@ -136,13 +125,13 @@ def test_a_type_that_leaks_between_packed_sequences_is_refused_until_rows_hold_o
     path = tiny.make("opt", tmp_path)
     with pytest.raises(InputError, match=r"opt model .* learner.row_tokens = 1"):
         trainers.build(config_of(path, zero_stage=stage))
-    with running(config_of(path, zero_stage=stage, row_tokens=1)) as trainer:
+    with ranks.running(config_of(path, zero_stage=stage, row_tokens=1)) as trainer:
         assert all(np.isfinite(part).all() for part in export(trainer, 0).probe_logprobs.get(0))
 
 
 @pytest.mark.parametrize("stage", [1, 3])
 def test_bf16_gradient_is_close_and_rotary_frequencies_stay_exact(tied: Path, exact, stage: int):
-    with running(config_of(tied, zero_stage=stage, precision="bf16")) as trainer:
+    with ranks.running(config_of(tied, zero_stage=stage, precision="bf16")) as trainer:
         trainer.update(batch_of(groups_to_train()))
         assert relative_error(gradients(trainer), exact[tied]) < 0.03
         buffers = dict(trainer.engine.module.named_buffers())
@@ -153,7 +142,7 @@ def test_bf16_gradient_is_close_and_rotary_frequencies_stay_exact(tied: Path, ex
 def test_clipping_scales_the_gradient_and_reports_the_norm_before(tied: Path, exact, stage: int):
     config = config_of(tied, zero_stage=stage)
     config = replace(config, optimizer=replace(config.optimizer, clip_norm=1e-3))
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         metrics = trainer.update(batch_of(groups_to_train()))
         found = gradients(trainer)
     norm = math.sqrt(sum(float(g.square().sum()) for g in exact[tied].values()))
@@ -167,7 +156,7 @@ def test_an_iteration_of_four_updates_compares_with_the_policy_before_it(tied: P
     config = ranks.grpo_config(tied, zero_stage=stage)
     parts = [make_batch([g], step=0, **ranks.LIMITS) for g in ranks.grpo_groups()]
     batches = [replace(part, mini_batch=i) for i, part in enumerate(parts)]
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         assert trainer.prepare(batches)["time/prepare_s"] > 0
         steps = [trainer.update(batch) for batch in batches * 2]
         away = relative_error(weights_of(trainer), iterated(tied))
@@ -196,11 +185,11 @@ def test_a_frozen_policy_is_scored_in_place_and_leaves_the_policy_as_it_was(
                 0
             ].numpy()
 
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         for batch in batches:
             trainer.update(batch)
         undisturbed = weights_of(trainer)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         frozen = FrozenPolicies(trainer.engine.module)
         trainer.update(batches[0])
         before = scores(trainer)
@@ -253,7 +242,7 @@ def test_a_reset_really_resets_and_a_resumed_run_goes_on_from_it(
         trainer.prepare(batches)
         return [trainer.update(batch) for batch in batches * 2]
 
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         first = iterate(trainer)
         assert first[0]["policy/reference_kl"] < 1e-9, "the model that training began with"
         assert iterate(trainer)[0]["policy/reference_kl"] > 1e-4
@@ -268,7 +257,7 @@ def test_a_reset_really_resets_and_a_resumed_run_goes_on_from_it(
         trainer.reset_reference(keeps_optimizer=True)
         assert adams_moments(trainer) == moments > 0
         assert iterate(trainer)[0]["policy/reference_kl"] < 1e-9
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.load(tmp_path / "trainer")
         again = iterate(trainer)
         assert distance(expected, weights_of(trainer)) == 0
@@ -283,7 +272,7 @@ def test_the_denominators_can_leave_out_what_is_taken_out(tied: Path):
     losses = {}
     for masked in ("keep", "leave"):
         one = replace(config, objective={**options, "masked": masked, "aggregation": "token"})
-        with running(one) as trainer:
+        with ranks.running(one) as trainer:
             batch = make_batch(ranks.grpo_groups(), step=0, **ranks.LIMITS)
             trainer.prepare([batch])
             losses[masked] = trainer.update(batch)
@@ -300,7 +289,7 @@ def iterated(path: Path) -> dict:
 
 def test_metrics_are_those_of_the_batch(tied: Path):
     groups = groups_to_train()
-    with running(config_of(tied)) as trainer:
+    with ranks.running(config_of(tied)) as trainer:
         metrics = trainer.update(batch_of(groups))
     model = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float64)
     residuals, ratios = [], []
@@ -331,7 +320,7 @@ def test_a_changed_sequence_leaves_the_others_of_its_row_as_they_were(tied: Path
     for rollout in (0, 4):
         changed[micro_batch.rollout_index == rollout] = 7
     owner = micro_batch.rollout_index[micro_batch.response_mask]
-    with running(config_of(tied)) as trainer, trainer.engine.evaluating():
+    with ranks.running(config_of(tied)) as trainer, trainer.engine.evaluating():
         before, after = (
             logprobs_of(
                 trainer.engine, replace(micro_batch, token_ids=ids), temperature=1.0
@@ -350,7 +339,7 @@ def test_a_changed_sequence_leaves_the_others_of_its_row_as_they_were(tied: Path
 def test_a_nan_skips_the_update_is_counted_and_the_next_one_is_sound(
     tied: Path, stage: int, precision: str
 ):
-    with running(config_of(tied, zero_stage=stage, precision=precision)) as trainer:
+    with ranks.running(config_of(tied, zero_stage=stage, precision=precision)) as trainer:
         before = weights_of(trainer)
         metrics = trainer.update(batch_of(groups_to_train(broken=True)))
         assert metrics["faults/skipped_steps"] == 1.0
@@ -381,7 +370,7 @@ def test_an_infinite_loss_with_a_finite_gradient_is_skipped(tied: Path):
 
 
 def test_too_many_skips_in_a_row_end_the_run(tied: Path):
-    with running(config_of(tied, max_skipped_in_a_row=2)) as trainer:
+    with ranks.running(config_of(tied, max_skipped_in_a_row=2)) as trainer:
         broken, sound = batch_of(groups_to_train(broken=True)), batch_of(groups_to_train())
         trainer.update(broken)
         trainer.update(sound)
@@ -397,14 +386,14 @@ def test_resumed_training_is_bit_identical(
     tied: Path, untied: Path, tmp_path: Path, stage: int, precision: str
 ):
     config = config_of(tied, zero_stage=stage, precision=precision)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.update(batch_of(groups_to_train()))
         trainer.save(tmp_path / "trainer")
         drawn = torch.rand(3)
         for step in (1, 2):
             metrics = trainer.update(batch_of(groups_to_train(), step))
         expected = weights_of(trainer)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         torch.rand(17)
         trainer.load(tmp_path / "trainer")
         assert torch.equal(torch.rand(3), drawn)
@@ -417,7 +406,7 @@ def test_resumed_training_is_bit_identical(
 @pytest.fixture(scope="module")
 def saved(tied: Path, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "trainer"
-    with running(config_of(tied)) as trainer:
+    with ranks.running(config_of(tied)) as trainer:
         trainer.update(batch_of(groups_to_train()))
         trainer.save(path)
     return path
@@ -435,7 +424,7 @@ def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
     target.write_bytes(content)
     lacking = shutil.copytree(saved, tmp_path / "lacking")
     next(lacking.rglob("*optim_states.pt")).unlink()
-    with running(config_of(tied)) as trainer:
+    with ranks.running(config_of(tied)) as trainer:
         before = weights_of(trainer)
         for path, words in (
             (flipped, "is damaged"),
@@ -446,12 +435,12 @@ def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
                 trainer.load(path)
         assert distance(before, weights_of(trainer)) == 0
     with (
-        running(config_of(untied)) as trainer,
+        ranks.running(config_of(untied)) as trainer,
         pytest.raises(CheckpointError, match="the model is not the one that was saved"),
     ):
         trainer.load(saved)
     with (
-        running(config_of(tied, zero_stage=2)) as trainer,
+        ranks.running(config_of(tied, zero_stage=2)) as trainer,
         pytest.raises(CheckpointError, match="zero_stage"),
     ):
         trainer.load(saved)
@@ -460,7 +449,7 @@ def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
 def test_the_optimizers_settings_are_those_of_the_run_that_goes_on(tied: Path, saved: Path):
     config = config_of(tied)
     optimizer = dataclasses.replace(config.optimizer, weight_decay=0.25, betas=(0.5, 0.75))
-    with running(dataclasses.replace(config, optimizer=optimizer)) as trainer:
+    with ranks.running(dataclasses.replace(config, optimizer=optimizer)) as trainer:
         trainer.load(saved)
         for group in trainer.engine.inner.optimizer.param_groups:
             assert (group["weight_decay"], *group["betas"]) == (0.25, 0.5, 0.75)
@@ -473,7 +462,7 @@ def test_saved_model_has_equal_logprobs_in_transformers(
     path = tied if tied_head else untied
     group = groups_to_train()[0].scored.group
     prompt, response = group.prompt.token_ids, group.rollouts[0].token_ids
-    with running(config_of(path)) as trainer:
+    with ranks.running(config_of(path)) as trainer:
         trainer.update(batch_of(groups_to_train()))
         (tmp_path / "model").mkdir()
         (tmp_path / "model" / "stale").touch()
@@ -499,7 +488,7 @@ def test_export_sends_every_parameter_once_and_a_probe_that_holds(
 ):
     path = tied if tied_head else untied
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    with running(config_of(path, zero_stage=stage)) as trainer:
+    with ranks.running(config_of(path, zero_stage=stage)) as trainer:
         first = export(trainer, 0)
         trainer.update(batch_of(groups_to_train()))
         weights = export(trainer, 1)
@@ -530,7 +519,7 @@ def test_export_sends_every_parameter_once_and_a_probe_that_holds(
 def test_export_casts_to_the_engines_dtype_and_refuses_what_is_not_finite(tied: Path):
     config = config_of(tied)
     config = replace(config, model=replace(config.model, dtype="bfloat16"))
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         weights = export(trainer, 0)
         assert weights is not None
         assert {spec.dtype for spec in weights.specs} == {"bfloat16"}
@@ -550,7 +539,7 @@ def test_imitation_lowers_the_loss(tied: Path):
         for r in scored.group.rollouts
     ]
     config = replace(config_of(tied), objective={"name": "sft"})
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         losses = [trainer.update(batch_of(groups, step))["loss/nll"] for step in range(12)]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -561,7 +550,7 @@ def test_fp16_scales_the_loss_and_clips_and_reports_the_unscaled_norm(
 ):
     config = config_of(tied, zero_stage=stage, precision="fp16")
     config = replace(config, optimizer=replace(config.optimizer, clip_norm=1e-3))
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         metrics = trainer.update(batch_of(groups_to_train()))
         found = gradients(trainer)
     norm = math.sqrt(sum(float(g.square().sum()) for g in exact[tied].values()))
@@ -576,7 +565,7 @@ def test_an_fp16_overflow_skips_the_step_and_halves_the_scale_until_it_fits(
     tied: Path, tmp_path: Path, stage: int
 ):
     config = config_of(tied, zero_stage=stage, precision="fp16", max_skipped_in_a_row=2)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.engine.loss_scale.value = 2.0**24
         before = weights_of(trainer)
         scales = []
@@ -596,7 +585,7 @@ def test_an_fp16_overflow_skips_the_step_and_halves_the_scale_until_it_fits(
         with pytest.raises(DivergedError, match="2 times"):
             trainer.update(broken)
         assert trainer.engine.loss_scale.value == scales[-1]
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.load(tmp_path / "trainer")
         assert (trainer.engine.loss_scale.value, trainer.engine.loss_scale.good_steps) == (
             scales[-1],
@@ -613,13 +602,13 @@ def test_offloading_changes_neither_gradient_nor_resumption(
 ):
     """On a CPU the host is the device: this shows the code path, not the memory it saves."""
     config = config_of(tied, zero_stage=stage, offload=offload, precision=precision)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.update(batch_of(groups_to_train()))
         assert relative_error(gradients(trainer), exact[tied]) < BOUNDS[precision]
         trainer.save(tmp_path / "trainer")
         trainer.update(batch_of(groups_to_train(), 1))
         expected = weights_of(trainer)
-    with running(config) as trainer:
+    with ranks.running(config) as trainer:
         trainer.load(tmp_path / "trainer")
         trainer.update(batch_of(groups_to_train(), 1))
         assert distance(expected, weights_of(trainer)) == 0
@@ -647,7 +636,7 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
             *(("valued", walks.valued_config(tied, zero_stage=s, num_ranks=2), 2) for s in VALUED),
         ],
     )
-    with running(config_of(tied)) as trainer:
+    with ranks.running(config_of(tied)) as trainer:
         alone = trainer.update(batch_of(groups_to_train()))
     moved = exact_parameters(tied, exact[tied], configs[0].optimizer)
     for (stage, precision), (found, other) in zip(shapes, answers, strict=False):

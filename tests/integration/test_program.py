@@ -142,12 +142,13 @@ class Life:
 
 @pytest.fixture(scope="module")
 def lives(recipe) -> tuple[Run, list[Life]]:
-    """One run that is stopped by SIGINT, then by SIGTERM to its process group, as GNU `timeout` and
-    a batch system send it, and in its last life loses its worker and its reward server."""
+    """One run, each group used twice, that is stopped by SIGINT, then by SIGTERM to its process
+    group, as GNU `timeout` and a batch system send it, and in its last life loses its worker and
+    its reward server."""
     ended = []
 
     def live(*kills):
-        run = Run(recipe, "lives", "run.max_steps=80", "sync.interval=16")
+        run = Run(recipe, "lives", "run.max_steps=80", "sync.interval=16", "replay.max_uses=2")
         for step, number, name in kills:
             run.wait_for_step(step)
             run.kill(number, name)
@@ -186,37 +187,29 @@ def test_a_stopped_run_saves_and_the_same_command_goes_on(lives):
     assert lags == [step % 16 for step in range(80)], "periods go on where they stopped"
 
 
-@pytest.mark.parametrize(
-    ("overrides", "metric", "expected"),
-    [
-        (("replay.max_uses=2",), "replay/reused", 3 * 8),
-        # Of a take of 16 rollouts 8 are fresh, from the second iteration to the sixth.
-        (
-            (f"objective.name={MIXING}", "objective.until=6", "sync.interval=1"),
-            "replay/history",
-            5 * 2,
-        ),
-    ],
-    ids=["uses", "history"],
-)
-def test_groups_come_again_as_often_as_they_shall_across_a_stop(
-    recipe, request, overrides, metric, expected
-):
-    name = request.node.callspec.id
-    run = Run(recipe, name, *overrides)
+def test_groups_come_again_as_often_as_they_shall_across_stops(lives):
+    run, _ = lives
+    assert sum(run.metrics("replay/reused")) == 80 // 2 * 4, "each take of two is of used groups"
+    assert max(run.metrics("replay/reused")) == 4
+
+
+@pytest.mark.by_hand
+def test_history_goes_on_across_a_stop(recipe):
+    """Of a take of 16 rollouts 8 are fresh, from the second iteration to the sixth."""
+    settings = (f"objective.name={MIXING}", "objective.until=6", "sync.interval=1")
+    run = Run(recipe, "history", *settings)
     run.wait_for_step(3)
     run.kill(signal.SIGINT)
     code, before = run.end()
     assert code == 130, before
-    again = Run(recipe, name, *overrides)
+    again = Run(recipe, "history", *settings)
     code, output = again.end()
     assert code == 0, output
     assert again.steps() == list(range(1, 13))
-    assert sum(again.metrics(metric)) == expected
-    resets = again.metrics("reference/resets")
-    assert resets == ([1.0] if metric == "replay/history" else [])
+    assert sum(again.metrics("replay/history")) == 5 * 2
+    assert again.metrics("reference/resets") == [1.0]
     told = "the reference is set anew (reincarnation after 6 iterations)"
-    assert (before + output).count(told) == len(resets)
+    assert (before + output).count(told) == 1
 
 
 def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):

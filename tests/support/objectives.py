@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from oapl.config.objective import OBJECTIVES, scored_before
+from oapl.config.objective import OBJECTIVES, is_prepared
 from oapl.objectives.base import build
 
 
@@ -49,5 +49,4 @@ def example(name: str) -> Example:
 
 def prepares(options: Mapping[str, Any], steps_per_take: int = 1) -> bool:
     """Whether the learner's ranks are asked before an iteration's first update."""
-    needs = build(options).declares.needs
-    return bool(scored_before(needs, steps_per_take)) or "token_credit" in needs
+    return is_prepared(build(options).declares.needs, steps_per_take)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -21,11 +21,27 @@ from oapl.remote.waiting import within
 from tests.support.publishing import export
 from tests.support.tables import LargestTable
 
+if TYPE_CHECKING:
+    from learner.trainer import Trainer
+    from oapl.config import RunConfig
+
 DEADLINE_S = 600.0
 LIMITS = {"micro_batch_tokens": 64, "row_tokens": 40}
 SEED = 186
 """Of groups that make five micro-batches, one of two rows; on two ranks 4 and 6 rollouts in 2 and 3
 micro-batches, and a dummy."""
+
+
+@contextmanager
+def running(config: RunConfig) -> Iterator[Trainer]:
+    """The one rank of a run, in this process."""
+    from learner import trainer as trainers
+
+    trainer = trainers.build(config)
+    try:
+        yield trainer
+    finally:
+        trainer.close()
 
 
 def run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -66,7 +66,8 @@ def test_an_objective_needs_no_more_than_its_file_declares(name):
         ({"proximal", "prepared"}, 1, ("proximal",)),
         ({"proximal", "reference"}, 1, ("reference",)),
         ({"proximal", "reference"}, 2, ("proximal", "reference")),
-        ({"token_credit", "reference"}, 1, ("proximal", "reference")),
+        ({"token_credit", "proximal"}, 1, ()),
+        ({"token_credit", "proximal", "prepared"}, 1, ("proximal",)),
     ],
 )
 def test_no_policy_scores_apart_that_need_not(needs, steps, policies):

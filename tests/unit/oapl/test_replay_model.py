@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import os
 import pickle
 from dataclasses import dataclass, field, replace
 
@@ -718,8 +719,10 @@ class AgainMachine(ReplayMachine):
     AGAIN = ("uses", "history")
 
 
+EXAMPLES = int(os.environ.get("OAPL_EXAMPLES", "120"))
+"""Ten times as many, where replay changes: `OAPL_EXAMPLES=1200 python -m pytest` of this file."""
 SETTINGS = settings(
-    max_examples=500,
+    max_examples=EXAMPLES,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,
@@ -729,4 +732,4 @@ SETTINGS = settings(
 TestReplay = ReplayMachine.TestCase
 TestReplay.settings = SETTINGS
 TestReplayAgain = AgainMachine.TestCase
-TestReplayAgain.settings = settings(SETTINGS, max_examples=200)
+TestReplayAgain.settings = settings(SETTINGS, max_examples=EXAMPLES // 2)
