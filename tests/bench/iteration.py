@@ -6,8 +6,8 @@ FOLDER is a work tree of the last commit before there were iterations (6bca9e6);
 rows are left out. GRPO divides a take into four mini-batches, so that it scores the tokens under
 the policy before the first and under a reference; OAPL trains on the same tokens, divided the same
 way. A pass that scores without a gradient stands beside the same pass of a plain module. All sides
-are processes of their own, in turn, the fastest of ten; memory is that of the iterations, at their
-fullest, of a model of 42M parameters.
+are processes of their own, in turn, the fastest of thirty; memory is that of the iterations, at
+their fullest, of a model of 42M parameters.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Every objective there is, with the options of `tests.support.objectives`, its passes over frozen
 policies and its critic included; plain is `tests.bench.plain`. Each side is a process of its own,
-in turn, the fastest of ten.
+in turn, the fastest of thirty.
 """
 
 from __future__ import annotations

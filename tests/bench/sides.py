@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("side.py")
-ROUNDS = 10
+ROUNDS = 30
 """Turns of each side that count, after one to warm up."""
 
 

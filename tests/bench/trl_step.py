@@ -9,7 +9,7 @@ group size, token limit, learning rate and both cores; it is installed by name i
 own over the pinned set, and generates with transformers on two threads. The first period of each is
 left out. Last, the training of a grpo step alone, without generation: both train on the rollouts of
 TRL's first step, in processes of their own, with one thread each and with two, in turn, the fastest
-of ten.
+of thirty.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The objective is `tests.support.valued`, the oracle `tests.support.exact_critic`
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,11 @@ PARAMETER_BOUND = 1e-5
 """Relative L2 over all tensors, in fp32."""
 VALUE_BOUND = {"fp32": 2e-6, "fp16": 2e-3, "bf16": 2e-2}
 """Relative L2 of values, whose hidden states have a size of 1."""
+REMIX = {
+    **{"name": "remix", "kl_coefficient": 0.1},
+    **{"lambda_delay": 0, "lambda_interval": 1, "lambda_step": 0.5, "lambda_floor": 0.0},
+}
+"""From the second iteration on half of the KL is from the policy before the last one."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,8 +57,7 @@ def batches_of(config: RunConfig, number: int = 0) -> list[Batch]:
     return [replace(part, mini_batch=i) for i, part in enumerate(parts)]
 
 
-def iterate(trainer: Trainer, config: RunConfig, number: int = 0) -> list[dict[str, float]]:
-    batches = batches_of(config, number)
+def iterate(trainer: Trainer, batches: list[Batch], config: RunConfig) -> list[dict[str, float]]:
     first = trainer.prepare(batches)
     updates = [trainer.update(b) for b in batches * config.learner.updates_per_batch]
     return [first | updates[0], *updates[1:]]
@@ -85,7 +89,7 @@ def test_values_are_those_of_a_plain_model_packed_or_alone(model: Path, stage: i
     config = valued_config(model, zero_stage=stage, precision=precision)
     group = walks.groups()[0]
     with ranks.running(config) as trainer:
-        iterate(trainer, config)
+        iterate(trainer, batches_of(config), config)
         assert trainer.critic is not None
         rows = {
             row_tokens: values(trainer, make_batch([group], step=0, **limits(row_tokens)))
@@ -155,7 +159,9 @@ def test_what_the_critic_explains_is_of_all_tokens_of_the_iteration(model: Path,
 
     monkeypatch.setattr(valued.Objective, "token_credit", seen)
     with ranks.running(config) as trainer:
-        assert iterate(trainer, config)[0]["critic/explained_variance"] == 0, "values of 0"
+        assert iterate(trainer, batches_of(config), config)[0]["critic/explained_variance"] == 0, (
+            "values of 0"
+        )
         credits_.clear()
         found = trainer.prepare(batches_of(config, 4))["critic/explained_variance"]
     returns = torch.cat([credit.returns for credit, _ in credits_]).double()
@@ -169,18 +175,54 @@ def test_a_resumed_run_is_bit_identical_with_reference_and_critic(
     model: Path, tmp_path: Path, stage: int, precision: str
 ):
     config = valued_config(model, passes=1, zero_stage=stage, precision=precision)
+    after, again = run_on_and_resumed(config, tmp_path / "trainer", batches_of)
+    assert_alike(after, again)
+
+
+def test_a_resumed_run_is_bit_identical_with_history_and_the_policy_of_before(
+    model: Path, tmp_path: Path
+):
+    """The second of two mini-batches is history; KL-Convex looks back one iteration."""
+    config = replace(valued_config(model, zero_stage=1), objective=REMIX)
+
+    def batches(config: RunConfig, number: int) -> list[Batch]:
+        fresh, old = walks.parts_of(config)
+        old = [replace(group, is_history=number > 0) for group in old]
+        parts = [make_batch(part, step=number, **ranks.LIMITS) for part in (fresh, old)]
+        return [replace(part, mini_batch=i) for i, part in enumerate(parts)]
+
+    after, again = run_on_and_resumed(config, tmp_path / "trainer", batches)
+    assert_alike(after, again)
+    metrics, _, _ = after
+    assert [one["remix/history_rate"] for one in metrics] == [0, 1, 0, 1]
+    assert all(one["policy/reference_kl"] > 0 for one in metrics)
+
+
+Found = tuple[list[dict[str, float]], dict[str, torch.Tensor], dict[str, torch.Tensor]]
+"""Metrics of an iteration's updates, and the weights of policy and critic after them."""
+
+
+def run_on_and_resumed(
+    config: RunConfig, saved: Path, batches: Callable[[RunConfig, int], list[Batch]]
+) -> tuple[Found, Found]:
+    """An iteration, a checkpoint, and the next iteration: at once, and by a rank of its own."""
     with ranks.running(config) as trainer:
-        iterate(trainer, config)
-        trainer.save(tmp_path / "trainer")
-        after = iterate(trainer, config, 2)
-        expected, of_critic = weights(trainer), critic_weights(trainer)
+        iterate(trainer, batches(config, 0), config)
+        trainer.save(saved)
+        after = iterate(trainer, batches(config, 4), config)
+        expected = after, weights(trainer), critic_weights(trainer)
     with ranks.running(config) as trainer:
-        trainer.load(tmp_path / "trainer")
-        again = iterate(trainer, config, 2)
-        assert distance(expected, weights(trainer)) == 0
-        assert distance(of_critic, critic_weights(trainer)) == 0
+        trainer.load(saved)
+        again = iterate(trainer, batches(config, 4), config)
+        return expected, (again, weights(trainer), critic_weights(trainer))
+
+
+def assert_alike(one: Found, other: Found) -> None:
+    for got, right in zip(one[1:], other[1:], strict=True):
+        assert distance(got, right) == 0
     names = ("loss/total", "critic/loss", "critic/grad_norm", "policy/grad_norm")
-    assert [[one[n] for n in names] for one in after] == [[one[n] for n in names] for one in again]
+    first, second = ([[m[n] for n in names] for m in metrics] for metrics, *_ in (one, other))
+    assert first == second
 
 
 def test_in_the_warm_up_the_policy_stands_still_and_makes_no_pass(model: Path, monkeypatch):
@@ -266,7 +308,7 @@ def test_a_critic_is_neither_published_nor_exported_and_weighs_nothing_where_non
     config = valued_config(model)
     plain = ranks.grpo_config(model)
     with ranks.running(config) as trainer:
-        iterate(trainer, config)
+        iterate(trainer, batches_of(config), config)
         published = export(trainer, 4)
         trainer.save(tmp_path / "with" / "trainer")
         trainer.save_model(tmp_path / "model")
