@@ -26,7 +26,7 @@ ROOMS = {
         ("errors", "logprobs", "shadows"),
         ("config", "remote", "whole_files"),
         ("records", "devices", "comparison"),
-        ("counters", "batching", "interfaces", "estimators", "evaluation"),
+        ("counters", "batching", "interfaces", "estimators", "evaluation", "groups_file"),
         ("replay", "weights", "loops", "objectives"),
         ("tracking",),
     ),
