@@ -36,13 +36,13 @@ class Rewards(Protocol):
 
 
 class Store(Protocol):
-    """Where a sample of the trained groups is kept."""
+    """Where trained groups are kept."""
 
     def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
-        """Sample the groups that learner step `step` was made of."""
+        """Keep of the groups that learner step `step` was made of."""
 
-    def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None:
-        """Write every rollout of `groups` into a file of its own."""
+    def save_all(self, groups: Sequence[CreditedGroup], folder: Path) -> None:
+        """Write every rollout of `groups` into a set of its own."""
 
     def flush(self) -> None:
         """Write what is held."""
@@ -215,7 +215,7 @@ class LearnerGroup:
             updates = [t.update(b) for t, b in zip(self._ranks.trainers, batches, strict=True)]
             metrics = (await self._ranks.gather(updates, "a learner step", self.step))[0]
         except DivergedError:
-            self._store.save_all(groups, self._config.folder / f"diverged-step-{self.step}.parquet")
+            self._store.save_all(groups, self._config.folder / f"diverged-step-{self.step}")
             raise
         self.step += 1
         self._left -= 1

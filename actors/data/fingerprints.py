@@ -9,8 +9,7 @@ from typing import Any
 from actors.data.templates import CLOCK, Template, choose
 from actors.data.tokenizer import KNOWN_TEXT
 from oapl.config import RunConfig
-from oapl.groups_file import Header
-from oapl.groups_file.record import Logprobs, MadeBy
+from oapl.groups_file import Header, Logprobs, MadeBy
 
 LENGTH = 32
 """Hexadecimal digits of a fingerprint: 128 bits."""

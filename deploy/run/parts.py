@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from actors.data import prompts
+from actors.data import fingerprints, prompts
 from actors.data.tokenizer import load_tokenizer
 from deploy.processes.launch import Process, Processes
 from deploy.run import restarts, reward_servers
@@ -23,6 +24,7 @@ from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
 from oapl.config.objective import takes_examples
+from oapl.groups_file import Logprobs
 from oapl.interfaces import Batches, Replay, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt
@@ -96,6 +98,7 @@ async def _reinforcement(
         if_it_fails.push_async_callback(pulse.close)
         sampling = _sampling(config, processes, tracker, pulse, attempts, if_it_fails)
         (replay, rewards, workers), trainers = await both(sampling, processes.start_ranks())
+        tokenizer = await asyncio.to_thread(_tokenizer, config)
         pulse.keep(replay, rewards.processes)
         evaluator = Evaluator(config, workers) if config.eval.sources else None
         learner = LearnerGroup(
@@ -103,7 +106,7 @@ async def _reinforcement(
             trainers=[trainer.handle for trainer in trainers],
             replay=replay.handle,
             tracker=tracker,
-            store=RolloutStore(config, config.folder, tracker.rollouts),
+            store=_store(config, tokenizer, tracker, logprobs="sampled"),
             engines=workers,
             rewards=rewards,
             evaluate=evaluator,
@@ -183,7 +186,7 @@ async def start_idle(
 async def _imitation(
     config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse
 ) -> Parts:
-    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+    tokenizer = _tokenizer(config)
     examples = prompts.ExampleQueue(config, tokenizer)
     trainers = await processes.start_ranks()
     pulse.keep()
@@ -192,6 +195,17 @@ async def _imitation(
         trainers=[trainer.handle for trainer in trainers],
         replay=examples,
         tracker=tracker,
-        store=RolloutStore(config, config.folder, tracker.rollouts),
+        store=_store(config, tokenizer, tracker, logprobs=None),
     )
     return Parts(learner=learner, replay=examples, pulse=pulse)
+
+
+def _tokenizer(config: RunConfig) -> Any:
+    return load_tokenizer(config.model.path, config.model.trust_remote_code)
+
+
+def _store(
+    config: RunConfig, tokenizer: Any, tracker: Tracker, *, logprobs: Logprobs | None
+) -> RolloutStore:
+    header = fingerprints.header_of(config, tokenizer, made_by="train", logprobs=logprobs)
+    return RolloutStore(config, config.folder, header, tracker.rollouts)

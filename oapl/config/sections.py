@@ -371,8 +371,10 @@ class TrackingSection:
     """W&B project."""
     ray_metrics: Literal["auto", "on", "off"] = "auto"
     """Metrics as gauges on Ray's dashboard; auto: where the run joins a cluster."""
-    rollout_groups_per_step: NonNegativeInt = 1
-    """Groups per learner step stored with text, rewards and verdicts."""
+    store_groups: Literal["off", "sample", "all"] = "sample"
+    """Groups stored whole, tokens and log-probs included: none, a sample of each step, or all."""
+    rollout_groups_per_step: Count = 1
+    """Groups per learner step in the sample, which W&B shows too."""
 
 
 @section

@@ -6,7 +6,30 @@ says what a group holds, `rows` how it becomes rows and back, `shards` how files
 read.
 """
 
-from oapl.groups_file.record import FORMAT, Header, StoredGroup
-from oapl.groups_file.shards import Writer, header, ids, read, shards
+from oapl.groups_file.record import FORMAT, Header, Logprobs, MadeBy, StoredGroup
+from oapl.groups_file.shards import (
+    Writer,
+    header,
+    ids,
+    is_set,
+    read,
+    read_shard,
+    shards,
+    write_shard,
+)
 
-__all__ = ["FORMAT", "Header", "StoredGroup", "Writer", "header", "ids", "read", "shards"]
+__all__ = [
+    "FORMAT",
+    "Header",
+    "Logprobs",
+    "MadeBy",
+    "StoredGroup",
+    "Writer",
+    "header",
+    "ids",
+    "is_set",
+    "read",
+    "read_shard",
+    "shards",
+    "write_shard",
+]

@@ -8,7 +8,7 @@ that takes rollouts out changes what is trained on, and no rollout's credit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,8 @@ class Header:
     """What a set says of itself, in every shard.
 
     Attributes:
-        model: Path or name of the model that the tokens were made for, as it was written.
+        model: Path or name of the model that the tokens were made for, as it was written. Does not
+            count where headers are compared: the same model may lie elsewhere.
         tokenizer: Fingerprint of its tokenizer.
         template: Fingerprint of the template that the prompts were written by.
         made_by: What wrote it.
@@ -46,7 +47,7 @@ class Header:
         format: `FORMAT` of who wrote it.
     """
 
-    model: str
+    model: str = field(compare=False)
     tokenizer: str
     template: str
     made_by: MadeBy

@@ -115,6 +115,11 @@ def _demand_fitting(group: StoredGroup, header: Header) -> None:
         )
 
 
+def is_set(folder: Path) -> bool:
+    """Whether a folder holds shards."""
+    return bool(_found(folder))
+
+
 def shards(folder: Path) -> list[Path]:
     """Find the shards of a set, in order.
 
@@ -150,7 +155,16 @@ def read(folder: Path) -> Iterator[StoredGroup]:
     """
     header(folder)
     for path in shards(folder):
-        yield from rows.groups_of(_rows(path))
+        yield from read_shard(path)
+
+
+def read_shard(path: Path) -> Iterator[StoredGroup]:
+    """Give the groups of one shard in order; its header has been checked (`header`).
+
+    Raises:
+        InputError: It is damaged.
+    """
+    yield from rows.groups_of(row for batch in _batches(path) for row in rows.rows_of(batch))
 
 
 def ids(folder: Path) -> Iterator[str]:
@@ -185,11 +199,6 @@ def _said(paths: Sequence[Path]) -> Header:
     for path in paths[1:]:
         _demand_equal(path, _header(path), said, paths[0])
     return said
-
-
-def _rows(path: Path) -> Iterator[rows.Row]:
-    for batch in _batches(path):
-        yield from rows.rows_of(batch)
 
 
 def _batches(path: Path, columns: list[str] | None = None) -> Iterator[Any]:
@@ -228,7 +237,7 @@ def _header(path: Path) -> Header:
     if not schema.equals(rows.schema(), check_metadata=False):
         raise InputError(
             f"{path}: its columns are not those of format {FORMAT} ({_difference(schema)}); "
-            "keep the set as oapl wrote it, and put columns of your own into another file"
+            "keep the set as oapl wrote it, and columns of your own in another file"
         )
     return Header(**said)
 
@@ -250,9 +259,11 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def _demand_equal(path: Path, found: Header, expected: Header, where: Path) -> None:
-    for name, value in asdict(expected).items():
-        if (other := asdict(found)[name]) != value:
-            raise InputError(
-                f"{path}: {name} is {other!r}, but {where} says {value!r}; a set is of one model, "
-                "tokenizer and template: keep different ones in different folders"
-            )
+    if found == expected:
+        return
+    theirs, ours = asdict(found), asdict(expected)
+    name = next(name for name in ours if name != "model" and theirs[name] != ours[name])
+    raise InputError(
+        f"{path}: {name} is {theirs[name]!r}, but {where} says {ours[name]!r}; a set is of one "
+        "tokenizer, template and way of making: keep different ones in different folders"
+    )

@@ -1,183 +1,173 @@
-"""A sample of what was trained on, with text, rewards and verdicts: `rollouts/step-A-B.parquet`.
+"""Groups that were trained on, as stored groups (`oapl.groups_file`): `rollouts/groups-N.parquet`.
 
-Invariants: a part file ends at a checkpoint at the latest (`flush`), so no row is written twice by
-a resumed run: rows after its step are moved to `rollouts/after-step-N/`; which groups of a step are
-kept depends on the step alone, not on which came first (those are the short ones).
+A sample of each learner step, for people to look at, or all of them, to train on again. Invariants:
+a shard ends at a checkpoint at the latest (`flush`), so no row is written twice by a resumed run:
+groups after its step are moved to `rollouts/after-step-N/`; of all groups each is stored once,
+however many steps trained on it; which groups of a step are in the sample depends on the step
+alone, not on which came first (those are the short ones).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
+from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.errors import InputError
-from oapl.records import CreditedGroup, Verdict
+from oapl.groups_file import Header, StoredGroup, Writer
+from oapl.records import CreditedGroup
 from oapl.whole_files import written_aside
 
 FOLDER = "rollouts"
-ROWS_PER_PART = 512
+ROWS_PER_SHARD = 512
 SHOWN_CHARACTERS = 1500
 
 Row = dict[str, Any]
 
 
 class RolloutStore:
-    """Keeps `tracking.rollout_groups_per_step` groups of each learner step.
+    """Keeps of each learner step what `tracking.store_groups` says.
 
     Args:
         config: The run.
-        folder: Its folder.
-        tell: Is given the rows of each part file, for who shows them elsewhere.
+        folder: Its folder; what was stored after the step that it goes on from is set aside.
+        header: What stored groups say of the run.
+        tell: Is given the rows of the sample as its groups are written, to show them elsewhere.
     """
 
     def __init__(
         self,
         config: RunConfig,
         folder: Path,
+        header: Header,
         tell: Callable[[Sequence[Row]], None] | None = None,
     ) -> None:
         self._tell = tell
+        self._stores = config.tracking.store_groups
         self._per_step = config.tracking.rollout_groups_per_step
         self._folder = folder / FOLDER
-        self._rows: list[Row] = []
+        self._header = header
+        self._writer: Writer | None = None
+        self._stored: set[str] = set()
+        self._untold: list[Row] = []
 
     def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
-        """Keep a sample of the groups that a learner step trained on.
+        """Keep groups that a learner step trained on.
 
         Args:
             groups: All of them.
-            step: The learner step; it alone seeds the draw.
+            step: The learner step; it alone seeds the sample.
         """
-        count = min(self._per_step, len(groups))
-        for index in sorted(np.random.default_rng(step).permutation(len(groups))[:count]):
-            self._rows += _rows(groups[index], step)
-        if len(self._rows) >= ROWS_PER_PART:
+        if self._stores == "off":
+            return
+        writer = self._writer = self._writer or self._open()
+        drawn = np.random.default_rng(step).permutation(len(groups))[: self._per_step]
+        for index, group in enumerate(groups):
+            is_drawn, is_new = index in drawn, group.id not in self._stored
+            if is_new if self._stores == "all" else is_drawn:
+                writer.add(StoredGroup.from_credited(group, step))
+                self._stored.add(group.id)
+            if is_drawn:
+                self._untold += rows_of(StoredGroup.from_credited(group, step))
+        if len(self._untold) >= ROWS_PER_SHARD:
             self.flush()
 
-    def flush(self) -> None:
-        """Write what is held back as one part file."""
-        if not self._rows:
-            return
-        first, last = self._rows[0]["step"], self._rows[-1]["step"]
-        _write(self._rows, self._folder / f"step-{first:07d}-{last:07d}.parquet")
-        if self._tell is not None:
-            self._tell(self._rows)
-        self._rows = []
+    def _open(self) -> Writer:
+        _set_aside_others(self._folder, self._header)
+        writer = Writer(self._folder, self._header, ROWS_PER_SHARD)
+        if self._stores == "all" and groups_file.is_set(self._folder):
+            self._stored = set(groups_file.ids(self._folder))
+        return writer
 
-    def save_all(self, groups: Sequence[CreditedGroup], path: Path) -> None:
-        """Write whole groups, token ids and log-probs included, to be looked into or replayed.
+    def flush(self) -> None:
+        """Write what is held back as a shard."""
+        if self._writer is not None:
+            self._writer.flush()
+        if self._tell is not None and self._untold:
+            self._tell(self._untold)
+        self._untold = []
+
+    def save_all(self, groups: Sequence[CreditedGroup], folder: Path) -> None:
+        """Write groups into a set of their own, to be looked into or trained on again.
 
         Args:
             groups: What to write.
-            path: The Parquet file.
+            folder: The set; one that is there is replaced.
         """
-        _write([row for group in groups for row in _rows(group, step=-1, is_whole=True)], path)
+        with written_aside(folder) as part, Writer(part, self._header) as writer:
+            for group in groups:
+                writer.add(StoredGroup.from_scored(group.scored))
 
 
-def _rows(group: CreditedGroup, step: int, is_whole: bool = False) -> list[Row]:
-    scored, prompt = group.scored, group.scored.group.prompt
-    rows = []
-    for index, rollout in enumerate(scored.group.rollouts):
-        row: Row = {
-            "step": step,
-            "version": scored.group.version,
+def rows_of(group: StoredGroup) -> list[Row]:
+    """Give of each rollout what a person reads."""
+    prompt = group.prompt
+    return [
+        {
+            "step": group.step,
+            "version": group.version,
             "id": prompt.id,
-            "attempt": prompt.attempt,
-            "source": prompt.source,
             "question": prompt.question,
             "prompt": prompt.text,
-            "reference": json.dumps(dict(prompt.reference), default=str),
             "response": rollout.text,
-            "reward": float(scored.rewards[index]),
-            "credit": float(group.credit.values[index]),
-            "verdicts": json.dumps(_verdicts(scored.verdicts[index])),
+            "reward": float(group.rewards[index]),
+            "credit": None if group.credit is None else float(group.credit[index]),
+            "verdicts": json.dumps({name: asdict(v) for name, v in group.verdicts[index].items()}),
             "num_tokens": len(rollout.token_ids),
-            "prompt_tokens": len(prompt.token_ids),
             "finish_reason": rollout.finish_reason,
         }
-        rows.append(row | (_tokens(group, index) if is_whole else {}))
-    return rows
-
-
-def _verdicts(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
-    return {
-        name: {
-            "kind": v.kind,
-            "reward": v.reward,
-            "detail": v.detail,
-            "seconds": v.seconds,
-            "parts": dict(v.parts),
-        }
-        for name, v in verdicts.items()
-    }
-
-
-def _tokens(group: CreditedGroup, index: int) -> Row:
-    inner = group.scored.group
-    rollout, sampling = inner.rollouts[index], inner.sampling
-    logprobs = rollout.inference_logprobs
-    return {
-        "prompt_token_ids": inner.prompt.token_ids.tolist(),
-        "token_ids": rollout.token_ids.tolist(),
-        "inference_logprobs": None if logprobs is None else logprobs.tolist(),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "max_tokens": sampling.max_tokens,
-    }
-
-
-def _write(rows: list[Row], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with written_aside(path) as part:
-        pq.write_table(pa.Table.from_pylist(rows), part)
+        for index, rollout in enumerate(group.rollouts)
+    ]
 
 
 def set_aside(folder: Path, step: int) -> int:
-    """Move rows after `step` out of the way of a run that goes on from there.
+    """Move groups after `step` out of the way of a run that goes on from there.
 
     Args:
         folder: The run's.
         step: Learner steps made by the checkpoint that the run goes on from.
 
     Returns:
-        How many rows were moved.
+        How many rollouts were moved.
     """
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    moved = 0
-    for path in _parts(folder):
-        table = pq.read_table(path)
-        after = table.filter(pc.field("step") > step)
-        if not len(after):
+    held = folder / FOLDER
+    if not groups_file.is_set(held):
+        return 0
+    target, said, moved = _free(held / f"after-step-{step}"), groups_file.header(held), 0
+    for path in groups_file.shards(held):
+        groups = list(groups_file.read_shard(path))
+        after = [group for group in groups if group.step > step]
+        if not after:
             continue
-        target = folder / FOLDER / f"after-step-{step}"
-        target.mkdir(exist_ok=True)
-        pq.write_table(after, _free(target / path.name))
-        before = table.filter(pc.field("step") <= step)
-        if len(before):
-            with written_aside(path) as part:
-                pq.write_table(before, part)
+        with Writer(target, said, ROWS_PER_SHARD) as writer:
+            for group in after:
+                writer.add(group)
+        before = [group for group in groups if group.step <= step]
+        if before:
+            groups_file.write_shard(path, before, said)
         else:
             path.unlink()
-        moved += len(after)
+        moved += sum(len(group.rollouts) for group in after)
     return moved
 
 
-def _parts(folder: Path) -> list[Path]:
-    return sorted((folder / FOLDER).glob("step-*.parquet"))
+def _set_aside_others(folder: Path, ours: Header) -> None:
+    """A run may go on with another template; a set has one."""
+    if groups_file.is_set(folder) and groups_file.header(folder) != ours:
+        target = _free(folder / "earlier")
+        target.mkdir()
+        for path in groups_file.shards(folder):
+            path.rename(target / path.name)
 
 
 def _free(path: Path) -> Path:
@@ -185,31 +175,31 @@ def _free(path: Path) -> Path:
     number, free = 1, path
     while free.exists():
         number += 1
-        free = path.with_stem(f"{path.stem}.{number}")
+        free = path.with_name(f"{path.name}.{number}")
     return free
 
 
-def read(folder: Path) -> list[Row]:
-    """Read all stored rows of a run, in order of steps.
+def read(folder: Path) -> Iterator[Row]:
+    """Give what a person reads of all stored rollouts of a run, in order of steps.
 
     Raises:
-        InputError: The run has stored none.
+        InputError: The run has stored none, or a shard is damaged.
     """
-    import pyarrow.parquet as pq
-
-    paths = _parts(folder)
-    if not paths:
+    held = folder / FOLDER
+    if not groups_file.is_set(held):
         raise InputError(
-            f"{folder} holds no stored rollouts ({FOLDER}/step-*.parquet); name a run folder whose "
-            "tracking.rollout_groups_per_step is above 0"
+            f"{folder} holds no stored rollouts ({FOLDER}/groups-*.parquet); name the folder of a "
+            'run whose tracking.store_groups is "sample" or "all"'
         )
-    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+    for group in groups_file.read(held):
+        yield from rows_of(group)
 
 
 def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
     """Print the best and the worst stored rollouts, the latest first among equals.
 
-    A response that was given several times to the same question is shown once, with its count.
+    A response that was given several times to the same question is shown once, with its count. Goes
+    over the stored rollouts twice, and holds those alone that it shows.
 
     Args:
         folder: The run's.
@@ -220,35 +210,43 @@ def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
         InputError: The run has stored none.
     """
     console = console or Console()
-    rows = read(folder)
-    ranked = sorted(rows, key=lambda row: (-row["reward"], -row["step"]))
-    times = Counter(map(_said, ranked))
-    distinct: dict[tuple[Any, ...], Row] = {}
-    for row in ranked:
-        distinct.setdefault(_said(row), row)
-    ranked = list(distinct.values())
+    marks = [_mark(row) for row in read(folder)]
+    times = Counter(mark.said for mark in marks)
+    latest = {mark.said: mark for mark in sorted(marks, key=lambda mark: mark.step)}
+    ranked = sorted(latest.values(), key=lambda mark: (-mark.reward, -mark.step))
     best = ranked[:limit]
-    worst = sorted(ranked[limit:], key=lambda row: (row["reward"], -row["step"]))[:limit]
-    steps = f"steps {rows[0]['step']} to {rows[-1]['step']}"
-    console.print(f"{len(rows)} stored rollouts of {folder.name}, {steps}", style="bold")
-    for title, chosen, style in (("best", best, "green"), ("worst", worst, "red")):
-        if chosen:
+    worst = sorted(ranked[limit:], key=lambda mark: (mark.reward, -mark.step))[:limit]
+    chosen = {*best, *worst}
+    rows = {mark: row for row in read(folder) if (mark := _mark(row)) in chosen}
+    steps = f"steps {min(mark.step for mark in marks)} to {max(mark.step for mark in marks)}"
+    console.print(f"{len(marks)} stored rollouts of {folder.name}, {steps}", style="bold")
+    for title, shown, style in (("best", best, "green"), ("worst", worst, "red")):
+        if shown:
             console.rule(f"[bold {style}]{title}", style=style)
-        for row in chosen:
-            console.print(_panel(row, style, times[_said(row)]))
+        for mark in shown:
+            console.print(_panel(rows[mark], style, times[mark.said]))
 
 
-def _said(row: Row) -> tuple[Any, ...]:
-    """What makes a row differ from another for a reader."""
-    return row["question"] or row["prompt"], row["response"], row["reward"]
+class _Mark(NamedTuple):
+    """What tells a rollout from others: what was said is told by its hash."""
+
+    said: int
+    reward: float
+    step: int
+
+
+def _mark(row: Row) -> _Mark:
+    said = hash((row["question"] or row["prompt"], row["response"], row["reward"]))
+    return _Mark(said, row["reward"], row["step"])
 
 
 def _panel(row: Row, style: str, times: int) -> Panel:
     verdicts = json.loads(row["verdicts"])
+    credit = "" if row["credit"] is None else f"credit {row['credit']:+.3f}   "
     count = f"{times} times, the last at " if times > 1 else ""
     facts = Text(
         f"{count}step {row['step']}   version {row['version']}   reward {row['reward']:g}   "
-        f"credit {row['credit']:+.3f}   {row['num_tokens']} tokens   {row['finish_reason']}",
+        f"{credit}{row['num_tokens']} tokens   {row['finish_reason']}",
         style="dim",
     )
     lines = [

@@ -10,9 +10,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 
+from oapl.tracking import rollouts
 from tests.support.makers import make_model
 from tests.support.mixing import NAME as MIXING
 from tests.support.run_files import steps
@@ -262,8 +262,7 @@ def test_two_ranks_go_on_after_the_death_of_one_or_fail_naming_it(recipe):
 
 def read_rollouts(folder):
     """Prompt ids of the rollouts that the run kept, in the order of steps."""
-    files = sorted((folder / "rollouts").glob("step-*.parquet"))
-    return [row for file in files for row in pyarrow.parquet.read_table(file)["id"].to_pylist()]
+    return [row["id"] for row in rollouts.read(folder)]
 
 
 def test_a_second_engine_just_works(recipe):

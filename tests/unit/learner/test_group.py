@@ -11,6 +11,7 @@ import pytest
 from learner import ranks
 from learner.checkpoints import contents, published, snapshots
 from learner.group import LearnerGroup
+from oapl import groups_file
 from oapl.batching import example
 from oapl.config import RunConfig
 from oapl.config.sections import EvalSection, ReplaySection
@@ -22,6 +23,7 @@ from oapl.errors import (
     RankError,
     WeightsError,
 )
+from oapl.groups_file import Header
 from oapl.objectives.base import build
 from oapl.records import MiniBatch, ProbeReport, Sent, TensorSpec, Verdict
 from oapl.remote.promises import Resolved
@@ -32,6 +34,7 @@ from tests.support.mixing import NAME
 
 pytestmark = pytest.mark.leaping
 
+HEADER = Header(model="m", tokenizer="t", template="p", made_by="train", logprobs="sampled")
 SPECS = (TensorSpec(name="a", shape=(2,), dtype="float32"),)
 
 
@@ -137,7 +140,7 @@ def make(config, **changes):
         "trainers": [FakeTrainer()],
         "replay": FakeReplay(),
         "tracker": Lines(),
-        "store": RolloutStore(config, config.folder),
+        "store": RolloutStore(config, config.folder, HEADER),
         "engines": FakeEngines(),
     }
     return LearnerGroup(config, **{**parts, **changes})
@@ -410,7 +413,8 @@ async def test_a_run_that_diverges_saves_the_offending_groups(config):
     trainer.diverges = True
     with pytest.raises(DivergedError):
         await make(config, trainers=[trainer]).update(part())
-    assert (config.folder / "diverged-step-0.parquet").is_file()
+    saved = list(groups_file.read(config.folder / "diverged-step-0"))
+    assert [group.prompt.id for group in saved] == [group.id for group in part().groups]
 
 
 class Rank(FakeTrainer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.errors import InputError
 from oapl.evaluation import summarise
+from oapl.groups_file import Header
 from oapl.records import (
     Credit,
     CreditedGroup,
@@ -205,8 +208,20 @@ def credited(name: str, version: int, rewards: tuple[float, ...] = (0.0, 1.0)) -
     )
 
 
-def store(tmp_path: Path, per_step: int = 1) -> RolloutStore:
-    return RolloutStore(config(tmp_path, rollout_groups_per_step=per_step), tmp_path)
+HEADER = Header(model="m", tokenizer="t", template="p", made_by="train", logprobs="sampled")
+
+
+def store(
+    tmp_path: Path, per_step: int = 1, stores: str = "sample", header: Header = HEADER
+) -> RolloutStore:
+    made = config(tmp_path, rollout_groups_per_step=per_step, store_groups=stores)
+    return RolloutStore(made, tmp_path, header)
+
+
+def stored(tmp_path: Path) -> list[tuple[str, int]]:
+    """Id and step of each stored group."""
+    found = groups_file.read(tmp_path / "rollouts")
+    return [(group.prompt.id, group.step) for group in found]
 
 
 def test_stored_rollouts_come_back_with_text_rewards_and_verdicts(tmp_path: Path):
@@ -221,16 +236,12 @@ def test_stored_rollouts_come_back_with_text_rewards_and_verdicts(tmp_path: Path
         "step": 3,
         "version": 2,
         "id": "q",
-        "attempt": 0,
-        "source": "s",
         "question": "q?",
         "prompt": "<user>q?",
-        "reference": '{"answer": "4"}',
         "response": "q answers 0.0",
         "reward": 0.0,
         "credit": 0.0,
         "num_tokens": 3,
-        "prompt_tokens": 2,
         "finish_reason": "stop",
     }
     assert other["reward"] == 1.0
@@ -243,15 +254,15 @@ def test_the_sample_does_not_prefer_what_came_first(tmp_path: Path):
         kept.add(batch, step)
     kept.flush()
     assert {row["id"] for row in rollouts.read(tmp_path)} == {"0", "1", "2", "3"}
-    assert len(rollouts.read(tmp_path)) == 39 * 2
+    assert len(list(rollouts.read(tmp_path))) == 39 * 2
 
 
 def test_no_group_is_stored_when_none_is_asked_for(tmp_path: Path):
-    kept = store(tmp_path, per_step=0)
+    kept = store(tmp_path, stores="off")
     kept.add([credited("q", 0)], 1)
     kept.flush()
     with pytest.raises(InputError, match="no stored rollouts"):
-        rollouts.read(tmp_path)
+        next(rollouts.read(tmp_path))
 
 
 def test_on_resume_stored_rollouts_after_the_step_are_set_aside(tmp_path: Path):
@@ -260,7 +271,7 @@ def test_on_resume_stored_rollouts_after_the_step_are_set_aside(tmp_path: Path):
         kept.add([credited(f"q{step}", 0)], step)
         if step % 3 == 2:
             kept.flush()
-    kept.flush()  # parts 1-2, 3-5, 6-6
+    kept.flush()  # shards of steps 1-2, 3-5, 6
     assert rollouts.set_aside(tmp_path, 4) == 4
     assert {row["step"] for row in rollouts.read(tmp_path)} == {1, 2, 3, 4}
     again = store(tmp_path)
@@ -268,16 +279,51 @@ def test_on_resume_stored_rollouts_after_the_step_are_set_aside(tmp_path: Path):
     again.flush()
     assert [row["step"] for row in rollouts.read(tmp_path)][::2] == [1, 2, 3, 4, 5]
     rollouts.set_aside(tmp_path, 4)
-    assert len(list((tmp_path / "rollouts" / "after-step-4").iterdir())) == 3
+    aside = [tmp_path / "rollouts" / name for name in ("after-step-4", "after-step-4.2")]
+    assert [[group.step for group in groups_file.read(each)] for each in aside] == [[5, 6], [5]]
+    assert len(stored(tmp_path)) == 4
 
 
-def test_whole_groups_are_saved_with_tokens_and_logprobs(tmp_path: Path):
-    import pyarrow.parquet as pq
+def test_of_all_groups_each_is_stored_once_whatever_is_trained_and_resumed(tmp_path: Path):
+    kept = store(tmp_path, stores="all")
+    kept.add([credited("a", 0), credited("b", 0)], 1)
+    kept.add([credited("a", 0), credited("b", 0)], 2)  # a second pass
+    kept.flush()
+    kept.add([credited("c", 0)], 3)
+    kept.flush()
+    rollouts.set_aside(tmp_path, 2)  # killed after step 3, going on from step 2
+    again = store(tmp_path, stores="all")
+    again.add([credited("b", 0), credited("c", 0)], 3)
+    again.flush()
+    assert stored(tmp_path) == [("a", 1), ("b", 1), ("c", 3)]
 
-    store(tmp_path).save_all([credited("q", 0)], tmp_path / "all.parquet")
-    row = pq.read_table(tmp_path / "all.parquet").to_pylist()[0]
-    assert (row["token_ids"], row["prompt_token_ids"]) == ([0, 1, 2], [1, 2])
-    assert (row["inference_logprobs"], row["temperature"]) == ([-0.5] * 3, 1.0)
+
+def test_of_all_stored_groups_a_sample_is_told(tmp_path: Path):
+    told: list = []
+    made = config(tmp_path, store_groups="all")
+    kept = RolloutStore(made, tmp_path, HEADER, told.extend)
+    kept.add([credited(name, 0) for name in "abc"], 1)
+    kept.flush()
+    assert len(stored(tmp_path)) == 3
+    assert len({row["id"] for row in told}) == 1
+
+
+def test_a_run_that_goes_on_with_another_template_begins_another_set(tmp_path: Path):
+    for template, step in (("p", 1), ("other", 2), ("third", 3)):
+        kept = store(tmp_path, header=dataclasses.replace(HEADER, template=template))
+        kept.add([credited(f"q{step}", 0)], step)
+        kept.flush()
+    assert stored(tmp_path) == [("q3", 3)]
+    for name, template in (("earlier", "p"), ("earlier.2", "other")):
+        assert groups_file.header(tmp_path / "rollouts" / name).template == template
+
+
+def test_groups_are_saved_as_a_set_of_their_own(tmp_path: Path):
+    for name in "qr":
+        store(tmp_path, stores="off").save_all([credited(name, 0)], tmp_path / "all")
+    (group,) = groups_file.read(tmp_path / "all")
+    assert (group.prompt.id, group.rollouts[0].token_ids.tolist()) == ("r", [0, 1, 2])
+    assert group.rollouts[0].inference_logprobs.tolist() == [-0.5] * 3
 
 
 def test_show_prints_the_best_and_the_worst(tmp_path: Path):
@@ -587,7 +633,7 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
     setup = config(tmp_path, wandb="auto")
     for start in (0, 2):
         tracker = build_tracker(setup, setup.folder, start)
-        kept = RolloutStore(setup, setup.folder, tracker.rollouts)
+        kept = RolloutStore(setup, setup.folder, HEADER, tracker.rollouts)
         for step in (start + 1, start + 2):
             kept.add([credited(f"q{step}", start)], step)
             tracker.log(line(step, loss__oapl=step / 10))
