@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from actors.engines.base import ENGINES
+from deploy.filters.base import FILTERS
 from oapl.config import RunConfig
 from oapl.config.kinds import Kind
 from oapl.config.listing import Setting, fields, is_section, literal, settings
@@ -34,6 +35,20 @@ def help_text() -> str:
         lines += [line for setting in known for line in _describe(setting, width)]
     for kind, key in KEYS:
         lines += _plugin_help(kind, key, width)
+    return "\n".join(lines)
+
+
+def filters_text() -> str:
+    """Every filter of stored groups: the first paragraph of its file, and its options."""
+    width = max(60, shutil.get_terminal_size((100, 24)).columns)
+    lines = ["filters, applied in the order given:"]
+    for name in FILTERS.names():
+        file = FILTERS.load(name)
+        about = " ".join((file.__doc__ or "").partition("\n\n")[0].split())
+        indents = {"initial_indent": "  ", "subsequent_indent": "  "}
+        lines += ["", name, *textwrap.wrap(about, width, **indents)]
+        for setting in settings(file.Config):
+            lines += _describe(setting, width)
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from oapl.config import RunConfig
@@ -36,8 +37,7 @@ def add_run(parser: argparse.ArgumentParser, text: str, *, is_training: bool) ->
         is_training: Offer a dry run for a machine that is not here.
     """
     parser.description = f"{text}; settings come from RECIPE, then from KEY=VALUE overrides"
-    parser.epilog = _LazySettings("%(prog)s")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_late_help(parser, _settings_help)
     add_recipe(parser)
     parser.add_argument(
         "--dry-run",
@@ -116,13 +116,31 @@ def dry_run(config: RunConfig, *, training: bool, hardware: str = "") -> int:
     return 0
 
 
-class _LazySettings(str):
-    """All settings with their help; built only when the help is printed."""
+def add_late_help(parser: argparse.ArgumentParser, text: Callable[[], str]) -> None:
+    """End the help with a text that takes long to make.
+
+    Args:
+        parser: Of the verb.
+        text: Makes it; called only when the help is printed.
+    """
+    parser.epilog = _LateText("%(prog)s")
+    parser.epilog.make = text
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def _settings_help() -> str:
+    from deploy.commands._settings import help_text
+
+    return help_text()
+
+
+class _LateText(str):
+    """Whatever `make` gives."""
+
+    make: Callable[[], str]
 
     def __mod__(self, values: object) -> str:
-        from deploy.commands._settings import help_text
-
-        return help_text()
+        return self.make()
 
     def __bool__(self) -> bool:
         return True

@@ -40,7 +40,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         InputError: One line per problem, the dotted key first.
     """
-    table = {} if path is None else _read(path)
+    table = {} if path is None else read_toml(path)
     for override in overrides:
         _apply(table, override)
     try:
@@ -65,7 +65,12 @@ def to_toml(config: RunConfig) -> str:
         ) from error
 
 
-def _read(path: Path) -> Table:
+def read_toml(path: Path) -> Table:
+    """Read a TOML file.
+
+    Raises:
+        InputError: There is none, or it is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -102,17 +107,19 @@ def _is_utf8(text: str) -> bool:
 
 
 def _value(path: Sequence[int | str], text: str) -> Any:
-    """A TOML literal, or bare text; a setting that holds text takes `2024` as text, too."""
+    """What a setting is given: one that holds text takes `2024` as text, too."""
+    value, info = value_of(text), field_at(path)
+    is_text = info is not None and info.annotation is str
+    return text if is_text and not isinstance(value, str) else value
+
+
+def value_of(text: str) -> Any:
+    """Read a value as a TOML literal, else as bare text."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    if set(parsed) != {"value"}:
-        return text
-    info = field_at(path)
-    if info is not None and info.annotation is str and not isinstance(parsed["value"], str):
-        return text
-    return parsed["value"]
+    return parsed["value"] if set(parsed) == {"value"} else text
 
 
 def _set(table: Table, path: Sequence[int | str], value: Any, override: str) -> None:

@@ -48,8 +48,8 @@ ROOMS = {
         ("group",),
     ),
     "deploy": (
-        ("requirements", "recipes", "sizing"),
-        ("processes",),
+        ("requirements", "recipes", "sizing", "filters"),
+        ("processes", "filtering"),
         ("checks",),
         ("run", "doctor"),
         ("commands",),

@@ -12,64 +12,13 @@ import pytest
 
 from oapl import groups_file
 from oapl.errors import InputError
-from oapl.groups_file import Header, StoredGroup, Writer
+from oapl.groups_file import StoredGroup, Writer
 from oapl.objectives import grpo
-from oapl.records import Group, Prompt, Rollout, Sampling, ScoredGroup, Verdict
-
-HEADER = Header(model="m", tokenizer="t", template="p", made_by="generate", logprobs="sampled")
+from tests.support.storing import HEADER, stored, write
 
 
-def scored(name: str = "q", rewards=(1.0, 0.0, 1.0), tokens: int = 3, logprobs=True) -> ScoredGroup:
-    prompt = Prompt(
-        id=f"s:{name}@0",
-        text=f"<user>{name}",
-        token_ids=np.array([1, 2], np.int32),
-        verifiers={"math": 0.9, "format": 0.1},
-        reference={"answer": "7", "level": 3, "tests": [{"in": "1"}], "array": np.arange(2)},
-        source="s",
-        question=name,
-    )
-    rollouts = tuple(
-        Rollout(
-            token_ids=np.arange(place, place + tokens, dtype=np.int32),
-            inference_logprobs=np.full(tokens, -0.1 - place, np.float32) if logprobs else None,
-            finish_reason="length" if place else "stop",
-            text=f"answer {place} ü",
-            first_version=5,
-            last_version=5,
-        )
-        for place in range(len(rewards))
-    )
-    verdicts = tuple(
-        {
-            "math": Verdict(
-                kind="accepted" if reward else "wrong_answer",
-                reward=reward,
-                detail="d",
-                seconds=0.5,
-                parts={"extracted": 1.0},
-            )
-        }
-        for reward in rewards
-    )
-    group = Group(
-        prompt=prompt,
-        rollouts=rollouts,
-        version=5,
-        sampling=Sampling(temperature=0.6, top_p=0.95, top_k=40, max_tokens=9),
-    )
-    return ScoredGroup(group=group, rewards=np.array(rewards, np.float32), verdicts=verdicts)
-
-
-def stored(*arguments, **options) -> StoredGroup:
-    return StoredGroup.from_scored(scored(*arguments, **options))
-
-
-def write(folder: Path, names="abcd", header=HEADER, rows_per_shard=6) -> Path:
-    with Writer(folder, header, rows_per_shard) as writer:
-        for name in names:
-            writer.add(stored(name, logprobs=header.logprobs is not None))
-    return folder
+def named(names: str = "abcd", logprobs: bool = True) -> list[StoredGroup]:
+    return [stored(name, logprobs=logprobs) for name in names]
 
 
 def plain(value):
@@ -84,14 +33,11 @@ def plain(value):
 
 
 def test_what_is_written_comes_back(tmp_path: Path):
-    groups = [stored("a"), stored("b", rewards=(0.25,), tokens=0), stored("c")]
+    with_array = stored("a", reference={"answer": "7", "array": np.arange(2)})
+    groups = [with_array, stored("b", (0.25,), (0,)), stored("c")]
     groups[2] = dataclasses.replace(groups[2], step=8, credit=np.array([1, 2, 3], np.float32))
-    with Writer(tmp_path, HEADER) as writer:
-        for group in groups:
-            writer.add(group)
-    back = list(groups_file.read(tmp_path))
-    for group in groups:
-        group.prompt.reference["array"] = [0, 1]  # type: ignore[index]
+    back = list(groups_file.read(write(tmp_path, groups)))
+    with_array.prompt.reference["array"] = [0, 1]  # type: ignore[index]
     assert [plain(group) for group in back] == [plain(group) for group in groups]
     assert plain(back[0].scored().group.rollouts) == plain(groups[0].rollouts)
     assert groups_file.header(tmp_path) == HEADER
@@ -99,18 +45,18 @@ def test_what_is_written_comes_back(tmp_path: Path):
 
 
 def test_a_set_without_logprobs_gives_none_back(tmp_path: Path):
-    write(tmp_path, header=dataclasses.replace(HEADER, logprobs=None))
+    write(tmp_path, named(logprobs=False), dataclasses.replace(HEADER, logprobs=None))
     assert {r.inference_logprobs for g in groups_file.read(tmp_path) for r in g.rollouts} == {None}
 
 
 def test_a_group_is_never_split_over_shards(tmp_path: Path):
-    write(tmp_path, rows_per_shard=4)  # of three rollouts each
+    write(tmp_path, named(), rows_per_shard=4)  # of three rollouts each
     ids = [pq.read_table(path)["id"].to_pylist() for path in groups_file.shards(tmp_path)]
     assert ids == [["s:a@0"] * 3 + ["s:b@0"] * 3, ["s:c@0"] * 3 + ["s:d@0"] * 3]
 
 
 def test_groups_of_one_prompt_in_a_row_stay_two(tmp_path: Path):
-    write(tmp_path, "aa")
+    write(tmp_path, named("aa"))
     assert [len(group.rollouts) for group in groups_file.read(tmp_path)] == [3, 3]
     assert list(groups_file.ids(tmp_path)) == ["s:a@0", "s:a@0"]
 
@@ -121,12 +67,12 @@ def test_a_writer_goes_on_behind_the_shards_that_are_whole(tmp_path: Path):
         killed.add(stored(name))  # c is in no shard yet
     (tmp_path / ".groups-00001.parquet.part").write_text("half")
     assert list(groups_file.ids(tmp_path)) == ["s:a@0", "s:b@0"]
-    write(tmp_path, "cd")
+    write(tmp_path, named("cd"))
     assert [group.prompt.question for group in groups_file.read(tmp_path)] == list("abcd")
 
 
 def test_a_writer_refuses_a_set_of_another_tokenizer(tmp_path: Path):
-    write(tmp_path)
+    write(tmp_path, named())
     with pytest.raises(InputError, match=r"tokenizer is 'u', but .* says 't'"):
         Writer(tmp_path, dataclasses.replace(HEADER, tokenizer="u"))
 
@@ -139,13 +85,13 @@ def test_a_writer_refuses_logprobs_that_its_header_does_not_name(tmp_path: Path,
 
 
 def test_a_set_without_groups_still_says_what_it_is(tmp_path: Path):
-    write(tmp_path, "")
+    write(tmp_path, [])
     assert groups_file.header(tmp_path) == HEADER
     assert list(groups_file.read(tmp_path)) == []
 
 
 def test_pandas_alone_reads_a_set(tmp_path: Path):
-    frame = pd.read_parquet(write(tmp_path))
+    frame = pd.read_parquet(write(tmp_path, named()))
     assert frame.groupby("id").reward.mean().round(3).tolist() == [0.667] * 4
     assert json.loads(frame.verdicts[0])["math"]["kind"] == "accepted"
     assert frame.token_ids[1].tolist() == [1, 2, 3]
@@ -162,9 +108,7 @@ def test_credit_is_that_among_all_rollouts_as_generated():
 
 def test_what_a_filter_left_keeps_its_places(tmp_path: Path):
     left = stored().keeping(np.array([False, True, True])).keeping(np.array([False, True]))
-    with Writer(tmp_path, HEADER) as writer:
-        writer.add(left)
-    (back,) = groups_file.read(tmp_path)
+    (back,) = groups_file.read(write(tmp_path, [left]))
     assert (back.places, back.rewards.tolist()) == ((2,), [1.0])
     assert back.all_rewards.tolist() == [1.0, 0.0, 1.0]
     assert [kinds["math"] for kinds in back.all_kinds] == ["accepted", "wrong_answer", "accepted"]
@@ -216,7 +160,7 @@ def gone(path: Path) -> None:
     ],
 )
 def test_a_spoilt_shard_is_refused_by_name(tmp_path: Path, spoil, said: str):
-    write(tmp_path)
+    write(tmp_path, named())
     spoil(tmp_path / "groups-00001.parquet")
     with pytest.raises(InputError, match=said):
         list(groups_file.read(tmp_path))
