@@ -45,8 +45,8 @@ def filters_text() -> str:
     for name in FILTERS.names():
         file = FILTERS.load(name)
         about = " ".join((file.__doc__ or "").partition("\n\n")[0].split())
-        indents = {"initial_indent": "  ", "subsequent_indent": "  "}
-        lines += ["", name, *textwrap.wrap(about, width, **indents)]
+        shown = textwrap.wrap(about, width, initial_indent="  ", subsequent_indent="  ")
+        lines += ["", name, *shown]
         for setting in settings(file.Config):
             lines += _describe(setting, width)
     return "\n".join(lines)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `deploy.commands.Verb`."""
     parser.description = (
         "Reads stored groups (a folder of groups-*.parquet), applies filters in the order given, "
-        "and writes what is left to OUT, with filter.json, which tells what each filter did. A "
+        "and writes what is left to OUT, with _filter.json, which tells what each filter did. A "
         "killed command leaves nothing; the same command begins again."
     )
     parser.add_argument("source", metavar="IN", type=Path, help="a set of stored groups")

@@ -101,5 +101,5 @@ def from_file(path: Path, threshold: float) -> list[Chosen]:
 
 def _chosen(name: Any, options: dict[str, Any], threshold: float, where: str) -> Chosen:
     file = FILTERS.load(name, f"{where}name" if where.endswith(".") else "--filter")
-    config = plugins.parse(file.Config, options, where)
+    config: Any = plugins.parse(file.Config, options, where)
     return Chosen(name=name, options=options, filter=file.build(config, threshold))

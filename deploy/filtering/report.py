@@ -15,8 +15,9 @@ from rich.table import Table
 from deploy.filtering.choosing import Chosen
 from oapl.groups_file import StoredGroup
 
-REPORT = "filter.json"
-FINDINGS = "findings-{:02d}-{}.jsonl"
+REPORT = "_filter.json"
+FINDINGS = "_findings-{:02d}-{}.jsonl"
+"""Readers of a folder of Parquet files pass over names that begin with `_`."""
 
 
 @dataclass(slots=True)

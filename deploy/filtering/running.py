@@ -38,7 +38,7 @@ def apply(
 
     Args:
         source: The stored groups.
-        out: Folder of the result: shards, `filter.json` and findings.
+        out: Folder of the result: shards, `_filter.json` and findings.
         filters: At least one, in order.
         threshold: A rollout is right where its reward is above this.
         overwrite: Replace a set that is there.

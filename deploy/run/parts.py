@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from actors.data import fingerprints, prompts
@@ -28,7 +29,7 @@ from oapl.groups_file import Logprobs
 from oapl.interfaces import Batches, Replay, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt
-from oapl.remote.waiting import both
+from oapl.remote.waiting import both, in_thread_of_its_own
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -97,8 +98,9 @@ async def _reinforcement(
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(pulse.close)
         sampling = _sampling(config, processes, tracker, pulse, attempts, if_it_fails)
-        (replay, rewards, workers), trainers = await both(sampling, processes.start_ranks())
-        tokenizer = await asyncio.to_thread(_tokenizer, config)
+        starting = both(sampling, processes.start_ranks())
+        loading = in_thread_of_its_own(partial(_tokenizer, config))
+        ((replay, rewards, workers), trainers), tokenizer = await both(starting, loading)
         pulse.keep(replay, rewards.processes)
         evaluator = Evaluator(config, workers) if config.eval.sources else None
         learner = LearnerGroup(

@@ -2,7 +2,7 @@
 
 A sample of each learner step, for people to look at, or all of them, to train on again. Invariants:
 a shard ends at a checkpoint at the latest (`flush`), so no row is written twice by a resumed run:
-groups after its step are moved to `rollouts/after-step-N/`; of all groups each is stored once,
+groups after its step are moved to `rollouts/_after-step-N/`; of all groups each is stored once,
 however many steps trained on it; which groups of a step are in the sample depends on the step
 alone, not on which came first (those are the short ones).
 """
@@ -143,7 +143,7 @@ def set_aside(folder: Path, step: int) -> int:
     held = folder / FOLDER
     if not groups_file.is_set(held):
         return 0
-    target, said, moved = _free(held / f"after-step-{step}"), groups_file.header(held), 0
+    target, said, moved = _free(held / f"_after-step-{step}"), groups_file.header(held), 0
     for path in groups_file.shards(held):
         groups = list(groups_file.read_shard(path))
         after = [group for group in groups if group.step > step]
@@ -164,7 +164,7 @@ def set_aside(folder: Path, step: int) -> int:
 def _set_aside_others(folder: Path, ours: Header) -> None:
     """A run may go on with another template; a set has one."""
     if groups_file.is_set(folder) and groups_file.header(folder) != ours:
-        target = _free(folder / "earlier")
+        target = _free(folder / "_earlier")
         target.mkdir()
         for path in groups_file.shards(folder):
             path.rename(target / path.name)

@@ -77,7 +77,7 @@ def _text(prompt: Any, place: str) -> str:
 
 
 def _num_tokens(row: Row, place: str) -> int:
-    count = row.get("num_tokens", 0)
+    count = row["num_tokens"] if "num_tokens" in row else len(row.get("token_ids") or ())
     if not isinstance(count, int) or count < 0:
         raise InputError(f"{place}: num_tokens is {count!r}; it must be a number of tokens")
     return count

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 from rich.console import Console
 
@@ -33,7 +34,7 @@ def left(tmp_path: Path, groups, *filters: str, threshold: float = 0.0):
 
 
 def findings(tmp_path: Path, name: str):
-    (path,) = (tmp_path / "out").glob(f"findings-*-{name}.jsonl")
+    (path,) = (tmp_path / "out").glob(f"_findings-*-{name}.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -195,6 +196,7 @@ def test_contamination_can_be_reported_alone(tmp_path: Path):
     asked = evaluation_set(tmp_path) + " drop=false"
     assert list(left(tmp_path, questions(TRAIN), asked)) == [TRAIN]
     assert len(findings(tmp_path, "contamination")) == 1
+    assert len(pandas.read_parquet(tmp_path / "out")) == 3, "pandas passes over report and findings"
 
 
 def test_words_are_compared_without_case_accents_and_punctuation():
@@ -211,7 +213,7 @@ def test_the_table_counts_rows_in_and_out_right_and_wrong(tmp_path: Path):
     text = " ".join(screen.export_text().split())
     assert "solvable │ 3 │ 2 │ 6 = 3 + 3 │ 4 = 3 + 1" in text
     assert "positive_length max_tokens=3 │ 2 │ 2 │ 4 = 3 + 1 │ 3 = 2 + 1" in text
-    told = json.loads((tmp_path / "out" / "filter.json").read_text())
+    told = json.loads((tmp_path / "out" / "_filter.json").read_text())
     assert told["source"] == str(source)
     assert told["filters"][1] == {
         "name": "positive_length",

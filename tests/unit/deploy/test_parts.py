@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from actors.data import fingerprints
 from deploy.processes.launch import Process
 from deploy.run import parts
 from deploy.run.attempts import Attempts
@@ -13,6 +14,7 @@ from oapl.errors import RankError, VerifierError
 from oapl.records import Judgement, Verdict
 from oapl.remote.waiting import both
 from tests.support.judging import prompt
+from tests.support.storing import HEADER
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,6 +99,8 @@ def begun(monkeypatch, tmp_path):
     monkeypatch.setattr(NoWorkers, "made", ())
     monkeypatch.setattr(parts, "Workers", NoWorkers)
     monkeypatch.setattr(parts, "LearnerGroup", lambda config, **given: given)
+    monkeypatch.setattr(parts, "load_tokenizer", lambda *_: None)
+    monkeypatch.setattr(fingerprints, "header_of", lambda *_, **__: HEADER)
     config = RunConfig(run={"dir": str(tmp_path)})
     trials = [prompt({"answer": "1"})]
     attempts = Attempts(RestartPolicy(max_restarts=0, setting="k"), None, trials=trials)

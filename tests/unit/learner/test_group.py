@@ -23,7 +23,6 @@ from oapl.errors import (
     RankError,
     WeightsError,
 )
-from oapl.groups_file import Header
 from oapl.objectives.base import build
 from oapl.records import MiniBatch, ProbeReport, Sent, TensorSpec, Verdict
 from oapl.remote.promises import Resolved
@@ -31,10 +30,10 @@ from oapl.tracking.rollouts import RolloutStore
 from tests.support.fakes import publication
 from tests.support.makers import make_groups
 from tests.support.mixing import NAME
+from tests.support.storing import HEADER
 
 pytestmark = pytest.mark.leaping
 
-HEADER = Header(model="m", tokenizer="t", template="p", made_by="train", logprobs="sampled")
 SPECS = (TensorSpec(name="a", shape=(2,), dtype="float32"),)
 
 

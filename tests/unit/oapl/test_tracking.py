@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from rich.console import Console
 
@@ -20,7 +21,6 @@ from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.errors import InputError
 from oapl.evaluation import summarise
-from oapl.groups_file import Header
 from oapl.records import (
     Credit,
     CreditedGroup,
@@ -45,6 +45,7 @@ from oapl.tracking.sink import Sink
 from oapl.tracking.status import StatusSink
 from oapl.tracking.tracker import Tracker, build_tracker
 from oapl.tracking.wandb_sink import wandb_mode
+from tests.support.storing import HEADER
 
 
 def config(tmp_path: Path, **tracked: Any) -> RunConfig:
@@ -208,11 +209,8 @@ def credited(name: str, version: int, rewards: tuple[float, ...] = (0.0, 1.0)) -
     )
 
 
-HEADER = Header(model="m", tokenizer="t", template="p", made_by="train", logprobs="sampled")
-
-
 def store(
-    tmp_path: Path, per_step: int = 1, stores: str = "sample", header: Header = HEADER
+    tmp_path: Path, per_step: int = 1, stores: str = "sample", header: groups_file.Header = HEADER
 ) -> RolloutStore:
     made = config(tmp_path, rollout_groups_per_step=per_step, store_groups=stores)
     return RolloutStore(made, tmp_path, header)
@@ -279,9 +277,11 @@ def test_on_resume_stored_rollouts_after_the_step_are_set_aside(tmp_path: Path):
     again.flush()
     assert [row["step"] for row in rollouts.read(tmp_path)][::2] == [1, 2, 3, 4, 5]
     rollouts.set_aside(tmp_path, 4)
-    aside = [tmp_path / "rollouts" / name for name in ("after-step-4", "after-step-4.2")]
+    aside = [tmp_path / "rollouts" / name for name in ("_after-step-4", "_after-step-4.2")]
     assert [[group.step for group in groups_file.read(each)] for each in aside] == [[5, 6], [5]]
     assert len(stored(tmp_path)) == 4
+    frame = pandas.read_parquet(tmp_path / "rollouts")
+    assert sorted(set(frame.step)) == [1, 2, 3, 4], "what was set aside is not read with it"
 
 
 def test_of_all_groups_each_is_stored_once_whatever_is_trained_and_resumed(tmp_path: Path):
@@ -314,7 +314,7 @@ def test_a_run_that_goes_on_with_another_template_begins_another_set(tmp_path: P
         kept.add([credited(f"q{step}", 0)], step)
         kept.flush()
     assert stored(tmp_path) == [("q3", 3)]
-    for name, template in (("earlier", "p"), ("earlier.2", "other")):
+    for name, template in (("_earlier", "p"), ("_earlier.2", "other")):
         assert groups_file.header(tmp_path / "rollouts" / name).template == template
 
 
