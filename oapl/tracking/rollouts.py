@@ -143,22 +143,32 @@ def set_aside(folder: Path, step: int) -> int:
     held = folder / FOLDER
     if not groups_file.is_set(held):
         return 0
-    target, said, moved = _free(held / f"_after-step-{step}"), groups_file.header(held), 0
-    for path in groups_file.shards(held):
-        groups = list(groups_file.read_shard(path))
-        after = [group for group in groups if group.step > step]
-        if not after:
-            continue
-        with Writer(target, said, ROWS_PER_SHARD) as writer:
-            for group in after:
+    said, late = groups_file.header(held), _shards_after(held, step)
+    if not late:
+        return 0
+    moved = 0
+    with written_aside(_free(held / f"_after-step-{step}")) as part, Writer(part, said) as writer:
+        for group in (group for path in late for group in groups_file.read_shard(path)):
+            if group.step > step:
                 writer.add(group)
-        before = [group for group in groups if group.step <= step]
+                moved += len(group.rollouts)
+    for path in reversed(late):  # a kill in between leaves no gap in the numbers
+        before = [group for group in groups_file.read_shard(path) if group.step <= step]
         if before:
             groups_file.write_shard(path, before, said)
         else:
             path.unlink()
-        moved += sum(len(group.rollouts) for group in after)
     return moved
+
+
+def _shards_after(folder: Path, step: int) -> list[Path]:
+    """The shards with groups of later steps, which are the last ones."""
+    late: list[Path] = []
+    for path in reversed(groups_file.shards(folder)):
+        if all(group.step <= step for group in groups_file.read_shard(path)):
+            break
+        late.insert(0, path)
+    return late
 
 
 def _set_aside_others(folder: Path, ours: Header) -> None:
@@ -166,7 +176,7 @@ def _set_aside_others(folder: Path, ours: Header) -> None:
     if groups_file.is_set(folder) and groups_file.header(folder) != ours:
         target = _free(folder / "_earlier")
         target.mkdir()
-        for path in groups_file.shards(folder):
+        for path in reversed(groups_file.shards(folder)):
             path.rename(target / path.name)
 
 

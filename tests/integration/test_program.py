@@ -235,7 +235,7 @@ def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
 
 
 def test_two_ranks_go_on_after_the_death_of_one_or_fail_naming_it(recipe):
-    two = ("learner.num_ranks=2", "learner.zero_stage=3", "tracking.rollout_groups_per_step=4")
+    two = ("learner.num_ranks=2", "learner.zero_stage=3", "tracking.store_groups=all")
     run = Run(recipe, "ranks", *two, "run.max_steps=14", "run.max_restarts=1")
     run.wait_for_step(6)
     run.kill(signal.SIGKILL, "trainer-1")

@@ -1,6 +1,9 @@
 """`oapl filter`: what each filter keeps, what is told of it, and that a result is whole."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas
@@ -15,6 +18,7 @@ from oapl import groups_file
 from oapl.errors import InputError
 from tests.support.storing import HEADER, stored, write
 
+ROOT = Path(__file__).parents[3]
 RIGHT, WRONG = 1.0, 0.0
 
 
@@ -312,6 +316,37 @@ def test_a_filter_that_ends_in_mid_set_leaves_the_old_result_and_goes_through_ag
     (tmp_path / ".out.part" / "groups-00000.parquet").write_text("half")
     quiet(source, tmp_path / "out", "zero_variance", overwrite=True)
     assert list(groups_file.ids(tmp_path / "out")) == ["s:mixed@0"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from deploy.filtering import choosing, running
+
+class Killer:
+    seen = 0
+    def choose(self, group):
+        self.seen += 1
+        if self.seen == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return solvable.filter.choose(group)
+
+(solvable,) = choosing.from_words([["solvable"]], 0.0)
+killer = choosing.Chosen(name="killer", options={}, filter=Killer())
+running.apply(Path(sys.argv[1]), Path(sys.argv[2]), [killer], threshold=0.0)
+"""
+
+
+def test_a_filter_that_is_killed_leaves_nothing_and_the_same_command_goes_through(tmp_path: Path):
+    source = write(tmp_path / "in", three() * 3, rows_per_shard=2)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, source, tmp_path / "out"], cwd=ROOT, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    quiet(source, tmp_path / "out", "solvable")
+    assert list(groups_file.ids(tmp_path / "out")) == ["s:easy@0", "s:mixed@0"] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_the_files_of_a_filter_are_all_tested_here():
