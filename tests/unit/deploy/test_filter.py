@@ -126,9 +126,10 @@ def test_near_duplicates_are_dropped_with_what_they_repeat(tmp_path: Path):
         stored("c", question="A farmer has 17 sheep, and all but 9 run away. How many stay?"),
         stored("d", question="7"),
         stored("e", question="8"),
+        stored("f", question=TRAIN.partition(";")[0] + ". When is it in Rome?"),
     ]
     quiet(write(tmp_path / "in", groups), tmp_path / "out", "near_duplicates")
-    assert list(groups_file.ids(tmp_path / "out")) == [f"s:{name}@0" for name in "acde"]
+    assert list(groups_file.ids(tmp_path / "out")) == [f"s:{name}@0" for name in "acdef"]
     (found,) = findings(tmp_path, "near_duplicates")
     assert (found["id"], found["of"]) == ("s:b@0", "s:a@0")
     assert 0.8 <= found["similarity"] < 1
@@ -180,6 +181,13 @@ def test_eight_words_find_more_than_thirteen(tmp_path: Path):
     assert [one["match"] for one in findings(tmp_path, "contamination")] == [
         "a train leaves paris at noon and travels"
     ]
+
+
+def test_of_several_matches_the_longest_is_told(tmp_path: Path):
+    changed = TRAIN.replace("far", "long")  # leaves 13 words before it and 6 behind
+    left(tmp_path, questions(changed), evaluation_set(tmp_path) + " words=5")
+    (found,) = findings(tmp_path, "contamination")
+    assert found["match"] == " ".join(words_of(TRAIN.partition("far")[0]))
 
 
 def test_a_short_evaluation_question_matches_as_a_whole(tmp_path: Path):

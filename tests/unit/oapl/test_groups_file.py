@@ -120,9 +120,15 @@ def halve(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
+    """Of tokens that nothing can compress, so that a checksum alone tells of a changed bit."""
+    tokens = np.random.default_rng(0).integers(2**31, size=4096, dtype=np.int32)
+    group = stored("r", (1.0,))
+    rollout = dataclasses.replace(
+        group.rollouts[0], token_ids=tokens, inference_logprobs=np.zeros(4096, np.float32)
+    )
+    groups_file.write_shard(path, [dataclasses.replace(group, rollouts=(rollout,))], HEADER)
     data = bytearray(path.read_bytes())
-    place = data.index(b"answer 1") if b"answer 1" in data else 300
-    data[place] ^= 0xFF
+    data[data.index(tokens[2048:2052].tobytes())] ^= 1
     path.write_bytes(data)
 
 
