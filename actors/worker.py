@@ -46,7 +46,7 @@ def build(
     index: int,
     incarnation: int,
     scorers: Sequence[Scorer],
-    replay: Replay,
+    replay: Replay | None,
     step: int = 0,
 ) -> RolloutWorker:
     """Make the worker with its engine, in the process that shall hold them. Version -1.
@@ -56,7 +56,7 @@ def build(
         index: The worker's, from 0.
         incarnation: How often this worker was started before.
         scorers: Handles of the reward servers.
-        replay: Handle of the replay buffer.
+        replay: Handle of the replay buffer; None where it only evaluates.
         step: Learner steps made before the run's processes were started.
     """
     host = ENGINES.load(devices.engine_name(config), "rollout.engine")
@@ -91,7 +91,7 @@ class RolloutWorker:
         worker: Who it is.
         engine: Its own; it holds version -1.
         scorer: Judges what the engine answers.
-        replay: Hands out prompts and takes groups.
+        replay: Hands out prompts and takes groups; None where it only evaluates.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RolloutWorker:
         worker: WorkerId,
         engine: Engine,
         scorer: Scorer,
-        replay: Replay,
+        replay: Replay | None,
     ) -> None:
         self._config = config
         self._id = worker
@@ -133,12 +133,20 @@ class RolloutWorker:
                 return self._held[1]
             return await self._load(weights)
 
-    async def run(self) -> None:
-        """Collect under each version that is loaded, until `stop`.
+    async def run(self, has_own_weights: bool = False) -> None:
+        """Collect under each version that is loaded, until `stop`, or only wait for that.
+
+        Args:
+            has_own_weights: Begin with what the engine was built with, the model's own.
 
         Raises:
             EngineError: The engine failed twice in quick succession.
         """
+        if self._replay is None:
+            await self._stop.wait()
+            return
+        if has_own_weights:
+            self._loaded.set()
         rollout = self._config.rollout
         sampling = Sampling(
             temperature=rollout.temperature,
@@ -260,6 +268,8 @@ class RolloutWorker:
             await self._rebuild_after_fault()
             if self._held:
                 await self._load(self._held[0])
+            else:  # a rebuilt engine has the model's own weights
+                self._loaded.set()
 
     async def _rebuild_after_fault(self) -> None:
         self._counters.add({"faults/engine": 1})

@@ -22,7 +22,7 @@ from learner.measures import Measures
 from learner.models.frozen import FrozenPolicies
 from learner.zero_engine import ZeroEngine
 from oapl.config import RunConfig
-from oapl.config.objective import kept_samplers, scored_before
+from oapl.config.objective import kept_samplers, samples, scored_before
 from oapl.interfaces import Objective, TokenCredited
 from oapl.records import Batch, LossInputs, Metrics
 
@@ -60,8 +60,11 @@ class Preparation:
         self._policies = scored_before(self._needs, config.steps_per_take)
         self._kept_samplers = kept_samplers(config)
         self._found: dict[int, list[Found]] = {}
+        self._is_live = samples(config)
         if REFERENCE in self._policies:
             frozen.copy(REFERENCE)
+        if SAMPLER in self._policies and not self._is_live:  # a set's, which this run starts from
+            frozen.copy(f"{SAMPLER}-0")
 
     def compute(self, batches: Sequence[Batch]) -> Metrics:
         """Score, value and credit the tokens of an iteration.
@@ -117,7 +120,7 @@ class Preparation:
 
     def published(self, version: int) -> None:
         """Keep the policy that will sample under `version`, if the objective asks for it."""
-        if SAMPLER not in self._policies:
+        if SAMPLER not in self._policies or not self._is_live:
             return
         self._frozen.copy(f"{SAMPLER}-{version}")
         samplers = [name for name in self._frozen.names if name.startswith(f"{SAMPLER}-")]

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from learner.checkpoints import published
 from learner.ranks import Ranks
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 from oapl.interfaces import Tracker
 from oapl.records import Metrics, ProbeReport, State, WeightsVersion
 from oapl.weights.base import layout
@@ -64,6 +65,8 @@ class Publications:
         self._tracker = tracker
         self._engines = engines
         self._evaluate = evaluate
+        self._samples = samples(config)  # else engines only evaluate, and are given what they need
+        self._given = -1  # the version that engines were given last
         self._count = 0
         self._weights: WeightsVersion | None = None
         self._loading: asyncio.Task[Any] | None = None
@@ -85,7 +88,7 @@ class Publications:
         await self.settle()
         self._count += 1
         started = time.monotonic()
-        if self._engines is not None:
+        if self._engines is not None and (self._samples or self._is_evaluated(step)):
             self._tracker.phase("publish")
             give = partial(self._give, self._engines, started)
             self._weights = await self._export(step, give)
@@ -102,7 +105,7 @@ class Publications:
         on as if it had never stopped.
         """
         await self.settle()
-        if self._engines is not None and self.version != step:
+        if self._engines is not None and self._given != step:
             await self._export(step, self._engines.load)
             await self.settle()
 
@@ -151,7 +154,7 @@ class Publications:
             part: Folder of the checkpoint that is being written.
             step: Learner steps made.
         """
-        if self._weights is not None and not self._serves_own(step):
+        if self._samples and self._weights is not None and not self._serves_own(step):
             await asyncio.to_thread(published.save, part, self._weights, self._config)
 
     async def restore(self, path: Path, state: State, step: int) -> None:
@@ -170,10 +173,11 @@ class Publications:
         """
         self._count = state["publications"]
         self.version, self.begin = state["version"], state["begin"]
-        if self._engines is None:
+        if self._engines is None or not self._samples:
             return
         if published.exists(path):
             self._weights = await asyncio.to_thread(published.load, path, self._config)
+            self._given = self._weights.version
             await self._engines.load(self._weights)
         else:
             self._count -= self.version == step  # it is made again
@@ -183,6 +187,7 @@ class Publications:
         self, step: int, load: Callable[[WeightsVersion], Coroutine[Any, Any, Any]]
     ) -> WeightsVersion:
         """Publish, and return when all has left the learner; engines load meanwhile and after."""
+        self._given = step
         trainers = self._ranks.trainers
         calls = [trainer.announce(step) for trainer in trainers]
         announced = (await self._ranks.gather(calls, "an export", step))[0]

@@ -287,8 +287,8 @@ def _micro_batch(rows: Sequence[Row]) -> MicroBatch:
             positions[r, start:end] = np.arange(end - start)
             response_mask[r, middle:end] = True
             rollout_index[r, start:end] = index
-            if sequence.inference_logprobs is not None:
-                inference_logprobs[r, middle:end] = sequence.inference_logprobs
+            recorded = sequence.inference_logprobs
+            inference_logprobs[r, middle:end] = np.nan if recorded is None else recorded
             index += 1
         # Padding attends to whatever stands before it, and nothing attends to padding. Behind a
         # single sequence positions run on: a row that never restarts needs no mask (causal

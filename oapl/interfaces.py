@@ -164,7 +164,7 @@ class RewardServer(Scorer, Protocol):
 
 
 class Batches(Protocol):
-    """What the learner takes from: the replay buffer, or a queue of worked examples.
+    """What the learner takes from: the replay buffer, a queue of worked examples, a stored set.
 
     `oapl.loops.learn` calls the first five, `LearnerGroup` the last one and those of a checkpoint,
     whoever ends the run `finish`. `step` counts learner steps made, skipped ones included.
@@ -337,8 +337,11 @@ class Worker(Protocol):
             DeadlineError: The engine took longer than `sync.timeout_s` allows.
         """
 
-    async def run(self) -> None:
+    async def run(self, has_own_weights: bool = False) -> None:
         """Collect under each version that is loaded, until `stop`.
+
+        Args:
+            has_own_weights: Begin with what the engine was built with, the model's own.
 
         Raises:
             EngineError: The engine failed twice in quick succession.
@@ -602,7 +605,8 @@ class Objective(Protocol):
     def credit(self, group: ScoredGroup) -> Credit:
         """Turn the rewards of a group into a number per rollout. Called by replay, once per group.
 
-        Must be quick and deterministic: it runs behind the buffer's lock.
+        Must be quick and deterministic: it runs behind the buffer's lock. Of a stored group the
+        rewards are all that were generated, and the rollouts those that a filter has left.
 
         Returns:
             float32 [G] and metrics, or the name of the filter that drops the group.

@@ -95,7 +95,7 @@ class Rollout:
         token_ids: int32 [T], the very ids that were sampled; EOS is the last one when it was
             sampled, a truncated rollout has none.
         inference_logprobs: float32 [T], ln pi_vllm of the distribution sampled from, nats.
-            None for text that nobody sampled (SFT).
+            None for text that nobody sampled (SFT), and where they were not kept.
         finish_reason: `stop` (EOS), `length` (cut off), `abort` (a synchronisation).
         text: The response decoded, without EOS and padding.
         first_version, last_version: Versions the engine reported at the first and last token.
@@ -287,7 +287,7 @@ class MicroBatch:
         positions: int64 [R, T], restarting at 0 where a sequence begins.
         response_mask: bool [R, T], True exactly on sampled tokens (EOS included when sampled).
         rollout_index: int64 [R, T], which of the B rollouts a token belongs to; -1 is padding.
-        inference_logprobs: float32 [R, T], nats, 0 outside the response and where nobody sampled.
+        inference_logprobs: float32 [R, T], nats, 0 outside the response; NaN where there are none.
         credit, reward: float32 [B].
         lag: int64 [B], learner steps between the rollout's version and the batch.
         group_index: int64 [B], which group of the batch a rollout belongs to.
@@ -376,7 +376,8 @@ class LossInputs:
     Attributes:
         step: Learner steps made before this batch.
         logprobs: float32 [N], ln pi of the sampled tokens, nats; carries the gradient.
-        inference_logprobs: float32 [N], ln pi_vllm of the same tokens, nats.
+        inference_logprobs: float32 [N], ln pi_vllm of the same tokens, nats; NaN where none were
+            recorded.
         rollout_index: int64 [N], which of the B rollouts a token belongs to.
         credit, reward, lag: float32 [B], float32 [B] and int64 [B].
         is_truncated: bool [B], cut off at `max_tokens`, without EOS.

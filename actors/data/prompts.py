@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from actors.data.context import prompt_room
 from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
-from actors.data.order import DrawOrder
 from actors.data.problems import Problem
 from actors.data.sources import read_problems
 from actors.data.templates import Template, choose
@@ -32,6 +31,7 @@ from oapl.records import (
     Rollout,
     State,
 )
+from oapl.replay.order import DrawOrder
 
 
 class PromptStream:
@@ -43,6 +43,7 @@ class PromptStream:
         epochs: Passes over the prompts; 0 is without end.
         shuffle: Else the prompts come in their own order.
         counts: Per source, what was read, dropped and cut.
+        done: Draws that were made before, and are left out.
 
     Attributes:
         counts: As given.
@@ -56,7 +57,9 @@ class PromptStream:
         epochs: int = 0,
         shuffle: bool = True,
         counts: Mapping[str, RowCounts] | None = None,
+        done: Collection[str] = (),
     ) -> None:
+        self._done = done
         self._prompts = tuple(prompts)
         self._order = DrawOrder(
             digest_of(self._prompts), len(self._prompts), seed=seed, epochs=epochs, shuffle=shuffle
@@ -73,8 +76,11 @@ class PromptStream:
 
     def next(self) -> Prompt | None:
         """Draw the next prompt."""
-        drawn = self._order.next()
-        return None if drawn is None else _drawn(self._prompts[drawn[0]], drawn[1])
+        while (drawn := self._order.next()) is not None:
+            prompt = _drawn(self._prompts[drawn[0]], drawn[1])
+            if prompt.id not in self._done:
+                return prompt
+        return None
 
     def state(self) -> State:
         """The cursor."""
@@ -162,12 +168,13 @@ class ExampleQueue:
         return {"data/epoch": self._order.passes}
 
 
-def build(config: RunConfig, tokenizer: Any) -> PromptStream:
-    """Make the stream of `data.sources` for reinforcement learning.
+def build(config: RunConfig, tokenizer: Any, done: Collection[str] = ()) -> PromptStream:
+    """Make the stream of `data.sources` for reinforcement learning, and for groups to be stored.
 
     Args:
         config: Names the sources, the template and what becomes of what is too long.
         tokenizer: The model's.
+        done: Draws that were made before, and are left out.
 
     Raises:
         InputError: A source cannot be used, or there is none.
@@ -179,6 +186,7 @@ def build(config: RunConfig, tokenizer: Any) -> PromptStream:
         epochs=config.data.epochs,
         shuffle=config.data.shuffle,
         counts={name: part.counts for name, part in encoded.items()},
+        done=done,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from oapl.config import RunConfig
 
-TRAINING, EVALUATION = "config.toml", "eval.toml"
+TRAINING, EVALUATION, GENERATION = "config.toml", "eval.toml", "generate.toml"
 """What a run folder keeps of the settings, of each kind of run the last."""
 
 
@@ -23,7 +23,7 @@ def dated(config: RunConfig, *earlier: Path) -> RunConfig:
 
     Args:
         config: The run.
-        earlier: Files that `EVALUATION` or `TRAINING` name; they need not exist.
+        earlier: Files that these constants name; they need not exist.
     """
     found = [config.data.date, *map(_date_of, earlier), datetime.date.today().isoformat()]
     data = dataclasses.replace(config.data, date=next(filter(None, found)))

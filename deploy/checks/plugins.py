@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from actors.engines.base import ENGINES
 from oapl.config import RunConfig, plugins
+from oapl.config import objective as objectives
 from oapl.config.listing import fields
 from oapl.config.messages import shown
-from oapl.config.objective import OBJECTIVES, Declarations, parse
+from oapl.config.objective import OBJECTIVES, Declarations, Source, parse
 from oapl.config.sections import (
     DataSource,
-    EvalSection,
     ReplaySection,
     RewardSection,
     RolloutSection,
@@ -26,12 +26,10 @@ from oapl.objectives.base import build
 from oapl.weights.base import TRANSPORTS
 from reward_server import settings as rewards
 
-OF_SAMPLING = (
-    *("engine", "engine_options", "num_engines", "tensor_parallel_size"),
-    *("temperature", "top_p", "top_k"),
-)
-"""Settings of `rollout` that mean nothing to an objective that samples nothing."""
-
+OF_SAMPLING = ("temperature", "top_p", "top_k")
+OF_ENGINES = ("engine", "engine_options", "num_engines", "tensor_parallel_size")
+"""Settings of `rollout` that mean nothing where nothing is sampled, and where nothing is evaluated
+either."""
 
 UNKNOWN = Declarations(
     needs=frozenset(), min_group_size=1, samples=True, needs_inference_logprobs=False
@@ -52,6 +50,14 @@ def declared(config: RunConfig) -> Declarations:
         return file.DECLARES
 
 
+def source_of(config: RunConfig) -> Source:
+    """Where batches come from; taken to be engines where the objective cannot be loaded."""
+    try:
+        return objectives.source_of(config)
+    except InputError:
+        return "live"
+
+
 def plugin_rules(config: RunConfig) -> Iterator[str]:
     """All kinds but the objective."""
     try:
@@ -66,7 +72,7 @@ def plugin_rules(config: RunConfig) -> Iterator[str]:
         yield from engine.problems(config)
     except InputError as error:
         yield str(error)
-    if declared(config).samples:
+    if source_of(config) == "live" or config.eval.sources:
         yield from rewards.problems(config)
 
 
@@ -106,8 +112,9 @@ def objective_rules(config: RunConfig) -> Iterator[str]:
     except InputError as error:
         yield str(error)
     name, rollout, declares = config.objective["name"], config.rollout, declared(config)
-    if not declares.samples:
+    if source_of(config) == "examples":
         yield from _ignored_by_imitation(config)
+    if source_of(config) != "live":
         return
     if rollout.group_size < declares.min_group_size:
         yield (
@@ -137,14 +144,15 @@ def _ignored_by_imitation(config: RunConfig) -> Iterator[str]:
             f"rollout.group_size = {config.rollout.group_size}: {name} has one response per "
             "prompt; set rollout.group_size = 1"
         )
-    yield from _differs(config.rollout, RolloutSection(), OF_SAMPLING, "rollout", name)
+    is_evaluated = bool(config.eval.sources)
+    ignored = OF_SAMPLING if is_evaluated else (*OF_ENGINES, *OF_SAMPLING)
+    yield from _differs(config.rollout, RolloutSection(), ignored, "rollout", name)
     yield from _differs(config.sync, SyncSection(), ("max_lead", "in_flight"), "sync", name)
-    for key, value, default in (
-        ("reward", config.reward, RewardSection()),
-        ("replay", config.replay, ReplaySection()),
-        ("eval", config.eval, EvalSection()),
-    ):
-        yield from _differs(value, default, tuple(fields(type(value))), key, name)
+    replay = tuple(key for key in fields(ReplaySection) if key != "path")  # has a rule of its own
+    yield from _differs(config.replay, ReplaySection(), replay, "replay", name)
+    if not is_evaluated:
+        reward, section = tuple(fields(RewardSection)), RewardSection()
+        yield from _differs(config.reward, section, reward, "reward", name)
     for index, source in enumerate(config.data.sources):
         key = f"data.sources.{index}"
         yield from _differs(source, DataSource(name="x"), ("verifiers",), key, name)

@@ -18,10 +18,10 @@ from typing import Any
 from actors.data import prompts
 from actors.data.context import context_tokens
 from actors.data.encoding import Encoded, RowCounts
-from actors.data.order import OTHER_DATA
 from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks import dating
 from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
+from deploy.checks.generation import Generation, look_at_generation
 from deploy.checks.model_files import (
     check_degree,
     check_sizes,
@@ -33,15 +33,17 @@ from deploy.checks.places import check_folder
 from deploy.checks.plugins import declared
 from deploy.checks.settings import check, check_evaluation
 from deploy.checks.shadows import check_working_directory
+from deploy.checks.stored import look_at_sets
 from deploy.sizing.hardware import Hardware, this_machine
-from deploy.sizing.report import size
-from deploy.sizing.shape import Shape, lengths_of, shape_of
+from deploy.sizing.report import engine_facts, size
+from deploy.sizing.shape import Lengths, Shape, lengths_of, lengths_of_set, shape_of
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.config.objective import is_judged, takes_examples
+from oapl.config.objective import Purpose, has_engines, is_judged, source_of
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 from oapl.records import Prompt
+from oapl.replay.order import OTHER_DATA, OTHER_SET
 from oapl.replay.periods import PeriodNeeds
 from reward_server import settings as rewards
 
@@ -56,6 +58,7 @@ class PreflightReport:
             ends before the last step.
         unchecked: What could not be looked at from here.
         trials: A few prompts of every source, for verifiers to be tried on.
+        generation: What is to be generated, where that is the purpose.
     """
 
     config: RunConfig
@@ -63,6 +66,7 @@ class PreflightReport:
     notes: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     trials: tuple[Prompt, ...] = ()
+    generation: Generation | None = None
 
     def __str__(self) -> str:
         """TOML, the facts as comments: fit to be saved as a recipe."""
@@ -76,7 +80,7 @@ class PreflightReport:
 def preflight(
     config: RunConfig,
     *,
-    training: bool = True,
+    purpose: Purpose = "train",
     is_dry: bool = False,
     hardware: Hardware | None = None,
 ) -> PreflightReport:
@@ -84,7 +88,7 @@ def preflight(
 
     Args:
         config: The run.
-        training: Demand `data.sources` and read them; False for an evaluation alone.
+        purpose: An evaluation alone needs no `data.sources`; to train takes learner ranks.
         is_dry: Nothing follows, so a model that is not here is no error: nothing of it is checked.
         hardware: Size the run for a machine that is not here: its device counts instead of the
             recipe's, and what lies on that machine is not checked.
@@ -96,7 +100,7 @@ def preflight(
         cluster = dataclasses.replace(config.cluster, device=hardware.device)
         config = dataclasses.replace(config, cluster=cluster)
     check(config)
-    if not training:
+    if purpose == "evaluate":
         check_evaluation(config)
     if is_judged(config):
         rewards.check(config)
@@ -106,7 +110,7 @@ def preflight(
     if hardware is None:
         if config.cluster.mode == "ray":
             check_working_directory()
-        found.folder(training=training)
+        found.folder(purpose)
     if is_dry and (missing := _missing(config)):
         found.unchecked.append(
             f"model, tokenizer, data and memory: {missing} is not here; make it, or give a folder "
@@ -115,8 +119,8 @@ def preflight(
         return found.report()
     found.model()
     if tokenizer := found.tokenizer():
-        found.data(tokenizer, training=training)
-    found.size(hardware, training=training)
+        found.data(tokenizer, purpose)
+    found.size(hardware, purpose)
     return found.report()
 
 
@@ -142,11 +146,13 @@ class _Findings:
         self._is_elsewhere = is_elsewhere
         self._shape: Shape | None = None
         self._longest_prompt: int | None = None
+        self._stored: Lengths | None = None
         self._checkpoint: Path | None = None
         self.facts: dict[str, str] = {}
         self.notes: list[str] = []
         self.unchecked: list[str] = []
         self._judged: list[Prompt] = []
+        self.generation: Generation | None = None
 
     def report(self) -> PreflightReport:
         notes = rewards.notes(self._config, self._judged) if is_judged(self._config) else []
@@ -156,13 +162,14 @@ class _Findings:
             notes=(*notes, *self.notes),
             trials=tuple(_a_few(self._judged)),
             unchecked=tuple(self.unchecked),
+            generation=self.generation,
         )
 
-    def folder(self, *, training: bool) -> None:
+    def folder(self, purpose: Purpose) -> None:
         """Where the run will be, and whether training goes on from a checkpoint."""
         check_folder(self._config)
         self.facts["run folder"] = str(self._config.folder)
-        if training:
+        if purpose == "train":
             self._checkpoint = resuming.resume_from(self._config)
             begins = f"goes on from {self._checkpoint.name}" if self._checkpoint else "new"
             self.facts["run folder"] += f", {begins}"
@@ -204,25 +211,24 @@ class _Findings:
             self.unchecked.append(uncompared)
         return tokenizer
 
-    def data(self, tokenizer: Any, *, training: bool) -> None:
+    def data(self, tokenizer: Any, purpose: Purpose) -> None:
         try:
-            self._data(tokenizer, training=training)
+            self._data(tokenizer, purpose)
         except InputError as error:
             if not self._is_elsewhere:
                 raise
             self.unchecked.append(f"data: {error}")
 
-    def _data(self, tokenizer: Any, *, training: bool) -> None:
+    def _data(self, tokenizer: Any, purpose: Purpose) -> None:
         notes = self.notes
         config = dating.as_resumed(self._config, self._checkpoint)
-        if training:
-            counts, size, asked, digest = _training_data(config, tokenizer)
-            if self._checkpoint is not None:
-                _check_same(self._checkpoint, digest)
-            self._judged += asked
-            self.facts |= _describe("data", counts, notes)
-            self.facts["steps"] = _steps(config, size, notes)
-            self._longest_prompt = max(count.longest for count in counts.values())
+        if purpose == "train":
+            self._training(config, tokenizer)
+        elif purpose == "generate":
+            self._generation(self._config, tokenizer)
+            return
+        if not config.eval.sources:
+            return
         encoded = prompts.read_sources(
             config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
         )
@@ -231,19 +237,57 @@ class _Findings:
         if is_judged(config):
             self._judged += [prompt for part in encoded.values() for prompt in part.prompts]
 
-    def size(self, hardware: Hardware | None, *, training: bool) -> None:
+    def _training(self, config: RunConfig, tokenizer: Any) -> None:
+        """What is trained on, and for how many steps."""
+        if source_of(config) == "stored":
+            found = look_at_sets(config, tokenizer)
+            self.facts["stored groups"] = str(found)
+            size, digest, other = found.left, found.digest, OTHER_SET
+            self._stored = lengths_of_set(found.longest_prompt, found.longest)
+        else:
+            counts, size, asked, digest = _training_data(config, tokenizer)
+            other = OTHER_DATA
+            self._judged += asked
+            self.facts |= _describe("data", counts, self.notes)
+            self._longest_prompt = max(count.longest for count in counts.values())
+        if self._checkpoint is not None:
+            _check_same(self._checkpoint, digest, other)
+        self.facts["steps"] = _steps(config, size, self.notes)
+
+    def _generation(self, config: RunConfig, tokenizer: Any) -> None:
+        """What is answered, and what of it has been."""
+        config = dating.dated(config, config.folder / dating.GENERATION)
+        encoded = prompts.read_training(config, tokenizer)
+        _demand_judgeable(encoded, config)
+        counts = _counts(encoded)
+        self.facts |= _describe("data", counts, self.notes)
+        self._longest_prompt = max(count.longest for count in counts.values())
+        asked = [prompt for part in encoded.values() for prompt in part.prompts]
+        self._judged += asked
+        self.generation = look_at_generation(config, tokenizer, asked)
+        self.facts["groups"] = str(self.generation)
+
+    def size(self, hardware: Hardware | None, purpose: Purpose) -> None:
         """Count what the run will use.
 
         Raises:
             InputError: It cannot fit.
         """
         config = self._config
-        if not training or self._shape is None:
+        if purpose == "evaluate" or self._shape is None:
             return
         context = context_tokens(config)
+        if purpose == "generate":
+            lengths = lengths_of(config, context, self._longest_prompt)
+            self.facts |= engine_facts(config, self._shape, lengths, hardware)
+            return
         if hardware is None and config.cluster.device == "cpu" and not config.cluster.address:
             hardware = this_machine()
         lengths = lengths_of(config, context, self._longest_prompt)
+        if self._stored is not None and not (
+            has_engines(config) and lengths.longest > self._stored.longest
+        ):
+            lengths = self._stored
         sized = size(config, self._shape, lengths, hardware)
         self.facts |= sized.facts
         self.unchecked += sized.unchecked
@@ -260,10 +304,10 @@ def _a_few(judged: Sequence[Prompt]) -> Iterator[Prompt]:
         yield from (those[index] for index in sorted({0, len(those) // 2, len(those) - 1}))
 
 
-def _check_same(checkpoint: Path, digest: str) -> None:
+def _check_same(checkpoint: Path, digest: str, other: str) -> None:
     """Refuse, where it is cheap to tell, to go on over other data: replay would, a minute later."""
     if (saved := resuming.data_of(checkpoint)) and saved != digest:
-        raise InputError(f"{checkpoint}: {OTHER_DATA}")
+        raise InputError(f"{checkpoint}: {other}")
 
 
 def _training_data(
@@ -271,7 +315,7 @@ def _training_data(
 ) -> tuple[Mapping[str, RowCounts], int, list[Prompt], str]:
     """Counts per source, how many prompts (SFT: examples) an epoch has, those to be judged, and
     the digest of all."""
-    if takes_examples(config):
+    if source_of(config) == "examples":
         examples = prompts.ExampleQueue(config, tokenizer)
         return examples.counts, len(examples), [], examples.digest
     encoded = prompts.read_training(config, tokenizer)
@@ -309,7 +353,7 @@ def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> d
 
 def _draws(config: RunConfig) -> list[tuple[int, float]]:
     """Learner step at which each period ends, and the draws it trains on; as if none fails."""
-    if takes_examples(config):
+    if source_of(config) != "live":
         steps = config.run.max_steps
         return [(steps, steps * config.groups_per_step / config.learner.updates_per_batch)]
     return list(PeriodNeeds.of(config, declared(config).history).plan())
@@ -335,6 +379,8 @@ def _steps(config: RunConfig, size: int, notes: list[str]) -> str:
             f"run.max_steps = {wanted} "
             f"(data.epochs = {config.data.epochs})"
         )
+    if source_of(config) == "stored":
+        return f"{wanted} of {per_step} stored rollouts: {epochs:.2f} passes over the set"
     return (
         f"{wanted} of {per_step} groups of {config.rollout.group_size}: {epochs:.2f} epochs; "
         f"weights published every {config.sync.interval}"

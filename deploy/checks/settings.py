@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 
 from deploy.checks.critic import critic_rules
-from deploy.checks.plugins import declared, objective_rules, plugin_rules
+from deploy.checks.plugins import declared, objective_rules, plugin_rules, source_of
+from deploy.checks.stored import stored_rules
 from oapl.config import RunConfig
 from oapl.config.listing import fields
 from oapl.config.messages import shown
@@ -54,6 +55,7 @@ def check(config: RunConfig) -> None:
         _cluster,
         plugin_rules,
         objective_rules,
+        stored_rules,
     ):
         problems.extend(rule(config))
     if problems:
@@ -161,14 +163,15 @@ def _source(source: DataSource, key: str) -> Iterator[str]:
 
 def _batch(config: RunConfig) -> Iterator[str]:
     size, group = config.learner.batch_size, config.rollout.group_size
-    if size % group:
+    source = source_of(config)
+    if size % group and source != "stored":
         near = max(group, round(size / group) * group)
         yield (
             f"learner.batch_size = {size}: must be a multiple of rollout.group_size ({group}), "
             f"since groups are not split; set it to {near}"
         )
     taken = size // group * config.learner.mini_batches
-    if declared(config).samples and config.replay.capacity < taken:
+    if source == "live" and config.replay.capacity < taken:
         yield (
             f"replay.capacity = {config.replay.capacity}: a learner step takes "
             f"{taken} groups (learner.batch_size / rollout.group_size, times "
@@ -190,7 +193,8 @@ def _batch(config: RunConfig) -> Iterator[str]:
 def _iterations(config: RunConfig) -> Iterator[str]:
     """Publications, checkpoints and the end fall between iterations."""
     steps, declares = config.steps_per_take, declared(config)
-    has_periods = declares.samples and declares.history is None  # else `_history` has its own rule
+    is_given = source_of(config) == "examples"
+    has_periods = not is_given and declares.history is None  # else `_history` has its own rule
     for key, value in (
         ("sync.interval", config.sync.interval),
         ("run.max_steps", config.run.max_steps),
@@ -206,7 +210,7 @@ def _iterations(config: RunConfig) -> Iterator[str]:
 def _uses(config: RunConfig) -> Iterator[str]:
     """Several uses of a group lie within its period, and each group has as many."""
     uses, declares = config.replay.max_uses, declared(config)
-    if uses == 1 or not declares.samples:
+    if uses == 1 or source_of(config) != "live":
         return
     takes, rest = divmod(config.sync.interval, config.steps_per_take)
     if not rest and takes % uses:
@@ -248,7 +252,7 @@ def _uses(config: RunConfig) -> Iterator[str]:
 def _history(config: RunConfig) -> Iterator[str]:
     """Fresh groups are of the policy that trains on them, and history is of whole iterations."""
     declares, steps = declared(config), config.steps_per_take
-    if declares.history is None:
+    if declares.history is None or config.replay.source == "stored":
         return
     name, replay, sync = config.objective["name"], config.replay, config.sync
     why = f"{name} mixes groups of earlier iterations with fresh ones of the policy before it"
@@ -351,7 +355,7 @@ def _versions(config: RunConfig) -> Iterator[str]:
             f"replay.max_versions = {kept}: with sync.max_lead ({sync.max_lead}) a buffer holds "
             "one version, so that its lag is known; leave one of the two out"
         )
-    if kept > 1 and not config.replay.surplus and declared(config).samples:
+    if kept > 1 and not config.replay.surplus and source_of(config) == "live":
         yield (
             f"replay.max_versions = {kept}: with replay.surplus = 0 a period's groups are all "
             "trained on within it, so none is left for the next; set replay.surplus, 1.0 for a "

@@ -18,7 +18,7 @@ from typing import Protocol, cast
 from oapl.errors import HeadError, InputError, NodeError, OaplError, in_one_line
 
 VERBS = (
-    *("train", "sft", "eval", "submit", "score", "filter", "show", "watch", "reset"),
+    *("train", "sft", "eval", "generate", "filter", "submit", "score", "show", "watch", "reset"),
     *("doctor", "init", "quickstart"),
 )
 """The files, in the order in which the help lists them."""

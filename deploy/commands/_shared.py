@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from oapl.config import RunConfig
+from oapl.config.objective import Purpose
 
 
 def add_recipe(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
@@ -88,18 +89,18 @@ def train(options: argparse.Namespace, *, samples: bool) -> int:
     config = config_of(options)
     check_verb(config, samples=samples)
     if options.dry_run or options.hardware:
-        return dry_run(config, training=True, hardware=options.hardware)
+        return dry_run(config, "train", hardware=options.hardware)
     from deploy.run import program, summary
 
     return summary.report(program.train(config))
 
 
-def dry_run(config: RunConfig, *, training: bool, hardware: str = "") -> int:
+def dry_run(config: RunConfig, purpose: Purpose, *, hardware: str = "") -> int:
     """Print what a run would be.
 
     Args:
         config: The run.
-        training: Whether it trains, or evaluates alone.
+        purpose: Of the command.
         hardware: A machine that is not here, like `cuda:8x80GiB`; empty: this one.
 
     Returns:
@@ -112,7 +113,7 @@ def dry_run(config: RunConfig, *, training: bool, hardware: str = "") -> int:
     from deploy.sizing.hardware import parse
 
     there = parse(hardware) if hardware else None
-    print(preflight(config, training=training, is_dry=True, hardware=there))
+    print(preflight(config, purpose=purpose, is_dry=True, hardware=there))
     return 0
 
 

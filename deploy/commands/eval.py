@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     """See `deploy.commands.Verb`."""
     config = _shared.config_of(options)
     if options.dry_run:
-        return _shared.dry_run(config, training=False)
+        return _shared.dry_run(config, "evaluate")
     from deploy.run import program, summary
 
     return summary.show_evaluation(program.evaluate(config))

@@ -24,7 +24,7 @@ from deploy.processes.ray_cluster import start_local_ray
 from deploy.sizing.publication import store_bytes
 from deploy.sizing.shape import shape_of
 from oapl.config import RunConfig, plugins
-from oapl.config.objective import samples
+from oapl.config.objective import Purpose, has_engines, samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
 from oapl.errors import DeadlineError, HeadError, InputError, OaplError
@@ -39,7 +39,7 @@ FAREWELL_S = 5.0
 """For the head of a cluster to answer at the end of a run, that went wrong or not."""
 PIDS_FILE = "processes.json"
 BUILDERS: dict[Role, str] = {
-    "replay": "deploy.run.program:build_replay",
+    "replay": "deploy.run.batches:build_replay",
     "reward": "reward_server.server:build",
     "worker": "actors.worker:build",
     "trainer": "learner.trainer:build",
@@ -75,7 +75,9 @@ class Processes(Protocol):
     """
 
     @overload
-    async def start(self, role: Literal["replay"], name: str) -> Process[Replay]: ...
+    async def start(
+        self, role: Literal["replay"], name: str, *, done: frozenset[str] | None = None
+    ) -> Process[Replay]: ...
 
     @overload
     async def start(self, role: Literal["reward"], name: str) -> Process[RewardServer]: ...
@@ -134,35 +136,37 @@ class Processes(Protocol):
         """End every process that was started here."""
 
 
-def connect(config: RunConfig, *, training: bool = True) -> Processes:
+def connect(config: RunConfig, purpose: Purpose = "train") -> Processes:
     """Make the launcher that `cluster.mode` names.
 
     Args:
         config: The run.
-        training: Whether there will be learner ranks and a replay buffer.
+        purpose: Only to train takes learner ranks, and an evaluation no replay buffer.
 
     Raises:
         InputError: The cluster does not answer, cannot hold the run, or its nodes differ.
     """
     if config.cluster.mode == "local":
         return LocalProcesses(config)
-    return RayProcesses(config, demands(config, training=training))
+    return RayProcesses(config, demands(config, purpose))
 
 
-def demands(config: RunConfig, *, training: bool = True) -> list[Demand]:
+def demands(config: RunConfig, purpose: Purpose = "train") -> list[Demand]:
     """Count what the run asks of a cluster, process by process.
 
     Args:
         config: The run.
-        training: Whether there will be learner ranks and a replay buffer.
+        purpose: Only to train takes learner ranks, and an evaluation no replay buffer.
     """
-    ranks = config.learner.num_ranks if training else 0
-    engines = config.rollout.num_engines if samples(config) or not training else 0
+    is_training = purpose == "train"
+    ranks = config.learner.num_ranks if is_training else 0
+    engines = config.rollout.num_engines if has_engines(config) or not is_training else 0
     judged = int(engines > 0)
+    buffered = int(purpose == "generate" or (is_training and samples(config)))
     counts: dict[Role, tuple[int, str, str]] = {
         "trainer": (ranks, "learner rank", "learner.num_ranks"),
         "worker": (engines, "rollout worker", "rollout.num_engines"),
-        "replay": (judged if training else 0, "replay buffer", "rollout.num_engines"),
+        "replay": (buffered, "replay buffer", "rollout.num_engines"),
         "reward": (judged * config.reward.servers, "reward server", "reward.servers"),
     }
     return [

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from deploy.checks.dating import EVALUATION, TRAINING, as_resumed, dated
+from deploy.checks.dating import EVALUATION, GENERATION, TRAINING, as_resumed, dated
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.toml import to_toml
@@ -52,6 +52,17 @@ def prepare_evaluation(config: RunConfig) -> RunConfig:
     return config
 
 
+def prepare_generation(config: RunConfig) -> RunConfig:
+    """Write `generate.toml`; a training run's folder keeps its `config.toml` as it is.
+
+    Returns:
+        The configuration as it is written: with the date of the first groups.
+    """
+    config = dated(config, config.folder / GENERATION)
+    (config.folder / GENERATION).write_text(to_toml(config))
+    return config
+
+
 def moved_here(config: RunConfig, recipe: Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration for the run folder that its own recipe lies in now.
 
@@ -61,7 +72,7 @@ def moved_here(config: RunConfig, recipe: Path, overrides: Sequence[str]) -> Run
         overrides: As the user gave them; `run.dir` or `run.name` choose another folder.
     """
     folder = recipe.expanduser().absolute().parent
-    is_of_a_run = recipe.name in (TRAINING, EVALUATION) and any(
+    is_of_a_run = recipe.name in (TRAINING, EVALUATION, GENERATION) and any(
         next(folder.glob(part), None) for part in PARTS
     )
     chosen = [override.partition("=")[0].strip() for override in overrides]

@@ -35,6 +35,24 @@ class RunOutcome:
     was_done: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """How a generation ended.
+
+    Attributes:
+        folder: Of the groups.
+        groups, total: That are there, of the whole.
+        signal: Number of the signal that stopped it; 0 where none did.
+        cause: Why the first draw failed that did; empty where none did.
+    """
+
+    folder: Path
+    groups: int
+    total: int
+    signal: int = 0
+    cause: str = ""
+
+
 def earlier_outcome(config: RunConfig, resume: Path | None) -> RunOutcome | None:
     """Tell the end of a run that has made all its steps, saved its model and evaluated it.
 

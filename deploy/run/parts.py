@@ -11,21 +11,21 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from actors.data import fingerprints, prompts
+from actors.data import fingerprints
 from actors.data.tokenizer import load_tokenizer
 from deploy.processes.launch import Process, Processes
 from deploy.run import restarts, reward_servers
 from deploy.run.attempts import Attempts
+from deploy.run.batches import build_given, logprobs_of
 from deploy.run.evaluation import Evaluator
 from deploy.run.pulse import Pulse
 from deploy.run.reward_servers import RewardServers
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
 from oapl.config import RunConfig
-from oapl.config.objective import takes_examples
-from oapl.groups_file import Logprobs
+from oapl.config.objective import has_engines, samples
 from oapl.interfaces import Batches, Replay, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt
@@ -41,7 +41,7 @@ class Parts:
         learner: Makes the steps.
         replay: What it takes from.
         pulse: Knows who still answers.
-        workers: None where nothing is sampled.
+        workers: None where nothing is sampled or evaluated.
         rewards: None where nothing is judged.
         evaluator: None without evaluation sets.
     """
@@ -86,29 +86,36 @@ async def start(
         attempts: Of which this is one.
     """
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
-    if takes_examples(config):
-        return await _imitation(config, processes, tracker, pulse)
-    return await _reinforcement(config, processes, tracker, pulse, attempts)
-
-
-async def _reinforcement(
-    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse, attempts: Attempts
-) -> Parts:
-    tracker.message("starting replay, reward server, learner and rollout workers")
+    if samples(config):
+        tracker.message("starting replay, reward server, learner and rollout workers")
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(pulse.close)
-        sampling = _sampling(config, processes, tracker, pulse, attempts, if_it_fails)
-        starting = both(sampling, processes.start_ranks())
+        given: Batches | None = None
+        if not samples(config):
+            given = await in_thread_of_its_own(partial(build_given, config))
+        starting = _making(
+            config,
+            processes,
+            tracker,
+            pulse,
+            if_it_fails,
+            trials=attempts.trials,
+            step=attempts.step,
+        )
         loading = in_thread_of_its_own(partial(_tokenizer, config))
-        ((replay, rewards, workers), trainers), tokenizer = await both(starting, loading)
-        pulse.keep(replay, rewards.processes)
-        evaluator = Evaluator(config, workers) if config.eval.sources else None
+        (making, trainers), tokenizer = await both(both(starting, processes.start_ranks()), loading)
+        workers, rewards, buffer = making.workers, making.rewards, making.buffer
+        replay = cast(Batches, given if buffer is None else buffer.handle)
+        pulse.keep(buffer, () if rewards is None else rewards.processes)
+        evaluator = None
+        if workers is not None and config.eval.sources:
+            evaluator = Evaluator(config, workers)
         learner = LearnerGroup(
             config,
             trainers=[trainer.handle for trainer in trainers],
-            replay=replay.handle,
+            replay=replay,
             tracker=tracker,
-            store=_store(config, tokenizer, tracker, logprobs="sampled"),
+            store=_store(config, tokenizer, tracker),
             engines=workers,
             rewards=rewards,
             evaluate=evaluator,
@@ -116,7 +123,7 @@ async def _reinforcement(
         if_it_fails.pop_all()
     return Parts(
         learner=learner,
-        replay=replay.handle,
+        replay=replay,
         pulse=pulse,
         workers=workers,
         rewards=rewards,
@@ -124,18 +131,37 @@ async def _reinforcement(
     )
 
 
-async def _sampling(
+@dataclass(slots=True, kw_only=True)
+class Making:
+    """What makes groups and judges them.
+
+    Attributes:
+        workers, rewards: As in `Parts`.
+        buffer: Hands out prompts and takes groups; None where engines only evaluate.
+    """
+
+    workers: Workers | None = None
+    rewards: RewardServers | None = None
+    buffer: Process[Replay] | None = None
+
+
+async def _making(
     config: RunConfig,
     processes: Processes,
     tracker: Tracker,
     pulse: Pulse,
-    attempts: Attempts,
     if_it_fails: contextlib.AsyncExitStack,
-) -> tuple[Process[Replay], RewardServers, Workers]:
-    """Start what makes batches; the engines load while verifiers are tried."""
-    replay, rewards = await both(
-        processes.start("replay", "replay"),
-        reward_servers.start(config, processes, tracker.message),
+    *,
+    trials: Sequence[Prompt],
+    step: int,
+    done: frozenset[str] | None = None,
+) -> Making:
+    """Start it: without a buffer where engines only evaluate, nothing where they do not even that.
+    The engines load while verifiers are tried."""
+    if not has_engines(config):
+        return Making()
+    buffer, rewards = await both(
+        _buffer(config, processes, done), reward_servers.start(config, processes, tracker.message)
     )
     if_it_fails.push_async_callback(rewards.close)
     workers = Workers(
@@ -143,15 +169,61 @@ async def _sampling(
         processes=processes,
         pulse=pulse,
         restarts=restarts.of_a_worker(config),
-        replay=replay.handle,
+        replay=None if buffer is None else buffer.handle,
         scorers=rewards.servers,
         note=tracker.message,
-        step=attempts.step,
+        step=step,
+        has_own_weights=done is not None,
     )
     if_it_fails.push_async_callback(workers.close)
     workers.start()
-    await rewards.try_out(config, attempts.trials)
-    return replay, rewards, workers
+    await rewards.try_out(config, trials)
+    return Making(workers=workers, rewards=rewards, buffer=buffer)
+
+
+async def _buffer(
+    config: RunConfig, processes: Processes, done: frozenset[str] | None
+) -> Process[Replay] | None:
+    if not samples(config):
+        return None
+    if done is None:
+        return await processes.start("replay", "replay")
+    return await processes.start("replay", "replay", done=done)
+
+
+async def start_making(
+    config: RunConfig,
+    processes: Processes,
+    tracker: Tracker,
+    trials: Sequence[Prompt],
+    done: frozenset[str],
+) -> tuple[Making, Pulse]:
+    """Start what makes groups with the model's own weights, for nobody to train on.
+
+    Args:
+        config: The run.
+        processes: Starts and ends its processes.
+        tracker: Takes what it tells of itself.
+        trials: Prompts to try each verifier on.
+        done: Draws that have been, and are not made again.
+    """
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
+    tracker.message("starting prompt queue, reward server and rollout workers")
+    async with contextlib.AsyncExitStack() as if_it_fails:
+        if_it_fails.push_async_callback(pulse.close)
+        making = await _making(
+            config,
+            processes,
+            tracker,
+            pulse,
+            if_it_fails,
+            trials=trials,
+            step=len(done),
+            done=done,
+        )
+        pulse.keep(making.buffer, making.rewards.processes if making.rewards else ())
+        if_it_fails.pop_all()
+    return making, pulse
 
 
 async def start_idle(
@@ -185,29 +257,12 @@ async def start_idle(
     return workers, rewards, pulse
 
 
-async def _imitation(
-    config: RunConfig, processes: Processes, tracker: Tracker, pulse: Pulse
-) -> Parts:
-    tokenizer = _tokenizer(config)
-    examples = prompts.ExampleQueue(config, tokenizer)
-    trainers = await processes.start_ranks()
-    pulse.keep()
-    learner = LearnerGroup(
-        config,
-        trainers=[trainer.handle for trainer in trainers],
-        replay=examples,
-        tracker=tracker,
-        store=_store(config, tokenizer, tracker, logprobs=None),
-    )
-    return Parts(learner=learner, replay=examples, pulse=pulse)
-
-
 def _tokenizer(config: RunConfig) -> Any:
     return load_tokenizer(config.model.path, config.model.trust_remote_code)
 
 
-def _store(
-    config: RunConfig, tokenizer: Any, tracker: Tracker, *, logprobs: Logprobs | None
-) -> RolloutStore:
-    header = fingerprints.header_of(config, tokenizer, made_by="train", logprobs=logprobs)
+def _store(config: RunConfig, tokenizer: Any, tracker: Tracker) -> RolloutStore:
+    header = fingerprints.header_of(
+        config, tokenizer, made_by="train", logprobs=logprobs_of(config)
+    )
     return RolloutStore(config, config.folder, header, tracker.rollouts)

@@ -14,17 +14,15 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
 
-from actors.data import prompts
-from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
-from deploy.processes.launch import FAREWELL_S, Processes, connect
+from deploy.processes.launch import Processes
 from deploy.run import folders, parts, restarts, storage
 from deploy.run.attempts import Attempts
 from deploy.run.evaluation import Evaluator
+from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.loops import run_alone
 from deploy.run.outcome import RunOutcome, earlier_outcome
 from deploy.run.phases import Phases
@@ -33,34 +31,12 @@ from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, DrawsError, InputError, in_one_line
 from oapl.loops import learn
-from oapl.objectives.base import build as build_objective
-from oapl.objectives.base import shuffled
 from oapl.records import Metrics, Prompt, StepMetrics
-from oapl.remote.waiting import in_thread_of_its_own, unless, within
-from oapl.replay.buffer import ReplayBuffer
-from oapl.replay.periods import PeriodNeeds
+from oapl.remote.waiting import in_thread_of_its_own, unless
 from oapl.tracking.history import first_evaluation
 from oapl.tracking.status import DONE, STOPPED
 from oapl.tracking.tracker import Tracker, build_tracker
 from reward_server import settings as reward_settings
-
-T = TypeVar("T")
-
-CLOSE_TIMEOUT_S = 60.0
-
-
-def build_replay(config: RunConfig) -> ReplayBuffer:
-    """Compose the replay buffer, in its own process, of prompts and the objective's credit."""
-    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
-    objective = build_objective(config.objective)
-    if config.reward.control == "shuffle":
-        objective = shuffled(objective, config.run.seed)
-    return ReplayBuffer(
-        prompts.build(config, tokenizer),
-        objective.credit,
-        PeriodNeeds.of(config, objective.declares.history),
-        seed=config.run.seed,
-    )
 
 
 def train(config: RunConfig) -> RunOutcome:
@@ -92,7 +68,7 @@ def evaluate(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work, or names no evaluation set.
         OaplError: The evaluation failed.
     """
-    trials = preflight(config, training=False).trials
+    trials = preflight(config, purpose="evaluate").trials
     with storage.named(config.folder), folders.locked(config.folder):
         config = folders.prepare_evaluation(config)
         return run_alone(_evaluate(reward_settings.prepare(config), trials))
@@ -151,13 +127,13 @@ async def _attempt(
 async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: Stop) -> RunOutcome:
     """Start everything, learn to the end, save, stop everything."""
     phases = Phases(tracker, attempts.seconds)
-    async with _processes(config, stop) as processes:
+    async with processes_of(config, stop) as processes:
         with phases("start"):
             run = await stop.unless_asked(parts.start(config, processes, tracker, attempts))
         run.learner.count_restarts(attempts.uncounted)
         async with _watched(run, attempts):
             living = _live(config, attempts, run, phases, tracker, stop)
-            after = await _unless_failed(run.failures, living)
+            after = await unless_failed(run.failures, living)
     return RunOutcome(
         folder=config.folder,
         step=run.learner.step,
@@ -197,21 +173,6 @@ async def _live(
         await _learn(config, run, stop, attempts.ends_at(config))
     with phases("finish"):
         return await _finish(config, run, stop)
-
-
-async def _unless_failed(failures: Sequence[asyncio.Future[None]], act: Awaitable[T]) -> T:
-    """Await `act`, and end it when the run has failed beside it."""
-    acting = asyncio.ensure_future(act)
-    try:
-        waiting: set[asyncio.Future[Any]] = {acting, *failures}
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for failure in failures:
-            if failure in done:
-                failure.result()
-        return acting.result()
-    finally:
-        acting.cancel()
-        await asyncio.gather(acting, return_exceptions=True)
 
 
 async def _learn(config: RunConfig, run: parts.Parts, stop: Stop, ends_at: float) -> None:
@@ -258,7 +219,7 @@ async def _evaluate(config: RunConfig, trials: Sequence[Prompt]) -> RunOutcome:
     phases = Phases(tracker, {})
     try:
         with stop.on_signals():
-            async with _processes(config, stop, training=False) as processes:
+            async with processes_of(config, stop, "evaluate") as processes:
                 after = await stop.unless_asked(
                     _evaluation(config, processes, tracker, phases, trials)
                 )
@@ -284,26 +245,8 @@ async def _evaluation(
         with phases("evaluate"):
             evaluating = Evaluator(config, workers)("eval")
             failures = [part.failed for part in idle]
-            return await _unless_failed(failures, evaluating)
+            return await unless_failed(failures, evaluating)
     finally:
         await workers.close()
         await rewards.close()
         await pulse.close()
-
-
-@contextlib.asynccontextmanager
-async def _processes(
-    config: RunConfig, stop: Stop, *, training: bool = True
-) -> AsyncIterator[Processes]:
-    """What goes wrong because Ray itself has ended is told as that."""
-    connecting = in_thread_of_its_own(partial(connect, config, training=training), stays=True)
-    processes = await stop.unless_asked(connecting)
-    stop.rearm()
-    try:
-        yield processes
-    except Exception as error:
-        if trouble := await processes.trouble(FAREWELL_S):
-            raise trouble from error
-        raise
-    finally:
-        await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from deploy.run.outcome import RunOutcome
+from deploy.run.outcome import Generated, RunOutcome
 from oapl.remote.waiting import unless
 
 T = TypeVar("T")
+Outcome = TypeVar("Outcome", RunOutcome, Generated)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -98,7 +99,7 @@ class Stop:
         finally:
             self._when, self._hurry = "", lambda: None
 
-    def ended(self, outcome: RunOutcome) -> RunOutcome:
+    def ended(self, outcome: Outcome) -> Outcome:
         """Where a signal ended the run; else raises again what is being handled."""
         if not self.signal:
             raise

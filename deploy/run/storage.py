@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.checks.dating import EVALUATION, TRAINING
+from deploy.checks.dating import EVALUATION, GENERATION, TRAINING
 from oapl.errors import StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,7 +70,9 @@ def _is_missing(error: BaseException, folder: Path) -> bool:
     without the run's own settings."""
     text = str(error)
     is_ours = os.strerror(errno.ENOENT) in text and str(folder) in text
-    return is_ours and not any((folder / name).is_file() for name in (TRAINING, EVALUATION))
+    return is_ours and not any(
+        (folder / name).is_file() for name in (TRAINING, EVALUATION, GENERATION)
+    )
 
 
 def _place(error: BaseException, folder: Path) -> Path:

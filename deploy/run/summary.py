@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.run.outcome import RunOutcome
+from deploy.run.outcome import Generated, RunOutcome
 from oapl.comparison import compare
 from oapl.tracking.console import comparison_table
 from oapl.tracking.lines import METRICS_FILE
@@ -32,6 +32,24 @@ ASK = (
 
 def exit_code(outcome: RunOutcome) -> int:
     """0, or 128 + the signal that stopped the run."""
+    return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
+
+
+def report_generation(outcome: Generated) -> int:
+    """Say what there is now, and how to train on it.
+
+    Returns:
+        The exit code: 0, or 128 + the signal that stopped it.
+    """
+    console, folder = Console(), _seen_from_here(outcome.folder)
+    lines = [f"{outcome.groups:,} of {outcome.total:,} groups are in {folder}"]
+    if outcome.cause:
+        lines.append(f"prompts failed (the first: {outcome.cause}); the same command tries again")
+    elif outcome.groups < outcome.total:
+        lines.append("the same command goes on")
+    else:
+        lines.append(f"train on them by replay.source=stored replay.path={shlex.quote(folder)}")
+    console.print("; ".join(lines), highlight=False, soft_wrap=True)
     return EXIT_SIGNAL + outcome.signal if outcome.signal else 0
 
 

@@ -84,6 +84,7 @@ class Workers:
         scorers: The reward servers that they ask.
         note: Is given lines for the person who watches.
         step: Learner steps made before; what is sampled differs by it.
+        has_own_weights: They collect with the model's own weights; none are given to them.
 
     Attributes:
         failed: Set to an exception when no worker is left, or engine and learner disagree.
@@ -100,8 +101,10 @@ class Workers:
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
         step: int = 0,
+        has_own_weights: bool = False,
     ) -> None:
         self._config = config
+        self._has_own_weights = has_own_weights
         self._step = step
         self._processes = processes
         self._pulse = pulse
@@ -362,9 +365,12 @@ class Workers:
         raise DiedError(f"{member.id} did not answer and was killed")
 
     async def _act(self, member: Member) -> None:
-        await self._load(member)
+        if self._has_own_weights:
+            member.version = 0  # before the first learner step
+        else:
+            await self._load(member)
         self._lost_at = self._now()
-        await member.process.handle.run()
+        await member.process.handle.run(self._has_own_weights)
 
     async def _start_member(self, index: int, incarnation: int) -> Member:
         process = await self._processes.start(

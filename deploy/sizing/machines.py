@@ -10,7 +10,7 @@ from deploy.sizing.publication import publication_bytes
 from deploy.sizing.remedies import engine_changes, enough, learner_changes
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
-from oapl.config.objective import samples
+from oapl.config.objective import has_engines
 from oapl.devices.base import num_devices
 from oapl.weights.object_store import KEPT_VERSIONS
 
@@ -38,7 +38,7 @@ def on_machines(
     def used(candidate: RunConfig) -> int:
         total = int(OTHERS_CPU_GIB * GIB) * hardware.count
         total += candidate.learner.num_ranks * rank_memory(candidate, shape, lengths.longest).total
-        if samples(candidate):
+        if has_engines(candidate):
             engine = engine_memory(candidate, shape, lengths, hardware)
             total += candidate.rollout.num_engines * engine.total
             total += KEPT_VERSIONS * publication_bytes(candidate, shape)
@@ -70,28 +70,30 @@ def on_cards(
     learner, rollout = config.learner, config.rollout
     per_rank, per_engine = _shares(config)
     for_ranks = learner.num_ranks * per_rank
-    for_engines = rollout.num_engines * per_engine if samples(config) else 0.0
+    engines = rollout.num_engines if has_engines(config) else 0
+    for_engines = engines * per_engine
     used = -(-(for_ranks + for_engines) // 1)
     idle = hardware.count - int(used)
     fact = (
         f"{hardware}: {for_ranks:g} for {learner.num_ranks} learner ranks, {for_engines:g} for "
-        f"{rollout.num_engines} engines, {max(idle, 0)} idle"
+        f"{engines} engines, {max(idle, 0)} idle"
     )
     more = int((hardware.count - for_ranks) // per_engine)
     problems = []
     if idle < 0:
-        remedy = f"set rollout.num_engines = {more}" if more > 0 else "lower learner.num_ranks"
+        is_enough = engines and more > 0
+        remedy = f"set rollout.num_engines = {more}" if is_enough else "lower learner.num_ranks"
+        beside = f" and rollout.num_engines = {engines}" if engines else ""
         problems.append(
-            f"learner.num_ranks = {learner.num_ranks} and rollout.num_engines = "
-            f"{rollout.num_engines} take {int(used)} devices, but there are {hardware.count}; "
-            f"{remedy}"
+            f"learner.num_ranks = {learner.num_ranks}{beside} take {int(used)} devices, but there "
+            f"are {hardware.count}; {remedy}"
         )
-    elif idle >= per_engine and samples(config):
+    elif engines and idle >= per_engine:
         fact += f" (rollout.num_engines = {more} would use them)"
 
     def rank_fits(candidate: RunConfig) -> bool:
         room = hardware.bytes * USABLE
-        if per_rank < 1 and samples(candidate):
+        if per_rank < 1 and has_engines(candidate):
             room -= hardware.bytes * memory_fraction(candidate)
         return rank_memory(candidate, shape, lengths.longest).total <= room
 
@@ -106,7 +108,7 @@ def on_cards(
         room = hardware.bytes * memory_fraction(candidate)
         return engine.parts["KV cache"] >= needed and engine.total <= room
 
-    if samples(config) and not engine_fits(config):
+    if engines and not engine_fits(config):
         remedy = enough(config, engine_fits, engine_changes(config, shape, lengths))
         problems.append(
             f"an engine has no room for one rollout of {lengths.longest} tokens in "

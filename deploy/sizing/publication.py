@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.sizing.memory import engine_item
 from deploy.sizing.shape import Shape
 from oapl.config import RunConfig
-from oapl.config.objective import samples
+from oapl.config.objective import has_engines
 from oapl.weights.object_store import KEPT_VERSIONS
 
 STORE_BYTES = 512 * 2**20
@@ -31,6 +31,6 @@ def store_bytes(config: RunConfig, shape: Shape) -> int:
         config: The run.
         shape: The model's.
     """
-    if not samples(config) or config.sync.transport != "object_store":
+    if not has_engines(config) or config.sync.transport != "object_store":
         return STORE_BYTES
     return STORE_BYTES + (KEPT_VERSIONS + 1) * publication_bytes(config, shape)

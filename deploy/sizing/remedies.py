@@ -11,7 +11,7 @@ from deploy.sizing.hardware import Hardware
 from deploy.sizing.memory import kind
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
-from oapl.config.objective import samples
+from oapl.config.objective import has_engines
 
 Change = tuple[str, Callable[[RunConfig], RunConfig]]
 
@@ -54,7 +54,7 @@ def engine_changes(config: RunConfig, shape: Shape, lengths: Lengths) -> Iterato
         shape: The model's.
         lengths: Of the sequences: the KV cache holds at least two of the longest.
     """
-    if not samples(config):
+    if not has_engines(config):
         return
     if kind(config) == "cpu":
         smallest = kv_token_bytes(config, shape) * 2 * lengths.longest

@@ -13,7 +13,7 @@ from deploy.sizing.memory import Memory, gib, kind
 from deploy.sizing.publication import publication_bytes
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
-from oapl.config.objective import samples
+from oapl.config.objective import has_engines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,21 @@ class Sizing:
     unchecked: tuple[str, ...] = field(default=())
 
 
+def engine_facts(
+    config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware | None = None
+) -> dict[str, str]:
+    """Count what one device of an engine will use, and how many rollouts it holds.
+
+    Args:
+        config, shape, lengths, hardware: As in `size`.
+    """
+    engine = engine_memory(config, shape, lengths, hardware)
+    return {
+        "engine": str(engine),
+        "rollouts": rollouts_at_a_time(config, shape, lengths, engine),
+    }
+
+
 def size(
     config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware | None = None
 ) -> Sizing:
@@ -48,10 +63,9 @@ def size(
     rank = rank_memory(config, shape, lengths.longest)
     facts = {"learner rank": str(rank)}
     engine = None
-    if samples(config):
+    if has_engines(config):
         engine = engine_memory(config, shape, lengths, hardware)
-        facts["engine"] = str(engine)
-        facts["rollouts"] = rollouts_at_a_time(config, shape, lengths, engine)
+        facts |= engine_facts(config, shape, lengths, hardware)
         published = publication_bytes(config, shape)
         facts["publication"] = f"{published:,} bytes of {config.model.dtype}"
     problems: list[str] = []

@@ -117,3 +117,13 @@ def lengths_of(config: RunConfig, context: int, longest_prompt: int | None) -> L
     prompt = max(context - response, 1) if longest_prompt is None else longest_prompt
     longest = min(prompt + response, context)
     return Lengths(prompt=prompt, longest=longest, middle=min(prompt + response // 2, longest))
+
+
+def lengths_of_set(longest_prompt: int, longest: int) -> Lengths:
+    """Give the lengths of what is stored.
+
+    Args:
+        longest_prompt: In tokens.
+        longest: Of the longest prompt with its response, in tokens.
+    """
+    return Lengths(prompt=longest_prompt, longest=longest, middle=(longest_prompt + longest) // 2)

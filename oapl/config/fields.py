@@ -12,7 +12,7 @@ from datetime import date
 from math import inf
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
@@ -80,6 +80,11 @@ def _demand_plain(name: str, value: Any) -> None:
 
 PathOrHubName = Annotated[str, AfterValidator(_path)]
 """A path or a hub name; `~` is the home directory, also where no shell has seen it."""
+PathsOfFolders = Annotated[
+    tuple[PathOrHubName, ...],
+    BeforeValidator(lambda given: (given,) if isinstance(given, str) else given),
+]
+"""Several of them; a single one may stand without brackets."""
 Date = Annotated[str, AfterValidator(_date)]
 """A day, YYYY-MM-DD, or empty."""
 TemplateOptions = Annotated[dict[str, Any], AfterValidator(_template_options)]

@@ -1,7 +1,7 @@
 """What the chosen objective declares, read without building it; nobody asks for its name.
 
-Where batches come from, whether engines sample, and whether responses are judged: each question has
-its function, and all of them read the declarations of the objective's file.
+Where batches come from, whether there are engines, and whether responses are judged: each question
+has its function; they read `replay.source`, the evaluation sets and the objective's declarations.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ log-probs, those before the iteration's first update; these even where an iterat
 since they are read before it; denominators without the tokens that its `keeps` leaves out; those of
 `FROZEN`; to be told each step's metrics, of which it keeps a state; credit per token, computed once
 per iteration; a critic's values; and groups of earlier iterations beside fresh ones (`History`)."""
+
+
+Source = Literal["live", "stored", "examples"]
+Purpose = Literal["train", "evaluate", "generate"]
+"""What a command makes of a recipe."""
 
 
 def _consistent(needs: frozenset[Need]) -> frozenset[Need]:
@@ -193,16 +198,25 @@ def declared(config: RunConfig) -> Declarations:
     return OBJECTIVES.load(config.objective["name"], "objective.name").DECLARES
 
 
+def source_of(config: RunConfig) -> Source:
+    """Tell where batches come from: generated meanwhile, a set of stored groups, or a file of given
+    responses (which an objective imitates, unless there is a set)."""
+    if config.replay.source == "stored":
+        return "stored"
+    return "live" if declared(config).samples else "examples"
+
+
 def samples(config: RunConfig) -> bool:
     """Whether engines sample what the learner trains on."""
-    return declared(config).samples
+    return source_of(config) == "live"
+
+
+def has_engines(config: RunConfig) -> bool:
+    """Whether there are engines, to sample or to evaluate."""
+    return samples(config) or bool(config.eval.sources)
 
 
 def is_judged(config: RunConfig) -> bool:
-    """Whether responses get rewards, so that there are verifiers and reward servers."""
-    return declared(config).samples
-
-
-def takes_examples(config: RunConfig) -> bool:
-    """Whether batches come from a file of given responses, and not from the replay buffer."""
-    return not declared(config).samples
+    """Whether responses get rewards in this run, so that there are verifiers and reward servers:
+    what is stored has its own."""
+    return has_engines(config)

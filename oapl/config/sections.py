@@ -24,6 +24,7 @@ from oapl.config.fields import (
     NonNegativeInt,
     Number,
     PathOrHubName,
+    PathsOfFolders,
     Positive,
     Probability,
     TemplateOptions,
@@ -109,9 +110,9 @@ class DataSection:
     sources: tuple[DataSource, ...] = ()
     """Sources, mixed in proportion to their sizes by a seeded shuffle."""
     epochs: NonNegativeInt = 0
-    """Passes over the data; 0 means endless."""
+    """Passes over the data, or over stored groups; 0 means endless (`oapl generate`: one)."""
     shuffle: Flag = True
-    """Shuffle each epoch anew, by the run's seed."""
+    """Shuffle each epoch anew, by the run's seed; stored groups too."""
     template: str = "auto"
     """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is."""
     system_prompt: str = ""
@@ -186,8 +187,12 @@ class RewardSection:
 
 @section
 class ReplaySection:
-    """The shared buffer between generation and training."""
+    """What the learner takes from: the shared buffer between generation and training, or a set."""
 
+    source: Literal["live", "stored"] = "live"
+    """live: groups that the engines make meanwhile; stored: those in `path`, without engines."""
+    path: PathsOfFolders = ()
+    """Folders of stored groups, one or several, as `oapl generate` writes them."""
     capacity: Count = 4096
     """Most groups buffered and in flight at a time."""
     surplus: Annotated[Number, Field(ge=0, le=1)] = 0.0
@@ -448,5 +453,6 @@ class RunConfig:
 
     @property
     def groups_per_step(self) -> int:
-        """Groups that one learner step trains on."""
-        return self.learner.batch_size // self.rollout.group_size
+        """Groups that one learner step trains on; of a stored set each rollout counts as one."""
+        is_stored = self.replay.source == "stored"
+        return self.learner.batch_size // (1 if is_stored else self.rollout.group_size)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from oapl.config import RunConfig
-from oapl.config.objective import samples
+from oapl.config.objective import has_engines
 from oapl.devices.base import HELPER_CPUS, Role, threads
 
 TORCH_DEVICE = "cpu"
@@ -54,5 +54,5 @@ def _is_crowded(config: RunConfig) -> bool:
     """More threads than this machine has cores, and several to a rank."""
     cluster = config.cluster
     ranks = config.learner.num_ranks * cluster.learner_threads
-    engines = config.rollout.num_engines * cluster.engine_threads if samples(config) else 0
+    engines = config.rollout.num_engines * cluster.engine_threads if has_engines(config) else 0
     return cluster.learner_threads > 1 and ranks + engines > (os.cpu_count() or 1)

@@ -102,15 +102,17 @@ def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
     """Measure how far the policy is from the one that sampled, per token, and its entropy.
 
     For objectives that are `at_temperature` alone: log-probs at temperature 1 differ from recorded
-    ones of another temperature though the policy be the same.
+    ones of another temperature though the policy be the same. Of tokens without recorded log-probs
+    (a stored set may have none) nothing is known.
 
     Returns:
         `policy/policy_kl`, k3 of the tokens where learner steps lie between the two, and
         `policy/mismatch_kl`, of those where none do (numerics alone): together [N].
-        `policy/prob_ratio`, exp(|ln pi - ln pi_vllm|), and, if asked for, `policy/entropy`: [N].
+        `policy/prob_ratio`, exp(|ln pi - ln pi_vllm|), and, if asked for, `policy/entropy`.
     """
-    log_ratio = inputs.logprobs.detach() - inputs.inference_logprobs  # [N]
-    is_lagged = inputs.lag[inputs.rollout_index] > 0
+    is_known = ~inputs.inference_logprobs.isnan()  # [N]
+    log_ratio = (inputs.logprobs.detach() - inputs.inference_logprobs)[is_known]
+    is_lagged = (inputs.lag[inputs.rollout_index] > 0)[is_known]
     divergence = kl_k3(log_ratio)
     return {
         "policy/policy_kl": divergence[is_lagged],

@@ -16,8 +16,8 @@ To compare with, and off by default: `baseline`, `anchor`, and what the paper do
 (sections 2 and 4), bounds on the ratio pi / pi_anchor. With `ratio_bounds` a token outside counts
 at the bound, without gradient (outside = "clip"), or not at all ("token"); or a rollout whose mean
 log-ratio is outside those bounds' logarithms is left out ("rollout"). Denominators stay whole.
-A*-PO, a squared loss with a fixed reference in V* and ratio, is this with `sync.interval` =
-`run.max_steps`: then what samples is the model that training began with.
+A*-PO, a squared loss with a fixed reference in V* and ratio, is this on a stored set of the model
+that training begins with, or with `sync.interval` = `run.max_steps`: then that is what samples.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Config:
     anchor: Literal["inference", "sampler", "reference"] = "inference"
     """Log-probs of the policy that sampled: as the engine recorded them, or for comparison as the
     learner computes them from a copy of that policy, a forward pass and a copy more. reference:
-    refused, since V* would have to be that of the reference's own rollouts."""
+    refused; A*-PO is `sampler` on a stored set of the model that training begins with."""
     ratio_bounds: tuple[NonNegative, NonNegative] = (0.0, 0.0)
     """For comparison: least and largest ratio to the anchor that count. 0 as the largest is off."""
     outside: Literal["clip", "token", "rollout"] = "clip"
@@ -82,8 +82,9 @@ def _rules(config: Config) -> Rules:
     yield (
         config.anchor == "reference",
         'anchor = "reference": A*-PO compares with the V* of the rollouts of the reference itself, '
-        'which no stored group has; set anchor = "inference" and sync.interval = run.max_steps, so '
-        "that the reference is what samples all along",
+        'so that the reference is what samples all along; set anchor = "sampler" and train on a '
+        'stored set of model.path (replay.source = "stored"), or set anchor = "inference" and '
+        "sync.interval = run.max_steps",
     )
     yield (
         high > 0 and not low <= 1 <= high,

@@ -39,6 +39,7 @@ class ReplayBuffer:
         periods: How many groups the run asks for, and when.
         on_fate: Told of every fate as it falls; must not block.
         seed: The run's.
+        version: Served first.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class ReplayBuffer:
         periods: PeriodNeeds,
         on_fate: Callable[[Fate], None] | None = None,
         seed: int = 0,
+        version: int = 0,
     ) -> None:
-        self._ledger = Ledger(source, credit, periods, on_fate, seed)
+        self._ledger = Ledger(source, credit, periods, on_fate, seed, version)
         self._changed = asyncio.Condition()
 
     # For workers

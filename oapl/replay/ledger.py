@@ -61,6 +61,7 @@ class Ledger:
         periods: How many groups the run asks for.
         on_fate: Told of every fate as it falls.
         seed: From which the order of later uses and the choice of history follow.
+        version: Served first.
 
     Attributes:
         periods: As given.
@@ -77,9 +78,10 @@ class Ledger:
         periods: PeriodNeeds,
         on_fate: Callable[[Fate], None] | None = None,
         seed: int = 0,
+        version: int = 0,
     ) -> None:
         self.periods = periods
-        self.usable: tuple[int, ...] = (0,)
+        self.usable: tuple[int, ...] = (version,)
         self.begin = 0
         self.step = 0
         self.finished = False

@@ -24,6 +24,8 @@ DONE, STOPPED, FAILED = ENDS = ("done", "stopped", "failed")
 """How a run ends: by itself, asked by a signal, or by an error."""
 STOPPED_AT = "stopped at step"
 """Begins the last line of a run that a signal has stopped, and that left a checkpoint."""
+GENERATE = "generate"
+"""While groups are made only to be stored."""
 RESTART = "restart"
 """Between two attempts, when a learner rank has failed: the same process begins anew."""
 
@@ -33,7 +35,7 @@ class Status:
     """What a run is doing at a moment.
 
     Attributes:
-        phase: One of `PHASES` or `ENDS`, or `RESTART`.
+        phase: One of `PHASES` or `ENDS`, or `GENERATE` or `RESTART`.
         since_unix_s: When the phase began.
         began_unix_s: When the process began; a resumed run begins anew.
         start_step: Learner step after which it began.

@@ -83,7 +83,7 @@ async def rates(
     config: RunConfig, work: Sequence[Item], workers: int
 ) -> tuple[float, float, float]:
     """Best rates of a few rounds, in turn; all ways give the same rewards."""
-    processes = connect(config, training=False)
+    processes = connect(config, "evaluate")
     reward = (await processes.start("reward", "reward-0")).handle
     await _through_pool(reward, work[: workers * 1000])
     pool, given, held = [], [], []

@@ -128,7 +128,7 @@ async def through_ray(address: str) -> list[str]:
         cluster={"address": address},
     )
     config.folder.mkdir()
-    processes = connect(config, training=False)
+    processes = connect(config, "evaluate")
     servers = [await processes.start("reward", f"reward-{index}") for index in range(2)]
     places = [(await server.actor.place.remote())[0] for server in servers]
     print(f"reward servers on {' and '.join(places)}", flush=True)

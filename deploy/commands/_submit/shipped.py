@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from oapl.config import RunConfig
-from oapl.config.objective import samples
+from oapl.config.objective import declared
 
 EXCLUDES = (
     *(".git", ".venv", "venv", "runs", "data", "wandb", "__pycache__", "node_modules", ".*_cache"),
@@ -33,7 +33,7 @@ def entrypoint(
         recipe, overrides: As the user gave them.
         is_shipped: Whether a file is in the copy.
     """
-    command = "train" if samples(config) else "sft"
+    command = "train" if declared(config).samples else "sft"
     place = recipe if is_shipped(recipe) else recipe.absolute()
     words = ["python", "-m", "oapl", command, str(place), *overrides]
     words += absolute_paths(config, is_shipped)
@@ -55,6 +55,8 @@ def absolute_paths(config: RunConfig, is_shipped: Callable[[Path], bool]) -> Ite
         for index, source in enumerate(getattr(config, section).sources):
             for key in ("path", "dataset"):
                 named[f"{section}.sources.{index}.{key}"] = getattr(source, key)
+    for index, folder in enumerate(config.replay.path):
+        named[f"replay.path.{index}"] = folder
     for key, text in named.items():
         path = Path(text)
         is_kept = path.is_absolute() or not text or not path.exists()

@@ -288,3 +288,43 @@ async def test_an_evaluation_survives_one_engine_fault():
     answers = await asyncio.wait_for(evaluation, 10)
     assert len(answers) == 2
     assert engine.acts == ["load 0", "rebuild", "load 0"]
+
+
+async def test_a_worker_collects_with_the_models_own_weights_and_so_does_its_rebuilt_engine():
+    engine = FakeEngine(seconds=0.05)
+    replay = ReplayBuffer(
+        CountingSource(),
+        keep,
+        PeriodNeeds(groups_per_step=1, interval=99, max_steps=99, capacity=100, group_size=2),
+        version=-1,
+    )
+    worker = make_worker(engine, replay)
+    running = asyncio.create_task(worker.run(True))
+    first = await replay.take(2, 10.0)
+    assert {group.scored.group.version for group in first} == {-1}
+    await replay.trained([group.id for group in first], 2)
+    await soon(lambda: engine._in_flight)
+    engine.break_down(EngineError("a kernel broke"))
+    await soon(lambda: engine.fault is None)
+    again = await replay.take(9, 10.0)
+    assert {group.scored.group.version for group in again} == {-1}
+    assert engine.acts == ["rebuild"]
+    await worker.stop()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_a_worker_that_only_evaluates_waits_for_its_end():
+    worker = RolloutWorker(
+        RunConfig(),
+        worker=WorkerId(index=0),
+        engine=FakeEngine(),
+        scorer=BatchedScorer([FakeServer()], limit_s=5.0, restart_s=0.01),
+        replay=None,
+    )
+    await worker.load(publication(0))
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.02)
+    assert not running.done()
+    assert len(await worker.evaluate(prompts(2), Sampling(), 1, False)) == 2
+    await worker.stop()
+    await asyncio.wait_for(running, 5)

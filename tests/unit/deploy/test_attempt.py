@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from deploy.run import program
+from deploy.run import lifetime, program
 from deploy.run.attempts import Attempts
 from deploy.run.restarts import RestartPolicy
 from deploy.run.signals import Stop
@@ -124,6 +124,6 @@ async def test_what_fails_beside_an_act_ends_it_in_its_own_name():
 
     asyncio.get_running_loop().call_later(0.01, failure.set_exception, RankError("the raylet"))
     with pytest.raises(RankError, match="the raylet"):
-        await program._unless_failed([failure], act())
+        await lifetime.unless_failed([failure], act())
     assert ended == [1]
-    assert await program._unless_failed([asyncio.Future()], asyncio.sleep(0, "done")) == "done"
+    assert await lifetime.unless_failed([asyncio.Future()], asyncio.sleep(0, "done")) == "done"

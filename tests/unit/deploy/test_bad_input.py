@@ -517,7 +517,47 @@ CASES = [
     Bad(
         "an anchor whose V* nobody has",
         "objective.anchor=reference",
-        ('anchor = "reference"', "no stored group has", "sync.interval = run.max_steps"),
+        (
+            'anchor = "reference"',
+            "A*-PO",
+            'replay.source = "stored"',
+            "sync.interval = run.max_steps",
+        ),
+    ),
+    Bad(
+        "a set that nothing reads",
+        "replay.path=runs/x/groups",
+        ('replay.path = ["runs/x/groups"]', 'replay.source = "stored" alone', "leave it out"),
+    ),
+    Bad(
+        "stored groups without a place",
+        "replay.source=stored",
+        ("replay.path = []", "folders of stored groups", "name one"),
+    ),
+    Bad(
+        "history from a set",
+        "replay.source=stored\nreplay.path=x\nobjective.name=remix",
+        ('objective.name = "remix"', "has no fresh ones", 'replay.source = "live"'),
+    ),
+    *(
+        Bad(
+            f"{setting} beside a set",
+            f"replay.source=stored\nreplay.path=x\n{setting}={value}",
+            (f"{setting} = ", "groups that are made during training", "leave it out (default"),
+        )
+        for setting, value in {
+            "replay.surplus": 0.5,
+            "replay.max_uses": 2,
+            "replay.max_versions": 2,
+            "replay.max_dropped": 1.0,
+            "sync.max_lead": 3,
+            "sync.in_flight": "drain",
+        }.items()
+    ),
+    Bad(
+        "an imitation in a set, and settings of engines that nobody asks",
+        "objective.name=sft\nrollout.group_size=1\nrollout.num_engines=2\neval.sources=[]",
+        ("rollout.num_engines = 2", "the objective sft ignores it", "leave it out"),
     ),
     Bad(
         "only history",

@@ -74,7 +74,7 @@ def test_custom_resources_are_added_to_those_of_the_device():
     assert asked["learner rank"] == (2, {"CPU": 0.4, "big": 0.5})
     assert asked["rollout worker"] == (3, {"CPU": 0.4, "rollout": 1.0})
     assert asked["replay buffer"][0] == asked["reward server"][0] == 1
-    only = {d.what: d.count for d in demands(config, training=False)}
+    only = {d.what: d.count for d in demands(config, "evaluate")}
     assert only == {
         "learner rank": 0,
         "rollout worker": 3,

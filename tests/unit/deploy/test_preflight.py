@@ -11,7 +11,7 @@ from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
 from learner.checkpoints import contents, resuming, snapshots
-from oapl.config.objective import takes_examples
+from oapl.config.objective import source_of
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from tests.support.makers import make_model
@@ -27,9 +27,9 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-def report(files: Path, *overrides: str, training: bool = True):
+def report(files: Path, *overrides: str, purpose: str = "train"):
     base = [f"run.dir={files / 'runs'}", f"model.path={files / 'model'}", "rollout.max_tokens=64"]
-    return preflight(load_config(None, [*base, *overrides]), training=training)
+    return preflight(load_config(None, [*base, *overrides]), purpose=purpose)
 
 
 def data(files: Path, section: str = "data") -> list[str]:
@@ -95,7 +95,7 @@ def test_imitation_counts_examples(files):
 
 
 def test_an_evaluation_needs_no_training_data(files):
-    made = report(files, *data(files, "eval"), training=False)
+    made = report(files, *data(files, "eval"), purpose="evaluate")
     assert "eval sums" in made.facts
     assert "steps" not in made.facts
     with pytest.raises(InputError, match=r"data.sources is empty"):
@@ -122,7 +122,7 @@ def saved(files: Path, tmp_path: Path, *overrides: str) -> list[str]:
     tokenizer = load_tokenizer(config.model.path, False)
     part = snapshots.begin(config.folder / "checkpoints", 4)
     contents.write_state(part, {"step": 4})
-    if takes_examples(config):
+    if source_of(config) == "examples":
         held = prompts.ExampleQueue(config, tokenizer)._order.state()
     else:
         held = {"source": prompts.build(config, tokenizer).state(), "buffer": []}
@@ -178,4 +178,4 @@ def test_prompts_of_a_run_that_goes_on_tell_the_date_of_its_first_day(files, tmp
 
 def test_an_evaluation_of_nothing_is_refused_dry_too(files):
     with pytest.raises(InputError, match=r"eval\.sources is empty; name"):
-        report(files, training=False)
+        report(files, purpose="evaluate")

@@ -42,7 +42,7 @@ class FakeWorker:
         self.version = weights.version
         return ProbeReport(version=weights.version, ratio=1.0, max_difference=0.0, num_tokens=1)
 
-    async def run(self):
+    async def run(self, has_own_weights=False):
         assert self.version >= 0, "collects before the first load"
         await self.death
 

@@ -650,6 +650,37 @@ async def test_a_run_that_is_to_stop_waits_neither_for_engines_nor_for_an_evalua
     assert learner.version == 3
 
 
+async def test_engines_that_only_evaluate_are_given_what_is_evaluated_and_nothing_else(config):
+    """And nothing of theirs is in a checkpoint: a resumed run has nobody to give it to."""
+    asked, engines = [], FakeEngines()
+
+    async def evaluate(name):
+        asked.append(name)
+        return {"eval/set/mean@8": 1.0}
+
+    stored = dataclasses.replace(
+        config,
+        replay=ReplaySection(source="stored", path=("x",)),
+        eval=EvalSection(every_syncs=2),
+    )
+    learner = make(stored, engines=engines, evaluate=evaluate)
+    for step in (0, 4, 8, 12):
+        learner.step = step
+        await learner.publish(step)
+    assert engines.loaded == [0, 8]
+    assert asked == ["step-0", "step-8"]
+    await learner.publish_last()
+    assert engines.loaded == [0, 8, 12], "what was numbered, and not sent, is sent for the last one"
+    learner.step = 14
+    again = make(stored, engines=FakeEngines(), evaluate=evaluate)
+    await again.restore(await learner.checkpoint())
+    assert (again.step, again.version, again.begin) == (14, 12, 12)
+    learner.step = again.step = 16
+    for one in (learner, again):
+        await one.publish(16)
+    assert asked[2:] == ["step-16", "step-16"], "a resumed run keeps the count"
+
+
 async def test_what_went_wrong_beside_training_is_not_left_untold(config):
     told, engines = [], FakeEngines()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))

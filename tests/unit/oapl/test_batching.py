@@ -179,7 +179,9 @@ def test_an_example_to_imitate_is_a_group_of_one_with_credit_one():
     (micro_batch,) = batch.micro_batches
     assert micro_batch.credit.tolist() == [1.0]
     assert micro_batch.response_mask.sum() == 4
-    assert not micro_batch.inference_logprobs.any()
+    recorded = micro_batch.inference_logprobs
+    assert np.isnan(recorded[micro_batch.response_mask]).all(), "none are known"
+    assert not recorded[~micro_batch.response_mask].any()
     assert (batch.global_rollouts, batch.global_tokens) == (1, 4)
 
 

@@ -10,7 +10,7 @@ from oapl.config.objective import (
     is_judged,
     samples,
     scored_before,
-    takes_examples,
+    source_of,
 )
 from oapl.devices.base import DEVICES
 from oapl.errors import InputError
@@ -142,7 +142,7 @@ def test_where_batches_come_from_follows_from_the_declarations(tmp_path, monkeyp
     for name, expected in (("oapl", True), ("sft", False), (imitates, False)):
         config = RunConfig(objective={"name": name})
         assert samples(config) is is_judged(config) is expected
-        assert takes_examples(config) is not expected
+        assert source_of(config) == ("live" if expected else "examples")
 
 
 def test_a_run_with_an_objective_that_declares_nothing_is_refused_with_all_else(

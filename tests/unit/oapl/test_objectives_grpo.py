@@ -292,3 +292,15 @@ def test_adaptive_entropy_is_on_below_its_target_and_resumes_so():
 def test_options_that_cannot_work_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         objective(**options)
+
+
+def test_tokens_without_recorded_logprobs_are_left_out_of_what_is_measured_from_them():
+    unknown = torch.tensor([math.nan, math.nan, *INFERENCE[2:]], dtype=POINT.dtype)
+    whole, partly = given(POINT), given(POINT, inference_logprobs=unknown)
+    all_known, some_known = (objective().loss(made) for made in (whole, partly))
+    assert some_known.loss == all_known.loss
+    name = "policy/prob_ratio"
+    assert some_known.metrics[name].tolist() == all_known.metrics[name][2:].tolist()
+    none = given(POINT, inference_logprobs=torch.full_like(POINT, math.nan))
+    measured = objective().loss(none).metrics
+    assert [len(measured[f"policy/{key}"]) for key in ("policy_kl", "prob_ratio")] == [0, 0]

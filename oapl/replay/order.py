@@ -17,7 +17,13 @@ OTHER_DATA = (
     "restore them (data.date is the day on which the run began), or start a new run from the "
     "checkpoint's model"
 )
-"""What is said where a cursor over other data is to go on."""
+"""What is said of problems and examples."""
+OTHER_SET = (
+    "the stored groups are not those of the checkpoint: a folder of replay.path, or the order of "
+    "these, has changed, so the order of rollouts cannot go on; restore them, or start a new run "
+    "from the checkpoint's model"
+)
+"""What is said of stored groups."""
 
 
 class DrawOrder:
@@ -29,14 +35,25 @@ class DrawOrder:
         seed: The run's.
         epochs: Passes over the data; 0 is without end.
         shuffle: Else the rows come in their own order.
+        other_data: What is said where a cursor over other data is to go on.
     """
 
-    def __init__(self, digest: str, size: int, *, seed: int, epochs: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        digest: str,
+        size: int,
+        *,
+        seed: int,
+        epochs: int,
+        shuffle: bool,
+        other_data: str = OTHER_DATA,
+    ) -> None:
         self._digest = digest
         self._size = size
         self._seed = seed
         self._epochs = epochs
         self._shuffle = shuffle
+        self._other_data = other_data
         self._epoch = self._position = 0
         self._order = self._make_order()
 
@@ -67,7 +84,7 @@ class DrawOrder:
             CheckpointError: It was taken over other data.
         """
         if state["data"] != self._digest:
-            raise CheckpointError(OTHER_DATA)
+            raise CheckpointError(self._other_data)
         self._epoch, self._position = state["epoch"], state["position"]
         self._order = self._make_order()
 

@@ -1,0 +1,236 @@
+"""Groups made to be stored: answers by the workers of a run, rewards as they end, no learner.
+
+Invariants: each draw of the data is in at most one whole shard, and, once the command has ended by
+itself, in one, but for draws that failed, which it tells; whatever ends it, the same command goes
+on with the draws that are in no whole shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from deploy.checks.generation import Generation, done_in, generating
+from deploy.checks.preflight import PreflightReport, preflight
+from deploy.processes.launch import Processes
+from deploy.run import folders, parts, storage
+from deploy.run.lifetime import processes_of, unless_failed
+from deploy.run.loops import run_alone
+from deploy.run.outcome import Generated
+from deploy.run.phases import Phases
+from deploy.run.signals import Stop, Stopped
+from oapl.config import RunConfig
+from oapl.errors import in_one_line
+from oapl.groups_file import StoredGroup, Writer
+from oapl.interfaces import Batches, Tracker
+from oapl.loops import Outlast
+from oapl.records import Prompt, ScoredGroup
+from oapl.remote.waiting import unless
+from oapl.tracking.status import DONE, GENERATE, STOPPED, StatusSink
+from oapl.tracking.tracker import build_tracker
+from reward_server import settings as reward_settings
+
+HELD_S = 600.0
+"""How long groups are held back at most, where `checkpoint.max_minutes` says nothing: a killed
+command makes them again."""
+TELL_S = 30.0
+"""Between two lines of progress."""
+
+
+def generate(config: RunConfig) -> Generated:
+    """Answer each question of `data.sources` and store the groups in the run folder.
+
+    Args:
+        config: The recipe; see `deploy.checks.generation.generating` for how it is read.
+
+    Raises:
+        InputError: The configuration cannot work, or other groups are there; nothing was started.
+        OaplError: The run failed; what whole shards hold is good.
+    """
+    config = generating(config)
+    report = preflight(config, purpose="generate")
+    with storage.named(config.folder), folders.locked(config.folder):
+        config = folders.prepare_generation(config)
+        assert report.generation is not None, "the data was looked at"
+        # Anew, under the lock: the command that held it may have ended only now.
+        done = done_in(report.generation.folder)
+        work = replace(report.generation, done=done)
+        if len(work.done) >= work.total:
+            return Generated(folder=work.folder, groups=len(work.done), total=work.total)
+        work.begin()
+        return run_alone(_generate(reward_settings.prepare(config), work, report))
+
+
+async def _generate(config: RunConfig, work: Generation, report: PreflightReport) -> Generated:
+    tracker, stop = build_tracker(config, config.folder, None), Stop()
+    tracker.add(StatusSink(config.folder, 0))
+    stop.tell = tracker.message
+    progress = Progress(work, tracker.message)
+    try:
+        for note in report.notes:
+            tracker.message(note)
+        cause = ""
+        with stop.on_signals():
+            async with processes_of(config, stop, "generate") as processes:
+                cause = await _run(config, processes, tracker, stop, progress, report.trials)
+        tracker.phase(STOPPED if stop.signal else DONE)
+        return progress.outcome(stop.signal, cause)
+    except (Stopped, asyncio.CancelledError):
+        if stop.signal:
+            tracker.phase(STOPPED)
+        return stop.ended(progress.outcome(stop.signal))
+    except Exception as error:
+        failure = storage.cause(error, config.folder) or error
+        tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
+        if failure is error:
+            raise
+        raise failure from error
+    finally:
+        tracker.close()
+
+
+async def _run(
+    config: RunConfig,
+    processes: Processes,
+    tracker: Tracker,
+    stop: Stop,
+    progress: Progress,
+    trials: Sequence[Prompt],
+) -> str:
+    """Start everything, store groups to the end, stop everything.
+
+    Returns:
+        Why the first draw failed that did; empty where none did.
+    """
+    phases = Phases(tracker, {})
+    with phases("start"):
+        starting = parts.start_making(config, processes, tracker, trials, progress.work.done)
+        making, pulse = await stop.unless_asked(starting)
+    workers, rewards, buffer = making.workers, making.rewards, making.buffer
+    assert workers is not None, "nothing is generated without engines"
+    assert rewards is not None, "nothing is judged without reward servers"
+    assert buffer is not None, "nothing is handed out without a prompt queue"
+    try:
+        with phases(GENERATE), stop.by(" with what is there stored", lambda: None):
+            failures = [pulse.failed, workers.failed, rewards.failed]
+            storing = _store(config, buffer.handle, workers.outlast, progress, stop)
+            await unless_failed(failures, storing)
+        progress.tell()
+        cause: str = await buffer.handle.first_failure()
+        await workers.stop()
+        return cause
+    finally:
+        await pulse.close()
+        await workers.close()
+        await rewards.close()
+
+
+async def _store(
+    config: RunConfig, buffer: Batches, outlast: Outlast, progress: Progress, stop: Stop
+) -> None:
+    """Write groups as they come, until all are there or a stop is asked for."""
+    held_s = 60 * config.checkpoint.max_minutes or HELD_S
+    if config.run.max_hours:
+        asyncio.get_running_loop().call_later(3600 * config.run.max_hours, stop.event.set)
+    work, written = progress.work, time.monotonic()
+    with Writer(work.folder, work.header) as writer:
+        taken = 0
+        while True:
+            wait = outlast(partial(buffer.take, 1), config.sync.timeout_s)
+            groups = await unless(stop.event, wait)
+            if groups is None:
+                return
+            for group in groups:
+                await asyncio.to_thread(writer.add, as_stored(group.scored))
+                progress.add(group.scored)
+            taken += len(groups)
+            await buffer.trained([group.id for group in groups], taken)
+            if time.monotonic() - written > held_s:
+                await asyncio.to_thread(writer.flush)
+                written = time.monotonic()
+
+
+def as_stored(scored: ScoredGroup) -> StoredGroup:
+    """A group of an engine that no weights were given to: those are the model's, of version 0."""
+    rollouts = tuple(
+        replace(rollout, first_version=0, last_version=0) for rollout in scored.group.rollouts
+    )
+    group = replace(scored.group, version=0, rollouts=rollouts)
+    return StoredGroup.from_scored(replace(scored, group=group))
+
+
+class Progress:
+    """Counts what is stored, and tells of it now and then.
+
+    Rates are from the first group on: before it engines load.
+
+    Args:
+        work: The whole.
+        tell: Is given lines for the person who watches.
+        now: The monotonic clock.
+
+    Attributes:
+        work: As given.
+        groups: Stored by this process.
+    """
+
+    def __init__(
+        self,
+        work: Generation,
+        tell: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.work = work
+        self.groups = 0
+        self._tell = tell
+        self._now = now
+        self._began = self._told = 0.0
+        self._tokens = self._rollouts = 0
+        self._reward = 0.0
+        if work.done:
+            self._tell(f"going on: {len(work.done):,} of {work.total:,} groups are there")
+
+    def add(self, scored: ScoredGroup) -> None:
+        """Count a group that is stored."""
+        if not self.groups:
+            self._began = self._told = self._now()
+        else:
+            self._tokens += scored.group.num_tokens
+        self.groups += 1
+        self._rollouts += len(scored.rewards)
+        self._reward += float(scored.rewards.sum())
+        if self._now() - self._told >= TELL_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell how far it is, and how fast it goes."""
+        self._told = self._now()
+        there, total = len(self.work.done) + self.groups, self.work.total
+        if self.groups < 2:
+            self._tell(f"{there:,} of {total:,} groups")
+            return
+        seconds = max(self._told - self._began, 1e-9)
+        rate = (self.groups - 1) / seconds
+        self._tell(
+            f"{there:,} of {total:,} groups, mean reward {self._reward / self._rollouts:.3f}; "
+            f"{rate:.2f} groups and {self._tokens / seconds:,.0f} tokens a second, "
+            f"{(total - there) / rate:.0f} s to go"
+        )
+
+    def outcome(self, signal: int, cause: str = "") -> Generated:
+        """How it ended.
+
+        Args:
+            signal: That stopped it; 0 is none.
+            cause: Why the first draw failed; empty where none did.
+        """
+        return Generated(
+            folder=self.work.folder,
+            groups=len(done_in(self.work.folder)),
+            total=self.work.total,
+            signal=signal,
+            cause=cause,
+        )

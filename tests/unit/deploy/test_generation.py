@@ -1,0 +1,169 @@
+"""What `oapl generate` finds done, what it hands out, and what it makes of groups."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.checks.generation import FOLDER, RECIPE, Generation, generating
+from deploy.checks.preflight import preflight
+from deploy.processes.launch import demands
+from deploy.run.batches import build_replay
+from deploy.run.generation import TELL_S, Progress, as_stored
+from oapl import groups_file
+from oapl.config.toml import load_config
+from oapl.errors import InputError
+from oapl.records import WorkerId
+from tests.support.makers import make_group, make_model
+from tests.support.replaying import scored
+
+ANN = WorkerId(index=0)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    make_model(folder / "model")
+    rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(5)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def config_of(files, tmp_path):
+    def make(*overrides):
+        base = [f"run.dir={tmp_path}", f"model.path={files / 'model'}", "data.sources.0.name=sums"]
+        of_size = [f"data.sources.0.path={files / 'sums.jsonl'}", "rollout.group_size=2"]
+        of_size.append("rollout.max_tokens=64")
+        return generating(load_config(None, [*base, *of_size, *overrides]))
+
+    return make
+
+
+def look(config) -> Generation:
+    return preflight(config, purpose="generate").generation
+
+
+def store(work: Generation, ids, rows_per_shard=4):
+    """Leave what a killed command leaves: whole shards."""
+    work.begin()
+    writer = groups_file.Writer(work.folder, work.header, rows_per_shard)
+    for id in ids:
+        group = make_group([3, 4], name=id, version=-1)
+        writer.add(as_stored(group))
+
+
+def test_each_question_is_answered_once_unless_the_recipe_says_more(config_of):
+    assert look(config_of()).total == 5
+    report = preflight(
+        config_of("data.epochs=3", "replay.source=stored", "replay.path=x"), purpose="generate"
+    )
+    assert report.generation.total == 15
+    assert report.facts["groups"].startswith("15 groups of 2, in ")
+    assert "engine" in report.facts
+    assert "learner rank" not in report.facts
+    asked = {d.what: d.count for d in demands(config_of("rollout.num_engines=2"), "generate")}
+    assert asked == {"learner rank": 0, "rollout worker": 2, "replay buffer": 1, "reward server": 1}
+
+
+async def test_what_whole_shards_hold_is_done_and_every_other_draw_is_handed_out_once(config_of):
+    config = config_of("data.epochs=2")
+    store(look(config), ["sums:0@0", "sums:3@1", "sums:1@0"])  # two to a shard: the third is lost
+    found = look(config)
+    assert found.done == {"sums:0@0", "sums:3@1"}
+    assert str(found).startswith("10 groups of 2, 2 of them are there")
+    buffer = build_replay(config, done=found.done)
+    handed, taken = [], 0
+    while prompts := await buffer.next_prompts(ANN, -1, 3, 0.01):
+        handed += [prompt.id for prompt in prompts]
+        for prompt in prompts:
+            assert await buffer.put(ANN, [scored(prompt, version=-1)]) == ["kept"]
+            (group,) = await buffer.take(1, 1.0)
+            taken += 1
+            await buffer.trained([group.id], taken)
+    every = {f"sums:{row}@{epoch}" for row in range(5) for epoch in range(2)}
+    assert sorted(handed) == sorted(every - found.done)
+    assert await buffer.take(1, 1.0) is None, "all is there, and nobody waits for more"
+
+
+async def test_the_end_of_the_data_is_seen_though_as_many_were_asked_for_as_there_are(config_of):
+    buffer = build_replay(config_of(), done=frozenset())
+    prompts = await buffer.next_prompts(ANN, -1, 5, 0.01)
+    for taken, prompt in enumerate(prompts, 1):
+        await buffer.put(ANN, [scored(prompt, version=-1)])
+        (group,) = await buffer.take(1, 1.0)
+        await buffer.trained([group.id], taken)
+    assert await buffer.next_prompts(ANN, -1, 5, 0.01) == []
+    assert await buffer.take(1, 1.0) is None
+
+
+async def test_a_draw_that_fails_holds_nothing_up_and_is_made_again_by_the_next_command(config_of):
+    buffer = build_replay(config_of(), done=frozenset())
+    prompts = await buffer.next_prompts(ANN, -1, 9, 0.01)
+    await buffer.fail(ANN, prompts[0], "no verdict", 7)
+    for prompt in prompts[1:]:
+        await buffer.put(ANN, [scored(prompt, version=-1)])
+    assert await buffer.next_prompts(ANN, -1, 9, 0.01) == []
+    assert len(await buffer.take(9, 1.0)) == 4
+    assert await buffer.first_failure() == "no verdict"
+
+
+OTHERS = {
+    "rollout.temperature=0.5": ("rollout.temperature = 0.5", "were made with 1.0"),
+    "rollout.group_size=4": ("rollout.group_size = 4", "were made with 2"),
+    "reward.on_failure=-1.0": ("reward.on_failure = -1.0", "were made with 0.0"),
+    "data.sources.0.answer_key=prompt": ("data.sources = ", "were made with"),
+}
+
+
+@pytest.mark.parametrize("override", OTHERS)
+def test_groups_of_another_recipe_are_not_added_to(config_of, override):
+    store(look(config_of()), ["sums:0@0", "sums:1@0"])
+    with pytest.raises(InputError) as caught:
+        look(config_of(override))
+    for words in (*OTHERS[override], "set it back, or choose another run.name"):
+        assert words in str(caught.value)
+    assert look(config_of("data.epochs=4", "run.seed=5", "rollout.num_engines=2")).total == 20
+
+
+def test_other_rows_and_other_weights_are_another_recipe(config_of, files, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes((files / "sums.jsonl").read_bytes())
+    mine = f"data.sources.0.path={path}"
+    store(look(config_of(mine)), ["sums:0@0", "sums:1@0"])
+    path.write_text(path.read_text().replace("4+1", "8+1"))
+    with pytest.raises(InputError, match=r"the rows of data.sources.* have changed since"):
+        look(config_of(mine))
+
+
+def test_groups_of_another_command_are_left_alone(config_of):
+    work = look(config_of())
+    trained = dataclasses.replace(work, header=dataclasses.replace(work.header, made_by="train"))
+    store(trained, ["sums:0@0", "sums:1@0"])
+    with pytest.raises(InputError, match=r"did not make .made by train.; choose another run.name"):
+        look(config_of())
+    assert (work.folder.name, (work.folder / RECIPE).is_file()) == (FOLDER, True)
+
+
+def test_what_an_engine_makes_before_it_was_given_weights_is_of_the_model_itself():
+    stored = as_stored(make_group([2, 3], version=-1))
+    assert stored.version == 0
+    assert {rollout.first_version for rollout in stored.rollouts} == {0}
+    assert stored.places == (0, 1)
+
+
+def test_progress_is_told_with_rates_that_begin_at_the_first_group(tmp_path):
+    work = Generation(
+        folder=tmp_path, header=None, recipe={}, total=10, done=frozenset("ab"), group_size=2
+    )
+    told, now = [], [1000.0]
+    progress = Progress(work, told.append, lambda: now[0])
+    assert told == ["going on: 2 of 10 groups are there"]
+    for seconds in (90.0, TELL_S, 1.0, TELL_S - 1):
+        now[0] += seconds
+        progress.add(make_group([5, 15], rewards=[1, 0]))
+    assert told[1:] == [
+        "4 of 10 groups, mean reward 0.500; 0.03 groups and 1 tokens a second, 180 s to go",
+        "6 of 10 groups, mean reward 0.500; 0.05 groups and 1 tokens a second, 80 s to go",
+    ]
