@@ -3,6 +3,8 @@ nothing of oapl can still catch it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class OaplError(Exception):
     """Anything oapl raises on purpose."""
@@ -88,3 +90,14 @@ def first_line(error: BaseException) -> str:
         Without a full stop or colon at its end; the error's type where it has no text.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+
+
+def with_count(failed: Sequence[str], total: int) -> str:
+    """Give the first of several errors of one source, and how many rows have one.
+
+    Args:
+        failed: At least one, in the order of the rows.
+        total: Rows that were looked at.
+    """
+    more = f" ({len(failed)} of {total} rows are such)" if len(failed) > 1 else ""
+    return failed[0] + more

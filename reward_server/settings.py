@@ -139,6 +139,15 @@ def prompt_checks(config: RunConfig) -> dict[str, Callable[[Prompt], object]]:
     }
 
 
+def text_alone(config: RunConfig) -> dict[str, Callable[[Prompt], Sequence[str]]]:
+    """What gives a prompt's reference answers that a verifier can only compare as text, by its
+    name."""
+    return {
+        verifier.name: partial(verifier.file().DECLARES.text_alone, verifier.config())
+        for verifier in in_use(config)
+    }
+
+
 def notes(config: RunConfig, prompts: Sequence[Prompt]) -> list[str]:
     """What the run's verifiers want to be known before it starts.
 

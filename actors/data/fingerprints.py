@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any
 
 from actors.data.templates import CLOCK, Template, choose
+from actors.data.templates.wording import AS_IT_IS
 from actors.data.tokenizer import KNOWN_TEXT
 from oapl.config import RunConfig
 from oapl.groups_file import Header, Logprobs, MadeBy
@@ -32,7 +34,7 @@ def header_of(
     return Header(
         model=config.model.path,
         tokenizer=of_tokenizer(tokenizer),
-        template=of_template(choose(config.data, tokenizer)),
+        template=of_templates(config, tokenizer),
         made_by=made_by,
         logprobs=logprobs,
     )
@@ -49,6 +51,21 @@ def of_tokenizer(tokenizer: Any) -> str:
     return _digest([vocabulary, tokenizer.eos_token_id, known])
 
 
+def of_templates(config: RunConfig, tokenizer: Any) -> str:
+    """Tell a run's templates from others: that of `data`, and those that sources name themselves.
+
+    Raises:
+        InputError: One does not fit the tokenizer.
+    """
+    default = of_template(choose(config.data, tokenizer))
+    own = {
+        source.name: of_template(choose(config.data, tokenizer, source))
+        for source in config.data.sources
+        if source.template
+    }
+    return _digest([default, own]) if own else default
+
+
 def of_template(template: Template) -> str:
     """Tell a template from one that writes another prompt for the same row.
 
@@ -57,7 +74,10 @@ def of_template(template: Template) -> str:
     is_chat = template.name == "chat"
     variables = {key: value for key, value in template.variables.items() if key != CLOCK}
     text = template.tokenizer.chat_template if is_chat else ""
-    return _digest([template.name, text, template.system_prompt, variables])
+    made = [template.name, text, template.system_prompt, variables]
+    if template.wording != AS_IT_IS:
+        made.append(dataclasses.asdict(template.wording))
+    return _digest(made)
 
 
 def _digest(value: Any) -> str:

@@ -6,6 +6,8 @@ may lead into a column: `reward_model.ground_truth` is a field of `reward_model`
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +79,8 @@ def read_row(
     _demand_text(row, place)
     prompt = _prompt(_column(source, row, "prompt_key", place), place)
     reference = {key: value for key, value in row.items() if key != source.prompt_key}
+    for name, key in source.columns.items():
+        reference[name] = _at(source, row, key, f"columns.{name}", place)
     if source.answer_key and not with_response:
         answer = _column(source, row, "answer_key", place)
         reference["answer"] = _answer(answer, source.answer_key, place)
@@ -99,6 +103,23 @@ def read_row(
         reference=reference,
         tools=() if TOOLS in keys else messages.read_tools(row.get(TOOLS), f"{place}: tools"),
         response=response,
+    )
+
+
+def is_wanted(source: DataSource, row: Row, place: str) -> bool:
+    """Whether a row is one that `where` of the source asks for.
+
+    Args:
+        source: Names columns and the text they must hold.
+        row: Its columns.
+        place: Of the row, for errors.
+
+    Raises:
+        InputError: It lacks such a column.
+    """
+    return all(
+        as_text(_at(source, row, key, "a key of where", place)) == text
+        for key, text in source.where.items()
     )
 
 
@@ -128,7 +149,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _column(source: DataSource, row: Row, setting: str, place: str) -> Any:
-    key = getattr(source, setting)
+    return _at(source, row, getattr(source, setting), setting, place)
+
+
+def _at(source: DataSource, row: Row, key: str, setting: str, place: str) -> Any:
+    """What a key leads to, which `setting` names."""
     value = _find(row, key)
     if value is not _MISSING:
         return value
@@ -147,7 +172,11 @@ def _column(source: DataSource, row: Row, setting: str, place: str) -> Any:
 
 
 def _find(value: Any, key: str) -> Any:
-    """What a key leads to: a column, else a field of a column, else an element of a list."""
+    """What a key leads to: a column, else a field of a column, else an element of a list; a column
+    that is JSON text is read."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
     if isinstance(value, Mapping):
         if key in value:
             return value[key]

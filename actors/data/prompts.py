@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from oapl.records import (
     Rollout,
     State,
 )
-from oapl.replay.order import DrawOrder
+from oapl.replay.order import DrawOrder, layout_of
 
 
 class PromptStream:
@@ -42,6 +43,7 @@ class PromptStream:
         seed: The run's.
         epochs: Passes over the prompts; 0 is without end.
         shuffle: Else the prompts come in their own order.
+        weights: Per source its share of the draws; empty: each prompt once an epoch.
         counts: Per source, what was read, dropped and cut.
         done: Draws that were made before, and are left out.
 
@@ -56,13 +58,17 @@ class PromptStream:
         seed: int,
         epochs: int = 0,
         shuffle: bool = True,
+        weights: Mapping[str, float] | None = None,
         counts: Mapping[str, RowCounts] | None = None,
         done: Collection[str] = (),
     ) -> None:
         self._done = done
         self._prompts = tuple(prompts)
         self._order = DrawOrder(
-            digest_of(self._prompts), len(self._prompts), seed=seed, epochs=epochs, shuffle=shuffle
+            digest_of(self._prompts, weights=weights),
+            len(self._prompts),
+            epochs=epochs,
+            layout=layout_of(_sizes(prompts), weights or {}, seed=seed, shuffle=shuffle),
         )
         self.counts = dict(counts or {})
 
@@ -108,20 +114,25 @@ class ExampleQueue:
     def __init__(self, config: RunConfig, tokenizer: Any) -> None:
         examples, self.counts = _read_examples(config, tokenizer)
         self._examples = tuple(examples)
-        self.digest = digest_of(
-            [prompt for prompt, _ in examples], [rollout for _, rollout in examples]
-        )
+        weights = weights_of(config)
+        self.digest = digest_of(self.prompts, [rollout for _, rollout in examples], weights)
         self._order = DrawOrder(
             self.digest,
             len(examples),
-            seed=config.run.seed,
             epochs=config.data.epochs,
-            shuffle=config.data.shuffle,
+            layout=layout_of(
+                _sizes(self.prompts), weights, seed=config.run.seed, shuffle=config.data.shuffle
+            ),
         )
 
     def __len__(self) -> int:
         """Examples of one epoch."""
         return len(self._examples)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """Those of one epoch, before they are drawn."""
+        return [prompt for prompt, _ in self._examples]
 
     def draw(self, count: int) -> list[CreditedGroup]:
         """Draw the next `count` examples; fewer at the end of the last epoch."""
@@ -185,6 +196,7 @@ def build(config: RunConfig, tokenizer: Any, done: Collection[str] = ()) -> Prom
         seed=config.run.seed,
         epochs=config.data.epochs,
         shuffle=config.data.shuffle,
+        weights=weights_of(config),
         counts={name: part.counts for name, part in encoded.items()},
         done=done,
     )
@@ -240,11 +252,10 @@ def read_sources(
     Raises:
         InputError: A source cannot be used.
     """
-    template = choose(config.data, tokenizer)
     return {
         source.name: encode(
             read(source),
-            template,
+            choose(config.data, tokenizer, source),
             room=room,
             overlong=config.data.overlong,
             verifiers=dict(source.verifiers or config.reward.verifiers),
@@ -337,13 +348,27 @@ def _drawn(prompt: Prompt, epoch: int) -> Prompt:
     return dataclasses.replace(prompt, id=f"{prompt.id}@{epoch}")
 
 
-def digest_of(prompts: Sequence[Prompt], rollouts: Sequence[Rollout] = ()) -> str:
+def weights_of(config: RunConfig) -> dict[str, float]:
+    """The weights of `data.sources` by name; empty where they have none."""
+    return {source.name: source.weight for source in config.data.sources if source.weight}
+
+
+def _sizes(prompts: Sequence[Prompt]) -> Mapping[str, int]:
+    return Counter(prompt.source for prompt in prompts)
+
+
+def digest_of(
+    prompts: Sequence[Prompt],
+    rollouts: Sequence[Rollout] = (),
+    weights: Mapping[str, float] | None = None,
+) -> str:
     """Tell data from other data: by rows, their order and their tokens, on which depends what a
     cursor's position means.
 
     Args:
         prompts: Of one epoch, before they are drawn.
         rollouts: The responses to imitate, where there are any.
+        weights: Per source its share of the draws, where they have any.
 
     Returns:
         SHA-256, in hexadecimal.
@@ -353,4 +378,6 @@ def digest_of(prompts: Sequence[Prompt], rollouts: Sequence[Rollout] = ()) -> st
         made.update(prompt.id.encode() + b"\0" + prompt.token_ids.tobytes())
     for rollout in rollouts:
         made.update(rollout.token_ids.tobytes() + b"\0")
+    for name, weight in (weights or {}).items():
+        made.update(f"{name}={weight!r}\0".encode())
     return made.hexdigest()

@@ -12,13 +12,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actors.data import text_files
 from actors.data.messages import SHOWN
-from actors.data.problems import Problem, Row, read_row
+from actors.data.problems import Problem, Row, is_wanted, read_row
 from actors.data.puzzles import Puzzle, puzzles
 from oapl.config.sections import DataSource
-from oapl.errors import InputError, first_line
+from oapl.errors import InputError, first_line, with_count
 
+SAMPLE_STREAM = 0x5A3E
+"""Keeps the draw of a sample apart from other uses of its seed."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
@@ -34,16 +38,35 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
     """
     if source.task:
         return [_puzzle_problem(source, *item) for item in enumerate(puzzles([source])[0])]
-    problems = [
-        read_row(source, index, place, row, with_response=with_responses)
-        for index, (place, row) in enumerate(read_rows(source))
-    ]
+    problems, failed = [], []
+    for index, (place, row) in enumerate(read_rows(source)):
+        try:
+            if is_wanted(source, row, place):
+                made = read_row(source, index, place, row, with_response=with_responses)
+                problems.append(made)
+        except InputError as error:
+            failed.append(str(error))
+    if failed:
+        raise InputError(with_count(failed, len(problems) + len(failed)))
     if not problems:
+        wanted = f" with {source.where}" if source.where else ""
         raise InputError(
-            f"source {source.name!r}: {source.path or source.dataset} has no rows; "
+            f"source {source.name!r}: {source.path or source.dataset} has no rows{wanted}; "
             "give at least one problem"
         )
-    return problems
+    return _sampled(source, problems) if source.sample else problems
+
+
+def _sampled(source: DataSource, problems: list[Problem]) -> list[Problem]:
+    """Some of the problems, in their order."""
+    if source.sample > len(problems):
+        raise InputError(
+            f"source {source.name!r}: sample = {source.sample}, but there are {len(problems)} "
+            "rows; ask for at most so many, or leave it out for all"
+        )
+    chance = np.random.default_rng([source.seed, SAMPLE_STREAM])
+    chosen = chance.choice(len(problems), size=source.sample, replace=False)
+    return [problems[index] for index in sorted(chosen)]
 
 
 def read_rows(source: DataSource) -> Iterator[tuple[str, Row]]:

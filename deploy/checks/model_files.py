@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.data.templates import choose
+from actors.data.templates import NAMES, choose
 from actors.data.tokenizer import load_model_config
 from oapl.config import RunConfig
 from oapl.errors import InputError, first_line
@@ -140,9 +141,26 @@ def describe_tokenizer(config: RunConfig, tokenizer: Any) -> dict[str, str]:
             f"model's vocab_size is {model.vocab_size}; the tokenizer belongs to another model, or "
             "tokens were added without resizing the embeddings"
         )
-    template = choose(config.data, tokenizer).name
     return {
         "tokenizer": f"{type(tokenizer).__name__}, {len(tokenizer)} tokens, EOS "
         f"{tokenizer.eos_token!r} ({tokenizer.eos_token_id}); vocabulary {model.vocab_size}",
-        "template": template,
+        "template": "; ".join(_templates(config, tokenizer)),
     }
+
+
+def _templates(config: RunConfig, tokenizer: Any) -> Iterator[str]:
+    """The template of `data`, those that sources name, and what of them is no token."""
+    sources = (*config.data.sources, *config.eval.sources)
+    own = {source.template: source for source in sources if source.template}
+    for name, source in ((config.data.template, None), *own.items()):
+        template = choose(config.data, tokenizer, source)
+        turns = template.name if name in NAMES else f"{name} ({template.name})"
+        users = [each.name for each in sources if each.template == name]
+        whose = f" of {', '.join(users)}" if source else ""
+        pieces = [tag for tag in template.wording.tags if not _is_token(tag, tokenizer)]
+        note = f", {', '.join(pieces)} in pieces: no token of this tokenizer" if pieces else ""
+        yield f"{turns}{whose}{note}"
+
+
+def _is_token(text: str, tokenizer: Any) -> bool:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from actors.data import prompts
-from actors.data.context import context_tokens
+from actors.data.context import context_tokens, prompt_room
 from actors.data.encoding import Encoded, RowCounts
 from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks import dating
 from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
+from deploy.checks.data_facts import SourceData, data_facts
 from deploy.checks.generation import Generation, look_at_generation
 from deploy.checks.model_files import (
     check_degree,
@@ -41,7 +42,7 @@ from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.objective import Purpose, has_engines, is_judged, source_of
 from oapl.config.toml import to_toml
-from oapl.errors import InputError
+from oapl.errors import InputError, with_count
 from oapl.records import Prompt
 from oapl.replay.order import OTHER_DATA, OTHER_SET
 from oapl.replay.periods import PeriodNeeds
@@ -119,7 +120,7 @@ def preflight(
         return found.report()
     found.model()
     if tokenizer := found.tokenizer():
-        found.data(tokenizer, purpose)
+        found.data(tokenizer, purpose, is_dry=is_dry)
     found.size(hardware, purpose)
     return found.report()
 
@@ -211,50 +212,57 @@ class _Findings:
             self.unchecked.append(uncompared)
         return tokenizer
 
-    def data(self, tokenizer: Any, purpose: Purpose) -> None:
+    def data(self, tokenizer: Any, purpose: Purpose, *, is_dry: bool) -> None:
         try:
-            self._data(tokenizer, purpose)
+            self._data(tokenizer, purpose, is_dry=is_dry)
         except InputError as error:
             if not self._is_elsewhere:
                 raise
             self.unchecked.append(f"data: {error}")
 
-    def _data(self, tokenizer: Any, purpose: Purpose) -> None:
-        notes = self.notes
+    def _data(self, tokenizer: Any, purpose: Purpose, *, is_dry: bool) -> None:
         config = dating.as_resumed(self._config, self._checkpoint)
-        if purpose == "train":
-            self._training(config, tokenizer)
-        elif purpose == "generate":
-            self._generation(self._config, tokenizer)
-            return
-        if not config.eval.sources:
-            return
+        evaluated: list[Prompt]
+        if purpose == "generate":
+            read, evaluated = self._generation(self._config, tokenizer), []
+        else:
+            read = self._training(config, tokenizer) if purpose == "train" else {}
+            evaluated = self._evaluation(config, tokenizer) if has_engines(config) else []
+        if is_dry:
+            self.facts |= data_facts(config, read, evaluated)
+
+    def _evaluation(self, config: RunConfig, tokenizer: Any) -> list[Prompt]:
         encoded = prompts.read_sources(
             config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
         )
         _demand_judgeable(encoded, config)
-        self.facts |= _describe("eval", _counts(encoded), notes)
+        self.facts |= _describe("eval", _counts(encoded), self.notes)
+        evaluated = [prompt for part in encoded.values() for prompt in part.prompts]
         if is_judged(config):
-            self._judged += [prompt for part in encoded.values() for prompt in part.prompts]
+            self._judged += evaluated
+        return evaluated
 
-    def _training(self, config: RunConfig, tokenizer: Any) -> None:
-        """What is trained on, and for how many steps."""
+    def _training(self, config: RunConfig, tokenizer: Any) -> dict[str, SourceData]:
+        """What is trained on, and for how many steps; the prompts, unless they are stored ones."""
+        read: dict[str, SourceData] = {}
         if source_of(config) == "stored":
             found = look_at_sets(config, tokenizer)
             self.facts["stored groups"] = str(found)
             size, digest, other = found.left, found.digest, OTHER_SET
             self._stored = lengths_of_set(found.longest_prompt, found.longest)
         else:
-            counts, size, asked, digest = _training_data(config, tokenizer)
-            other = OTHER_DATA
-            self._judged += asked
+            counts, asked, digest = _training_data(config, tokenizer)
+            size, other = len(asked), OTHER_DATA
+            self._judged += asked if is_judged(config) else []
+            read = _by_source(config, asked, counts)
             self.facts |= _describe("data", counts, self.notes)
             self._longest_prompt = max(count.longest for count in counts.values())
         if self._checkpoint is not None:
             _check_same(self._checkpoint, digest, other)
         self.facts["steps"] = _steps(config, size, self.notes)
+        return read
 
-    def _generation(self, config: RunConfig, tokenizer: Any) -> None:
+    def _generation(self, config: RunConfig, tokenizer: Any) -> dict[str, SourceData]:
         """What is answered, and what of it has been."""
         config = dating.dated(config, config.folder / dating.GENERATION)
         encoded = prompts.read_training(config, tokenizer)
@@ -266,6 +274,7 @@ class _Findings:
         self._judged += asked
         self.generation = look_at_generation(config, tokenizer, asked)
         self.facts["groups"] = str(self.generation)
+        return _by_source(config, asked, counts)
 
     def size(self, hardware: Hardware | None, purpose: Purpose) -> None:
         """Count what the run will use.
@@ -312,16 +321,27 @@ def _check_same(checkpoint: Path, digest: str, other: str) -> None:
 
 def _training_data(
     config: RunConfig, tokenizer: Any
-) -> tuple[Mapping[str, RowCounts], int, list[Prompt], str]:
-    """Counts per source, how many prompts (SFT: examples) an epoch has, those to be judged, and
-    the digest of all."""
+) -> tuple[Mapping[str, RowCounts], list[Prompt], str]:
+    """Counts per source, the prompts (SFT: of the examples) of an epoch, and the digest of all."""
     if source_of(config) == "examples":
         examples = prompts.ExampleQueue(config, tokenizer)
-        return examples.counts, len(examples), [], examples.digest
+        return examples.counts, examples.prompts, examples.digest
     encoded = prompts.read_training(config, tokenizer)
     _demand_judgeable(encoded, config)
     asked = [prompt for part in encoded.values() for prompt in part.prompts]
-    return _counts(encoded), len(asked), asked, prompts.digest_of(asked)
+    return _counts(encoded), asked, prompts.digest_of(asked, weights=prompts.weights_of(config))
+
+
+def _by_source(
+    config: RunConfig, asked: Sequence[Prompt], counts: Mapping[str, RowCounts]
+) -> dict[str, SourceData]:
+    room = prompt_room(config, "rollout.max_tokens", config.rollout.max_tokens)
+    return {
+        name: SourceData(
+            prompts=[prompt for prompt in asked if prompt.source == name], counts=count, room=room
+        )
+        for name, count in counts.items()
+    }
 
 
 def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None:
@@ -330,14 +350,17 @@ def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None
         return
     checks = rewards.prompt_checks(config)
     for part in encoded.values():
+        failed: list[str] = []
         for problem, prompt in zip(part.problems, part.prompts, strict=True):
             for name in prompt.verifiers:
                 try:
                     checks[name](prompt)
                 except ValueError as error:
-                    raise InputError(
+                    failed.append(
                         f"{problem.place}: the verifier {name} could judge no response: {error}"
-                    ) from error
+                    )
+        if failed:
+            raise InputError(with_count(failed, len(part.prompts)))
 
 
 def _counts(encoded: Mapping[str, Encoded]) -> dict[str, RowCounts]:

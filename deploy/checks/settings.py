@@ -25,7 +25,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 OF_A_KIND = {
     "path": (),
     "dataset": ("subset", "split"),
-    "task": ("size", "seed", "options"),
+    "task": ("size", "options"),
 }
 """Settings of a source that belong to one kind only."""
 
@@ -40,6 +40,7 @@ def check(config: RunConfig) -> None:
     for rule in (
         _names,
         _sources,
+        _weights,
         _batch,
         _iterations,
         _uses,
@@ -159,6 +160,32 @@ def _source(source: DataSource, key: str) -> Iterator[str]:
                     f"{key}.{name} = {shown(value)}: belongs to a source with {kind}, but this one "
                     f"has {kinds[0]}; leave it out"
                 )
+    if source.seed and not (source.task or source.sample):
+        yield (
+            f"{key}.seed = {source.seed}: draws nothing of a source that has neither task nor "
+            "sample; leave it out"
+        )
+    if source.sample and source.task:
+        yield (
+            f"{key}.sample = {source.sample}: a task makes as many puzzles as `size` says; set that"
+        )
+
+
+def _weights(config: RunConfig) -> Iterator[str]:
+    """Weights are for all training sources or for none."""
+    sources = config.data.sources
+    missing = [source.name for source in sources if not source.weight]
+    if missing and len(missing) < len(sources):
+        yield (
+            f"data.sources: {', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no "
+            "weight, but others do; give all of them one, or none"
+        )
+    for index, source in enumerate(config.eval.sources):
+        if source.weight:
+            yield (
+                f"eval.sources.{index}.weight = {source.weight:g}: an evaluation asks each prompt "
+                "equally often; leave it out"
+            )
 
 
 def _batch(config: RunConfig) -> Iterator[str]:

@@ -51,3 +51,15 @@ def ngrams(words: list[str], size: int) -> list[int]:
         size: Words of a run.
     """
     return [xxhash.xxh3_64_intdigest(run.encode()) for run in runs(words, size)]
+
+
+def marks(text: str, size: int, numbers: Numbers = "kept") -> list[int]:
+    """Give what a text is told by: its n-grams, or a text with fewer words as a whole.
+
+    Args:
+        text: Any.
+        size: Words of a run.
+        numbers: As in `words_of`.
+    """
+    words = words_of(text, numbers)
+    return ngrams(words, size) or (ngrams(words, len(words)) if words else [])

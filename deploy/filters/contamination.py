@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.sources import read_problems
-from deploy.filters._words import Numbers, ngrams, words_of
+from deploy.filters._words import Numbers, marks, ngrams, words_of
 from deploy.filters.base import Choice, Filter, text_of, whole
 from oapl.config.fields import Count, Flag, section
 from oapl.config.sections import DataSource
@@ -72,10 +72,9 @@ class _Contamination:
         self._runs: dict[int, _Question] = {}
         for source in sources:
             for problem in read_problems(source):
-                words = words_of(problem.question, config.numbers)
                 question = _Question(source.name, problem.place)
                 # A short question counts as a whole, told by its own length beside the words.
-                for run in ngrams(words, config.words) or _whole(words):
+                for run in marks(problem.question, config.words, config.numbers):
                     self._runs.setdefault(run, question)
 
     def choose(self, group: StoredGroup) -> Choice:

@@ -9,11 +9,13 @@ fields are in `deploy.checks.settings`.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import ArgsKwargs
 
 from oapl.config.fields import (
     Count,
@@ -30,6 +32,7 @@ from oapl.config.fields import (
     TemplateOptions,
     section,
 )
+from oapl.config.sets import with_set
 
 
 def _with_name(objective: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +77,10 @@ class DataSource:
     """One source of problems: a file, a Hugging Face data set or a reasoning-gym task."""
 
     name: str
-    """Name of the source in prompt ids and metrics."""
+    """Name of the source in prompt ids and metrics; that of `set`, where it has one."""
+    set: str = ""
+    """A public set, a file of actors/data/sets, which says the settings below that the source does
+    not: data set, columns, verifiers. With `path`, a local file of the set's columns."""
     path: PathOrHubName = ""
     """JSONL (.jsonl, .jsonl.gz) or Parquet file with one problem per row."""
     dataset: PathOrHubName = ""
@@ -88,7 +94,7 @@ class DataSource:
     size: Count = 1000
     """How many problems of the reasoning-gym task."""
     seed: NonNegativeInt = 0
-    """Seed of the reasoning-gym task."""
+    """Seed of the reasoning-gym task, or of `sample`."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the reasoning-gym task."""
     prompt_key: str = "prompt"
@@ -99,8 +105,28 @@ class DataSource:
     Verifiers see the others too."""
     response_key: str = "response"
     """Column with the response to imitate (SFT only)."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Other names for columns that verifiers and templates look for, as in
+    `{ tests = "reward_model.ground_truth" }`."""
+    where: dict[str, str] = field(default_factory=dict)
+    """Column to text: only rows that have it there are read."""
+    sample: NonNegativeInt = 0
+    """So many rows of it, drawn by `seed`; 0 means all."""
+    weight: NonNegative = 0.0
+    """Share of the draws, to any scale, given for all of data.sources or for none: then each row is
+    drawn once an epoch. An epoch stays as many draws as there are rows."""
+    template: str = ""
+    """Template of this source; empty means `data.template`."""
     verifiers: dict[str, Number] = field(default_factory=dict)
     """Verifier to weight for this source; empty means `reward.verifiers`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """What the named set says, before defaults fill what nobody said."""
+        if isinstance(given, ArgsKwargs):
+            return ArgsKwargs(given.args, dict(with_set(given.kwargs or {})))
+        return with_set(given) if isinstance(given, Mapping) else given
 
 
 @section
@@ -108,13 +134,14 @@ class DataSection:
     """What to train on."""
 
     sources: tuple[DataSource, ...] = ()
-    """Sources, mixed in proportion to their sizes by a seeded shuffle."""
+    """Sources, mixed in proportion to their sizes, or by `weight`, by a seeded shuffle."""
     epochs: NonNegativeInt = 0
     """Passes over the data, or over stored groups; 0 means endless (`oapl generate`: one)."""
     shuffle: Flag = True
     """Shuffle each epoch anew, by the run's seed; stored groups too."""
     template: str = "auto"
-    """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is."""
+    """auto: the tokenizer's chat template if it has one; chat: demand it; plain: text as it is; or
+    a file of actors/data/templates, such as pcl, deepscaler or code."""
     system_prompt: str = ""
     """System message put before the prompt; needs a chat template."""
     template_options: TemplateOptions = field(default_factory=dict)

@@ -29,7 +29,7 @@ from oapl.records import (
 )
 from oapl.replay.counts import ReplayCounts
 from oapl.replay.fates import Fates
-from oapl.replay.order import OTHER_SET, DrawOrder
+from oapl.replay.order import OTHER_SET, DrawOrder, layout_of
 
 OF_THE_MODEL, OF_ANOTHER = 0, -1
 """Versions of stored groups in a run: sampled by the model that it starts from, or by another, so
@@ -122,9 +122,8 @@ class StoredBatches:
         self._order = DrawOrder(
             self.digest,
             len(groups),
-            seed=seed,
             epochs=epochs,
-            shuffle=shuffle,
+            layout=layout_of({"": len(groups)}, {}, seed=seed, shuffle=shuffle),
             other_data=OTHER_SET,
         )
         self._row, self._epoch, self._next = 0, 0, -1  # the group being cut; -1 is none

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from reward_server.answers import equations, notation, numerals, reader, structures, symbolic
 from reward_server.answers.notation import Spelled
 from reward_server.answers.symbolic import Answer
+from reward_server.answers.tokens import Unread
 from reward_server.answers.trees import BINDERS, Apply, walk
 
 MAX_LENGTH = 1000
@@ -71,6 +72,36 @@ def same(answer: str, gold: str) -> Answer:
     if texts != (said.text, wanted.text):
         return _same(*map(notation.read, texts))
     return _same(said, wanted)
+
+
+def is_text_alone(gold: str) -> bool:
+    """Whether a reference says nothing to these rules but its spelling: words, or what is not read.
+
+    Args:
+        gold: The reference, as it was written.
+    """
+    if len(gold) > MAX_LENGTH or structures.depth(gold) > MAX_DEPTH:
+        return True
+    spelled = notation.read(gold)
+    if spelled.is_quoted or _is_words(spelled.text):
+        return True
+    if any(rule(spelled, spelled) is not None for rule in (_by_base, _by_ratio)):
+        return False
+    return not _is_read(spelled.text)
+
+
+def _is_read(text: str) -> bool:
+    held = structures.read(text.strip())
+    if held.kind != "single":
+        return all(map(_is_read, held.items))
+    spelled = notation.read(text)
+    if numerals.number(spelled.text) or notation.choice(spelled.text):
+        return True
+    try:
+        reader.read(spelled.text)
+    except Unread:
+        return False
+    return True
 
 
 def by_number(answer: Spelled, gold: Spelled) -> bool | None:

@@ -95,6 +95,9 @@ class Traits:
     check_prompt: Callable[[Any, Prompt], object] = lambda config, prompt: None
     """Refuses a prompt whose reference it could judge nothing by, by a ValueError that says what is
     wrong; called for each before a run starts."""
+    text_alone: Callable[[Any, Prompt], Sequence[str]] = lambda config, prompt: ()
+    """The reference answers of a prompt that it can compare as text and by nothing else; a dry run
+    counts them."""
     prepare: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     """The options that other nodes need in another form: a file's text besides its path."""
     warm: Callable[[Any], None] = _not_warmed

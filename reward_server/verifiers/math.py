@@ -117,5 +117,6 @@ def math_verify_says(answer: str, gold: str) -> equality.Answer:
 DECLARES = base.Traits(
     runs_programs=False,
     check_prompt=lambda config, prompt: base.golds(prompt),
+    text_alone=lambda config, prompt: list(filter(equality.is_text_alone, base.golds(prompt))),
     warm=MathVerifier.warm,
 )

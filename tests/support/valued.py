@@ -19,7 +19,7 @@ from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup, TokenCred
 CLIP, VALUE_CLIP = 0.2, 0.2
 
 DECLARES = Declarations(
-    needs=frozenset({"proximal", "reference", "token_credit", "values"}),
+    needs=frozenset({"proximal", "prepared", "reference", "token_credit", "values"}),
     min_group_size=1,
     samples=True,
     needs_inference_logprobs=False,

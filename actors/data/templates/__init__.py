@@ -1,9 +1,11 @@
 """How a problem becomes the text that the model continues: the same in SFT, RL and evaluation.
 
 `chat` is the tokenizer's own chat template, `plain` the text as it is; `auto` takes the first where
-the tokenizer has one. A response follows the prompt directly, so that what is imitated stands where
-what is sampled will stand. A text depends on the row and on `data` alone: the date that a template
-asks for is `data.date`. What a template leaves out without a word is refused.
+the tokenizer has one. Any other name is a file of this folder (`wording`): what a paper puts around
+a question, in the tokenizer's turns or in turns that the file writes. A response follows the prompt
+directly, so that what is imitated stands where what is sampled will stand. A text depends on the
+row and on `data` alone: the date that a template asks for is `data.date`. What a template leaves
+out without a word is refused.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import Any
 
 from actors.data.messages import tool_name
 from actors.data.problems import Problem
+from actors.data.templates.wording import AS_IT_IS, Wording, load
 from oapl.config.messages import shown
-from oapl.config.sections import DataSection
+from oapl.config.sections import DataSection, DataSource
 from oapl.errors import InputError, first_line
 
 NAMES = ("auto", "chat", "plain")
@@ -35,16 +38,18 @@ class Template:
     """A way to write prompts.
 
     Attributes:
-        name: `chat` or `plain`.
+        name: How the turns are written: `chat`, `plain`, or `written` by the wording.
         tokenizer: Whose chat template it is, and who makes tokens of the text.
         system_prompt: System message put first, empty for none.
         variables: What the chat template is given beside messages and tools.
+        wording: What is put around the question.
     """
 
     name: str
     tokenizer: Any
     system_prompt: str = ""
     variables: Mapping[str, Any] = field(default_factory=dict)
+    wording: Wording = AS_IT_IS
 
     def render(self, problem: Problem) -> str:
         """Write the problem's prompt as the model sees it.
@@ -52,16 +57,17 @@ class Template:
         Raises:
             InputError: The template has no place for what the problem holds.
         """
+        problem = self.wording.asked(problem)
         if self.name == "chat":
             return self._chat(problem)
         held = "has tools" if problem.tools else "is a list of chat messages"
         if problem.tools or not isinstance(problem.prompt, str):
             raise InputError(
-                f"{problem.place}: the prompt {held}, which the plain template cannot write; set "
-                'data.template = "chat" with a tokenizer that has a chat template, or give the '
+                f"{problem.place}: the prompt {held}, which the {self.name} template cannot write; "
+                'set data.template = "chat" with a tokenizer that has a chat template, or give the '
                 "prompt as text alone"
             )
-        return problem.prompt
+        return self.wording.written(problem.prompt) if self.name == "written" else problem.prompt
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Give token ids per rendered text; a chat template has written special tokens itself."""
@@ -108,6 +114,10 @@ class Template:
                 )
         return str(text)
 
+    @property
+    def _system_from(self) -> str:
+        return "the template's system" if self.wording.system else "data.system_prompt"
+
     def _messages(self, problem: Problem) -> list[Any]:
         is_text = isinstance(problem.prompt, str)
         messages: Sequence[Mapping[str, Any]] = (
@@ -118,41 +128,71 @@ class Template:
         if messages[0]["role"] == "system":
             raise InputError(
                 f"{problem.place}: the prompt has a system message of its own, and "
-                f"data.system_prompt = {self.system_prompt!r} would be a second; leave one out"
+                f"{self._system_from} = {self.system_prompt!r} would be a second; leave one out"
             )
         return [{"role": "system", "content": self.system_prompt}, *messages]
 
 
-def choose(data: DataSection, tokenizer: Any) -> Template:
-    """Choose the template that `data.template` means with this tokenizer.
+def choose(data: DataSection, tokenizer: Any, source: DataSource | None = None) -> Template:
+    """Choose the template that `data.template`, or a source's own, means with this tokenizer.
 
     Args:
         data: The section.
         tokenizer: The model's; `auto` looks whether it has a chat template.
+        source: Whose problems are written; its own template comes first.
 
     Raises:
-        InputError: An unknown name, `chat` without a chat template, or a setting that the template
-            has no place for.
+        InputError: An unknown name, `chat` without a chat template, a setting that the template has
+            no place for, or a text that the tokenizer would lose.
     """
-    if data.template not in NAMES:
-        raise InputError(
-            f"data.template = {data.template!r}: must be one of {', '.join(NAMES)}; auto takes the "
-            "tokenizer's chat template where it has one"
-        )
+    name, setting = data.template, "data.template"
+    if source is not None and source.template:
+        name, setting = source.template, f"template of source {source.name!r}"
+    wording = AS_IT_IS if name in NAMES else load(name, setting, NAMES)
+    turns = name if name in NAMES else wording.turns
     has_chat = bool(tokenizer.chat_template)
-    if data.template == "chat" and not has_chat:
+    if turns == "chat" and not has_chat:
         raise InputError(
-            'data.template = "chat": the tokenizer has no chat template; set data.template = '
+            f'{setting} = "chat": the tokenizer has no chat template; set {setting} = '
             '"plain", or use a tokenizer with one'
         )
-    if not has_chat or data.template == "plain":
-        for key in ("system_prompt", "template_options"):
-            if value := getattr(data, key):
-                raise InputError(
-                    f"data.{key} = {value!r}: the plain template has no place for it; leave it "
-                    "out, or use a tokenizer with a chat template"
-                )
-        return Template(name="plain", tokenizer=tokenizer)
+    if name not in NAMES and data.system_prompt:
+        raise InputError(
+            f"data.system_prompt = {data.system_prompt!r}: {setting} = {name!r} says itself what "
+            "the system message is; leave one of them out"
+        )
+    if turns in ("auto", "chat") and has_chat:
+        return _chat(data, tokenizer, wording)
+    kind = "written" if wording.is_written else "plain"
+    for key, value, where in (
+        ("data.system_prompt", data.system_prompt, "leave it out, or "),
+        ("data.template_options", data.template_options, "leave it out, or "),
+        (f"the system message of template {name!r}", not wording.is_written and wording.system, ""),
+    ):
+        if value:
+            raise InputError(
+                f"{key} = {value!r}: the {kind} template has no place for it; {where}use a "
+                "tokenizer with a chat template"
+            )
+    if wording.is_written:
+        _demand_text(wording, tokenizer, f"{setting} = {name!r}")
+    return Template(name=kind, tokenizer=tokenizer, wording=wording)
+
+
+def _demand_text(wording: Wording, tokenizer: Any, setting: str) -> None:
+    """Refuse turns of which the tokenizer loses something: unknown characters vanish unsaid."""
+    text = wording.written("")
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if "".join(back.split()) != "".join(text.split()):  # some put blanks beside special tokens
+        raise InputError(
+            f"{setting}: the tokenizer loses text of it: it turns {text!r} into {back!r}; use a "
+            "template that the model knows"
+        )
+
+
+def _chat(data: DataSection, tokenizer: Any, wording: Wording) -> Template:
+    """The tokenizer's own chat template."""
     text = _template_text(tokenizer)
     _check_options(data.template_options, text, tokenizer)
     variables = dict(data.template_options)
@@ -160,7 +200,11 @@ def choose(data: DataSection, tokenizer: Any) -> Template:
         now = datetime.fromisoformat(data.date) if data.date else datetime.now()
         variables[CLOCK] = now.strftime
     return Template(
-        name="chat", tokenizer=tokenizer, system_prompt=data.system_prompt, variables=variables
+        name="chat",
+        tokenizer=tokenizer,
+        system_prompt=wording.system or data.system_prompt,
+        variables=variables,
+        wording=wording,
     )
 
 
