@@ -5,127 +5,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from oapl.tracking import rollouts
-from tests.support.makers import make_model
 from tests.support.mixing import NAME as MIXING
-from tests.support.run_files import steps
+from tests.support.whole_runs import Run, write_recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
-
-RECIPE = """
-[run]
-name = "small"
-dir = "{folder}/runs"
-max_steps = 12
-[model]
-path = "{folder}/model"
-dtype = "float32"
-[[data.sources]]
-name = "sums"
-path = "{folder}/sums.jsonl"
-[rollout]
-group_size = 4
-max_tokens = 12
-[optimizer]
-lr = 1e-4
-[learner]
-batch_size = 16
-precision = "fp32"
-micro_batch_tokens = 1024
-row_tokens = 1
-[sync]
-interval = 4
-timeout_s = 600
-[tracking]
-console = "plain"
-wandb = "off"
-"""
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("program")
-    make_model(folder / "model")
-    rows = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
-    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(folder=folder))
-    return path
-
-
-class Run:
-    """`oapl train` in a process group of its own, as a shell or GNU `timeout` starts it."""
-
-    def __init__(self, recipe, name, *overrides):
-        self.folder = recipe.parent / "runs" / name
-        self._mark = f"OAPL_TEST_RUN={uuid.uuid4().hex}"
-        key, _, value = self._mark.partition("=")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "oapl", "train", recipe, f"run.name={name}", *overrides],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, key: value},
-            start_new_session=True,
-        )
-
-    def steps(self):
-        return steps(self.folder)
-
-    def wait_for_step(self, step, seconds=600):
-        deadline = time.monotonic() + seconds
-        while not any(s >= step for s in self.steps()):
-            assert self._process.poll() is None, self._process.communicate()[0]
-            assert time.monotonic() < deadline, f"no step {step} within {seconds} s"
-            time.sleep(0.1)
-
-    def kill(self, number, name=None):
-        """Send a signal to the command, to one of the run's processes, or to the whole `group`."""
-        pid = self._process.pid
-        if name == "group":
-            os.killpg(pid, number)
-            return
-        if name is not None:
-            pid = json.loads((self.folder / "processes.json").read_text())[name]
-        os.kill(pid, number)
-
-    def left(self, seconds=30):
-        """Commands of what the run has started and is still there after so long."""
-        deadline = time.monotonic() + seconds
-        while (found := marked(self._mark)) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return found
-
-    def phase(self):
-        return json.loads((self.folder / "status.json").read_text())["phase"]
-
-    def end(self, seconds=600):
-        output, _ = self._process.communicate(timeout=seconds)
-        (self.folder / "output.log").write_text(output)
-        return self._process.returncode, output
-
-    def metrics(self, name):
-        lines = map(json.loads, (self.folder / "metrics.jsonl").read_text().splitlines())
-        return [line[name] for line in lines if name in line]
-
-
-def marked(variable):
-    """Commands of the processes that have a variable in their environment; zombies have none."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if variable.encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:  # gone meanwhile, or not ours to look at
-            continue
-    return found
+    return write_recipe(tmp_path_factory.mktemp("program"))
 
 
 @dataclass(frozen=True)
@@ -232,55 +125,6 @@ def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
     assert all(1 <= first <= 2 for first in lags[4::4]), "the others with an earlier one"
     assert lags[4:] == [first + step for first in lags[4::4] for step in range(4)]
     assert max(again.metrics("weights/probe")) < 1.001
-
-
-def test_two_ranks_go_on_after_the_death_of_one_or_fail_naming_it(recipe):
-    two = ("learner.num_ranks=2", "learner.zero_stage=3", "tracking.store_groups=all")
-    run = Run(recipe, "ranks", *two, "run.max_steps=14", "run.max_restarts=1")
-    run.wait_for_step(6)
-    run.kill(signal.SIGKILL, "trainer-1")
-    code, output = run.end()
-    assert code == 0, output
-    assert "learner rank 1 of 2 died" in output
-    assert "starting all processes again from step-" in output
-    assert run.steps() == list(range(1, 15))
-    assert sum(run.metrics("faults/learner_restarts")) == 1
-    assert max(run.metrics("weights/probe")) < 1.001
-    trained = read_rollouts(run.folder)
-    assert len(trained) == 14 * 4 * 4
-    assert len(set(trained)) == 14 * 4, "every draw was trained on once"
-
-    # The deadline of a learner step is longer than the test may take.
-    run = Run(recipe, "ranks", *two, "run.max_steps=400", "sync.timeout_s=7200")
-    run.wait_for_step(18)
-    run.kill(signal.SIGKILL, "trainer-0")
-    code, output = run.end()
-    assert code == 1, output
-    assert "failed: RankError: learner rank 0 of 2 died" in output
-    assert "Traceback" not in output
-
-
-def read_rollouts(folder):
-    """Prompt ids of the rollouts that the run kept, in the order of steps."""
-    return [row["id"] for row in rollouts.read(folder)]
-
-
-def test_a_second_engine_just_works(recipe):
-    """And takes the weights by broadcast, with the first or in a round of its own. Both drain."""
-    two = ("rollout.num_engines=2", "sync.transport=collective", "rollout.max_tokens=48")
-    kept = ("replay.max_versions=2", "replay.surplus=1.0", "rollout.max_groups_in_flight=4")
-    run = Run(recipe, "two", *two, *kept, "sync.in_flight=drain", "run.max_steps=16")
-    code, output = run.end()
-    assert code == 0, output
-    assert run.steps() == list(range(1, 17))
-    assert (run.folder / "logs" / "worker-1.0.log").is_file()
-    for wasted in ("rollout/aborted_groups", "replay/cleared_groups", "replay/wasted_tokens"):
-        assert not any(run.metrics(wasted)), wasted
-    assert not any(run.metrics("rollout/aborted") + run.metrics("faults/cut_drains"))
-    lags = run.metrics("replay/lag_max")
-    assert lags[:4] == [0, 1, 2, 3]
-    assert 4 <= max(lags) <= 7, "groups of the version before were trained on, none older"
-    assert max(run.metrics("weights/probe")) < 1.001
 
 
 PROGRAM = """

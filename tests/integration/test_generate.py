@@ -13,9 +13,9 @@ import time
 import pytest
 
 from oapl import groups_file
-from tests.integration.test_program import RECIPE
 from tests.support.makers import make_model
 from tests.support.run_files import steps
+from tests.support.whole_runs import RECIPE
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
