@@ -119,6 +119,20 @@ class Engine(Protocol):
             DeadlineError: It took longer than `sync.timeout_s` allows.
         """
 
+    async def score(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Score given tokens at temperature 1, while nothing is in flight.
+
+        Args:
+            sequences: Token ids, int32 [T] of each; T below the context, or its last is left out.
+
+        Returns:
+            Per sequence float32 [T - 1], ln pi of tokens 1 to T - 1, nats.
+
+        Raises:
+            EngineError: The engine failed or was closed.
+            DeadlineError: It took longer than `sync.timeout_s` allows.
+        """
+
     async def rebuild(self) -> None:
         """Make a fresh engine in the same process; it holds version -1, what was in flight fails.
 

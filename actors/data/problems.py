@@ -23,7 +23,8 @@ from oapl.errors import InputError
 Row = Mapping[str, Any]
 TOOLS = "tools"
 """Column with the tools that a chat template is to describe to the model."""
-_MISSING = object()
+MISSING = object()
+"""What `find` gives where there is nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def read_row(
     if source.answer_key and not with_response:
         answer = _column(source, row, "answer_key", place)
         reference["answer"] = _answer(answer, source.answer_key, place)
-    elif source.answer_key and (answer := _find(row, source.answer_key)) is not _MISSING:
+    elif source.answer_key and (answer := find(row, source.answer_key)) is not MISSING:
         reference["answer"] = as_text(answer)
     response = None
     if with_response:
@@ -154,8 +155,8 @@ def _column(source: DataSource, row: Row, setting: str, place: str) -> Any:
 
 def _at(source: DataSource, row: Row, key: str, setting: str, place: str) -> Any:
     """What a key leads to, which `setting` names."""
-    value = _find(row, key)
-    if value is not _MISSING:
+    value = find(row, key)
+    if value is not MISSING:
         return value
     extra = ', or to "" if there is none' if setting == "answer_key" else ""
     head = next((name for name in row if key.startswith(f"{name}.")), None)
@@ -171,9 +172,14 @@ def _at(source: DataSource, row: Row, key: str, setting: str, place: str) -> Any
     )
 
 
-def _find(value: Any, key: str) -> Any:
+def find(value: Any, key: str) -> Any:
     """What a key leads to: a column, else a field of a column, else an element of a list; a column
-    that is JSON text is read."""
+    that is JSON text is read.
+
+    Args:
+        value: A row, or what stands in one.
+        key: With dots that lead into it; `MISSING` is given where it leads nowhere.
+    """
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
@@ -182,14 +188,14 @@ def _find(value: Any, key: str) -> Any:
             return value[key]
         heads = [name for name in value if isinstance(name, str) and key.startswith(f"{name}.")]
         for head in sorted(heads, key=len, reverse=True):
-            found = _find(value[head], key[len(head) + 1 :])
-            if found is not _MISSING:
+            found = find(value[head], key[len(head) + 1 :])
+            if found is not MISSING:
                 return found
     if isinstance(value, list | tuple):
         head, _, rest = key.partition(".")
         if head.isdecimal() and int(head) < len(value):
-            return _find(value[int(head)], rest) if rest else value[int(head)]
-    return _MISSING
+            return find(value[int(head)], rest) if rest else value[int(head)]
+    return MISSING
 
 
 def _prompt(value: Any, place: str) -> str | Messages:

@@ -214,6 +214,18 @@ def load_failed(index: int, version: int, error: Exception, *, is_first: bool) -
     return WeightsError(f"engine {index} could not load version {version}: {reason}")
 
 
+def scoring_failed(index: int, error: Exception) -> EngineError:
+    """Make an error of our own for whatever kept an engine from scoring tokens.
+
+    Args:
+        index: The engine's.
+        error: The cause; its text is all that is kept of it.
+    """
+    return EngineError(
+        f"engine {index} could not score tokens: {type(error).__name__}: {reason_of(error)}"
+    )
+
+
 async def drain(config: RunConfig, ended: Awaitable[None], counters: Counters) -> None:
     """Wait before a load, where engines drain, until what is in flight has `ended`.
 

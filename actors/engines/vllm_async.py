@@ -213,6 +213,12 @@ class VllmAsync:
         what = f"engine {self._index} to load version {weights.version}"
         return await self._on_loop(self._load(weights), what)
 
+    async def score(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Score given tokens. See `oapl.interfaces.Engine.score`."""
+        self._check()
+        what = f"engine {self._index} to score {len(sequences)} sequences"
+        return await self._on_loop(self._score_alone(sequences), what)
+
     async def rebuild(self) -> None:
         """Make a fresh engine with the weights on disk; what is in flight fails."""
         await self._on_loop(self._rebuild_alone(), f"engine {self._index} to be rebuilt")
@@ -396,10 +402,16 @@ class VllmAsync:
             await self._llm.update_weight_version(str(version))
         await self._llm.resume_generation()
 
-    async def _score(self, probe_ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
+    async def _score_alone(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        try:
+            return await self._score(sequences)
+        except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
+            raise base.scoring_failed(self._index, error) from None
+
+    async def _score(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The engine's ln pi of each sequence but its first token, at temperature 1."""
         params = inputs.probe_params()
-        prompts = inputs.probe_prompts(probe_ids, self.context)
+        prompts = inputs.probe_prompts(sequences, self.context)
         outputs = await asyncio.gather(
             *(self._complete(f"probe-{next(self._ids)}", ids, params) for ids in prompts)
         )

@@ -180,6 +180,12 @@ class VllmInprocess:
             await base.drain(self._config, asyncio.wrap_future(self._thread.idle()), self._counters)
         return await self._on_thread(lambda: self._load(weights), what)
 
+    async def score(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Score given tokens. See `oapl.interfaces.Engine.score`."""
+        what = f"engine {self._index} to score {len(sequences)} sequences"
+        scores: list[np.ndarray] = await self._on_thread(lambda: self._score_alone(sequences), what)
+        return scores
+
     async def rebuild(self) -> None:
         """Make a fresh engine with the weights on disk; what is in flight fails."""
         await self._on_thread(self._thread.rebuild, f"engine {self._index} to be rebuilt")
@@ -244,9 +250,16 @@ class VllmInprocess:
             self._thread.engine.set_weight_version(str(version))
         self._thread.version = version
 
-    def _score(self, probe_ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The engine's ln pi of each probe sequence but its first token, at temperature 1."""
-        prompts = inputs.probe_prompts(probe_ids, self.context)
+    def _score_alone(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        self._thread.check()
+        try:
+            return self._score(sequences)
+        except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
+            raise base.scoring_failed(self._index, error) from None
+
+    def _score(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The engine's ln pi of each sequence but its first token, at temperature 1."""
+        prompts = inputs.probe_prompts(sequences, self.context)
         return inputs.probe_scores(self._thread.complete(prompts, inputs.probe_params()))
 
     def _make_engine(self) -> Any:

@@ -28,6 +28,8 @@ LIVE_ONLY = (
 )
 """Settings of groups that are made while the learner trains. Those that say how groups are made
 (`data.sources`, `rollout`, `reward`) may stand: `oapl generate` reads them from the same recipe."""
+OTHERS = "another policy than the model"
+"""Who sampled imported traces."""
 
 
 def stored_rules(config: RunConfig) -> Iterator[str]:
@@ -243,8 +245,9 @@ class _Looks:
             )
             yield "context", why
         if "sampler" in declares.needs and group.version:
+            whose = f"version {group.version} of its run" if group.version > 0 else OTHERS
             why = (
-                f"sampled by version {group.version} of its run, but objective.anchor asks the "
+                f"sampled by {whose}, but objective.anchor asks the "
                 "learner for the policy that sampled, and it has the model alone; set "
                 'objective.anchor = "inference"'
             )

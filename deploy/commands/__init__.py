@@ -18,10 +18,10 @@ from typing import Protocol, cast
 from oapl.errors import HeadError, InputError, NodeError, OaplError, in_one_line
 
 VERBS = (
-    *("train", "sft", "eval", "generate", "filter", "submit", "score", "show", "watch", "reset"),
-    *("doctor", "init", "quickstart"),
+    *("train", "sft", "eval", "generate", "import_", "filter", "submit", "score", "show", "watch"),
+    *("reset", "doctor", "init", "quickstart"),
 )
-"""The files, in the order in which the help lists them."""
+"""The files, in the order in which the help lists them; a word of Python's has a `_` behind it."""
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in VERBS:
         verb = cast(Verb, importlib.import_module(f"{__name__}.{name}"))
-        command = commands.add_parser(name, help=verb.HELP)
+        command = commands.add_parser(name.rstrip("_"), help=verb.HELP)
         verb.add_arguments(command)
         command.set_defaults(run=verb.run)
     return parser

@@ -52,7 +52,7 @@ def apply(
             nothing is written.
     """
     console = console or Console(stderr=True)
-    _check_paths(source, out, overwrite)
+    check_paths(source, out, overwrite)
     header = replace(groups_file.header(source), made_by="filter")
     stages = [Stage(chosen) for chosen in filters]
     with written_aside(out) as part, Writer(part, header) as writer:
@@ -65,7 +65,17 @@ def apply(
     return stages
 
 
-def _check_paths(source: Path, out: Path, overwrite: bool) -> None:
+def check_paths(source: Path, out: Path, overwrite: bool) -> None:
+    """Refuse a result that would be in the way of something.
+
+    Args:
+        source: What is read.
+        out: Where a stored set is to be written.
+        overwrite: Replace a set that is there.
+
+    Raises:
+        InputError: `out` holds the input, is something else, or is there.
+    """
     if source.resolve() == out.resolve() or out.resolve() in source.resolve().parents:
         raise InputError(f"--out {out} is or holds the input; write the result to another folder")
     if not out.exists():

@@ -399,6 +399,13 @@ async def test_a_prompt_and_response_may_fill_the_context(served):
         assert served.error(prompt, rollout) < EXACT
 
 
+async def test_given_tokens_are_scored_as_transformers_scores_them(served):
+    sequences = [served.prompt(length).token_ids for length in (2, 40, 255)]
+    scores = await served.engine.score(sequences)
+    for ids, found in zip(sequences, scores, strict=True):
+        np.testing.assert_allclose(found, served.logprobs(ids), atol=EXACT)
+
+
 async def test_a_request_nobody_waits_for_any_more_ends(served):
     pending = begin(served, 4)
     await asyncio.sleep(0.05)

@@ -73,6 +73,11 @@ class FakeEngine:
             last_version=version,
         )
 
+    async def score(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        assert not self.closed, "a closed engine scores nothing"
+        assert not self._in_flight, "scored while something is in flight"
+        return [np.full(len(ids) - 1, -1.0, np.float32) for ids in sequences]
+
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         assert not self.closed, "a closed engine loads nothing"
         assert not self.loading, "two loads at a time"

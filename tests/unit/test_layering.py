@@ -50,7 +50,7 @@ ROOMS = {
     "deploy": (
         ("requirements", "recipes", "sizing", "filters"),
         ("processes", "filtering"),
-        ("checks",),
+        ("checks", "importing"),
         ("run", "doctor"),
         ("commands",),
     ),

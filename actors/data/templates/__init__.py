@@ -59,7 +59,7 @@ class Template:
         """
         problem = self.wording.asked(problem)
         if self.name == "chat":
-            return self._chat(problem)
+            return self._chat(problem, self._messages(problem), is_prompt=True)
         held = "has tools" if problem.tools else "is a list of chat messages"
         if problem.tools or not isinstance(problem.prompt, str):
             raise InputError(
@@ -68,6 +68,18 @@ class Template:
                 "prompt as text alone"
             )
         return self.wording.written(problem.prompt) if self.name == "written" else problem.prompt
+
+    def render_answered(self, problem: Problem, answer: Mapping[str, Any]) -> str:
+        """Write the problem's messages with the assistant's after them, as `chat` does.
+
+        Args:
+            problem: Its prompt comes first.
+            answer: The assistant's message.
+
+        Raises:
+            InputError: The template has no place for what they hold.
+        """
+        return self._chat(problem, [*self._messages(problem), answer], is_prompt=False)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Give token ids per rendered text; a chat template has written special tokens itself."""
@@ -88,14 +100,13 @@ class Template:
         made = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in made]
 
-    def _chat(self, problem: Problem) -> str:
-        messages = self._messages(problem)
+    def _chat(self, problem: Problem, messages: Sequence[Any], *, is_prompt: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                messages,
+                list(messages),
                 tools=list(problem.tools) or None,
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=is_prompt,
                 **self.variables,
             )
         except Exception as error:  # a template is a program of somebody else's
