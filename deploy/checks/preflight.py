@@ -8,16 +8,13 @@ what `--dry-run` prints, and so is what it could not look at.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.data import prompts
-from actors.data.context import context_tokens, prompt_room
-from actors.data.encoding import Encoded, RowCounts
+from actors.data.context import context_tokens
 from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks import dating
 from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
@@ -30,8 +27,9 @@ from deploy.checks.model_files import (
     describe_tokenizer,
     has_weights,
 )
+from deploy.checks.passes import steps_told
 from deploy.checks.places import check_folder
-from deploy.checks.plugins import declared
+from deploy.checks.reading import DataRead, evaluation_data, training_data
 from deploy.checks.settings import check, check_evaluation
 from deploy.checks.shadows import check_working_directory
 from deploy.checks.stored import look_at_sets
@@ -42,10 +40,9 @@ from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.objective import Purpose, has_engines, is_judged, source_of
 from oapl.config.toml import to_toml
-from oapl.errors import InputError, with_count
+from oapl.errors import InputError
 from oapl.records import Prompt
 from oapl.replay.order import OTHER_DATA, OTHER_SET
-from oapl.replay.periods import PeriodNeeds
 from reward_server import settings as rewards
 
 
@@ -232,49 +229,43 @@ class _Findings:
             self.facts |= data_facts(config, read, evaluated)
 
     def _evaluation(self, config: RunConfig, tokenizer: Any) -> list[Prompt]:
-        encoded = prompts.read_sources(
-            config.eval.sources, config, tokenizer, prompts.evaluation_room(config)
-        )
-        _demand_judgeable(encoded, config)
-        self.facts |= _describe("eval", _counts(encoded), self.notes)
-        evaluated = [prompt for part in encoded.values() for prompt in part.prompts]
+        read = evaluation_data(config, tokenizer)
+        self.facts |= read.told("eval", self.notes)
         if is_judged(config):
-            self._judged += evaluated
-        return evaluated
+            self._judged += read.prompts
+        return read.prompts
 
     def _training(self, config: RunConfig, tokenizer: Any) -> dict[str, SourceData]:
         """What is trained on, and for how many steps; the prompts, unless they are stored ones."""
-        read: dict[str, SourceData] = {}
+        sources: dict[str, SourceData] = {}
         if source_of(config) == "stored":
             found = look_at_sets(config, tokenizer)
             self.facts["stored groups"] = str(found)
             size, digest, other = found.left, found.digest, OTHER_SET
             self._stored = lengths_of_set(found.longest_prompt, found.longest)
         else:
-            counts, asked, digest = _training_data(config, tokenizer)
-            size, other = len(asked), OTHER_DATA
-            self._judged += asked if is_judged(config) else []
-            read = _by_source(config, asked, counts)
-            self.facts |= _describe("data", counts, self.notes)
-            self._longest_prompt = max(count.longest for count in counts.values())
+            read = training_data(config, tokenizer)
+            size, digest, other = len(read.prompts), read.digest, OTHER_DATA
+            self._judged += read.prompts if is_judged(config) else []
+            sources = self._told(config, read)
         if self._checkpoint is not None:
             _check_same(self._checkpoint, digest, other)
-        self.facts["steps"] = _steps(config, size, self.notes)
-        return read
+        self.facts["steps"] = steps_told(config, size, self.notes)
+        return sources
+
+    def _told(self, config: RunConfig, read: DataRead) -> dict[str, SourceData]:
+        self.facts |= read.told("data", self.notes)
+        self._longest_prompt = max(count.longest for count in read.counts.values())
+        return read.by_source(config)
 
     def _generation(self, config: RunConfig, tokenizer: Any) -> dict[str, SourceData]:
         """What is answered, and what of it has been."""
         config = dating.dated(config, config.folder / dating.GENERATION)
-        encoded = prompts.read_training(config, tokenizer)
-        _demand_judgeable(encoded, config)
-        counts = _counts(encoded)
-        self.facts |= _describe("data", counts, self.notes)
-        self._longest_prompt = max(count.longest for count in counts.values())
-        asked = [prompt for part in encoded.values() for prompt in part.prompts]
-        self._judged += asked
-        self.generation = look_at_generation(config, tokenizer, asked)
+        read = training_data(config, tokenizer)
+        self._judged += read.prompts
+        self.generation = look_at_generation(config, tokenizer, read.prompts)
         self.facts["groups"] = str(self.generation)
-        return _by_source(config, asked, counts)
+        return self._told(config, read)
 
     def size(self, hardware: Hardware | None, purpose: Purpose) -> None:
         """Count what the run will use.
@@ -317,94 +308,3 @@ def _check_same(checkpoint: Path, digest: str, other: str) -> None:
     """Refuse, where it is cheap to tell, to go on over other data: replay would, a minute later."""
     if (saved := resuming.data_of(checkpoint)) and saved != digest:
         raise InputError(f"{checkpoint}: {other}")
-
-
-def _training_data(
-    config: RunConfig, tokenizer: Any
-) -> tuple[Mapping[str, RowCounts], list[Prompt], str]:
-    """Counts per source, the prompts (SFT: of the examples) of an epoch, and the digest of all."""
-    if source_of(config) == "examples":
-        examples = prompts.ExampleQueue(config, tokenizer)
-        return examples.counts, examples.prompts, examples.digest
-    encoded = prompts.read_training(config, tokenizer)
-    _demand_judgeable(encoded, config)
-    asked = [prompt for part in encoded.values() for prompt in part.prompts]
-    return _counts(encoded), asked, prompts.digest_of(asked, weights=prompts.weights_of(config))
-
-
-def _by_source(
-    config: RunConfig, asked: Sequence[Prompt], counts: Mapping[str, RowCounts]
-) -> dict[str, SourceData]:
-    room = prompt_room(config, "rollout.max_tokens", config.rollout.max_tokens)
-    return {
-        name: SourceData(
-            prompts=[prompt for prompt in asked if prompt.source == name], counts=count, room=room
-        )
-        for name, count in counts.items()
-    }
-
-
-def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None:
-    """Refuse a row by which its verifiers could judge nothing: its group would only fail."""
-    if not is_judged(config):
-        return
-    checks = rewards.prompt_checks(config)
-    for part in encoded.values():
-        failed: list[str] = []
-        for problem, prompt in zip(part.problems, part.prompts, strict=True):
-            for name in prompt.verifiers:
-                try:
-                    checks[name](prompt)
-                except ValueError as error:
-                    failed.append(
-                        f"{problem.place}: the verifier {name} could judge no response: {error}"
-                    )
-        if failed:
-            raise InputError(with_count(failed, len(part.prompts)))
-
-
-def _counts(encoded: Mapping[str, Encoded]) -> dict[str, RowCounts]:
-    return {name: part.counts for name, part in encoded.items()}
-
-
-def _describe(what: str, counts: Mapping[str, RowCounts], notes: list[str]) -> dict[str, str]:
-    for name, count in counts.items():
-        if count.dropped or count.truncated:
-            notes.append(f"{what} {name}: {count}")
-    return {f"{what} {name}": str(count) for name, count in counts.items()}
-
-
-def _draws(config: RunConfig) -> list[tuple[int, float]]:
-    """Learner step at which each period ends, and the draws it trains on; as if none fails."""
-    if source_of(config) != "live":
-        steps = config.run.max_steps
-        return [(steps, steps * config.groups_per_step / config.learner.updates_per_batch)]
-    return list(PeriodNeeds.of(config, declared(config).history).plan())
-
-
-def _lasts(plan: Sequence[tuple[int, float]], draws: float) -> int:
-    """The learner step at which so many draws are used up."""
-    begin = 0
-    for end, wanted in plan:
-        if draws < wanted:
-            return begin + math.ceil((end - begin) * draws / wanted)
-        begin, draws = end, draws - wanted
-    return begin
-
-
-def _steps(config: RunConfig, size: int, notes: list[str]) -> str:
-    per_step, wanted = config.groups_per_step, config.run.max_steps
-    plan = _draws(config)
-    epochs = sum(draws for _, draws in plan) / size
-    if config.data.epochs and config.data.epochs < epochs:
-        notes.append(
-            f"the data ends after about {_lasts(plan, config.data.epochs * size)} of "
-            f"run.max_steps = {wanted} "
-            f"(data.epochs = {config.data.epochs})"
-        )
-    if source_of(config) == "stored":
-        return f"{wanted} of {per_step} stored rollouts: {epochs:.2f} passes over the set"
-    return (
-        f"{wanted} of {per_step} groups of {config.rollout.group_size}: {epochs:.2f} epochs; "
-        f"weights published every {config.sync.interval}"
-    )

@@ -226,8 +226,8 @@ class _Looks:
             least = declares.min_group_size
             why = (
                 f"{size} rollout, but {self._name} needs at least {least} of a prompt to compare "
-                "them; choose an objective that takes a lone one (geometric, sft), or take it out "
-                "of the set"
+                "them; choose an objective that takes a lone one (geometric, sft, or oapl with "
+                'objective.baseline = "column"), or take it out of the set'
             )
             yield "size", why
         if declares.needs_inference_logprobs and (sampling.top_p < 1 or sampling.top_k > 0):

@@ -30,11 +30,12 @@ import numpy as np
 
 from oapl.config.fields import NonNegative, Positive, section
 from oapl.config.objective import Declarations, Need
+from oapl.errors import InputError
 from oapl.estimators import group_baseline, segment_mean, segment_sum, v_star
 from oapl.objectives._options import Rules, refuse
 from oapl.objectives._policy_gradient import demand_logprobs
 from oapl.objectives.base import policy_metrics
-from oapl.records import Credit, LossInputs, LossOutputs, ScoredGroup
+from oapl.records import Credit, LossInputs, LossOutputs, Prompt, ScoredGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,8 +62,9 @@ class Config:
     """Temperature of V*, in units of reward: near 0 gives the group's maximum, large its mean."""
     beta2: Positive = 1e-3
     """Weight of the log-ratio; sequences of 10^4 tokens want 1e-3, of 25 tokens 0.1."""
-    baseline: Literal["v_star", "mean"] = "v_star"
-    """What a reward is compared with: V*, or for comparison the group's mean."""
+    baseline: Literal["v_star", "mean", "column"] = "v_star"
+    """What a reward is compared with: V* of the group, or for comparison its mean; column: the
+    prompt's own column `v_star`, so that a lone rollout will do."""
     anchor: Literal["inference", "sampler", "reference"] = "inference"
     """Log-probs of the policy that sampled: as the engine recorded them, or for comparison as the
     learner computes them from a copy of that policy, a forward pass and a copy more. reference:
@@ -101,6 +103,18 @@ def _rules(config: Config) -> Rules:
     )
 
 
+def _given(prompt: Prompt) -> float:
+    """The V* that a prompt brings."""
+    found = prompt.reference.get("v_star")
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    if not is_number or not math.isfinite(found):
+        raise InputError(
+            f'prompt {prompt.id}: v_star = {found!r}, but objective.baseline = "column" compares '
+            'rewards with that column, a number; give it, or set objective.baseline = "v_star"'
+        )
+    return float(found)
+
+
 class Objective:
     """See `oapl.interfaces.Objective`."""
 
@@ -110,21 +124,29 @@ class Objective:
         needs: set[Need] = {"entropy"}
         if config.anchor == "sampler":
             needs.add("sampler")
-        self.declares = replace(DECLARES, needs=frozenset(needs))
+        least = 1 if config.baseline == "column" else DECLARES.min_group_size
+        self.declares = replace(DECLARES, needs=frozenset(needs), min_group_size=least)
 
     def credit(self, group: ScoredGroup) -> Credit:
         """Give each rollout r - V*, float32 [G]; no group is dropped.
 
         Raises:
-            InputError: A rollout has no inference log-probs, the anchor of the loss.
+            InputError: A rollout has no inference log-probs, the anchor of the loss; or the prompt
+                no column `v_star` where that is asked for.
         """
         demand_logprobs(group, 'oapl needs; use objective.name = "sft" for text nobody sampled')
-        if self._config.baseline == "mean":
-            value = float(group_baseline(group.rewards, "mean")[0])
-        else:
-            value = v_star(group.rewards, self._config.beta1)
+        value = self._baseline(group)
         advantage = (group.rewards.astype(np.float64) - value).astype(np.float32)
         return Credit(values=advantage, metrics={"oapl/v_star_*": value})
+
+    def _baseline(self, group: ScoredGroup) -> float:
+        match self._config.baseline:
+            case "mean":
+                return float(group_baseline(group.rewards, "mean")[0])
+            case "column":
+                return _given(group.group.prompt)
+            case "v_star":
+                return v_star(group.rewards, self._config.beta1)
 
     def loss(self, inputs: LossInputs) -> LossOutputs:
         """Sum the squared residuals of the rollouts here, over those of the global batch."""

@@ -172,9 +172,9 @@ class View:
         return (self.max_steps - self.step) * (self._now() - since) / (last - first)
 
     def line(self) -> str:
-        """Tell the run in one line."""
+        """Tell the run in one line; what ended without a step tells its end alone."""
         parts = [
-            f"step {self.step}/{self.max_steps}",
+            f"step {self.step}/{self.max_steps}" if self.step or not self._is_over else "",
             f"reward {self._number('reward/mean')}",
             f"loss {self._number(self._loss_name())}",
             f"length {self._number('rollout/length_mean')}",

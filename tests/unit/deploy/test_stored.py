@@ -184,6 +184,18 @@ def test_what_one_objective_refuses_another_trains_on(files, tmp_path):
         assert len(build_stored(config)) == 3
 
 
+def test_a_lone_rollout_with_a_v_star_is_trained_on_by_oapl(files, tmp_path):
+    lone = group(0, (1.0,))
+    prompt = dataclasses.replace(lone.prompt, reference={"v_star": 0.25})
+    path = str(write(files, tmp_path / "set", [dataclasses.replace(lone, prompt=prompt)]))
+    config = config_of(files, path, "objective.baseline=column", "learner.batch_size=1")
+    preflight(config)
+    (piece,) = build_stored(config).draw(1)
+    assert piece.credit.values.tolist() == [0.75]
+    with pytest.raises(InputError, match=r"oapl needs at least 2.*objective.baseline = .column."):
+        preflight(config_of(files, path, "learner.batch_size=1"))
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
 def test_a_damaged_set_is_refused_before_anything_starts(files, tmp_path, damage):
     path = write(files, tmp_path / "set", GOOD)

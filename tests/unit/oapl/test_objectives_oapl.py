@@ -126,6 +126,23 @@ def test_minimum_is_the_tilted_sampler_for_any_sampling_of_full_support(counts: 
     assert closure().item() == pytest.approx(0, abs=1e-12)
 
 
+def test_a_lone_rollout_is_compared_with_the_v_star_that_its_prompt_brings():
+    given = build({"name": "oapl", "baseline": "column"})
+    assert (given.declares.min_group_size, objective().declares.min_group_size) == (1, 2)
+    lone = make_group([1], rewards=[1.0])
+
+    def brings(**columns):
+        prompt = replace(lone.group.prompt, reference=columns)
+        return replace(lone, group=replace(lone.group, prompt=prompt))
+
+    credit = given.credit(brings(v_star=0.25))
+    assert credit.values.tolist() == [0.75]
+    assert credit.metrics == {"oapl/v_star_*": 0.25}
+    for columns in ({}, {"v_star": "0.25"}, {"v_star": True}, {"v_star": math.nan}):
+        with pytest.raises(InputError, match=r"v_star = .*objective.baseline = .*give it"):
+            given.credit(brings(**columns))
+
+
 def test_the_ablations_compare_with_the_mean_and_with_the_learners_own_anchor():
     group = make_group([1, 1], rewards=[1.0, 0.0])
     assert build({"name": "oapl", "baseline": "mean"}).credit(group).values.tolist() == [0.5, -0.5]

@@ -1,0 +1,116 @@
+"""Rows of a run's data, read as the run will read them; what nobody could judge is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actors.data import prompts
+from actors.data.context import prompt_room
+from actors.data.encoding import Encoded, RowCounts
+from deploy.checks.data_facts import SourceData
+from oapl.config import RunConfig
+from oapl.config.objective import is_judged, source_of
+from oapl.errors import InputError, with_count
+from oapl.records import Prompt
+from reward_server import settings as rewards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRead:
+    """What was read of the sources.
+
+    Attributes:
+        counts: What became of the rows, by source.
+        prompts: Of all sources; SFT: of the examples.
+        digest: By which a checkpoint tells whether the data is its own; empty where none asks.
+    """
+
+    counts: Mapping[str, RowCounts]
+    prompts: list[Prompt]
+    digest: str = ""
+
+    def by_source(self, config: RunConfig) -> dict[str, SourceData]:
+        """The prompts that are trained on, by source."""
+        room = prompt_room(config, "rollout.max_tokens", config.rollout.max_tokens)
+        return {
+            name: SourceData(
+                prompts=[prompt for prompt in self.prompts if prompt.source == name],
+                counts=count,
+                room=room,
+            )
+            for name, count in self.counts.items()
+        }
+
+    def told(self, what: str, notes: list[str]) -> dict[str, str]:
+        """A fact per source.
+
+        Args:
+            what: It is read for.
+            notes: Gets a line for each source that lost rows.
+        """
+        for name, count in self.counts.items():
+            if count.dropped or count.truncated:
+                notes.append(f"{what} {name}: {count}")
+        return {f"{what} {name}": str(count) for name, count in self.counts.items()}
+
+
+def training_data(config: RunConfig, tokenizer: Any) -> DataRead:
+    """Read `data.sources`: problems, or worked examples.
+
+    Args:
+        config: The run.
+        tokenizer: The model's.
+
+    Raises:
+        InputError: A source cannot be read, or a row cannot be judged.
+    """
+    if source_of(config) == "examples":
+        examples = prompts.ExampleQueue(config, tokenizer)
+        return DataRead(counts=examples.counts, prompts=examples.prompts, digest=examples.digest)
+    encoded = prompts.read_training(config, tokenizer)
+    read = _read(encoded, config)
+    digest = prompts.digest_of(read.prompts, weights=prompts.weights_of(config))
+    return DataRead(counts=read.counts, prompts=read.prompts, digest=digest)
+
+
+def evaluation_data(config: RunConfig, tokenizer: Any) -> DataRead:
+    """Read `eval.sources`.
+
+    Args:
+        config: The run.
+        tokenizer: The model's.
+
+    Raises:
+        InputError: A source cannot be read, or a row cannot be judged.
+    """
+    room = prompts.evaluation_room(config)
+    return _read(prompts.read_sources(config.eval.sources, config, tokenizer, room), config)
+
+
+def _read(encoded: Mapping[str, Encoded], config: RunConfig) -> DataRead:
+    _demand_judgeable(encoded, config)
+    return DataRead(
+        counts={name: part.counts for name, part in encoded.items()},
+        prompts=[prompt for part in encoded.values() for prompt in part.prompts],
+    )
+
+
+def _demand_judgeable(encoded: Mapping[str, Encoded], config: RunConfig) -> None:
+    """Refuse a row by which its verifiers could judge nothing: its group would only fail."""
+    if not is_judged(config):
+        return
+    checks = rewards.prompt_checks(config)
+    for part in encoded.values():
+        failed: list[str] = []
+        for problem, prompt in zip(part.problems, part.prompts, strict=True):
+            for name in prompt.verifiers:
+                try:
+                    checks[name](prompt)
+                except ValueError as error:
+                    failed.append(
+                        f"{problem.place}: the verifier {name} could judge no response: {error}"
+                    )
+        if failed:
+            raise InputError(with_count(failed, len(part.prompts)))
