@@ -15,18 +15,27 @@ from oapl.config.toml import load_config
 from oapl.devices.base import engine_name
 
 RECIPES = sorted((Path(deploy.__file__).parent / "recipes").glob("*.toml"))
-SIZED = re.compile(r"# Sized by: oapl train deploy/recipes/(\w+).toml --for (\S+)")
+SIZED = re.compile(r"# Sized by: oapl (?:train|sft) deploy/recipes/(\w+).toml --for (\S+)")
 OF_CARDS = [path for path in RECIPES if SIZED.search(path.read_text())]
-SHAPES = {  # model_type, hidden, intermediate, layers, heads, kv heads, tied
-    "Qwen/Qwen2.5-1.5B-Instruct": ("qwen2", 1536, 8960, 28, 12, 2, True),
-    "Qwen/Qwen3-4B": ("qwen3", 2560, 9728, 36, 32, 8, True),
-    "Qwen/Qwen3-8B": ("qwen3", 4096, 12288, 36, 32, 8, False),
+OF_32B = ("qwen2", 5120, 27648, 64, 40, 8, False, 152064)
+SHAPES = {  # model_type, hidden, intermediate, layers, heads, kv heads, tied, vocabulary
+    "Qwen/Qwen2.5-1.5B-Instruct": ("qwen2", 1536, 8960, 28, 12, 2, True, 151936),
+    "Qwen/Qwen3-4B": ("qwen3", 2560, 9728, 36, 32, 8, True, 151936),
+    "Qwen/Qwen3-4B-Thinking-2507": ("qwen3", 2560, 9728, 36, 32, 8, True, 151936),
+    "Qwen/Qwen3-8B": ("qwen3", 4096, 12288, 36, 32, 8, False, 151936),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": ("qwen2", 1536, 8960, 28, 12, 2, False, 151936),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": ("qwen2", 3584, 18944, 28, 28, 4, False, 152064),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": ("qwen2", 5120, 13824, 48, 40, 8, False, 152064),
+    "meta-llama/Llama-3.1-8B": ("llama", 4096, 14336, 32, 32, 8, False, 128256),
+    "Qwen/Qwen2.5-32B": OF_32B,
+    "runs/pcl-sft/model": OF_32B,
 }
 KEYS = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+    "vocab_size",
 )
-REST = {"head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 32768}
+REST = {"head_dim": 128, "max_position_embeddings": 131072}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
