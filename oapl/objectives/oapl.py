@@ -106,13 +106,12 @@ def _rules(config: Config) -> Rules:
 def _given(prompt: Prompt) -> float:
     """The V* that a prompt brings."""
     found = prompt.reference.get("v_star")
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    if not is_number or not math.isfinite(found):
-        raise InputError(
-            f'prompt {prompt.id}: v_star = {found!r}, but objective.baseline = "column" compares '
-            'rewards with that column, a number; give it, or set objective.baseline = "v_star"'
-        )
-    return float(found)
+    if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
+        return float(found)
+    raise InputError(
+        f'prompt {prompt.id}: v_star = {found!r}, but objective.baseline = "column" compares '
+        'rewards with that column, a number; give it, or set objective.baseline = "v_star"'
+    )
 
 
 class Objective:
