@@ -226,7 +226,7 @@ class _Looks:
             least = declares.min_group_size
             why = (
                 f"{size} rollout, but {self._name} needs at least {least} of a prompt to compare "
-                "them; choose an objective that takes a lone one (geometric, sft, or oapl with "
+                "them; choose one that takes a lone rollout (geometric, sft, ppo, or oapl with "
                 'objective.baseline = "column"), or take it out of the set'
             )
             yield "size", why

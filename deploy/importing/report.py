@@ -72,8 +72,8 @@ class Report:
         lines = [f"{folder}: {self.stored.groups:,} groups, {self.stored} rollouts (right + wrong)"]
         if self.lone:
             lines.append(
-                f"lone traces, each a group: {self.lone:,}; geometric and sft train on such, other "
-                "objectives refuse them"
+                f"lone traces, each a group: {self.lone:,}; objectives that compare within a group "
+                "refuse them: use geometric, ppo, sft, or oapl with a column v_star"
             )
         if self.left_out:
             columns = ", ".join(sorted(self.left_out))
