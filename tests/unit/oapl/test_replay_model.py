@@ -719,8 +719,8 @@ class AgainMachine(ReplayMachine):
     AGAIN = ("uses", "history")
 
 
-EXAMPLES = int(os.environ.get("OAPL_EXAMPLES", "120"))
-"""Ten times as many, where replay changes: `OAPL_EXAMPLES=1200 python -m pytest` of this file."""
+EXAMPLES = int(os.environ.get("OAPL_EXAMPLES", "500"))
+"""More of them, where replay changes: `OAPL_EXAMPLES=2000 python -m pytest` of this file."""
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=40,
@@ -732,4 +732,4 @@ SETTINGS = settings(
 TestReplay = ReplayMachine.TestCase
 TestReplay.settings = SETTINGS
 TestReplayAgain = AgainMachine.TestCase
-TestReplayAgain.settings = settings(SETTINGS, max_examples=EXAMPLES // 2)
+TestReplayAgain.settings = settings(SETTINGS, max_examples=EXAMPLES * 2 // 5)
