@@ -114,10 +114,11 @@ def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
     run.wait_for_step(10)
     run.kill(signal.SIGKILL)
     run.end()
-    assert run.left() == [], "nothing outlives a command that could not say goodbye"
     again = Run(recipe, "killed", *settings)
     code, output = again.end()
     assert code == 0, output
+    # Ray's agents give the head that died with them 60 s to answer before they end.
+    assert run.left(seconds=120) == [], "nothing outlives a command that could not say goodbye"
     assert again.steps() == list(range(1, 25))
     assert "resuming from" in output
     lags = again.metrics("replay/lag_max")
