@@ -17,7 +17,7 @@ the switches make of it (the rest as by default; names are those of the sources)
 | GRPO + IS | importance token | arXiv 2602.19362, section 2 |
 | Dr. GRPO | scale none, aggregation constant | arXiv 2503.20783 |
 | DAPO | eps_high 0.28, aggregation token, uniform drop | arXiv 2503.14476 |
-| ProRL | as DAPO with eps_high 0.4, kl_coefficient 1e-4 | arXiv 2505.24864 |
+| ProRL | as DAPO with eps_high 0.4, kl_coefficient 1e-4 | arXiv 2507.12507 |
 | GSPO | policy_ratio sequence, eps 3e-4 and 4e-4 | arXiv 2507.18071, Eq. 5 |
 | CISPO | clip weights, eps_low 1, aggregation token | arXiv 2506.13585, Eq. 4 |
 

@@ -5,7 +5,7 @@ The last fenced block after `</think>` is run once per test, each time in a proc
 process, where no program's text is ever compiled, and are compared with what came out as plain
 data. Tests that are Python themselves run in a second sandboxed process, which calls the program
 in the first. All tests are run; a program that does not compile, and one that takes longer than
-`total_s` over all its tests, gets 0 (ProRL, arXiv 2505.24864, section 2.1).
+`total_s` over all its tests, gets 0 (ProRL, arXiv 2507.12507, section 2.1).
 """
 
 from __future__ import annotations

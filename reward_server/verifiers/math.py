@@ -68,7 +68,7 @@ def prorl(answer: str, gold: str) -> equality.Answer:
         answer: What the response gave, as it was written.
         gold: The reference, as it was written.
 
-    Source: ProRL (arXiv 2505.24864), section 2.1: the rule of DeepScaleR or math-verify. The rule
+    Source: ProRL (arXiv 2507.12507), section 2.1: the rule of DeepScaleR or math-verify. The rule
     here is this project's own reading of strings and numbers, not that repository's code.
     """
     if len(answer) > max(equality.MAX_LENGTH, 4 * len(gold)):
