@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from actors.data.templates import CLOCK, Template, choose
@@ -12,6 +13,7 @@ from actors.data.templates.wording import AS_IT_IS
 from actors.data.tokenizer import KNOWN_TEXT
 from oapl.config import RunConfig
 from oapl.groups_file import Header, Logprobs, MadeBy
+from oapl.weight_files import fingerprint_of
 
 LENGTH = 32
 """Hexadecimal digits of a fingerprint: 128 bits."""
@@ -37,6 +39,7 @@ def header_of(
         template=of_templates(config, tokenizer),
         made_by=made_by,
         logprobs=logprobs,
+        weights=fingerprint_of(Path(config.model.path)),
     )
 
 

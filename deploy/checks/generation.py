@@ -15,13 +15,13 @@ from typing import Any
 
 from actors.data.fingerprints import header_of
 from actors.data.prompts import digest_of
-from learner.checkpoints.origin import origins_of
 from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.config.messages import shown
 from oapl.errors import InputError
 from oapl.groups_file import Header
 from oapl.records import Prompt
+from oapl.weight_files import fingerprint_of
 from oapl.whole_files import written_aside
 
 FOLDER, RECIPE = "groups", "recipe.json"
@@ -114,10 +114,9 @@ def done_in(folder: Path) -> frozenset[str]:
 def _recipe(config: RunConfig, prompts: Sequence[Prompt]) -> Mapping[str, Any]:
     rollout = {f"rollout.{key}": getattr(config.rollout, key) for key in OF_ROLLOUTS}
     reward = {f"reward.{key}": getattr(config.reward, key) for key in OF_REWARDS}
-    model = origins_of(config)["model.path"]
     sources = [asdict(source) for source in config.data.sources]
     made_of = {
-        "weights": model.fingerprint or model.path,
+        "weights": fingerprint_of(Path(config.model.path)) or config.model.path,
         "model.dtype": config.model.dtype,
         **rollout,
         **reward,

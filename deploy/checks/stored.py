@@ -21,6 +21,7 @@ from oapl.errors import InputError
 from oapl.groups_file import Header, StoredGroup
 from oapl.objectives.base import build
 from oapl.replay.stored import Digest, nothing_left
+from oapl.weight_files import fingerprint_of
 
 LIVE_ONLY = (
     ("replay", ReplaySection(), ("surplus", "max_dropped", "max_uses", "max_versions")),
@@ -171,7 +172,11 @@ def _foreign(config: RunConfig, tokenizer: Any, folder: Path, header: Header) ->
 
 
 def is_of_the_model(config: RunConfig, header: Header) -> bool:
-    """Whether a set was made for the very model that a run starts from, as far as names tell."""
+    """Whether a set was made for the very model that a run starts from: by its weights where both
+    are known, else by its name."""
+    weights = fingerprint_of(Path(config.model.path))
+    if weights and header.weights:
+        return weights == header.weights
     ours, theirs = Path(config.model.path), Path(header.model)
     return ours == theirs or ours.expanduser().absolute() == theirs.expanduser().absolute()
 

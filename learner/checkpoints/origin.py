@@ -8,20 +8,16 @@ here is never refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from oapl.weight_files import fingerprint_of
 
 FILE = "model.json"
-SAMPLED_TENSORS = 256
-"""More tell no more: what is trained from the same model differs in nearly all."""
-SAMPLE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +41,7 @@ def origins_of(config: RunConfig) -> Origins:
     """Look at the models that a run starts from; reads a few kilobytes of each."""
     paths = {"model.path": config.model.path, "critic.path": config.critic.path}
     return {
-        setting: Origin(path=path, fingerprint=_fingerprint(Path(path)))
+        setting: Origin(path=path, fingerprint=fingerprint_of(Path(path)))
         for setting, path in paths.items()
         if path or setting == "model.path"
     }
@@ -95,32 +91,3 @@ def _check(checkpoint: Path, setting: str, saved: Origin, here: Origin) -> None:
             f"weights, so that this model would be ignored; set {setting} back, or begin with this "
             "model under another run.name"
         )
-
-
-def _fingerprint(folder: Path) -> str:
-    """Names, shapes and a few bytes of tensors: a matter of milliseconds, whatever the size."""
-    try:
-        files = [(path, *_header(path)) for path in sorted(folder.glob("*.safetensors"))]
-    except (OSError, ValueError, struct.error):
-        return ""
-    found = {name: (path, start, about) for path, start, header in files for name, about in header}
-    every = -(-len(found) // SAMPLED_TENSORS) if found else 1
-    total = hashlib.sha256()
-    for number, name in enumerate(sorted(found)):
-        path, start, about = found[name]
-        total.update(f"{name} {about['dtype']} {about['shape']}\n".encode())
-        if number % every == 0:
-            begin, end = about["data_offsets"]
-            with path.open("rb") as file:
-                file.seek(start + (begin + end) // 2)
-                total.update(file.read(min(SAMPLE_BYTES, end - (begin + end) // 2)))
-    return total.hexdigest() if found else ""
-
-
-def _header(path: Path) -> tuple[int, Iterator[tuple[str, dict]]]:
-    """Where the data of a safetensors file begins, and its tensors."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    tensors = ((name, about) for name, about in header.items() if name != "__metadata__")
-    return 8 + length, tensors

@@ -39,6 +39,8 @@ class Header:
     Attributes:
         model: Path or name of the model that the tokens were made for, as it was written. Does not
             count where headers are compared: the same model may lie elsewhere.
+        weights: Fingerprint of that model's weights; empty where no files of it were at hand, and
+            in sets that were made before it was noted.
         tokenizer: Fingerprint of its tokenizer.
         template: Fingerprint of the template that the prompts were written by.
         made_by: What wrote it.
@@ -52,6 +54,7 @@ class Header:
     template: str
     made_by: MadeBy
     logprobs: Logprobs | None
+    weights: str = field(default="", compare=False)
     format: int = FORMAT
 
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 ROOMS = {
     "oapl": (
         ("errors", "logprobs", "shadows"),
-        ("config", "remote", "whole_files"),
+        ("config", "remote", "weight_files", "whole_files"),
         ("records", "devices", "comparison"),
         ("counters", "batching", "interfaces", "estimators", "evaluation", "groups_file"),
         ("replay", "weights", "loops", "objectives"),

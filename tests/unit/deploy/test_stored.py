@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from actors.data.fingerprints import header_of
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
-from deploy.checks.stored import look_at_sets
+from deploy.checks.stored import is_of_the_model, look_at_sets
 from deploy.processes.launch import demands
 from deploy.run.batches import build_stored
+from oapl import groups_file
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from oapl.groups_file import StoredGroup, Writer
@@ -158,6 +160,20 @@ REFUSED = {
     ),
     "no group": ({}, [], (), ("holds no group", "oapl generate")),
 }
+
+
+def test_the_model_of_a_set_is_known_by_its_weights_and_else_by_its_name(files, tmp_path):
+    """So a copy is the same one, and what was trained in its place since is another."""
+    moved = shutil.copytree(files / "model", tmp_path / "moved")
+    config = config_of(files, str(tmp_path / "set"), f"model.path={moved}")
+    known = groups_file.header(write(files, tmp_path / "set", GOOD))
+    assert known.model != config.model.path
+    assert is_of_the_model(config, known)
+    unknown = dataclasses.replace(known, weights="")
+    assert not is_of_the_model(config, unknown)
+    assert is_of_the_model(config, dataclasses.replace(unknown, model=str(moved)))
+    make_model(moved, seed=1)
+    assert not is_of_the_model(config, dataclasses.replace(known, model=str(moved)))
 
 
 @pytest.mark.parametrize("name", REFUSED)
