@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="have log-probs scored by the model at temperature 1, for objectives that read them",
     )
     parser.add_argument(
+        "--sampled-by-model",
+        action="store_true",
+        help='the model itself sampled the responses; objective.anchor = "sampler" then has the '
+        "learner score them, at whatever temperature they were sampled",
+    )
+    parser.add_argument(
         "--skip",
         action="store_true",
         help="leave out and count traces that are refused; a line that is no JSON ends it even so",
@@ -69,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         running.config_of(options.model, options.overrides, scores=options.score),
         columns.from_words(options.columns),
         scores=options.score,
+        is_own=options.sampled_by_model,
         skip=options.skip,
         threshold=options.threshold,
         overwrite=options.overwrite,

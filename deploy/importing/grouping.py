@@ -20,7 +20,6 @@ from deploy.importing.traces import Trace
 from oapl.errors import InputError
 from oapl.groups_file import StoredGroup
 from oapl.records import Prompt, Sampling
-from oapl.replay.stored import OF_ANOTHER
 
 OF_A_GROUP = ("answer", "v_star")
 """What is known of a prompt, and must be the same for all its traces."""
@@ -183,7 +182,7 @@ class Builder:
                 source=first.problem.source,
                 question=first.problem.question,
             ),
-            version=OF_ANOTHER,
+            version=self._renderer.version,
             sampling=Sampling(
                 temperature=1.0 if first.temperature is None else first.temperature,
                 max_tokens=max(len(rollout.token_ids) for rollout in rollouts),

@@ -55,12 +55,16 @@ class Renderer:
         config: Names the model, and says how prompts are written.
         tokenizer: The model's.
         room: Most tokens of a prompt with its response.
+        version: Whose the responses are: `OF_ANOTHER`, or `OF_THE_MODEL`.
 
     Raises:
         InputError: `data.template` does not fit the tokenizer.
     """
 
-    def __init__(self, config: RunConfig, tokenizer: Any, room: int) -> None:
+    def __init__(
+        self, config: RunConfig, tokenizer: Any, room: int, version: int = OF_ANOTHER
+    ) -> None:
+        self.version = version
         self._template = choose(config.data, tokenizer)
         self._tokenizer = tokenizer
         self._decode = ResponseDecoder(tokenizer, config)
@@ -113,8 +117,8 @@ class Renderer:
             inference_logprobs=None,
             finish_reason="stop" if ended else "length",
             text=back,
-            first_version=OF_ANOTHER,
-            last_version=OF_ANOTHER,
+            first_version=self.version,
+            last_version=self.version,
         )
 
     def _response(self, asked: Asked, trace: Trace) -> str:

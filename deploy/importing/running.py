@@ -30,6 +30,7 @@ from oapl.config import RunConfig
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from oapl.groups_file import StoredGroup, Writer
+from oapl.replay.stored import OF_ANOTHER, OF_THE_MODEL
 from oapl.whole_files import written_aside
 
 READ = (
@@ -73,6 +74,7 @@ def apply(
     columns: Columns,
     *,
     scores: bool = False,
+    is_own: bool = False,
     skip: bool = False,
     threshold: float = 0.0,
     overwrite: bool = False,
@@ -87,6 +89,8 @@ def apply(
         config: Of `config_of`.
         columns: Which mean what.
         scores: Have the log-probs of the responses scored by the model.
+        is_own: The model itself sampled the responses, so that a learner that starts from it can
+            score them, at any temperature.
         skip: Leave out and count traces that are refused; else the first one ends the import.
         threshold: A response is right where its reward is above this, for the report.
         overwrite: Replace a set that is there.
@@ -108,7 +112,8 @@ def apply(
     header = header_of(config, tokenizer, made_by="import", logprobs="scored" if scores else None)
     skipped = Skipped(is_allowed=skip)
     room = context_tokens(config) - int(scores)  # an engine scores what leaves it room for one more
-    builder = Builder(Renderer(config, tokenizer, room), skipped)
+    version = OF_THE_MODEL if is_own else OF_ANOTHER
+    builder = Builder(Renderer(config, tokenizer, room, version), skipped)
     report = Report(
         source=source,
         header=header,

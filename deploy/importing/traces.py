@@ -127,8 +127,9 @@ class Reader:
                 "temperature",
                 f"{place}: was sampled at temperature {found:g}, and an engine scores given tokens "
                 "at temperature 1, where the set would then be trained; import without --score for "
-                "an objective that reads no log-probs, or pass over the column by "
-                "--column temperature=",
+                "an objective that reads no log-probs or, with --sampled-by-model, for one that "
+                'has the learner score them (objective.anchor = "sampler"); or pass over the '
+                "column by --column temperature=",
             )
         return found
 

@@ -123,17 +123,22 @@ class Objective:
         needs: set[Need] = {"entropy"}
         if config.anchor == "sampler":
             needs.add("sampler")
-        least = 1 if config.baseline == "column" else DECLARES.min_group_size
-        self.declares = replace(DECLARES, needs=frozenset(needs), min_group_size=least)
+        self.declares = replace(
+            DECLARES,
+            needs=frozenset(needs),
+            min_group_size=1 if config.baseline == "column" else DECLARES.min_group_size,
+            needs_inference_logprobs=config.anchor == "inference",
+        )
 
     def credit(self, group: ScoredGroup) -> Credit:
         """Give each rollout r - V*, float32 [G]; no group is dropped.
 
         Raises:
-            InputError: A rollout has no inference log-probs, the anchor of the loss; or the prompt
-                no column `v_star` where that is asked for.
+            InputError: A rollout has no inference log-probs where they are the anchor of the loss;
+                or the prompt no column `v_star` where that is asked for.
         """
-        demand_logprobs(group, 'oapl needs; use objective.name = "sft" for text nobody sampled')
+        if self.declares.needs_inference_logprobs:
+            demand_logprobs(group, 'oapl needs; use objective.name = "sft" for text nobody sampled')
         value = self._baseline(group)
         advantage = (group.rewards.astype(np.float64) - value).astype(np.float32)
         return Credit(values=advantage, metrics={"oapl/v_star_*": value})

@@ -185,6 +185,22 @@ def test_nobody_trains_on_a_trace_as_sampled_by_the_model(bring):
     assert (group.version, group.sampling.temperature) == (-1, 0.7)
 
 
+def test_the_model_s_own_traces_can_be_scored_by_a_learner_that_starts_from_it(
+    bring, models, tmp_path
+):
+    """At the temperature that they were sampled at, which an engine could not."""
+    _, (group,) = bring([trace("2", 1, temperature=0.7), trace(temperature=0.7)], is_own=True)
+    assert (group.version, group.sampling.temperature) == (0, 0.7)
+    assert {(one.first_version, one.last_version) for one in group.rollouts} == {(0, 0)}
+    tokenizer = load_tokenizer(str(models / "chat"))
+    asked = ["replay.source=stored", f"replay.path={json.dumps([str(tmp_path / 'set')])}"]
+    asked += ["objective.anchor=sampler", f"model.path={models / 'chat'}"]
+    assert look_at_sets(load_config(None, asked), tokenizer).left == 2
+    other = make_model(tmp_path / "other", seed=1)
+    with pytest.raises(InputError, match="start from that model"):
+        look_at_sets(load_config(None, [*asked, f"model.path={other}"]), tokenizer)
+
+
 # --- groups
 
 
