@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from actors import scoring
 from actors.engines.base import ENGINES
@@ -282,7 +281,7 @@ class RolloutWorker:
     ) -> EvalAnswers:
         draws = [sampling] * num_samples
         if greedy:
-            draws.append(replace(sampling, temperature=0.0, top_p=1.0, top_k=0))
+            draws.append(sampling.greedy())
         answers = await asyncio.gather(*(self._judged(prompt, draw) for draw in draws))
         best = answers.pop() if greedy else (None, None)
         return EvalAnswers(

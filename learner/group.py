@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from learner.checkpoints import contents, origin, snapshots
+from learner.kept_models import KeptModels
 from learner.publication import Engines, Publications
 from learner.ranks import Ranks
 from learner.resets import Resets
@@ -97,6 +98,7 @@ class LearnerGroup:
         self._resets = Resets(
             config.reference, config.folder, self._objective.history, config.steps_per_take
         )
+        self._kept = KeptModels(config, self.save_model, tracker.message)
         self._left = 0  # learner steps of the iteration under way
         self._folder = config.folder / "checkpoints"
         self._origins = origin.origins_of(config)
@@ -137,11 +139,16 @@ class LearnerGroup:
 
     async def publish(self, begin: int) -> None:
         """Give the weights of `step` to the engines; see `Publications.publish`."""
+        if not self.step:
+            self._kept.begins(0)
         await self._publications.publish(self.step, begin)
+        await self._kept.evaluated(self.step)
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
-        return await self._evaluate_at(self.step)
+        metrics = await self._evaluate_at(self.step)
+        await self._kept.evaluated(self.step)
+        return metrics
 
     async def _evaluate_at(self, step: int) -> Metrics:
         if self._evaluate is None:
@@ -150,6 +157,7 @@ class LearnerGroup:
             self._tracker.phase("evaluate")
         metrics = await self._evaluate(f"step-{step}")
         self._resets.saw_evaluation(metrics)
+        self._kept.saw_evaluation(step, metrics)
         self._tracker.log(StepMetrics(step=step, values=metrics))
         return metrics
 
@@ -271,6 +279,8 @@ class LearnerGroup:
             )
         minutes = self._config.checkpoint.max_minutes
         is_between = self._left <= 0  # two iterations: no group is leased
+        if is_between:
+            await self._kept.iterated(values)
         if minutes and is_between and now - self._last_save > 60 * minutes:
             await self.checkpoint()
 
@@ -285,6 +295,7 @@ class LearnerGroup:
         """
         await self._publications.settle()
         started = time.monotonic()
+        await self._kept.before_checkpoint(self.step)
         part = snapshots.begin(self._folder, self.step)
         saves = [t.save(part / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(saves, "a checkpoint", self.step)
@@ -292,10 +303,11 @@ class LearnerGroup:
         await self._publications.save(part, self.step)
         origin.write(part, self._origins)
         numbers = {"step": self.step, **self._publications.state()}
-        contents.write_state(part, {**numbers, "resets": self._resets.state()})
+        states = {"resets": self._resets.state(), "kept": self._kept.state()}
+        contents.write_state(part, {**numbers, **states})
         self._store.flush()
         path = await asyncio.to_thread(snapshots.commit, part, self.step)
-        snapshots.prune(self._folder, self._config.checkpoint.keep)
+        snapshots.prune(self._folder, self._config.checkpoint.keep, self._kept.spared)
         self._last_save, self._last_saved_step = time.monotonic(), self.step
         self.last_checkpoint = path
         self._values["time/checkpoint_s"] = self._last_save - started
@@ -316,6 +328,8 @@ class LearnerGroup:
         self.step = self._last_saved_step = state["step"]
         self.last_checkpoint = path
         self._resets.restore(state["resets"])
+        self._kept.restore(state.get("kept", {}))
+        self._kept.begins(self.step)
         snapshots.set_aside(self._folder, self.step)
         await self._publications.restore(path, state, self.step)
 

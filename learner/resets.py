@@ -8,11 +8,11 @@ is in the checkpoint, so that a resumed run resets when it would have.
 from __future__ import annotations
 
 import contextlib
-import statistics
 from pathlib import Path
 
 from oapl.config.objective import History
 from oapl.config.sections import ReferenceSection
+from oapl.evaluation import score_of
 from oapl.records import Metrics, State
 
 REQUEST = "reset-reference"
@@ -53,12 +53,9 @@ class Resets:
 
     def saw_evaluation(self, metrics: Metrics) -> None:
         """Take in the metrics of an evaluation."""
-        scores = [
-            value for name, value in metrics.items() if "/mean@" in name and "_se" not in name
-        ]
-        if not scores:
+        score = score_of(metrics)
+        if score is None:
             return
-        score = statistics.fmean(scores)
         if self._best is None or score > self._best:
             self._best, self._in_vain = score, 0
         else:

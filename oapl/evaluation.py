@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,6 +136,20 @@ def summarise(
             metrics |= {measure: mean} | ({} if math.isnan(error) else {measure + SE: error})
     metrics |= _endings(problems) | _unjudged(answers, problems)
     return {f"eval/{name}/{measure}": value for measure, value in metrics.items()}
+
+
+def score_of(metrics: Metrics) -> float | None:
+    """The mean over the evaluation sets of their mean@n, or, without samples, of their greedy.
+
+    Args:
+        metrics: Of `summarise`, of all sets together.
+
+    Returns:
+        None where there is neither.
+    """
+    means = [v for name, v in metrics.items() if "/mean@" in name and not name.endswith(SE)]
+    means = means or [value for name, value in metrics.items() if name.endswith("/greedy")]
+    return statistics.fmean(means) if means else None
 
 
 def _judged(answer: EvalAnswers) -> Samples:

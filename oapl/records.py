@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -84,6 +84,10 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     max_tokens: int = 256
+
+    def greedy(self) -> Sampling:
+        """The same at temperature 0."""
+        return replace(self, temperature=0.0, top_p=1.0, top_k=0)
 
 
 @compact_pickle("token_ids", "inference_logprobs")

@@ -32,15 +32,18 @@ class RowCounts:
         read: Rows in the source.
         dropped, truncated: Rows left out, and rows cut, because they were too long.
         longest: Tokens of the longest prompt that was kept.
+        unrated: Rows beside these whose pass rate the source does not ask for, or that have none.
     """
 
     read: int
     dropped: int = 0
     truncated: int = 0
     longest: int = 0
+    unrated: int = 0
 
     def __str__(self) -> str:
         notes = [f"{self.read - self.dropped} of {self.read} prompts"]
+        notes += [f"{self.unrated} rows of other pass rates"] if self.unrated else []
         notes += [f"{self.dropped} dropped as too long"] if self.dropped else []
         notes += [f"{self.truncated} cut to fit"] if self.truncated else []
         return ", ".join([*notes, f"the longest has {self.longest} tokens"])
@@ -67,6 +70,7 @@ def encode(
     room: int,
     overlong: Overlong,
     verifiers: Mapping[str, float],
+    unrated: int = 0,
 ) -> Encoded:
     """Write the problems of one source as prompts.
 
@@ -76,6 +80,7 @@ def encode(
         room: Most tokens of a prompt.
         overlong: What to do with a longer one; `truncate` cuts the question from the right.
         verifiers: Verifier name to weight.
+        unrated: Rows that were left out before; see `RowCounts`.
 
     Raises:
         InputError: A prompt is too long under `error`, or none is left.
@@ -104,6 +109,7 @@ def encode(
         dropped=len(problems) - len(prompts),
         truncated=truncated,
         longest=max(len(prompt.token_ids) for prompt in prompts),
+        unrated=unrated,
     )
     return Encoded(prompts=tuple(prompts), problems=tuple(kept), counts=counts)
 

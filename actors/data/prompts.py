@@ -9,17 +9,18 @@ mid-epoch goes on with the very next draw; an id, `source:index@epoch`, is drawn
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from actors.data import difficulty
 from actors.data.context import prompt_room
 from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
+from actors.data.endings import Endings
+from actors.data.ordering import Drawing, order_of
 from actors.data.problems import Problem
-from actors.data.sources import read_problems
+from actors.data.sources import read_all, sampled
 from actors.data.templates import Template, choose
 from oapl.batching import example
 from oapl.config import RunConfig
@@ -32,44 +33,33 @@ from oapl.records import (
     Rollout,
     State,
 )
-from oapl.replay.order import DrawOrder, layout_of
 
 
 class PromptStream:
     """All sources in one order, by their sizes. See `oapl.interfaces.PromptSource`.
 
     Args:
-        prompts: Of all sources; ids are `source:index`.
-        seed: The run's.
-        epochs: Passes over the prompts; 0 is without end.
-        shuffle: Else the prompts come in their own order.
-        weights: Per source its share of the draws; empty: each prompt once an epoch.
+        prompts: Of all sources, one after the other; ids are `source:index`.
+        drawing: In which order they are drawn.
         counts: Per source, what was read, dropped and cut.
         done: Draws that were made before, and are left out.
 
     Attributes:
         counts: As given.
+        order: Of the draws, with the cursor.
     """
 
     def __init__(
         self,
         prompts: Sequence[Prompt],
+        drawing: Drawing,
         *,
-        seed: int,
-        epochs: int = 0,
-        shuffle: bool = True,
-        weights: Mapping[str, float] | None = None,
         counts: Mapping[str, RowCounts] | None = None,
         done: Collection[str] = (),
     ) -> None:
         self._done = done
         self._prompts = tuple(prompts)
-        self._order = DrawOrder(
-            digest_of(self._prompts, weights=weights),
-            len(self._prompts),
-            epochs=epochs,
-            layout=layout_of(_sizes(prompts), weights or {}, seed=seed, shuffle=shuffle),
-        )
+        self.order = order_of(self._prompts, drawing)
         self.counts = dict(counts or {})
 
     def __len__(self) -> int:
@@ -82,7 +72,7 @@ class PromptStream:
 
     def next(self) -> Prompt | None:
         """Draw the next prompt."""
-        while (drawn := self._order.next()) is not None:
+        while (drawn := self.order.next()) is not None:
             prompt = _drawn(self._prompts[drawn[0]], drawn[1])
             if prompt.id not in self._done:
                 return prompt
@@ -90,11 +80,11 @@ class PromptStream:
 
     def state(self) -> State:
         """The cursor."""
-        return self._order.state()
+        return self.order.state()
 
     def restore(self, state: State) -> None:
         """Go on after the draw at which `state` was taken."""
-        self._order.restore(state)
+        self.order.restore(state)
 
 
 class ExampleQueue:
@@ -108,22 +98,14 @@ class ExampleQueue:
 
     Attributes:
         counts: Per source, what was read, dropped and cut.
-        digest: Of the examples; see `digest_of`.
+        order: Of the draws, with the cursor.
     """
 
     def __init__(self, config: RunConfig, tokenizer: Any) -> None:
         examples, self.counts = _read_examples(config, tokenizer)
         self._examples = tuple(examples)
-        weights = weights_of(config)
-        self.digest = digest_of(self.prompts, [rollout for _, rollout in examples], weights)
-        self._order = DrawOrder(
-            self.digest,
-            len(examples),
-            epochs=config.data.epochs,
-            layout=layout_of(
-                _sizes(self.prompts), weights, seed=config.run.seed, shuffle=config.data.shuffle
-            ),
-        )
+        rollouts = [rollout for _, rollout in examples]
+        self.order = order_of(self.prompts, Drawing.of(config), rollouts)
 
     def __len__(self) -> int:
         """Examples of one epoch."""
@@ -137,7 +119,7 @@ class ExampleQueue:
     def draw(self, count: int) -> list[CreditedGroup]:
         """Draw the next `count` examples; fewer at the end of the last epoch."""
         groups: list[CreditedGroup] = []
-        while len(groups) < count and (drawn := self._order.next()) is not None:
+        while len(groups) < count and (drawn := self.order.next()) is not None:
             prompt, rollout = self._examples[drawn[0]]
             groups.append(example(_drawn(prompt, drawn[1]), rollout))
         return groups
@@ -161,11 +143,11 @@ class ExampleQueue:
 
     async def snapshot(self) -> State:
         """The cursor."""
-        return self._order.state()
+        return self.order.state()
 
     async def restore(self, state: State) -> None:
         """Go on after a snapshot."""
-        self._order.restore(state)
+        self.order.restore(state)
 
     async def finish(self) -> None:
         """Do nothing: nothing is in flight."""
@@ -176,7 +158,7 @@ class ExampleQueue:
 
     async def stats(self) -> Metrics:
         """Report passes over the data so far."""
-        return {"data/epoch": self._order.passes}
+        return {"data/epoch": self.order.passes}
 
 
 def build(config: RunConfig, tokenizer: Any, done: Collection[str] = ()) -> PromptStream:
@@ -193,10 +175,7 @@ def build(config: RunConfig, tokenizer: Any, done: Collection[str] = ()) -> Prom
     encoded = read_training(config, tokenizer)
     return PromptStream(
         [prompt for part in encoded.values() for prompt in part.prompts],
-        seed=config.run.seed,
-        epochs=config.data.epochs,
-        shuffle=config.data.shuffle,
-        weights=weights_of(config),
+        Drawing.of(config),
         counts={name: part.counts for name, part in encoded.items()},
         done=done,
     )
@@ -235,7 +214,7 @@ def read_sources(
     config: RunConfig,
     tokenizer: Any,
     room: int,
-    read: Callable[[DataSource], list[Problem]] = read_problems,
+    with_responses: bool = False,
 ) -> dict[str, Encoded]:
     """Read the prompts of each source.
 
@@ -244,7 +223,7 @@ def read_sources(
         config: Says how prompts are written and judged.
         tokenizer: The model's.
         room: Most tokens of a prompt.
-        read: Gives the problems of a source.
+        with_responses: Read responses to imitate, too.
 
     Returns:
         By the source's name.
@@ -252,16 +231,19 @@ def read_sources(
     Raises:
         InputError: A source cannot be used.
     """
-    return {
-        source.name: encode(
-            read(source),
+    encoded = {}
+    for source in sources:
+        every = read_all(source, with_responses)
+        rated = difficulty.chosen(source, every)
+        encoded[source.name] = encode(
+            sampled(source, rated),
             choose(config.data, tokenizer, source),
             room=room,
             overlong=config.data.overlong,
             verifiers=dict(source.verifiers or config.reward.verifiers),
+            unrated=len(every) - len(rated),
         )
-        for source in sources
-    }
+    return encoded
 
 
 def evaluation_room(config: RunConfig) -> int:
@@ -289,14 +271,12 @@ def _read_examples(
 ) -> tuple[list[tuple[Prompt, Rollout]], dict[str, RowCounts]]:
     """Every example that fits: its prompt as in RL, its response at most `rollout.max_tokens`."""
 
-    def read(source: DataSource) -> list[Problem]:
-        return read_problems(source, with_responses=True)
-
-    sources, template = _demand_sources(config), choose(config.data, tokenizer)
+    sources = _demand_sources(config)
+    templates = {source.name: choose(config.data, tokenizer, source) for source in sources}
     examples: list[tuple[Prompt, Rollout]] = []
     counts = {}
-    for name, part in read_sources(sources, config, tokenizer, _room(config), read).items():
-        rollouts = _imitated(part.problems, template, config)
+    for name, part in read_sources(sources, config, tokenizer, _room(config), True).items():
+        rollouts = _imitated(part.problems, templates[name], config)
         pairs = zip(part.prompts, rollouts, strict=True)
         kept = [(prompt, rollout) for prompt, rollout in pairs if rollout is not None]
         if not kept:
@@ -318,9 +298,13 @@ def _imitated(
 ) -> list[Rollout | None]:
     """Responses as rollouts; None for one that is dropped as too long."""
     limit, overlong = config.rollout.max_tokens, config.data.overlong
-    texts = [problem.response or "" for problem in problems]
+    texts, endings = [problem.response or "" for problem in problems], Endings(template, config)
     rollouts: list[Rollout | None] = []
-    for problem, ids in zip(problems, in_chunks(template.encode_response, texts), strict=True):
+    for problem, said in zip(problems, in_chunks(template.encode_response, texts), strict=True):
+        try:
+            ids = endings.closed(said)
+        except ValueError as error:
+            raise InputError(f"{problem.place}: the response {error}") from error
         is_long = len(ids) > limit
         if is_long and overlong == "error":
             raise InputError(
@@ -346,38 +330,3 @@ def _imitated(
 
 def _drawn(prompt: Prompt, epoch: int) -> Prompt:
     return dataclasses.replace(prompt, id=f"{prompt.id}@{epoch}")
-
-
-def weights_of(config: RunConfig) -> dict[str, float]:
-    """The weights of `data.sources` by name; empty where they have none."""
-    return {source.name: source.weight for source in config.data.sources if source.weight}
-
-
-def _sizes(prompts: Sequence[Prompt]) -> Mapping[str, int]:
-    return Counter(prompt.source for prompt in prompts)
-
-
-def digest_of(
-    prompts: Sequence[Prompt],
-    rollouts: Sequence[Rollout] = (),
-    weights: Mapping[str, float] | None = None,
-) -> str:
-    """Tell data from other data: by rows, their order and their tokens, on which depends what a
-    cursor's position means.
-
-    Args:
-        prompts: Of one epoch, before they are drawn.
-        rollouts: The responses to imitate, where there are any.
-        weights: Per source its share of the draws, where they have any.
-
-    Returns:
-        SHA-256, in hexadecimal.
-    """
-    made = hashlib.sha256()
-    for prompt in prompts:
-        made.update(prompt.id.encode() + b"\0" + prompt.token_ids.tobytes())
-    for rollout in rollouts:
-        made.update(rollout.token_ids.tobytes() + b"\0")
-    for name, weight in (weights or {}).items():
-        made.update(f"{name}={weight!r}\0".encode())
-    return made.hexdigest()

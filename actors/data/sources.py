@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.data import text_files
+from actors.data import difficulty, text_files
 from actors.data.messages import SHOWN
 from actors.data.problems import Problem, Row, is_wanted, read_row
 from actors.data.puzzles import Puzzle, puzzles
@@ -27,7 +27,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 def read_problems(source: DataSource, *, with_responses: bool = False) -> list[Problem]:
-    """Read every problem of a source, in its order.
+    """Read the problems that a source asks for, in its order.
 
     Args:
         source: What to read.
@@ -35,6 +35,19 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
 
     Raises:
         InputError: The source does not exist, is empty or malformed, or lacks a column.
+    """
+    return sampled(source, difficulty.chosen(source, read_all(source, with_responses)))
+
+
+def read_all(source: DataSource, with_responses: bool) -> list[Problem]:
+    """Read its problems of whatever pass rate.
+
+    Args:
+        source: What to read.
+        with_responses: As of `read_problems`.
+
+    Raises:
+        InputError: As of `read_problems`.
     """
     if source.task:
         return [_puzzle_problem(source, *item) for item in enumerate(puzzles([source])[0])]
@@ -54,11 +67,21 @@ def read_problems(source: DataSource, *, with_responses: bool = False) -> list[P
             f"source {source.name!r}: {source.path or source.dataset} has no rows{wanted}; "
             "give at least one problem"
         )
-    return _sampled(source, problems) if source.sample else problems
+    return problems
 
 
-def _sampled(source: DataSource, problems: list[Problem]) -> list[Problem]:
-    """Some of the problems, in their order."""
+def sampled(source: DataSource, problems: list[Problem]) -> list[Problem]:
+    """Take some of the problems, in their order, where a source asks for a sample.
+
+    Args:
+        source: Says how many.
+        problems: To draw from.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    if not source.sample:
+        return problems
     if source.sample > len(problems):
         raise InputError(
             f"source {source.name!r}: sample = {source.sample}, but there are {len(problems)} "

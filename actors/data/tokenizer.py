@@ -57,8 +57,7 @@ class ResponseDecoder:
 
     def __init__(self, tokenizer: Any, config: RunConfig) -> None:
         self._tokenizer = tokenizer
-        ends = _ending_tokens(config.model.path, config.model.trust_remote_code)
-        self._unseen = {tokenizer.eos_token_id, tokenizer.pad_token_id, *ends}
+        self._unseen = {tokenizer.pad_token_id, *stops_of(tokenizer, config)}
 
     def __call__(self, responses: Sequence[Sequence[int]]) -> list[str]:
         """Give the texts of several responses.
@@ -73,8 +72,19 @@ class ResponseDecoder:
         )
 
 
+def stops_of(tokenizer: Any, config: RunConfig) -> frozenset[int]:
+    """Tell at which tokens the engine stops: EOS, and what the model's files say.
+
+    Args:
+        tokenizer: The model's.
+        config: Names the model.
+    """
+    ends = _ending_tokens(config.model.path, config.model.trust_remote_code)
+    return frozenset({tokenizer.eos_token_id, *ends})
+
+
 def _ending_tokens(path: str, trust_remote_code: bool) -> list[int]:
-    """The ids at which the engine stops: those of generation_config.json, else of config.json."""
+    """Those of generation_config.json, else of config.json."""
     from transformers import GenerationConfig
 
     try:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.data import difficulty
 from actors.data.encoding import RowCounts
-from actors.data.prompts import weights_of
+from actors.data.ordering import weights_of
 from deploy.filters._words import marks
 from oapl.config import RunConfig
 from oapl.config.objective import is_judged
@@ -24,8 +25,9 @@ from reward_server import settings as rewards
 MOST_COMPARED = 10_000
 RUN_WORDS = 13
 """Words in a row that count as the same text, as in the filter `contamination`."""
+QUARTERS = (25, 50, 75)
 SHARES = (50, 90, 99)
-"""Per cent of the prompts whose longest is told."""
+"""Per cent of the prompts whose longest, or whose highest pass rate, is told."""
 SHOWN, SHOWN_CHARACTERS = 3, 40
 
 
@@ -61,6 +63,11 @@ def data_facts(
     sets = tuple(dict.fromkeys(prompt.source for prompt in evaluation))
     seen: set[bytes] = set()
     weights = weights_of(config)
+    asking = {
+        source.name
+        for source in config.data.sources
+        if source.easy_first or source.pass_rate != difficulty.ALL
+    }
     rows = sum(len(data.prompts) for data in training.values())
     facts = {}
     for name, data in training.items():
@@ -69,6 +76,8 @@ def data_facts(
             facts[f"data {name} share"] = (
                 f"{share:.1%} of the draws, {share * rows / len(data.prompts):.2f} passes an epoch"
             )
+        if name in asking:
+            facts[f"data {name} pass rates"] = _pass_rates(data)
         facts[f"data {name} tokens"] = _lengths(data)
         facts[f"data {name} doubles"] = _doubles(data, seen)
         if sets:
@@ -76,6 +85,14 @@ def data_facts(
         if is_judged(config) and (line := _answers(config, data)):
             facts[f"data {name} answers"] = line
     return facts
+
+
+def _pass_rates(data: SourceData) -> str:
+    rates = [difficulty.rate_of(prompt.reference, prompt.id) for prompt in data.prompts]
+    known = [rate for rate in rates if rate is not None]
+    lowest = np.percentile(known, QUARTERS, method="inverted_cdf")
+    parts = [f"{share}% {rate:.2f}" for share, rate in zip(QUARTERS, lowest, strict=True)]
+    return f"from {min(known):.2f} to {max(known):.2f}; at most: {', '.join(parts)}"
 
 
 def _lengths(data: SourceData) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.data.fingerprints import header_of
-from actors.data.prompts import digest_of
+from actors.data.ordering import digest_of
 from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.config.messages import shown

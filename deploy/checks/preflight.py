@@ -40,9 +40,9 @@ from learner.checkpoints import resuming
 from oapl.config import RunConfig
 from oapl.config.objective import Purpose, has_engines, is_judged, source_of
 from oapl.config.toml import to_toml
-from oapl.errors import InputError
+from oapl.errors import CheckpointError, InputError
 from oapl.records import Prompt
-from oapl.replay.order import OTHER_DATA, OTHER_SET
+from oapl.replay.order import OTHER_SET
 from reward_server import settings as rewards
 
 
@@ -241,17 +241,35 @@ class _Findings:
         if source_of(config) == "stored":
             found = look_at_sets(config, tokenizer)
             self.facts["stored groups"] = str(found)
-            size, digest, other = found.left, found.digest, OTHER_SET
+            size = found.left
+            self._demand_same_set(found.digest)
             self._stored = lengths_of_set(found.longest_prompt, found.longest)
         else:
             read = training_data(config, tokenizer)
-            size, digest, other = len(read.prompts), read.digest, OTHER_DATA
+            size = len(read.prompts)
+            self._demand_same_data(read)
             self._judged += read.prompts if is_judged(config) else []
             sources = self._told(config, read)
-        if self._checkpoint is not None:
-            _check_same(self._checkpoint, digest, other)
         self.facts["steps"] = steps_told(config, size, self.notes)
         return sources
+
+    def _demand_same_set(self, digest: str) -> None:
+        """Refuse, where it is cheap to tell, to go on over other groups: replay would, later."""
+        cursor = resuming.cursor_of(self._checkpoint) if self._checkpoint else None
+        if cursor and cursor["data"] != digest:
+            raise InputError(f"{self._checkpoint}: {OTHER_SET}")
+
+    def _demand_same_data(self, read: DataRead) -> None:
+        """The same for rows, to which sources may have come."""
+        cursor = resuming.cursor_of(self._checkpoint) if self._checkpoint else None
+        if cursor is None or read.order is None:
+            return
+        try:
+            read.order.restore(cursor)
+        except CheckpointError as error:
+            raise InputError(f"{self._checkpoint}: {error}") from error
+        for name in read.order.joined:
+            self.notes.append(f"data {name}: new since the checkpoint; it joins the others here")
 
     def _told(self, config: RunConfig, read: DataRead) -> dict[str, SourceData]:
         self.facts |= read.told("data", self.notes)
@@ -302,9 +320,3 @@ def _a_few(judged: Sequence[Prompt]) -> Iterator[Prompt]:
         by_source[prompt.source].append(prompt)
     for those in by_source.values():
         yield from (those[index] for index in sorted({0, len(those) // 2, len(those) - 1}))
-
-
-def _check_same(checkpoint: Path, digest: str, other: str) -> None:
-    """Refuse, where it is cheap to tell, to go on over other data: replay would, a minute later."""
-    if (saved := resuming.data_of(checkpoint)) and saved != digest:
-        raise InputError(f"{checkpoint}: {other}")

@@ -9,11 +9,13 @@ from typing import Any
 from actors.data import prompts
 from actors.data.context import prompt_room
 from actors.data.encoding import Encoded, RowCounts
+from actors.data.ordering import Drawing, order_of
 from deploy.checks.data_facts import SourceData
 from oapl.config import RunConfig
 from oapl.config.objective import is_judged, source_of
 from oapl.errors import InputError, with_count
 from oapl.records import Prompt
+from oapl.replay.order import DrawOrder
 from reward_server import settings as rewards
 
 
@@ -24,12 +26,12 @@ class DataRead:
     Attributes:
         counts: What became of the rows, by source.
         prompts: Of all sources; SFT: of the examples.
-        digest: By which a checkpoint tells whether the data is its own; empty where none asks.
+        order: Of the draws, which goes on from a checkpoint's cursor; None where nothing is drawn.
     """
 
     counts: Mapping[str, RowCounts]
     prompts: list[Prompt]
-    digest: str = ""
+    order: DrawOrder | None = None
 
     def by_source(self, config: RunConfig) -> dict[str, SourceData]:
         """The prompts that are trained on, by source."""
@@ -68,11 +70,11 @@ def training_data(config: RunConfig, tokenizer: Any) -> DataRead:
     """
     if source_of(config) == "examples":
         examples = prompts.ExampleQueue(config, tokenizer)
-        return DataRead(counts=examples.counts, prompts=examples.prompts, digest=examples.digest)
+        return DataRead(counts=examples.counts, prompts=examples.prompts, order=examples.order)
     encoded = prompts.read_training(config, tokenizer)
     read = _read(encoded, config)
-    digest = prompts.digest_of(read.prompts, weights=prompts.weights_of(config))
-    return DataRead(counts=read.counts, prompts=read.prompts, digest=digest)
+    order = order_of(read.prompts, Drawing.of(config))
+    return DataRead(counts=read.counts, prompts=read.prompts, order=order)
 
 
 def evaluation_data(config: RunConfig, tokenizer: Any) -> DataRead:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from deploy.checks.critic import critic_rules
+from deploy.checks.keeping import keeping_rules
 from deploy.checks.plugins import declared, objective_rules, plugin_rules, source_of
 from deploy.checks.stored import stored_rules
 from oapl.config import RunConfig
@@ -53,6 +54,7 @@ def check(config: RunConfig) -> None:
         _versions,
         _ranks,
         _evaluation,
+        keeping_rules,
         _cluster,
         plugin_rules,
         objective_rules,
@@ -160,6 +162,11 @@ def _source(source: DataSource, key: str) -> Iterator[str]:
                     f"{key}.{name} = {shown(value)}: belongs to a source with {kind}, but this one "
                     f"has {kinds[0]}; leave it out"
                 )
+    low, high = source.pass_rate
+    if low > high:
+        yield (
+            f"{key}.pass_rate = [{low:g}, {high:g}]: goes from the smaller to the larger; swap them"
+        )
     if source.seed and not (source.task or source.sample):
         yield (
             f"{key}.seed = {source.seed}: draws nothing of a source that has neither task nor "
@@ -185,6 +192,10 @@ def _weights(config: RunConfig) -> Iterator[str]:
             yield (
                 f"eval.sources.{index}.weight = {source.weight:g}: an evaluation asks each prompt "
                 "equally often; leave it out"
+            )
+        if source.easy_first:
+            yield (
+                f"eval.sources.{index}.easy_first = true: an evaluation has no order; leave it out"
             )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.data.endings import Endings
 from actors.data.problems import Problem
 from actors.data.templates import choose
 from actors.data.tokenizer import ResponseDecoder
@@ -67,6 +68,7 @@ class Renderer:
         self.version = version
         self._template = choose(config.data, tokenizer)
         self._tokenizer = tokenizer
+        self._endings = Endings(self._template, config)
         self._decode = ResponseDecoder(tokenizer, config)
         self._room = room
 
@@ -96,12 +98,13 @@ class Renderer:
         Raises:
             Refused: The template changes it, the tokenizer loses some of it, or it is too long.
         """
-        place, eos = trace.problem.place, self._tokenizer.eos_token
-        text = self._response(asked, trace)
-        ended = trace.ended or text.endswith(eos)
-        text = text.removesuffix(eos)
+        place, text = trace.problem.place, self._response(asked, trace)
         (ids,) = self._template.encode_response([text])
-        ids = ids if ended else ids[:-1]
+        at = self._endings.place_of_end(ids)
+        ended = trace.ended or at is not None
+        if at is not None:
+            text = text.partition(self._endings.text_of(ids[at]))[0]
+        ids = self._closed(place, ids) if ended else ids
         (back,) = self._decode([ids])
         if back.removeprefix(" ") != text.removeprefix(" "):  # sentencepiece puts one in front
             raise _lost(place, "response", text, back)
@@ -120,6 +123,12 @@ class Renderer:
             first_version=self.version,
             last_version=self.version,
         )
+
+    def _closed(self, place: str, ids: list[int]) -> list[int]:
+        try:
+            return self._endings.closed(ids)
+        except ValueError as error:
+            raise Refused("end", f"{place}: the response {error}") from error
 
     def _response(self, asked: Asked, trace: Trace) -> str:
         """The text that follows the prompt."""

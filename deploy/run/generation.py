@@ -2,7 +2,8 @@
 
 Invariants: each draw of the data is in at most one whole shard, and, once the command has ended by
 itself, in one, but for draws that failed, which it tells; whatever ends it, the same command goes
-on with the draws that are in no whole shard.
+on with the draws that are in no whole shard. Beside the shards of a command that ended by itself
+lie the pass rates of its questions.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from deploy.run.loops import run_alone
 from deploy.run.outcome import Generated
 from deploy.run.phases import Phases
 from deploy.run.signals import Stop, Stopped
+from deploy.run.stored_answers import as_stored
 from oapl.config import RunConfig
 from oapl.errors import in_one_line
-from oapl.groups_file import StoredGroup, Writer
+from oapl.groups_file import Writer, pass_rates
 from oapl.interfaces import Batches, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt, ScoredGroup
@@ -59,9 +61,13 @@ def generate(config: RunConfig) -> Generated:
         done = done_in(report.generation.folder)
         work = replace(report.generation, done=done)
         if len(work.done) >= work.total:
-            return Generated(folder=work.folder, groups=len(work.done), total=work.total)
-        work.begin()
-        return run_alone(_generate(reward_settings.prepare(config), work, report))
+            made = Generated(folder=work.folder, groups=len(work.done), total=work.total)
+        else:
+            work.begin()
+            made = run_alone(_generate(reward_settings.prepare(config), work, report))
+        if made.groups:  # also where the command before was killed at the very end
+            pass_rates.write(work.folder, config.eval.threshold)
+        return made
 
 
 async def _generate(config: RunConfig, work: Generation, report: PreflightReport) -> Generated:
@@ -151,15 +157,6 @@ async def _store(
             if time.monotonic() - written > held_s:
                 await asyncio.to_thread(writer.flush)
                 written = time.monotonic()
-
-
-def as_stored(scored: ScoredGroup) -> StoredGroup:
-    """A group of an engine that no weights were given to: those are the model's, of version 0."""
-    rollouts = tuple(
-        replace(rollout, first_version=0, last_version=0) for rollout in scored.group.rollouts
-    )
-    group = replace(scored.group, version=0, rollouts=rollouts)
-    return StoredGroup.from_scored(replace(scored, group=group))
 
 
 class Progress:

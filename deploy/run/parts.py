@@ -109,7 +109,7 @@ async def start(
         pulse.keep(buffer, () if rewards is None else rewards.processes)
         evaluator = None
         if workers is not None and config.eval.sources:
-            evaluator = Evaluator(config, workers)
+            evaluator = Evaluator(config, workers, stores=config.eval.store_groups)
         learner = LearnerGroup(
             config,
             trainers=[trainer.handle for trainer in trainers],

@@ -243,7 +243,7 @@ async def _evaluation(
     workers, rewards, pulse = idle
     try:
         with phases("evaluate"):
-            evaluating = Evaluator(config, workers)("eval")
+            evaluating = Evaluator(config, workers, stores=True)("eval")
             failures = [part.failed for part in idle]
             return await unless_failed(failures, evaluating)
     finally:

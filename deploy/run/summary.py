@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from deploy.run.outcome import Generated, RunOutcome
+from learner.checkpoints.best import FOLDER, Best
 from oapl.comparison import compare
 from oapl.tracking.console import comparison_table
 from oapl.tracking.lines import METRICS_FILE
@@ -74,6 +75,9 @@ def report(outcome: RunOutcome) -> int:
     if outcome.after:
         console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
     console.print(f"step {outcome.step}; trained model: {outcome.folder / 'model'}", style="bold")
+    if (best := Best(outcome.folder)).step is not None:
+        where = outcome.folder / FOLDER
+        console.print(f"the best was step {best.step}, mean {best.score:.4f}: {where}")
     return 0
 
 

@@ -10,6 +10,7 @@ from learner.checkpoints import contents, digests, origin, snapshots
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, InputError
 from oapl.objectives.base import build
+from oapl.records import State
 
 SHAPE = Path("trainer") / "state.json"
 """Written by `shards`: the ranks' own part."""
@@ -40,21 +41,22 @@ def resume_from(config: RunConfig) -> Path | None:
     return found
 
 
-def data_of(checkpoint: Path) -> str:
-    """Read which data a checkpoint's run had, where that is cheap.
+def cursor_of(checkpoint: Path) -> State | None:
+    """Read how far a checkpoint's run was in its data, where that is cheap.
 
     Returns:
-        What `actors.data.prompts.digest_of` made of it; empty where it cannot be told here:
-        replay's part is large, or damaged, which others find.
+        State of a `oapl.replay.order.DrawOrder`; None where it cannot be told here: replay's part
+        is large, or damaged, which others find.
     """
     file = checkpoint / contents.REPLAY
     try:
         if file.stat().st_size > CHEAP_BYTES:
-            return ""
+            return None
         state = contents.read_pickle(file)
-        return str(state.get("source", state)["data"])
+        cursor: State = state.get("source", state)
+        return cursor if "data" in cursor else None
     except (OSError, CheckpointError, LookupError, TypeError, AttributeError):
-        return ""
+        return None
 
 
 def verify(checkpoint: Path) -> None:

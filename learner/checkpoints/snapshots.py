@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from learner.checkpoints import digests
@@ -80,16 +81,18 @@ def set_aside(folder: Path, step: int) -> None:
             path.rename(aside)
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune(folder: Path, keep: int, spared: Collection[int] = ()) -> None:
     """Remove all but the newest checkpoints, and what killed saves left behind.
 
     Args:
         folder: The run's `checkpoints/`.
         keep: How many stay; at least 1.
+        spared: Steps of others that stay.
     """
     found = _by_step(folder)
     for step in sorted(found)[:-keep]:
-        shutil.rmtree(found[step])
+        if step not in spared:
+            shutil.rmtree(found[step])
     _remove_parts(folder)
 
 

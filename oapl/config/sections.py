@@ -29,6 +29,7 @@ from oapl.config.fields import (
     PathsOfFolders,
     Positive,
     Probability,
+    Share,
     TemplateOptions,
     section,
 )
@@ -110,6 +111,16 @@ class DataSource:
     `{ tests = "reward_model.ground_truth" }`."""
     where: dict[str, str] = field(default_factory=dict)
     """Column to text: only rows that have it there are read."""
+    labels: PathOrHubName = ""
+    """File of pass rates, as `oapl eval` and `oapl generate` leave it beside their groups
+    (pass_rates.jsonl): fills the column `pass_rate` by question. Where a source has such a column
+    under another name: `columns = { pass_rate = "solve_rate" }`."""
+    pass_rate: tuple[Share, Share] = (0.0, 1.0)
+    """Only rows whose column `pass_rate` is from the first to the second are read; unless it is [0,
+    1], rows without one are not."""
+    easy_first: Flag = False
+    """Draw the rows of each pass from the highest `pass_rate` to the lowest, equal ones as they
+    come otherwise; rows without one are not read."""
     sample: NonNegativeInt = 0
     """So many rows of it, drawn by `seed`; 0 means all."""
     weight: NonNegative = 0.0
@@ -222,7 +233,7 @@ class ReplaySection:
     """Folders of stored groups, one or several, as `oapl generate` writes them."""
     capacity: Count = 4096
     """Most groups buffered and in flight at a time."""
-    surplus: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    surplus: Share = 0.0
     """Share of a period's groups handed out beyond need. What is left over is thrown away, or, with
     `max_versions` above 1, trained on first in the next period."""
     max_dropped: NonNegative = 4.0
@@ -371,7 +382,10 @@ class EvalSection:
     timeout_s: Positive = 3600.0
     """Longest wait for one evaluation set."""
     threshold: Number = 1.0
-    """Smallest reward that counts as right in pass@k and maj@n."""
+    """Smallest reward that counts as right in pass@k, maj@n and the pass rates of stored groups."""
+    store_groups: Flag = False
+    """Keep the samples of a training run's evaluations as stored groups; `oapl eval` always does.
+    """
 
 
 @section
@@ -383,7 +397,14 @@ class CheckpointSection:
     max_minutes: NonNegative = 0.0
     """Save also between synchronisations after so many minutes; 0 means never."""
     keep: Count = 2
-    """Checkpoints kept."""
+    """Checkpoints kept: the newest ones."""
+    keep_best: Flag = False
+    """Keep also the one with the best mean over the evaluation sets (of their mean@n, else greedy),
+    and its policy in `best/`; best.json has the scores."""
+    models: Literal["last", "epochs", "all"] = "last"
+    """Policies written for transformers: the last one, in `model/`; epochs: also one after each
+    pass over examples or stored groups, `models/epoch-N/`; all: of each checkpoint,
+    `models/step-N/`."""
     resume: PathOrHubName = "auto"
     """auto: go on from the run folder's last checkpoint; never: refuse a folder that has one; or a
     checkpoint's path."""
@@ -423,7 +444,7 @@ class ClusterSection:
     devices_per_engine: NonNegative = 0.0
     """Devices of one engine, below 1 where several processes share a card; 0 means
     `rollout.tensor_parallel_size`."""
-    devices_per_rank: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    devices_per_rank: Share = 0.0
     """Devices of one learner rank, below 1 where it shares a card with an engine; 0 means 1."""
     engine_threads: Count = 1
     """CPU threads of one engine."""

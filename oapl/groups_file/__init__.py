@@ -14,6 +14,7 @@ from oapl.groups_file.shards import (
     is_set,
     read,
     read_shard,
+    rewards,
     shards,
     write_shard,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "is_set",
     "read",
     "read_shard",
+    "rewards",
     "shards",
     "write_shard",
 ]

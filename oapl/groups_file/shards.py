@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oapl.errors import InputError, first_line
 from oapl.groups_file import rows
 from oapl.groups_file.record import FORMAT, Header, StoredGroup
@@ -173,13 +175,29 @@ def ids(folder: Path) -> Iterator[str]:
     Raises:
         InputError: See `header`.
     """
+    yield from (batch["id"][index].as_py() for batch, index in _firsts(folder, ["id"]))
+
+
+def rewards(folder: Path) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Give id, question and all G rewards of each group of a set, reading no tokens.
+
+    Raises:
+        InputError: See `header`.
+    """
+    for batch, index in _firsts(folder, ["id", "question", "all_rewards"]):
+        of_all = np.array(batch["all_rewards"][index].values.to_numpy(zero_copy_only=False))
+        yield batch["id"][index].as_py(), batch["question"][index].as_py(), of_all
+
+
+def _firsts(folder: Path, columns: list[str]) -> Iterator[tuple[Any, int]]:
+    """Of each group the first row: the rows that it was read with, and its place among them."""
     header(folder)
     for path in shards(folder):
         last = None
-        for batch in _batches(path, ["group", "id"]):
-            for number, id in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        for batch in _batches(path, ["group", *columns]):
+            for index, number in enumerate(batch["group"].to_pylist()):
                 if number != last:
-                    yield id
+                    yield batch, index
                 last = number
 
 

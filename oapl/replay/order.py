@@ -1,35 +1,35 @@
-"""A seeded, resumable order over things that can be counted.
+"""A seeded, resumable order over things that can be counted, to which sources may be added.
 
-An epoch is as many draws as there are rows. It is laid out as a whole, from its number and the seed
-alone, so that a cursor (epoch, position) says all that is needed to go on.
+Sources that began together are a block with a cursor of its own, (epoch, position), which says all
+that is needed to go on (`layouts`). A run that goes on with further sources, behind those that it
+had, gets another block, and what was there and what is new take turns by weights, or sizes.
+Invariant: the draws of a block are the same and in the same order whatever joins it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from oapl.errors import CheckpointError, InputError
+from oapl.errors import CheckpointError
 from oapl.records import State
+from oapl.replay.layouts import Rows, counts_of, layout_of, turns_of
 
-ORDER_STREAM = 0x0DE5
-"""Keeps the data's random numbers apart from every other use of the run's seed."""
-MIXTURE_STREAM = 0x0DE6
-"""And those by which sources take turns."""
-
-Layout = Callable[[int], tuple[np.ndarray, np.ndarray]]
-"""From an epoch's number to its draws: int [rows] each, the row and the pass that it belongs to."""
+TURNS_STREAM = 0x0DE7
+"""Keeps the turns of blocks apart from every other use of the run's seed."""
 
 OTHER_DATA = (
     "the data is not that of the checkpoint: rows, their tokens (the chat template, "
-    "data.template_options, data.date), weights or data.overlong have changed, so the order cannot "
-    "go on; "
-    "restore them (data.date is the day on which the run began), or start a new run from the "
-    "checkpoint's model"
+    "data.template_options, data.date), weights, labels or data.overlong have changed, so the "
+    "order cannot go on; restore them (data.date is the day on which the run began), or start a "
+    "new run from the checkpoint's model"
 )
 """What is said of problems and examples."""
+JOINING = (
+    "; further sources may join, behind the others, which stay as they were, with their weights in "
+    "the same proportions"
+)
 OTHER_SET = (
     "the stored groups are not those of the checkpoint: a folder of replay.path, or the order of "
     "these, has changed, so the order of rollouts cannot go on; restore them, or start a new run "
@@ -39,130 +39,220 @@ OTHER_SET = (
 
 
 class DrawOrder:
-    """Which of `size` rows comes next: a seeded order per epoch, with a cursor.
+    """Which row comes next: a seeded order per epoch, with a cursor.
 
     Args:
-        digest: Of the data; a cursor goes on over the same data only.
-        size: Rows, and draws of an epoch.
+        sources: Whose rows are counted, one after the other.
+        digest: Of all of them and their weights.
+        seed: The run's.
         epochs: Passes over the data; 0 is without end.
-        layout: The draws of an epoch.
+        shuffle: Else rows come in their own order.
         other_data: What is said where a cursor over other data is to go on.
+
+    Attributes:
+        joined: Names of the sources that the restored cursor knew nothing of.
+
+    Raises:
+        InputError: A weight is so small that its source would not be drawn.
     """
 
     def __init__(
         self,
+        sources: Sequence[Rows],
         digest: str,
-        size: int,
         *,
-        epochs: int,
-        layout: Layout,
-        other_data: str = OTHER_DATA,
+        seed: int,
+        epochs: int = 0,
+        shuffle: bool = True,
+        other_data: str = OTHER_DATA + JOINING,
     ) -> None:
+        self._sources = tuple(sources)
         self._digest = digest
-        self._size = size
+        self._seed = seed
         self._epochs = epochs
-        self._layout = layout
+        self._shuffle = shuffle
         self._other_data = other_data
-        self._epoch = self._position = 0
-        self._rows, self._passes = layout(0)
+        self._blocks: list[_Block] = []
+        self._turns: list[_Turns] = []  # between all blocks up to one, and the next
+        self.joined: tuple[str, ...] = ()
+        self._begin(self._sources)
+
+    def _begin(self, sources: Sequence[Rows]) -> None:
+        """Add a block of sources, which take turns with all before them."""
+        first = sum(len(block.sources) for block in self._blocks)
+        start = sum(block.size for block in self._blocks)
+        block = _Block(sources, self._seed, self._epochs, self._shuffle, first, start)
+        if self._blocks:
+            sides = self._sources[:first], self._sources[first : first + len(sources)]
+            counts = counts_of(start + block.size, {_named(side): _share(side) for side in sides})
+            self._turns.append(_Turns(counts, (self._seed, TURNS_STREAM, first), self._shuffle))
+        self._blocks.append(block)
 
     def next(self) -> tuple[int, int] | None:
         """Draw (row, pass), both from 0; None when the last epoch is over."""
-        if self._position == self._size:
-            self._epoch, self._position = self._epoch + 1, 0
-            self._rows, self._passes = self._layout(self._epoch)
-        if self._epochs and self._epoch >= self._epochs:
-            return None
-        drawn = int(self._rows[self._position]), int(self._passes[self._position])
-        self._position += 1
-        return drawn
+        return self._next(len(self._blocks) - 1)
+
+    def _next(self, last: int) -> tuple[int, int] | None:
+        """Draw from the blocks up to one; while one side is over, the other has all turns."""
+        if not last:
+            return self._blocks[0].next()
+        if self._turns[last - 1].next():
+            return self._blocks[last].next() or self._next(last - 1)
+        return self._next(last - 1) or self._blocks[last].next()
 
     @property
     def passes(self) -> float:
-        """Passes over the data so far."""
-        return self._epoch + self._position / self._size
+        """Passes so far, over the sources that were there first."""
+        return self._blocks[0].passes
 
     def state(self) -> State:
         """The cursor, for `restore`."""
-        return {"epoch": self._epoch, "position": self._position, "data": self._digest}
+        return {
+            "data": self._digest,
+            "weights": {source.name: source.weight for source in self._sources},
+            "blocks": [block.state() for block in self._blocks],
+            "turns": [turns.state() for turns in self._turns],
+        }
 
     def restore(self, state: State) -> None:
         """Go on after the draw at which `state` was taken.
 
         Raises:
             CheckpointError: It was taken over other data.
+            InputError: The weight of a source that joins is too small.
         """
-        if state["data"] != self._digest:
+        if "blocks" not in state:  # of a build that knew one block
+            self._demand(state["data"] == self._digest)
+            state = self.state() | {"blocks": [self._blocks[0].state() | state]}
+        number = len(state["weights"])
+        self._demand(state["data"] == self._digest or number < len(self._sources))
+        parts = self._parts(state)
+        self._blocks, self._turns = [], []
+        for part, saved in zip(parts, state["blocks"], strict=True):
+            self._begin(part)
+            self._blocks[-1].restore(saved)
+        for turns, saved in zip(self._turns, state["turns"], strict=True):
+            turns.restore(saved)
+        self.joined = tuple(source.name for source in self._sources[number:])
+        if self.joined:
+            self._begin(self._sources[number:])
+
+    def _parts(self, state: State) -> list[tuple[Rows, ...]]:
+        """The sources of each block, with the weights by which it was laid out."""
+        old = self._sources[: len(state["weights"])]
+        then = [source.weighing(state["weights"].get(source.name, 0.0)) for source in old]
+        self._demand(np.allclose(_proportions(old), _proportions(then)))
+        parts, first = [], 0
+        for saved in state["blocks"]:
+            part = old[first : first + len(saved["sources"])]
+            first += len(part)
+            digests = {source.name: source.digest for source in part}
+            self._demand([*digests.items()] == [*saved["sources"].items()])
+            parts.append(tuple(source.weighing(saved["weights"][source.name]) for source in part))
+        return parts
+
+    def _demand(self, holds: bool) -> None:
+        if not holds:
             raise CheckpointError(self._other_data)
+
+
+class _Block:
+    """Sources that began together, laid out epoch by epoch.
+
+    Args:
+        sources: With the weights that they have among themselves.
+        seed, epochs, shuffle: As of `DrawOrder`.
+        first: Sources before these.
+        start: Rows before these.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Rows],
+        seed: int,
+        epochs: int,
+        shuffle: bool,
+        first: int,
+        start: int,
+    ) -> None:
+        self.sources = tuple(sources)
+        self.size = sum(source.size for source in sources)
+        self.first = first
+        self._start = start
+        self._epochs = epochs
+        self._layout = layout_of(sources, seed=seed, shuffle=shuffle, first=first)
+        self._epoch = self._position = 0
+        self._rows, self._passes = self._layout(0)
+
+    def next(self) -> tuple[int, int] | None:
+        if self._position == self.size:
+            self._epoch, self._position = self._epoch + 1, 0
+            self._rows, self._passes = self._layout(self._epoch)
+        if self._epochs and self._epoch >= self._epochs:
+            return None
+        row, turn = int(self._rows[self._position]), int(self._passes[self._position])
+        self._position += 1
+        return self._start + row, turn
+
+    @property
+    def passes(self) -> float:
+        return self._epoch + self._position / self.size
+
+    def state(self) -> State:
+        return {
+            "sources": {source.name: source.digest for source in self.sources},
+            "weights": {source.name: source.weight for source in self.sources},
+            "epoch": self._epoch,
+            "position": self._position,
+        }
+
+    def restore(self, state: State) -> None:
         self._epoch, self._position = state["epoch"], state["position"]
         self._rows, self._passes = self._layout(self._epoch)
 
 
-def layout_of(
-    sizes: Mapping[str, int], weights: Mapping[str, float], *, seed: int, shuffle: bool
-) -> Layout:
-    """Lay out epochs over several sources.
+class _Turns:
+    """Whose turn it is: of what was there, or of the block that joined.
 
     Args:
-        sizes: Rows by source, in the order in which their rows are counted.
-        weights: By source its share of the draws, to any scale; empty: each row once an epoch.
-        seed: The run's.
-        shuffle: Else the rows of a source come in their own order, and sources take turns evenly.
-
-    Raises:
-        InputError: A weight is so small that its source is drawn in no epoch.
+        counts: Draws of either in as many as there are rows.
+        key: Seeds the order.
+        shuffle: Else they take turns evenly.
     """
-    if not weights:
-        return partial(_each_once, sum(sizes.values()), seed, shuffle)
-    counts = _counts(sum(sizes.values()), [weights[name] for name in sizes])
-    for name, count in zip(sizes, counts, strict=True):
-        if not count:
-            raise InputError(
-                f"source {name!r}: weight = {weights[name]:g} gives it none of the {sum(counts)} "
-                "draws of an epoch; raise it, or leave the source out"
-            )
-    return partial(_mixed, tuple(sizes.values()), tuple(counts), seed, shuffle)
+
+    def __init__(self, counts: Sequence[int], key: tuple[int, ...], shuffle: bool) -> None:
+        self._counts = counts
+        self._key = key
+        self._shuffle = shuffle
+        self._restart(0, 0)
+
+    def _restart(self, epoch: int, position: int) -> None:
+        self._epoch, self._position = epoch, position
+        self._owners = turns_of(self._counts, (*self._key, epoch), self._shuffle)
+
+    def next(self) -> bool:
+        """Whether the newer block is next."""
+        if self._position == len(self._owners):
+            self._restart(self._epoch + 1, 0)
+        self._position += 1
+        return bool(self._owners[self._position - 1])
+
+    def state(self) -> State:
+        return {"counts": self._counts, "epoch": self._epoch, "position": self._position}
+
+    def restore(self, state: State) -> None:
+        self._counts = state["counts"]
+        self._restart(state["epoch"], state["position"])
 
 
-def _each_once(size: int, seed: int, shuffle: bool, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.arange(size)
-    if shuffle:
-        rows = np.random.default_rng([seed, ORDER_STREAM, epoch]).permutation(size)
-    return rows, np.full(size, epoch)
+def _named(sources: Iterable[Rows]) -> str:
+    return ", ".join(source.name for source in sources)
 
 
-def _counts(draws: int, weights: list[float]) -> list[int]:
-    """Draws of each source in an epoch, by the largest remainders."""
-    exact = [draws * weight / sum(weights) for weight in weights]
-    counts = [int(share) for share in exact]
-    by_rest = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
-    for index in by_rest[: draws - sum(counts)]:
-        counts[index] += 1
-    return counts
+def _share(sources: Sequence[Rows]) -> float:
+    """What all of them weigh together; their rows, where they have no weights."""
+    return sum(source.weight or source.size for source in sources)
 
 
-def _mixed(
-    sizes: tuple[int, ...], counts: tuple[int, ...], seed: int, shuffle: bool, epoch: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each source goes through its own rows, pass after pass, across epochs."""
-    starts = np.cumsum((0, *sizes))
-    rows, passes = [], []
-    for source, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-        drawn = np.arange(epoch * count, (epoch + 1) * count)
-        orders = {
-            turn: np.random.default_rng([seed, ORDER_STREAM, source, turn]).permutation(size)
-            if shuffle
-            else np.arange(size)
-            for turn in range(int(drawn[0]) // size, int(drawn[-1]) // size + 1)
-        }
-        own = [orders[turn][place] for turn, place in (divmod(int(n), size) for n in drawn)]
-        rows.append(starts[source] + np.array(own))
-        passes.append(drawn // size)
-    # Where each draw of each source stands; `stable` keeps a source's own order.
-    when = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
-    turns = np.argsort(when, kind="stable")
-    if shuffle:
-        owners = np.repeat(np.arange(len(counts)), counts)
-        shuffled = np.random.default_rng([seed, MIXTURE_STREAM, epoch]).permutation(owners)
-        turns = np.argsort(np.argsort(shuffled, kind="stable"), kind="stable")
-    return np.concatenate(rows)[turns], np.concatenate(passes)[turns]
+def _proportions(sources: Sequence[Rows]) -> list[float]:
+    return [(source.weight or source.size) / _share(sources) for source in sources]

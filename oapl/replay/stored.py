@@ -29,7 +29,8 @@ from oapl.records import (
 )
 from oapl.replay.counts import ReplayCounts
 from oapl.replay.fates import Fates
-from oapl.replay.order import OTHER_SET, DrawOrder, layout_of
+from oapl.replay.layouts import Rows
+from oapl.replay.order import OTHER_SET, DrawOrder
 
 OF_THE_MODEL, OF_ANOTHER = 0, -1
 """Versions of stored groups in a run: sampled by the model that it starts from, or by another, so
@@ -120,10 +121,11 @@ class StoredBatches:
             raise InputError(nothing_left(len(groups), filters))
         self.digest = _digest_of(groups)
         self._order = DrawOrder(
+            [Rows(name="", size=len(groups), digest=self.digest)],
             self.digest,
-            len(groups),
+            seed=seed,
             epochs=epochs,
-            layout=layout_of({"": len(groups)}, {}, seed=seed, shuffle=shuffle),
+            shuffle=shuffle,
             other_data=OTHER_SET,
         )
         self._row, self._epoch, self._next = 0, 0, -1  # the group being cut; -1 is none

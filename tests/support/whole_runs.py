@@ -55,14 +55,14 @@ def write_recipe(folder: Path) -> Path:
 
 
 class Run:
-    """`oapl train` in a process group of its own, as a shell or GNU `timeout` starts it."""
+    """`oapl VERB` in a process group of its own, as a shell or GNU `timeout` starts it."""
 
-    def __init__(self, recipe, name, *overrides):
+    def __init__(self, recipe, name, *overrides, verb="train"):
         self.folder = recipe.parent / "runs" / name
         self._mark = f"OAPL_TEST_RUN={uuid.uuid4().hex}"
         key, _, value = self._mark.partition("=")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "oapl", "train", recipe, f"run.name={name}", *overrides],
+            [sys.executable, "-m", "oapl", verb, recipe, f"run.name={name}", *overrides],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -42,7 +42,7 @@ ROOMS = {
         ("inputs",),
         ("export", "trial", "zero_engine", "checkpoints"),
         ("forward", "ranks", "updates"),
-        ("publisher", "publication", "preparation", "resets"),
+        ("publisher", "publication", "preparation", "resets", "kept_models"),
         ("step",),
         ("trainer",),
         ("group",),

@@ -93,12 +93,13 @@ class Template:
         return [ids[:-1] if is_plain and len(ids) > 1 and ids[-1] == eos else ids for ids in made]
 
     def encode_response(self, texts: Sequence[str]) -> list[list[int]]:
-        """Give token ids of responses, EOS appended: what the model should have sampled."""
+        """Give token ids of responses as they stand; `endings` says how they end."""
         if not texts:
             return []
-        eos = self.tokenizer.eos_token_id
-        made = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in made]
+        made: list[list[int]] = self.tokenizer(
+            list(texts), add_special_tokens=False, verbose=False
+        )["input_ids"]
+        return made
 
     def _chat(self, problem: Problem, messages: Sequence[Any], *, is_prompt: bool) -> str:
         try:

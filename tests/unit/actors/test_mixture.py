@@ -6,12 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from actors.data.ordering import Drawing
 from actors.data.prompts import PromptStream
 from actors.data.sources import read_problems
 from oapl.config.sections import DataSource
 from oapl.errors import CheckpointError, InputError
 from oapl.records import Prompt
-from oapl.replay.order import DrawOrder, layout_of
 
 SIZES = {"a": 6, "b": 2, "c": 4}
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 1.0}  # of 12 draws 3, 6 and 3
@@ -31,7 +31,7 @@ def prompt(name: str, index: int) -> Prompt:
 
 def stream(weights=WEIGHTS, seed: int = 0, **more) -> PromptStream:
     rows = [prompt(name, index) for name, size in SIZES.items() for index in range(size)]
-    return PromptStream(rows, seed=seed, weights=weights, **more)
+    return PromptStream(rows, Drawing(seed=seed, weights=weights, **more))
 
 
 def ids(drawn: PromptStream, count: int) -> list[str]:
@@ -97,11 +97,11 @@ def test_a_source_that_would_never_be_drawn_is_refused():
     with pytest.raises(
         InputError, match=r"source 'c': weight = 0.001 gives it none of the 12 draws"
     ):
-        layout_of(SIZES, {**WEIGHTS, "c": 0.001}, seed=0, shuffle=True)
+        stream({**WEIGHTS, "c": 0.001})
 
 
 def test_without_weights_an_epoch_is_every_row_once():
-    order = DrawOrder("d", 12, epochs=1, layout=layout_of(SIZES, {}, seed=0, shuffle=True))
+    order = stream({}, epochs=1).order
     assert sorted(order.next()[0] for _ in range(12)) == list(range(12))
     assert order.next() is None
 

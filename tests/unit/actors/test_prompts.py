@@ -255,7 +255,7 @@ def test_a_tokenizer_that_closes_texts_does_not_close_prompts(tokenizer):
     (ids,) = template.encode(["ab"])
     assert tokenizer.convert_ids_to_tokens(ids) == ["<bos>", "a", "b"]
     (ids,) = template.encode_response(["ab"])
-    assert tokenizer.convert_ids_to_tokens(ids) == ["a", "b", "<eos>"]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["a", "b"]
 
 
 def test_a_chat_template_s_special_tokens_are_not_doubled(tmp_path, model, chatty):

@@ -284,6 +284,49 @@ CASES = [
         ("foreign': its tokenizer is not the policy's: ", " to the policy, ", " to the critic"),
     ),
     Bad(
+        "an interval of pass rates from the larger to the smaller",
+        "data.sources.0.pass_rate=[0.9, 0.1]",
+        ("data.sources.0.pass_rate = [0.9, 0.1]: goes from the smaller to the larger",),
+    ),
+    Bad(
+        "easy ones first where there is no column",
+        "data.sources.0.easy_first=true",
+        ("none of its ", "rows has a pass rate (column 'pass_rate')", "name a file of them"),
+    ),
+    Bad(
+        "labels that are not there",
+        "data.sources.0.labels={files}/none.jsonl",
+        ("none.jsonl cannot be read (No such file", "oapl eval or oapl generate wrote"),
+    ),
+    Bad(
+        "an order of an evaluation",
+        "eval.sources.0.name=e\neval.sources.0.path={files}/good.jsonl\n"
+        "eval.sources.0.easy_first=true",
+        ("eval.sources.0.easy_first = true: an evaluation has no order",),
+    ),
+    Bad(
+        "the best of evaluations that are never made",
+        "checkpoint.keep_best=true",
+        ("checkpoint.keep_best = true: compares evaluations", "set eval.every_syncs"),
+    ),
+    Bad(
+        "the best of evaluations without checkpoints",
+        "checkpoint.keep_best=true\neval.every_syncs=3\ncheckpoint.every_syncs=2\n"
+        "eval.sources.0.name=e\neval.sources.0.path={files}/good.jsonl",
+        ("is of no checkpoint", "set checkpoint.every_syncs to 1 or 3"),
+    ),
+    Bad(
+        "the best of what was published ahead",
+        "checkpoint.keep_best=true\neval.every_syncs=1\nsync.max_lead=2\n"
+        "eval.sources.0.name=e\neval.sources.0.path={files}/good.jsonl",
+        ("with sync.max_lead = 2 what is evaluated was published ahead",),
+    ),
+    Bad(
+        "policies at the end of passes that nobody counts",
+        "checkpoint.models=epochs",
+        ('checkpoint.models = "epochs": passes are told of examples and stored groups',),
+    ),
+    Bad(
         "patience with evaluations that are never made",
         "objective.name=grpo\nobjective.kl_coefficient=1e-4\nreference.patience=3",
         ("reference.patience = 3: counts evaluations", "set eval.every_syncs"),

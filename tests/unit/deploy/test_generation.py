@@ -10,10 +10,12 @@ from deploy.checks.generation import FOLDER, RECIPE, Generation, generating
 from deploy.checks.preflight import preflight
 from deploy.processes.launch import demands
 from deploy.run.batches import build_replay
-from deploy.run.generation import TELL_S, Progress, as_stored
+from deploy.run.generation import TELL_S, Progress, generate
+from deploy.run.stored_answers import as_stored
 from oapl import groups_file
 from oapl.config.toml import load_config
 from oapl.errors import InputError
+from oapl.groups_file import pass_rates
 from oapl.records import WorkerId
 from tests.support.makers import make_group, make_model
 from tests.support.replaying import scored
@@ -107,6 +109,14 @@ async def test_a_draw_that_fails_holds_nothing_up_and_is_made_again_by_the_next_
     assert await buffer.next_prompts(ANN, -1, 9, 0.01) == []
     assert len(await buffer.take(9, 1.0)) == 4
     assert await buffer.first_failure() == "no verdict"
+
+
+def test_a_command_that_finds_all_done_leaves_the_pass_rates_that_a_kill_prevented(config_of):
+    config = config_of()
+    work = look(config)
+    store(work, [f"sums:{row}@0" for row in range(5)], rows_per_shard=2)
+    assert generate(config).groups == 5
+    assert pass_rates.read(work.folder / pass_rates.FILE) == {pass_rates.digest(""): 0.5}
 
 
 OTHERS = {

@@ -299,7 +299,10 @@ BAD = {
     "V* of no use": (trace(v_star="high"), "the v_star .* is 'high'"),
     "ended otherwise": (trace(finish_reason="abort"), "finish_reason is 'abort'; .*stop, eos, len"),
     "unknown character": (trace("twø"), r"not give back the response .*'twø' becomes 'tw(<pad>)?'"),
-    "EOS in the middle": (trace("a<eos>b"), "not give back the response .*'a<eos>b' becomes 'ab'"),
+    "EOS in the middle": (
+        trace("a<eos>b"),
+        "the response goes on behind '<eos>', at which the engine stops",
+    ),
     "unknown in the prompt": (trace(prompt="twø"), "does not give back the prompt"),
     "too long": (trace("1" * 600), "tokens with its prompt, and the model reads"),
 }

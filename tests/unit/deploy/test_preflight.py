@@ -27,9 +27,9 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-def report(files: Path, *overrides: str, purpose: str = "train"):
+def report(files: Path, *overrides: str, purpose: str = "train", is_dry: bool = False):
     base = [f"run.dir={files / 'runs'}", f"model.path={files / 'model'}", "rollout.max_tokens=64"]
-    return preflight(load_config(None, [*base, *overrides]), purpose=purpose)
+    return preflight(load_config(None, [*base, *overrides]), purpose=purpose, is_dry=is_dry)
 
 
 def data(files: Path, section: str = "data") -> list[str]:
@@ -123,7 +123,7 @@ def saved(files: Path, tmp_path: Path, *overrides: str) -> list[str]:
     part = snapshots.begin(config.folder / "checkpoints", 4)
     contents.write_state(part, {"step": 4})
     if source_of(config) == "examples":
-        held = prompts.ExampleQueue(config, tokenizer)._order.state()
+        held = prompts.ExampleQueue(config, tokenizer).order.state()
     else:
         held = {"source": prompts.build(config, tokenizer).state(), "buffer": []}
     contents.write_pickle(part / contents.REPLAY, held)
@@ -141,6 +141,33 @@ def test_a_run_is_not_begun_that_would_go_on_over_other_data(files, tmp_path, ki
         report(files, *asked)
     (tmp_path / "data.jsonl").write_text("\n".join(rows))
     report(files, *asked)
+
+
+@pytest.mark.parametrize("kind", [(), ("objective.name=sft", "rollout.group_size=1")])
+def test_a_source_that_came_since_the_checkpoint_is_noted_and_changed_ones_are_refused(
+    files, tmp_path, kind
+):
+    asked = saved(files, tmp_path, *kind)
+    new = [f"data.sources.1.path={tmp_path / 'new.jsonl'}", "data.sources.1.name=new"]
+    shutil.copy(files / "data.jsonl", tmp_path / "new.jsonl")
+    made = report(files, *asked, *new)
+    assert "data new: new since the checkpoint; it joins the others here" in made.notes
+    rows = (tmp_path / "data.jsonl").read_text().splitlines()
+    (tmp_path / "data.jsonl").write_text("\n".join(rows[1:]))
+    with pytest.raises(InputError, match=r"step-4: .* further sources may join, behind the others"):
+        report(files, *asked, *new)
+
+
+def test_pass_rates_that_a_source_asks_for_are_told(files, tmp_path):
+    path = tmp_path / "rated.jsonl"
+    rows = [{"prompt": f"{n}?", "answer": "1", "pass_rate": n / 10} for n in range(11)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    asked = [*data(files), f"data.sources.0.path={path}", "data.sources.0.pass_rate=[0.2, 0.9]"]
+    made = report(files, *asked, is_dry=True)
+    told = "from 0.20 to 0.90; at most: 25% 0.30, 50% 0.50, 75% 0.70"
+    assert made.facts["data sums pass rates"] == told
+    assert made.facts["data sums"].startswith("8 of 8 prompts, 3 rows of other pass rates, ")
+    assert "data sums pass rates" not in report(files, *data(files), is_dry=True).facts
 
 
 @pytest.mark.parametrize("what", ["large", "damaged", "of an earlier build", "gone"])

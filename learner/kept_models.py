@@ -1,0 +1,111 @@
+"""Policies that a run keeps beside its last one, as transformers and vLLM load them: the best, one
+of each pass over the data, one of each checkpoint.
+
+Invariant: what is written comes before the checkpoint that follows it, so that a run which was
+killed while it wrote does so again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from learner.checkpoints.best import FOLDER, Best
+from oapl.config import RunConfig
+from oapl.evaluation import score_of
+from oapl.records import Metrics, State
+
+MODELS = "models"
+"""Folder of the run's that holds them, but for the best."""
+
+
+class KeptModels:
+    """Sees evaluations, iterations and checkpoints, and writes the policy where it is to be kept.
+
+    Args:
+        config: The run's.
+        save: Writes the present policy into a folder.
+        tell: Takes a line for the person who watches.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        save: Callable[[Path], Awaitable[None]],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._which = config.checkpoint.models
+        self._folder = config.folder
+        self._save = save
+        self._tell = tell
+        self._best = Best(config.folder) if config.checkpoint.keep_best else None
+        self._passes = 0
+
+    @property
+    def spared(self) -> frozenset[int]:
+        """Steps whose checkpoints stay, however old they are."""
+        best = self._best.step if self._best else None
+        return frozenset() if best is None else frozenset([best])
+
+    def begins(self, step: int) -> None:
+        """Forget what a run that ends later has left here.
+
+        Args:
+            step: Learner steps made before.
+        """
+        lost = self._best.go_back(step) if self._best else None
+        if lost is not None:
+            self._tell(
+                f"the best checkpoint, step {lost}, is later than step {step}, from which the run "
+                "goes on: the best is that from here on"
+            )
+
+    def saw_evaluation(self, step: int, metrics: Metrics) -> None:
+        """Take in the figures of a checkpoint's evaluation; the start is none.
+
+        Args:
+            step: Learner steps of what was evaluated.
+            metrics: Of all sets.
+        """
+        score = score_of(metrics)
+        if self._best and step and score is not None:
+            self._best.saw(step, score)
+
+    async def evaluated(self, step: int) -> None:
+        """Write the policy where it is the best one, which it still is.
+
+        Args:
+            step: Learner steps made, none since the evaluation.
+        """
+        if self._best and self._best.step == step and not self._best.is_exported():
+            await self._save(self._folder / FOLDER)
+            self._best.exported()
+            self._tell(f"step {step} is the best so far, mean {self._best.score:.4f}: {FOLDER}/")
+
+    async def iterated(self, metrics: Metrics) -> None:
+        """Write the policy where a pass over the data has ended.
+
+        Args:
+            metrics: Of what batches are taken from, between two iterations.
+        """
+        passes = int(metrics.get("data/epoch", 0.0))
+        if self._which == "epochs" and passes > self._passes:
+            await self._save(self._folder / MODELS / f"epoch-{passes}")
+        self._passes = max(passes, self._passes)
+
+    async def before_checkpoint(self, step: int) -> None:
+        """Write the policy of a checkpoint where all are kept.
+
+        Args:
+            step: Of the checkpoint.
+        """
+        if self._which == "all":
+            await self._save(self._folder / MODELS / f"step-{step}")
+
+    def state(self) -> State:
+        """What decides which pass ends next."""
+        return {"passes": self._passes}
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` gave; of an earlier build from nothing."""
+        self._passes = state.get("passes", 0)

@@ -1,0 +1,133 @@
+"""The samples of an evaluation as stored groups."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from actors.data.tokenizer import load_tokenizer
+from deploy.checks.stored import look_at_sets
+from deploy.run.evaluation import Evaluator
+from deploy.run.stored_answers import groups_of
+from oapl import groups_file
+from oapl.config.toml import load_config
+from oapl.groups_file import pass_rates
+from oapl.records import EvalAnswers, Judgement, Prompt, Rollout, Sampling, Verdict
+from tests.support.makers import make_model
+
+SAMPLING = Sampling(temperature=0.7, max_tokens=9)
+
+
+def rollout(version: int, length: int = 3) -> Rollout:
+    return Rollout(
+        token_ids=np.full(length, 5, np.int32),
+        inference_logprobs=np.full(length, -0.5, np.float32),
+        finish_reason="stop",
+        text="x" * length,
+        first_version=version,
+        last_version=version,
+    )
+
+
+def judged(reward: float | None) -> Judgement:
+    if reward is None:
+        return Judgement(reward=0.0, verdicts={}, failure="a server died")
+    verdict = Verdict(kind="accepted" if reward else "wrong_answer", reward=reward)
+    return Judgement(reward=reward, verdicts={"math": verdict})
+
+
+def answers(prompt: Prompt, *rewards: float | None, version: int = -1) -> EvalAnswers:
+    return EvalAnswers(
+        prompt=prompt,
+        rollouts=tuple(rollout(version, length) for length, _ in enumerate(rewards, 1)),
+        judgements=tuple(map(judged, rewards)),
+        greedy=rollout(version, 7),
+        greedy_judgement=judged(1.0),
+    )
+
+
+def prompt(question: str = "1+1=") -> Prompt:
+    return Prompt(
+        id=f"sums:{question}@0",
+        text=question,
+        token_ids=np.array([4, 5], np.int32),
+        verifiers={"math": 1.0},
+        reference={"answer": "2"},
+        source="sums",
+        question=question,
+    )
+
+
+def test_a_sample_that_nobody_could_judge_is_in_no_group():
+    half, none = answers(prompt("a"), 1.0, None, 0.0), answers(prompt("b"), None, None)
+    (group,) = groups_of([half, none], SAMPLING)
+    assert group.prompt.id == "sums:a@0"
+    assert group.all_rewards.tolist() == group.rewards.tolist() == [1.0, 0.0]
+    assert [len(one.token_ids) for one in group.rollouts] == [1, 3]
+    assert group.sampling == SAMPLING
+
+
+def test_the_version_is_the_engines_and_0_for_the_model_s_own_weights():
+    first, second = groups_of(
+        [answers(prompt(), 1.0), answers(prompt(), 1.0, version=40)], SAMPLING
+    )
+    assert [first.version, first.rollouts[0].first_version] == [0, 0]
+    assert [second.version, second.rollouts[0].last_version] == [40, 40]
+
+
+def test_an_evaluation_of_greedy_answers_alone_stores_those():
+    (group,) = groups_of([answers(prompt())], SAMPLING)
+    assert [len(one.token_ids) for one in group.rollouts] == [7]
+    assert group.sampling == dataclasses.replace(SAMPLING, temperature=0.0)
+
+
+class FakeWorkers:
+    """Answers question N with rewards 1 for the first N % 3 of its samples."""
+
+    async def evaluate(self, prompts, sampling, num_samples, greedy):
+        return [
+            answers(prompt, *(float(place < index % 3) for place in range(num_samples)))
+            for index, prompt in enumerate(prompts)
+        ]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    make_model(folder / "model")
+    rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(6)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [f"run.dir={folder}", f"model.path={folder / 'model'}", "eval.num_samples=2"]
+    settings += ["rollout.max_tokens=9"]
+    for index, name in enumerate(("sums", "again")):
+        settings += [f"eval.sources.{index}.name={name}"]
+        settings += [f"eval.sources.{index}.path={folder / 'sums.jsonl'}"]
+    made = load_config(None, [*settings, "eval.ks=[1]", "eval.sources.1.template=code"])
+    made.folder.mkdir()
+    return made
+
+
+async def test_an_evaluation_leaves_a_set_per_source_that_can_be_trained_on(config):
+    metrics = await Evaluator(config, FakeWorkers(), stores=True)("eval")
+    folder = config.folder / "evaluations" / "eval"
+    for name in ("sums", "again"):
+        groups = list(groups_file.read(folder / name))
+        assert [group.rewards.mean() for group in groups] == [0, 0.5, 1, 0, 0.5, 1]
+        assert metrics[f"eval/{name}/mean@2"] == 0.5
+        rates = pass_rates.read(folder / name / pass_rates.FILE)
+        assert rates[pass_rates.digest("1+1=")] == 0.5
+    assert groups_file.header(folder / "sums").made_by == "eval"
+    tokenizer = load_tokenizer(config.model.path)
+    objective = {"name": "grpo"}
+    for name, template in (("sums", "auto"), ("again", "code")):
+        replay = dataclasses.replace(config.replay, source="stored", path=(str(folder / name),))
+        data = dataclasses.replace(config.data, template=template)
+        run = dataclasses.replace(config, replay=replay, data=data, objective=objective)
+        assert look_at_sets(run, tokenizer).rollouts == 12
+
+
+async def test_a_training_run_s_evaluations_store_no_groups_unless_asked(config):
+    await Evaluator(config, FakeWorkers(), stores=False)("step-3")
+    assert (config.folder / "evaluations" / "step-3.sums.jsonl").is_file()
+    assert not (config.folder / "evaluations" / "step-3").exists()
