@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning lag objectives bench overlap chaos attacks gradients models jobs agreement puzzles oracle clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning lag objectives bench overlap chaos attacks gradients models jobs agreement puzzles oracle recipes clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -57,11 +57,12 @@ overlap: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.overlap
 
 # A rollout node is killed under a run and started again; processes of the reward pool are killed;
-# each process of a run, its Ray and its disk fail in turn.
+# each process of a run, its Ray and its disk fail in turn; a sweep is killed and goes on.
 chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.nodes
 	$(VENV)/bin/python -m tests.chaos.rewards
 	$(VENV)/bin/python -m tests.chaos.faults
+	$(VENV)/bin/python -m tests.chaos.sweeps
 
 # Programs that attack the sandbox, at every level, and with each of its layers switched off.
 attacks: $(VENV)/.dev
@@ -78,6 +79,11 @@ oracle: $(VENV)/.dev
 # What each scorer of reasoning-gym pays, right and wrong, written to reward_server/puzzles/tasks.csv.
 puzzles: $(VENV)/.dev
 	$(VENV)/bin/python -W ignore -m tests.agreement.puzzle_tasks --write
+
+# The toy twin of each published recipe, on two cores; again goes on where it was ended. Of some:
+# `make recipes TOYS=pcl_offline_rl_toy` is PCL's pipeline, the start and its SFT included.
+recipes: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.recipes $(TOYS)
 
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev

@@ -5,10 +5,13 @@ A measure's standard error stands beside it under its name + `SE`; see `oapl.eva
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 SE = "_se"
+HEADLINES = ("mean@", "greedy")
+"""Beginnings of the measures that stand for an evaluation, the first one that was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +60,23 @@ def compare(before: Mapping[str, float], after: Mapping[str, float]) -> list[Com
         for name in names
         if not name.endswith(SE)
     ]
+
+
+def score(figures: Mapping[str, float]) -> tuple[str, float] | None:
+    """Sum up an evaluation in one number: mean@n, or greedy where nothing was sampled.
+
+    Args:
+        figures: Metrics of `oapl.evaluation.summarise`, of one set or several.
+
+    Returns:
+        The measure, and its mean over the sets; None where neither was measured.
+    """
+    for beginning in HEADLINES:
+        found = [
+            (name.rpartition("/")[2], value)
+            for name, value in figures.items()
+            if name.rpartition("/")[2].startswith(beginning) and not name.endswith(SE)
+        ]
+        if found:
+            return found[0][0], statistics.fmean(value for _, value in found)
+    return None

@@ -22,7 +22,7 @@ os.environ.update(
 
 LONG = (
     *("test_learning.py", "test_program.py", "test_program_spread.py", "test_engines.py"),
-    "test_generate.py",
+    *("test_generate.py", "test_twins.py"),
     *("test_overlap.py", "test_objectives_live.py", "test_jobs.py", "test_worker_ray.py"),
     *("test_learner.py", "test_critic.py", "test_sizing.py"),
     *("test_judge.py", "test_weights_ray.py", "test_pool.py", "test_sandbox_programs.py"),

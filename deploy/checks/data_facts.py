@@ -18,7 +18,7 @@ from actors.data.encoding import RowCounts
 from actors.data.ordering import weights_of
 from deploy.filters._words import marks
 from oapl.config import RunConfig
-from oapl.config.objective import is_judged
+from oapl.config.objective import samples
 from oapl.records import Prompt
 from reward_server import settings as rewards
 
@@ -82,7 +82,7 @@ def data_facts(
         facts[f"data {name} doubles"] = _doubles(data, seen)
         if sets:
             facts[f"data {name} overlap"] = _overlap(data, known, sets)
-        if is_judged(config) and (line := _answers(config, data)):
+        if samples(config) and (line := _answers(config, data)):
             facts[f"data {name} answers"] = line
     return facts
 

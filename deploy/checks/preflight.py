@@ -38,7 +38,7 @@ from deploy.sizing.report import engine_facts, size
 from deploy.sizing.shape import Lengths, Shape, lengths_of, lengths_of_set, shape_of
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.config.objective import Purpose, has_engines, is_judged, source_of
+from oapl.config.objective import Purpose, has_engines, is_judged, samples, source_of
 from oapl.config.toml import to_toml
 from oapl.errors import CheckpointError, InputError
 from oapl.records import Prompt
@@ -248,7 +248,7 @@ class _Findings:
             read = training_data(config, tokenizer)
             size = len(read.prompts)
             self._demand_same_data(read)
-            self._judged += read.prompts if is_judged(config) else []
+            self._judged += read.prompts if samples(config) else []
             sources = self._told(config, read)
         self.facts["steps"] = steps_told(config, size, self.notes)
         return sources

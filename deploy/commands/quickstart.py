@@ -15,11 +15,12 @@ import dataclasses
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.commands import _shared
+from deploy.recipes import sums
 from oapl.config import RunConfig
 from oapl.errors import InputError
 
@@ -28,18 +29,9 @@ if TYPE_CHECKING:
 
 HELP = "the first look: a tiny model learns sums"
 RECIPES = Path(__file__).parents[1] / "recipes"
-TASK = {
-    "min_terms": 5,
-    "max_terms": 7,
-    "min_digits": 1,
-    "max_digits": 1,
-    "operators": ("+",),
-    "allow_parentheses": False,
-    "allow_negation": False,
-}
+TERMS = {"min_terms": 5, "max_terms": 7}
 TERSE_SHARE = 0.6
 SIZES = {"sft": 6000, "train": 8000, "eval": 256}
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\\n' }}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +136,7 @@ def prepare(folder: Path, seed: int) -> Path:
         The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    problems = _problems(seed)
+    problems = sums.problems(seed, **TERMS)
     chance = random.Random(seed)
     rows: dict[str, list[dict[str, Any]]] = {
         name: [next(problems) for _ in range(size)] for name, size in SIZES.items()
@@ -155,76 +147,9 @@ def prepare(folder: Path, seed: int) -> Path:
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text)
     texts = [f"{row['prompt']}\n{row['response']}" for row in rows["sft"]]
-    _make_model(folder / "model", texts, seed)
+    sums.make_model(folder / "model", texts, seed)
     return folder
 
 
-def _problems(seed: int) -> Iterator[dict[str, Any]]:
-    """Problems of reasoning-gym whose texts all differ, so that no set overlaps another."""
-    import reasoning_gym
-
-    seen: set[str] = set()
-    data = reasoning_gym.create_dataset("basic_arithmetic", seed=seed, size=10**6, **TASK)
-    for entry in data:
-        if entry["question"] not in seen:
-            seen.add(entry["question"])
-            entry = json.loads(json.dumps(entry))
-            yield {"prompt": entry["question"], "answer": entry["answer"], "entry": entry}
-
-
 def _solution(row: dict[str, Any], is_terse: bool) -> str:
-    terms = [int(term) for term in row["entry"]["metadata"]["expression"].split("+")]
-    steps, total = [], terms[0]
-    for term in terms[1:]:
-        steps.append(f"{total}+{term}={total + term};")
-        total += term
-    return ("" if is_terse else "".join(steps)) + f"\\boxed{{{total}}}"
-
-
-def _make_model(path: Path, texts: Sequence[str], seed: int) -> None:
-    """A Llama of half a million parameters, and a byte-level BPE trained on `texts`."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils.logging import disable_progress_bar
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(False, use_regex=False),  # " + " is one: a fifth fewer
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<pad>", "<bos>", "<eos>"],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    disable_progress_bar()  # of writing half a megabyte
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.06,  # at the usual 0.02 attention is uniform for hundreds of steps
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config.max_length = config.max_position_embeddings  # else 20, with a warning
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    return ("" if is_terse else sums.steps(row)) + f"\\boxed{{{row['answer']}}}"

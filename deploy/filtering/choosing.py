@@ -19,7 +19,8 @@ from typing import Any
 
 from deploy.filters.base import FILTERS, Filter
 from oapl.config import plugins
-from oapl.config.toml import read_toml, value_of
+from oapl.config.recipes import read_toml
+from oapl.config.toml import value_of
 from oapl.errors import InputError
 
 TABLE = "filters"

@@ -42,7 +42,7 @@ def report_generation(outcome: Generated) -> int:
     Returns:
         The exit code: 0, or 128 + the signal that stopped it.
     """
-    console, folder = Console(), _seen_from_here(outcome.folder)
+    console, folder = Console(), seen_from_here(outcome.folder)
     lines = [f"{outcome.groups:,} of {outcome.total:,} groups are in {folder}"]
     if outcome.cause:
         lines.append(f"prompts failed (the first: {outcome.cause}); the same command tries again")
@@ -158,7 +158,7 @@ def _commands(outcome: RunOutcome, question: str | None) -> list[str]:
         outcome: Of the reinforcement.
         question: One that was evaluated; None where none was.
     """
-    oapl, folder = program(), shlex.quote(_seen_from_here(outcome.folder))
+    oapl, folder = program(), shlex.quote(seen_from_here(outcome.folder))
     commands = [
         f"  {oapl} train {folder}/config.toml run.max_steps={outcome.step + 200}     # resume",
         f"  {oapl} train {folder}/config.toml run.name=mine model.path=MODEL \\",
@@ -168,9 +168,9 @@ def _commands(outcome: RunOutcome, question: str | None) -> list[str]:
         f"  {oapl} show {folder}     # rollouts, best and worst",
     ]
     if question is not None:
-        model = _seen_from_here(outcome.folder / "model")
+        model = seen_from_here(outcome.folder / "model")
         code = ASK.format(model=json.dumps(model), text=json.dumps(question + "\n"))
-        python = shlex.quote(_seen_from_here(Path(sys.executable)))
+        python = shlex.quote(seen_from_here(Path(sys.executable)))
         commands.append(f"  {python} -c {shlex.quote(code)}     # ask it")
     return commands
 
@@ -182,10 +182,11 @@ def program() -> str:
     if found and beside.exists() and Path(found).samefile(beside):
         return "oapl"
     if os.access(beside, os.X_OK):
-        return shlex.quote(_seen_from_here(beside))
-    return f"{shlex.quote(_seen_from_here(Path(sys.executable)))} -m oapl"
+        return shlex.quote(seen_from_here(beside))
+    return f"{shlex.quote(seen_from_here(Path(sys.executable)))} -m oapl"
 
 
-def _seen_from_here(path: Path) -> str:
+def seen_from_here(path: Path) -> str:
+    """A path as a person here would write it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -5,7 +5,7 @@
 A value is read as TOML (`1e-6`, `true`, `[1, 8]`, `"text"`) and otherwise taken as bare text.
 Overrides add to the recipe's tables, not to the defaults: `reward.verifiers.format=0.1` without a
 `[reward]` in the recipe leaves format as the only verifier. Relative paths, in a recipe too, are
-relative to the directory in which the command is given.
+relative to the directory in which the command is given. A recipe may extend others (`recipes`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from pydantic import ValidationError
 from oapl.config import RunConfig
 from oapl.config.listing import field_at
 from oapl.config.messages import explain
+from oapl.config.recipes import Table, read_recipe
 from oapl.errors import InputError
 
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-
-Table = dict[str, Any]
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -40,7 +39,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         InputError: One line per problem, the dotted key first.
     """
-    table = {} if path is None else read_toml(path)
+    table = {} if path is None else read_recipe(path)
     for override in overrides:
         _apply(table, override)
     try:
@@ -62,26 +61,6 @@ def to_toml(config: RunConfig) -> str:
         raise InputError(
             f"a plugin's option cannot be written to config.toml ({error}); use numbers, text, "
             "booleans, lists and tables"
-        ) from error
-
-
-def read_toml(path: Path) -> Table:
-    """Read a TOML file.
-
-    Raises:
-        InputError: There is none, or it is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        near = sorted(p.name for p in path.absolute().parent.glob("*.toml"))
-        found = f"; {path.parent} has {', '.join(near)}" if near else ""
-        raise InputError(f"recipe {path} does not exist{found}; give the path of a file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {path} is not valid TOML: {error}; correct that place") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"recipe {path} cannot be read ({error}); give a text file in TOML"
         ) from error
 
 

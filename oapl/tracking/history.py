@@ -93,19 +93,25 @@ def feed(view: View, metrics: Tail, messages: Tail) -> None:
 
 def first_evaluation(folder: Path) -> dict[str, float]:
     """Read the figures of the run's first evaluation, which a resumed run did not make itself."""
-    return _figures(next(_evaluations(folder), {}))
+    return next((figures for _, figures in evaluations(folder)), {})
 
 
 def last_evaluation(folder: Path) -> dict[str, float]:
     """Read the figures of the run's last evaluation, where there were several."""
-    found = [*_evaluations(folder)]
-    return _figures(found[-1]) if len(found) > 1 else {}
+    found = [*evaluations(folder)]
+    return found[-1][1] if len(found) > 1 else {}
 
 
-def _evaluations(folder: Path) -> Iterator[Row]:
+def evaluations(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Read the learner step and the figures of every evaluation of the run, in their order."""
+    return ((row[STEP], _figures(row)) for row in rows(folder) if is_evaluation(row))
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    """Read every whole line of metrics of the run."""
     path = folder / METRICS_FILE
-    rows = map(parse, path.read_text().splitlines() if path.exists() else [])
-    return (row for row in rows if row is not None and is_evaluation(row))
+    found = map(parse, path.read_text().splitlines() if path.exists() else [])
+    return (row for row in found if row is not None)
 
 
 def _figures(row: Row) -> dict[str, float]:

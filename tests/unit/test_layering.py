@@ -52,6 +52,7 @@ ROOMS = {
         ("processes", "filtering"),
         ("checks", "importing"),
         ("run", "doctor"),
+        ("sweeping",),
         ("commands",),
     ),
 }

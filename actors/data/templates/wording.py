@@ -21,7 +21,7 @@ from pathlib import Path
 
 from actors.data.problems import Problem
 from oapl.config.fields import section
-from oapl.config.toml import read_toml
+from oapl.config.recipes import read_toml
 from oapl.errors import InputError
 
 FOLDER = Path(__file__).parent

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from oapl.config import RunConfig
 from oapl.config.objective import declared
+from oapl.config.recipes import files_of
 
 EXCLUDES = (
     *(".git", ".venv", "venv", "runs", "data", "wandb", "__pycache__", "node_modules", ".*_cache"),
@@ -34,7 +35,7 @@ def entrypoint(
         is_shipped: Whether a file is in the copy.
     """
     command = "train" if declared(config).samples else "sft"
-    place = recipe if is_shipped(recipe) else recipe.absolute()
+    place = recipe if all(map(is_shipped, files_of(recipe))) else recipe.absolute()
     words = ["python", "-m", "oapl", command, str(place), *overrides]
     words += absolute_paths(config, is_shipped)
     # The job's own cluster, which Ray names in RAY_ADDRESS, whatever name it has here.

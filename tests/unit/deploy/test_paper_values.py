@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 
-import deploy
 from deploy.checks.generation import generating
 from deploy.checks.settings import check
 from oapl.config.toml import load_config
+from tests.support.paper_recipes import FOLDER, PUBLISHED
 
-FOLDER = Path(deploy.__file__).parent / "recipes"
-OF_MACHINES = ("cpu_", "cuda_", "npu_")
 STATUSES = ("published", "confirmed", "derived", "reading")
 OF_THE_METHOD = ("objective", "optimizer", "critic", "sync")
 """Tables of which a published recipe names nothing that is not claimed."""
-PUBLISHED = sorted(
-    path.stem for path in FOLDER.glob("*.toml") if not path.stem.startswith(OF_MACHINES)
-)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,14 @@ def test_a_dry_run_prints_a_recipe_with_facts_as_comments(files, tmp_path):
     assert not (files / "runs").exists(), "a dry run makes nothing"
 
 
+def test_examples_to_imitate_need_no_answer_where_other_problems_are_evaluated(files, tmp_path):
+    (tmp_path / "worked.jsonl").write_text('{"prompt": "1+1=", "response": "2"}\n')
+    worked = ["data.sources.0.name=worked", f"data.sources.0.path={tmp_path / 'worked.jsonl'}"]
+    imitation = ["objective.name=sft", "rollout.group_size=1", "learner.batch_size=1"]
+    made = report(files, *worked, *data(files, "eval"), *imitation)
+    assert [prompt.source for prompt in made.trials] == ["sums"] * 3
+
+
 def test_dropped_prompts_and_data_that_ends_early_are_noted(files):
     made = report(
         files,

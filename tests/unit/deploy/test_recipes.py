@@ -14,7 +14,7 @@ from deploy.sizing.hardware import parse
 from oapl.config.toml import load_config
 from oapl.devices.base import engine_name
 
-RECIPES = sorted((Path(deploy.__file__).parent / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(deploy.__file__).parent / "recipes").glob("[!_]*.toml"))
 SIZED = re.compile(r"# Sized by: oapl (?:train|sft) deploy/recipes/(\w+).toml --for (\S+)")
 OF_CARDS = [path for path in RECIPES if SIZED.search(path.read_text())]
 OF_32B = ("qwen2", 5120, 27648, 64, 40, 8, False, 152064)

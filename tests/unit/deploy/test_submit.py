@@ -78,6 +78,14 @@ def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(
     assert inside.cluster.address == "", "the job's own cluster"
 
 
+def test_a_recipe_of_which_a_part_does_not_travel_is_named_by_its_absolute_path(here):
+    (here / "data" / "base.toml").write_text("")
+    (here / "my.toml").write_text('extends = "data/base.toml"')
+    config = load_config(here / "my.toml", [])
+    line = shipped.entrypoint(config, Path("my.toml"), [], is_shipped=is_shipped)
+    assert shlex.split(line)[4] == f"{here}/my.toml"
+
+
 def test_a_reward_function_that_does_not_travel_is_named_by_its_absolute_path(here):
     (here / "data" / "mine.py").write_text("")
     config = load_config(None, ["reward.options.judge.function=data/mine.py:reward"])

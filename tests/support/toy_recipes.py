@@ -1,0 +1,28 @@
+"""The toy twins of published recipes, and the commands that their heads name."""
+
+import shlex
+from pathlib import Path
+
+from oapl.config.objective import declared
+from oapl.config.toml import load_config
+from tests.support.paper_recipes import FOLDER, TOY
+
+STARTS = ("toy_start",)
+"""What the others begin with."""
+TOYS = (*STARTS, *sorted(path.stem for path in FOLDER.glob(f"*{TOY}.toml")))
+BEFORE = "#   "
+"""In front of a command in a recipe's head."""
+
+
+def commands_of(recipe: Path) -> list[list[str]]:
+    """The words behind `oapl` of each command, in order; where the head names none, to train."""
+    lines = [
+        line.removeprefix(BEFORE)
+        for line in recipe.read_text().splitlines()
+        if line.startswith(BEFORE)
+    ]
+    commands = " ".join(lines).replace("\\ ", " ").split("oapl ")[1:]
+    if commands:
+        return [shlex.split(command) for command in commands]
+    verb = "train" if declared(load_config(recipe)).samples else "sft"
+    return [[verb, str(recipe.relative_to(FOLDER.parents[1]))]]
