@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning lag objectives bench overlap chaos attacks gradients models jobs agreement puzzles oracle recipes clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -38,10 +38,14 @@ control: $(VENV)/.cpu
 learning: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.learning.seeds
 
-# Objectives side by side at a lag of sixteen steps, cell by cell: at most a quarter of an hour, and
-# again until the table is full.
+# Methods side by side by policy lag, offline, and on one frozen set, cell by cell: at most an hour, and
+# again until the table is full; the tables are in build/matrix.
+learning-matrix: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.matrix
+
+# Its first slice: four objectives at a lag of sixteen steps, two seeds; a quarter of an hour at most.
 lag: $(VENV)/.dev
-	$(VENV)/bin/python -m tests.lag
+	$(VENV)/bin/python -m tests.matrix --slice lag16 --minutes 15
 
 # Each objective for 32 steps on real Ray, vLLM and DeepSpeed; `make test` runs two of them.
 objectives: $(VENV)/.dev
@@ -71,6 +75,15 @@ attacks: $(VENV)/.dev
 # Each verifier beside the right verdicts: on written answers, and on real data where it is at hand.
 agreement: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.agreement
+
+# Our contamination filter beside datatrove's, in an environment of its own (200 MB): on written
+# questions, recorded beside ours, and on real data where it is at hand.
+decontamination: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.decontamination
+
+# Programs in the sandbox, instructions and puzzles trained on together; three minutes.
+mixed: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "" -s tests/integration/test_mixed_rewards.py
 
 # The losses of TRL's GRPO trainer on given log-probs, recorded beside ours.
 oracle: $(VENV)/.dev

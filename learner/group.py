@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +50,15 @@ class Store(Protocol):
         """Write what is held."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Batches of the groups with these ids, one per rank, for one learner step."""
+
+    step: int
+    ids: list[str]
+    batches: list[Batch]
+
+
 class LearnerGroup:
     """Owns the learner step; see `oapl.interfaces.Learner` for the acts.
 
@@ -61,6 +71,7 @@ class LearnerGroup:
         engines: None where nothing is sampled.
         rewards: None where nothing is judged.
         evaluate: Evaluates what the engines hold, under a name; None without evaluation sets.
+        foresee: Tells what the next take of so many groups will give; None where nobody knows.
 
     Attributes:
         step: Learner steps made, skipped ones included.
@@ -78,6 +89,7 @@ class LearnerGroup:
         engines: Engines | None = None,
         rewards: Rewards | None = None,
         evaluate: Callable[[str], Awaitable[Metrics]] | None = None,
+        foresee: Callable[[int], Sequence[CreditedGroup]] | None = None,
     ) -> None:
         self._config = config
         self._ranks = Ranks(config, trainers)
@@ -87,6 +99,8 @@ class LearnerGroup:
         self._engines = engines
         self._rewards = rewards
         self._evaluate = evaluate
+        self._foresee = foresee
+        self._packed: _Packed | None = None  # for the step that follows
         self._publications = Publications(
             config,
             ranks=self._ranks,
@@ -221,6 +235,7 @@ class LearnerGroup:
         batches, groups = self._shard(part), part.groups
         try:
             updates = [t.update(b) for t, b in zip(self._ranks.trainers, batches, strict=True)]
+            self._pack_ahead()  # while the ranks compute
             metrics = (await self._ranks.gather(updates, "a learner step", self.step))[0]
         except DivergedError:
             self._store.save_all(groups, self._config.folder / f"diverged-step-{self.step}")
@@ -237,10 +252,25 @@ class LearnerGroup:
             self._values["reward/trained_mean"] = sum(rewards) / len(rewards)
         return not metrics.get("faults/skipped_steps")
 
+    def _pack_ahead(self) -> None:
+        """Where it is known what the next take gives, and that is one step's, pack it now."""
+        if self._foresee is None or self._config.steps_per_take > 1:
+            return
+        groups = tuple(self._foresee(self._config.groups_per_step))
+        if groups:
+            step, part = self.step + 1, MiniBatch(groups=groups, number=0)
+            self._packed = _Packed(step, [g.id for g in groups], self._batches(part, step))
+
     def _shard(self, part: MiniBatch) -> list[Batch]:
+        packed = self._packed
+        if packed and (packed.step, packed.ids) == (self.step, [g.id for g in part.groups]):
+            return packed.batches
+        return self._batches(part, self.step)
+
+    def _batches(self, part: MiniBatch, step: int) -> list[Batch]:
         return batching.shard(
             part.groups,
-            step=self.step,
+            step=step,
             num_ranks=len(self._ranks.trainers),
             micro_batch_tokens=self._config.learner.micro_batch_tokens,
             row_tokens=self._config.learner.row_tokens,

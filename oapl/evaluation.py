@@ -114,7 +114,9 @@ def summarise(
         `eval/SET/mean@n` (mean reward), `pass@k`, `maj@n`, `greedy` (reward at temperature 0),
         each with its standard error over problems under the name + `_se`; `length_mean` (response
         tokens), `truncated_rate`, `malformed_rate` (of those that ended, the share without an
-        answer in the form asked for), and `unjudged` when there was any such sample.
+        answer in the form asked for), `entropy` (nats a token: the mean of -ln p over the samples'
+        tokens, p what they were drawn with; no figure where the engine recorded none), and
+        `unjudged` when there was any such sample.
     """
     problems = [_judged(answer) for answer in answers]
     n = max((len(answer.rollouts) for answer in answers), default=0)
@@ -134,7 +136,7 @@ def summarise(
         if values:
             mean, error = mean_and_error(values)
             metrics |= {measure: mean} | ({} if math.isnan(error) else {measure + SE: error})
-    metrics |= _endings(problems) | _unjudged(answers, problems)
+    metrics |= _endings(problems) | _entropy(problems) | _unjudged(answers, problems)
     return {f"eval/{name}/{measure}": value for measure, value in metrics.items()}
 
 
@@ -186,6 +188,15 @@ def _endings(problems: Sequence[Samples]) -> Metrics:
         "truncated_rate": 1 - len(ended) / len(judged),
         "malformed_rate": sum(malformed) / max(len(ended), 1),
     }
+
+
+def _entropy(problems: Sequence[Samples]) -> Metrics:
+    """Without bias, since the tokens were drawn from the very distribution that is measured."""
+    rollouts = [rollout for samples in problems for rollout, _ in samples]
+    found = [r.inference_logprobs for r in rollouts if r.inference_logprobs is not None]
+    if not rollouts or len(found) < len(rollouts) or not (tokens := sum(map(len, found))):
+        return {}
+    return {"entropy": -float(sum(part.sum(dtype=np.float64) for part in found)) / tokens}
 
 
 def _unjudged(answers: Sequence[EvalAnswers], problems: Sequence[Samples]) -> Metrics:

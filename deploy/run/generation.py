@@ -162,7 +162,7 @@ async def _store(
 class Progress:
     """Counts what is stored, and tells of it now and then.
 
-    Rates are from the first group on: before it engines load.
+    Rates are from the hand-out of the first group on: before it engines load.
 
     Args:
         work: The whole.
@@ -184,7 +184,7 @@ class Progress:
         self.groups = 0
         self._tell = tell
         self._now = now
-        self._began = self._told = 0.0
+        self._began = self._told = self._last = 0.0
         self._tokens = self._rollouts = 0
         self._reward = 0.0
         if work.done:
@@ -192,25 +192,25 @@ class Progress:
 
     def add(self, scored: ScoredGroup) -> None:
         """Count a group that is stored."""
+        self._last = self._now()
         if not self.groups:
-            self._began = self._told = self._now()
-        else:
-            self._tokens += scored.group.num_tokens
+            self._began, self._told = self._last - scored.group.seconds, self._last
+        self._tokens += scored.group.num_tokens
         self.groups += 1
         self._rollouts += len(scored.rewards)
         self._reward += float(scored.rewards.sum())
-        if self._now() - self._told >= TELL_S:
+        if self._last - self._told >= TELL_S:
             self.tell()
 
     def tell(self) -> None:
         """Tell how far it is, and how fast it goes."""
-        self._told = self._now()
+        self._told = self._last = self._now()
         there, total = len(self.work.done) + self.groups, self.work.total
-        if self.groups < 2:
+        if not self.groups:
             self._tell(f"{there:,} of {total:,} groups")
             return
-        seconds = max(self._told - self._began, 1e-9)
-        rate = (self.groups - 1) / seconds
+        seconds = max(self._last - self._began, 1e-9)
+        rate = self.groups / seconds
         self._tell(
             f"{there:,} of {total:,} groups, mean reward {self._reward / self._rollouts:.3f}; "
             f"{rate:.2f} groups and {self._tokens / seconds:,.0f} tokens a second, "
@@ -228,6 +228,8 @@ class Progress:
             folder=self.work.folder,
             groups=len(done_in(self.work.folder)),
             total=self.work.total,
+            tokens=self._tokens,
+            seconds=self._last - self._began,
             signal=signal,
             cause=cause,
         )

@@ -42,6 +42,8 @@ class Generated:
     Attributes:
         folder: Of the groups.
         groups, total: That are there, of the whole.
+        tokens, seconds: Response tokens that this command has stored, and its time from the first
+            hand-out of a prompt to the last whole shard.
         signal: Number of the signal that stopped it; 0 where none did.
         cause: Why the first draw failed that did; empty where none did.
     """
@@ -49,6 +51,8 @@ class Generated:
     folder: Path
     groups: int
     total: int
+    tokens: int = 0
+    seconds: float = 0.0
     signal: int = 0
     cause: str = ""
 

@@ -30,6 +30,7 @@ from oapl.interfaces import Batches, Replay, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt
 from oapl.remote.waiting import both, in_thread_of_its_own
+from oapl.replay.stored import StoredBatches
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -119,6 +120,7 @@ async def start(
             engines=workers,
             rewards=rewards,
             evaluate=evaluator,
+            foresee=given.foresee if isinstance(given, StoredBatches) else None,
         )
         if_it_fails.pop_all()
     return Parts(

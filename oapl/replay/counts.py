@@ -7,7 +7,7 @@ always there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -36,6 +36,29 @@ REPORTED = {
     "rollout/group_seconds_*": ("mean", "max"),
 }
 """Of these not all statistics."""
+
+
+def observed(scored: ScoredGroup, credit: Credit) -> dict[str, Moments]:
+    """What an accepted group adds to the report, whether the objective keeps it or drops it.
+
+    Args:
+        scored: Rewards float32 [G] and the rollouts behind them.
+        credit: Of which only the metrics are reported.
+    """
+    rollouts = scored.group.rollouts
+    streams: dict[str, Iterable[float] | np.ndarray] = {
+        "reward/*": scored.rewards,
+        "reward/uniform_groups": [np.ptp(scored.rewards) == 0],
+        "rollout/length_*": [len(rollout.token_ids) for rollout in rollouts],
+        "rollout/repetition_rate": [repetition_rate(r.token_ids) for r in rollouts],
+        "rollout/truncated_rate": [rollout.is_truncated for rollout in rollouts],
+        "rollout/group_seconds_*": [scored.group.seconds],
+        **{name: [value] for name, value in credit.metrics.items()},
+    }
+    moments = {name: Moments() for name in streams}
+    for name, values in streams.items():
+        moments[name].add(values)
+    return moments
 
 
 class ReplayCounts:
@@ -103,26 +126,11 @@ class ReplayCounts:
         if of_history:
             self.count("replay/history", of_history)
 
-    def accept(self, scored: ScoredGroup, credit: Credit) -> None:
-        """A group was accepted, whether the objective keeps it or drops it.
-
-        Args:
-            scored: Rewards float32 [G] and the rollouts behind them.
-            credit: Of which only the metrics are reported.
-        """
-        rollouts = scored.group.rollouts
+    def accept(self, moments: Mapping[str, Moments]) -> None:
+        """A group was accepted, of which these are `observed`."""
         self.count("replay/accepted")
-        observed: dict[str, Iterable[float] | np.ndarray] = {
-            "reward/*": scored.rewards,
-            "reward/uniform_groups": [np.ptp(scored.rewards) == 0],
-            "rollout/length_*": [len(rollout.token_ids) for rollout in rollouts],
-            "rollout/repetition_rate": [repetition_rate(r.token_ids) for r in rollouts],
-            "rollout/truncated_rate": [rollout.is_truncated for rollout in rollouts],
-            "rollout/group_seconds_*": [scored.group.seconds],
-            **{name: [value] for name, value in credit.metrics.items()},
-        }
-        for name, values in observed.items():
-            self._moments[name].add(values)
+        for name, one in moments.items():
+            self._moments[name].merge(one)
 
     def take(self) -> Metrics:
         """The report, and a fresh start."""

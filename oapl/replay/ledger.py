@@ -43,7 +43,7 @@ from oapl.records import (
     State,
     WorkerId,
 )
-from oapl.replay.counts import ReplayCounts
+from oapl.replay.counts import ReplayCounts, observed
 from oapl.replay.draws import Draws
 from oapl.replay.fates import Fates
 from oapl.replay.groups import Groups
@@ -177,7 +177,7 @@ class Ledger:
         self._draws.is_proven = True
         credit = self._credit(scored)
         self._draws.settle(group.prompt)
-        self._counts.accept(scored, credit)
+        self._counts.accept(observed(scored, credit))
         if credit.dropped is not None:
             if self._dropped < self.periods.droppable(self.begin, len(self._groups.window)):
                 self._dropped += 1

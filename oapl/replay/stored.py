@@ -13,21 +13,24 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from oapl.counters import Moments
 from oapl.errors import InputError
 from oapl.groups_file import StoredGroup
 from oapl.records import (
     Credit,
     CreditedGroup,
     FateKind,
+    Group,
     Metrics,
     Prompt,
     ScoredGroup,
     State,
 )
-from oapl.replay.counts import ReplayCounts
+from oapl.replay.counts import ReplayCounts, observed
 from oapl.replay.fates import Fates
 from oapl.replay.layouts import Rows
 from oapl.replay.order import OTHER_SET, DrawOrder
@@ -64,10 +67,12 @@ def rollout_of(group: CreditedGroup, number: int, id: str) -> CreditedGroup:
         id: Of what is cut out, as a draw.
     """
     only, scored, inner = slice(number, number + 1), group.scored, group.scored.group
-    alone = dataclasses.replace(
-        inner,
+    alone = Group(
         prompt=dataclasses.replace(inner.prompt, id=id),
         rollouts=inner.rollouts[only],
+        version=inner.version,
+        sampling=inner.sampling,
+        seconds=inner.seconds,
     )
     return CreditedGroup(
         scored=ScoredGroup(
@@ -92,6 +97,28 @@ class _Draw:
     left: int
     was_applied: bool = False
     skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cut:
+    """A draw that is cut ahead of its take.
+
+    Attributes:
+        row, epoch: Of the draw.
+        prompt: Its own, with the id of the draw.
+        pieces: Its rollouts; none where the objective's filter drops it.
+        moments: What it adds to the report.
+        cursor: Of the order, after it.
+        passes: Over the set, after it.
+    """
+
+    row: int
+    epoch: int
+    prompt: Prompt
+    pieces: tuple[CreditedGroup, ...]
+    moments: Mapping[str, Moments]
+    cursor: State
+    passes: float
 
 
 class StoredBatches:
@@ -128,7 +155,10 @@ class StoredBatches:
             shuffle=shuffle,
             other_data=OTHER_SET,
         )
-        self._row, self._epoch, self._next = 0, 0, -1  # the group being cut; -1 is none
+        self._cursor, self._passes = self._order.state(), self._order.passes
+        self._ahead: deque[_Cut] = deque()  # beyond the cursor
+        self._now: _Cut | None = None  # the group whose rollouts are given out
+        self._next = -1  # of them; -1 is none
         self._open: dict[str, _Draw] = {}
         self._leased: dict[str, str] = {}  # piece to draw
         self._before: State | None = None  # while there are leases, the state without them
@@ -146,36 +176,66 @@ class StoredBatches:
         self._before = self._before or self._state()
         pieces: list[CreditedGroup] = []
         while len(pieces) < count and (self._next >= 0 or self._begin_next()):
-            pieces.append(self._cut())
+            pieces.append(self._give())
         self._counts.lease(self._step - piece.scored.group.version for piece in pieces)
         return pieces
 
+    def foresee(self, count: int) -> list[CreditedGroup]:
+        """Tell what the next takes will give, so that work on it may begin; nothing is leased.
+
+        Args:
+            count: Rollouts; there are fewer at the end of the last pass.
+        """
+        found = list(self._now.pieces[self._next :]) if self._now and self._next >= 0 else []
+        found += [piece for cut in self._ahead for piece in cut.pieces]
+        while len(found) < count and (cut := self._cut_next()) is not None:
+            self._ahead.append(cut)
+            found += cut.pieces
+        return found[:count]
+
+    def _cut_next(self) -> _Cut | None:
+        """Cut the draw that follows on all that were; None at the end of the last pass."""
+        if (drawn := self._order.next()) is None:
+            return None
+        return self._cut_of(*drawn, self._order.state(), self._order.passes)
+
+    def _cut_of(self, row: int, epoch: int, cursor: State, passes: float) -> _Cut:
+        """What is cut out of a group; a prompt may be in a set of several folders twice."""
+        group = self._groups[row]
+        id, size = f"{group.id}#{row}@{epoch}", len(group.scored.group.rollouts)
+        is_kept = group.credit.dropped is None
+        pieces = (rollout_of(group, place, f"{id}.{place}") for place in range(size * is_kept))
+        return _Cut(
+            row=row,
+            epoch=epoch,
+            prompt=dataclasses.replace(group.scored.group.prompt, id=id),
+            pieces=tuple(pieces),
+            moments=observed(group.scored, group.credit),
+            cursor=cursor,
+            passes=passes,
+        )
+
     def _begin_next(self) -> bool:
         """Turn to the next group that the filter leaves; False at the end of the last pass."""
-        while (drawn := self._order.next()) is not None:
-            self._row, self._epoch = drawn
-            group = self._groups[self._row]
-            self._counts.accept(group.scored, group.credit)
-            prompt = dataclasses.replace(group.scored.group.prompt, id=self._draw_id())
-            if group.credit.dropped is None:
-                self._open[prompt.id] = _Draw(prompt, len(group.scored.group.rollouts))
+        while (cut := self._ahead.popleft() if self._ahead else self._cut_next()) is not None:
+            self._now, self._cursor, self._passes = cut, cut.cursor, cut.passes
+            self._counts.accept(cut.moments)
+            if cut.pieces:
+                self._open[cut.prompt.id] = _Draw(cut.prompt, len(cut.pieces))
                 self._next = 0
                 return True
-            self._fates.add(prompt, "dropped", group.credit.dropped, self._step)
+            dropped = str(self._groups[cut.row].credit.dropped)
+            self._fates.add(cut.prompt, "dropped", dropped, self._step)
             self._counts.count("replay/dropped")
         return False
 
-    def _cut(self) -> CreditedGroup:
-        group, draw = self._groups[self._row], self._draw_id()
-        piece = rollout_of(group, self._next, f"{draw}.{self._next}")
-        self._leased[piece.id] = draw
-        is_last = self._next + 1 == len(group.scored.group.rollouts)
+    def _give(self) -> CreditedGroup:
+        assert self._now is not None, "no group is begun"
+        piece = self._now.pieces[self._next]
+        self._leased[piece.id] = self._now.prompt.id
+        is_last = self._next + 1 == len(self._now.pieces)
         self._next = -1 if is_last else self._next + 1
         return piece
-
-    def _draw_id(self) -> str:
-        """Unique in a set of several folders, which may hold a prompt twice."""
-        return f"{self._groups[self._row].id}#{self._row}@{self._epoch}"
 
     async def take(self, count: int, timeout_s: float) -> list[CreditedGroup] | None:
         """Give the next rollouts, the rest at the end, then None."""
@@ -234,7 +294,7 @@ class StoredBatches:
 
     async def stats(self) -> Metrics:
         """What was drawn since the last call, and passes over the set so far."""
-        return {"data/epoch": self._order.passes, **self._counts.take()}
+        return {"data/epoch": self._passes, **self._counts.take()}
 
     async def snapshot(self) -> State:
         """Everything that decides what comes next; what is leased counts as not drawn yet."""
@@ -242,8 +302,8 @@ class StoredBatches:
 
     def _state(self) -> State:
         return {
-            "source": self._order.state(),
-            "cut": (self._row, self._epoch, self._next),
+            "source": self._cursor,
+            "cut": (self._now.row, self._now.epoch, self._next) if self._now else (0, 0, -1),
             "open": copy.deepcopy(self._open),
             "fates": self._fates.state(),
             "counts": copy.deepcopy(self._counts),
@@ -257,7 +317,10 @@ class StoredBatches:
             CheckpointError: It is of other groups, or of a run that trained on none.
         """
         self._order.restore(state["source"])
-        self._row, self._epoch, self._next = state["cut"]
+        self._cursor, self._passes = self._order.state(), self._order.passes
+        self._ahead.clear()
+        row, epoch, self._next = state["cut"]
+        self._now = self._cut_of(row, epoch, self._cursor, self._passes)
         self._open = copy.deepcopy(state["open"])
         self._fates.restore(state["fates"])
         self._counts = copy.deepcopy(state["counts"])

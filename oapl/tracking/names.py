@@ -157,6 +157,7 @@ METRICS: dict[str, Metric] = {
     "eval/{SET}/length_mean": Metric("mean response length", "tokens"),
     "eval/{SET}/truncated_rate": Metric("share of responses cut off at the limit"),
     "eval/{SET}/malformed_rate": Metric("of those that ended, share without the form asked for"),
+    "eval/{SET}/entropy": Metric("mean of -ln p over the tokens of the samples", "nats"),
     "eval/{SET}/unjudged": Metric("samples left out because no verdict could be had", "rollouts"),
     "eval/{SET}/{MEASURE}_se": Metric("standard error of a measure over problems"),
     "faults/{KIND}": Metric("events that should not happen: rebuilt engines, skipped steps..."),

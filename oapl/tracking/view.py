@@ -42,7 +42,10 @@ GAP = 3
 ENDS_STYLE = {DONE: "bold reverse green", STOPPED: "bold reverse yellow"}
 BUSY, IDLE = 0.15, 0.4  # idle shares below and above which a bar is green and red
 WARNINGS = ("died", "killing", "fail", "warning", "did not", "interrupted", "non-finite", "refused")
-MEASURES = ("mean@", "greedy", "maj@", "pass@", "length_mean", "truncated_rate", "malformed_rate")
+MEASURES = (
+    *("mean@", "greedy", "maj@", "pass@"),
+    *("length_mean", "entropy", "truncated_rate", "malformed_rate"),
+)
 """Of an evaluation, the most telling first: where there is no room the last are left out."""
 
 Clock = Callable[[], float]

@@ -20,7 +20,10 @@ from rich.console import Console
 
 from tests.bench import table
 
-OF_A_MODEL = ("pipeline", "learner_step", "iteration", "publication")
+OF_A_MODEL = (
+    *("pipeline", "learner_step", "iteration", "publication"),
+    *("generation", "stored_training"),
+)
 SMOLLM2 = Path("build/smollm2")
 OF_ONE = (
     "engine_throughput",

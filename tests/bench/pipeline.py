@@ -149,39 +149,62 @@ def publish(config: RunConfig) -> Any:
 
 def through_generate(config: RunConfig, prompts: Path) -> tuple[int, float]:
     """The same rollouts from `vllm.LLM`, as its documentation shows."""
-    from vllm import LLM, SamplingParams
+    engine = PlainEngine(config, prompts)
+    found = engine.generate()
+    engine.close()
+    return found
 
-    tokenizer = load_tokenizer(config.model.path)
-    texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()]
-    inputs = [
-        {
-            "prompt_token_ids": tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
-            )
-        }
-        for text in texts
-    ]
-    options = vllm_inprocess.Config(**config.rollout.engine_options)
-    llm = LLM(
-        model=config.model.path,
-        dtype=config.model.dtype,
-        max_model_len=config.rollout.context_tokens,
-        max_num_seqs=options.max_num_seqs,
-        kv_cache_memory_bytes=2**30,
-        block_size=options.block_size,
-        enforce_eager=True,
-        seed=1,
-    )
-    params = SamplingParams(
-        n=GROUP_SIZE, temperature=1.0, max_tokens=config.rollout.max_tokens, logprobs=0
-    )
-    llm.generate(inputs[:2], params, use_tqdm=False)
-    started = time.monotonic()
-    outputs = llm.generate(inputs, params, use_tqdm=False)
-    seconds = time.monotonic() - started
-    tokens = sum(len(answer.token_ids) for output in outputs for answer in output.outputs)
-    llm.llm_engine.engine_core.shutdown()
-    return tokens, seconds
+
+class PlainEngine:
+    """`vllm.LLM` with a run's engine settings and the prompts of its data.
+
+    Args:
+        config: The run.
+        prompts: File of its questions.
+    """
+
+    def __init__(self, config: RunConfig, prompts: Path) -> None:
+        from vllm import LLM, SamplingParams
+
+        tokenizer = load_tokenizer(config.model.path)
+        texts = [json.loads(line)["prompt"] for line in prompts.read_text().splitlines()]
+        self._inputs = [
+            {
+                "prompt_token_ids": tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}],
+                    add_generation_prompt=True,
+                    return_dict=False,
+                )
+            }
+            for text in texts
+        ]
+        options = vllm_inprocess.Config(**config.rollout.engine_options)
+        self._llm = LLM(
+            model=config.model.path,
+            dtype=config.model.dtype,
+            max_model_len=config.rollout.context_tokens,
+            max_num_seqs=options.max_num_seqs,
+            kv_cache_memory_bytes=2**30,
+            block_size=options.block_size,
+            enforce_eager=True,
+            seed=1,
+        )
+        self._params = SamplingParams(
+            n=GROUP_SIZE, temperature=1.0, max_tokens=config.rollout.max_tokens, logprobs=0
+        )
+        self._llm.generate(self._inputs[:2], self._params, use_tqdm=False)
+
+    def generate(self) -> tuple[int, float]:
+        """Tokens and seconds of all rollouts."""
+        started = time.monotonic()
+        outputs = self._llm.generate(self._inputs, self._params, use_tqdm=False)
+        seconds = time.monotonic() - started
+        tokens = sum(len(answer.token_ids) for output in outputs for answer in output.outputs)
+        return tokens, seconds
+
+    def close(self) -> None:
+        """End the engine."""
+        self._llm.llm_engine.engine_core.shutdown()
 
 
 if __name__ == "__main__":

@@ -45,15 +45,25 @@ Step = Callable[[], dict[str, float]]
 
 
 def main(text: str) -> None:
-    answers = _answers()
     settings = {**DEFAULTS, **json.loads(text)}
+    serve(lambda: KINDS[settings["kind"]](settings), settings["threads"])
+
+
+def serve(begin: Callable[[], Step], threads: int = 1) -> None:
+    """Make a step for every line of input.
+
+    Args:
+        begin: Gives the step, once.
+        threads: Of torch.
+    """
+    answers = _answers()
     import deepspeed  # noqa: F401 - what the imports take is not the step's memory
     import torch
     from transformers import LlamaForCausalLM  # noqa: F401
 
-    torch.set_num_threads(settings["threads"])
+    torch.set_num_threads(threads)
     before = resident("VmRSS")
-    step = KINDS[settings["kind"]](settings)
+    step = begin()
     answers({"ready": 1.0})
     for _ in sys.stdin:
         started = time.perf_counter()

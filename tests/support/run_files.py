@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 
 def steps(run: Path) -> list[int]:
@@ -13,3 +14,8 @@ def steps(run: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return [row["step"] for row in map(json.loads, whole.splitlines()) if "time/step_s" in row]
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """All of a run's metrics that has ended."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

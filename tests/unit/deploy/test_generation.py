@@ -163,17 +163,23 @@ def test_what_an_engine_makes_before_it_was_given_weights_is_of_the_model_itself
     assert stored.places == (0, 1)
 
 
-def test_progress_is_told_with_rates_that_begin_at_the_first_group(tmp_path):
+def test_progress_is_told_with_rates_that_begin_at_the_first_hand_out(tmp_path):
     work = Generation(
         folder=tmp_path, header=None, recipe={}, total=10, done=frozenset("ab"), group_size=2
     )
     told, now = [], [1000.0]
     progress = Progress(work, told.append, lambda: now[0])
     assert told == ["going on: 2 of 10 groups are there"]
+    scored = make_group([5, 15], rewards=[1, 0])
+    scored = dataclasses.replace(scored, group=dataclasses.replace(scored.group, seconds=10.0))
     for seconds in (90.0, TELL_S, 1.0, TELL_S - 1):
         now[0] += seconds
-        progress.add(make_group([5, 15], rewards=[1, 0]))
+        progress.add(scored)
     assert told[1:] == [
-        "4 of 10 groups, mean reward 0.500; 0.03 groups and 1 tokens a second, 180 s to go",
-        "6 of 10 groups, mean reward 0.500; 0.05 groups and 1 tokens a second, 80 s to go",
+        "4 of 10 groups, mean reward 0.500; 0.05 groups and 1 tokens a second, 120 s to go",
+        "6 of 10 groups, mean reward 0.500; 0.06 groups and 1 tokens a second, 70 s to go",
     ]
+    now[0] += 5.0
+    progress.tell()
+    outcome = progress.outcome(0)
+    assert (outcome.tokens, outcome.seconds) == (80, 75.0)

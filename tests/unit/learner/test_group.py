@@ -11,7 +11,7 @@ import pytest
 from learner import ranks
 from learner.checkpoints import contents, published, snapshots
 from learner.group import LearnerGroup
-from oapl import groups_file
+from oapl import batching, groups_file
 from oapl.batching import example
 from oapl.config import RunConfig
 from oapl.config.sections import EvalSection, ReplaySection
@@ -184,6 +184,55 @@ async def test_a_take_is_divided_and_the_policy_before_it_asked_only_where_it_is
     assert [part.number for part in made] == parts
     assert [len(part.groups) for part in made] == [1] * len(parts)
     assert trainer.prepared == asked
+
+
+class Batches(FakeTrainer):
+    """Keeps what it is given, and the thread of acts."""
+
+    def __init__(self, acts):
+        super().__init__()
+        self.batches, self._acts = [], acts
+
+    async def update(self, batch):
+        self._acts.append("update")
+        self.batches.append(batch)
+        return await super().update(batch)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_the_step_that_is_foreseen_is_packed_beside_the_one_before_and_is_no_other(
+    config, monkeypatch, is_right
+):
+    acts = []
+
+    def shard(*args, **settings):
+        acts.append(f"pack for step {settings['step']}")
+        return plainly(*args, **settings)
+
+    def named(name):
+        return [replaced(group, name) for group in groups()]
+
+    def replaced(group, name):
+        inner = group.scored.group
+        inner = dataclasses.replace(inner, prompt=dataclasses.replace(inner.prompt, id=name))
+        return dataclasses.replace(group, scored=dataclasses.replace(group.scored, group=inner))
+
+    plainly = batching.shard
+    monkeypatch.setattr(batching, "shard", shard)
+    trainer = Batches(acts)
+    learner = make(
+        config,
+        trainers=[trainer],
+        foresee=lambda count: [] if learner.step else named("b" if is_right else "c"),
+    )
+    for name in ("a", "b"):
+        (only,) = await learner.prepare(named(name))
+        await learner.update(only)
+        await learner.report()
+    packed = ["pack for step 0", "update", "pack for step 1"]
+    assert sorted(acts[:3]) == sorted(packed)
+    assert acts[3:] == (["update"] if is_right else ["pack for step 1", "update"])
+    assert [batch.step for batch in trainer.batches] == [0, 1]
 
 
 async def test_a_reset_that_is_due_comes_before_the_iteration_and_is_told(config):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,8 +131,24 @@ def test_summary_by_hand():
             "eval/toy/length_mean": 4.0,
             "eval/toy/truncated_rate": 0.0,
             "eval/toy/malformed_rate": 0.0,
+            "eval/toy/entropy": 0.0,
         }
     )
+
+
+def test_entropy_is_the_mean_over_tokens_of_what_the_engine_recorded():
+    # Tokens of ln p -1 | -3, -5: (1 + 3 + 5) / 3 tokens, whoever of the two they belong to.
+    def of(*logprobs: float) -> EvalAnswers:
+        found = answers([1.0], lengths=[len(logprobs)])
+        recorded = np.array(logprobs, np.float32)
+        (only,) = found.rollouts
+        return replace(found, rollouts=(replace(only, inference_logprobs=recorded),))
+
+    metrics = summarise("s", [of(-1), of(-3, -5)], ks=(), threshold=1.0)
+    assert metrics["eval/s/entropy"] == pytest.approx(3.0)
+    (only,) = of(-1).rollouts
+    unknown = replace(of(-1), rollouts=(replace(only, inference_logprobs=None),))
+    assert "eval/s/entropy" not in summarise("s", [of(-1), unknown], ks=(), threshold=1.0)
 
 
 def test_the_error_is_clustered_by_problem():

@@ -203,3 +203,31 @@ async def test_the_learner_is_told_what_it_draws():
     assert stats["replay/lag_mean"] == 7
     assert stats["reward/mean"] == pytest.approx(6 / 8)
     assert stats["data/epoch"] == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 4, 7, 40])
+async def test_what_is_foreseen_is_what_comes_and_changes_nothing(ahead):
+    plain, foreseen = (batches(epochs=2, uniform="drop") for _ in range(2))
+    for number in range(1, 9):
+        expected = plain.draw(3)
+        told = foreseen.foresee(ahead)
+        before = pickle.dumps(await foreseen.snapshot())
+        assert names(told)[:3] == names(expected)[:ahead]
+        assert foreseen.foresee(ahead) == told
+        assert pickle.dumps(await foreseen.snapshot()) == before
+        assert names(await step(foreseen, 3, number)) == names(expected)
+        await plain.trained(names(expected), number)
+        assert await foreseen.stats() == await plain.stats()
+    assert foreseen.foresee(ahead) == []
+    assert await foreseen.fates() == await plain.fates()
+
+
+async def test_a_run_that_looked_ahead_resumes_as_one_that_did_not():
+    whole, broken = batches(epochs=2), batches(epochs=2)
+    whole.draw(5)
+    broken.draw(5)
+    broken.foresee(9)
+    again = batches(epochs=2)
+    again.foresee(2)
+    await again.restore(pickle.loads(pickle.dumps(await broken.snapshot())))
+    assert names(again.foresee(6)) == names(again.draw(6))

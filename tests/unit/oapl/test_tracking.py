@@ -34,7 +34,7 @@ from oapl.records import (
     StepMetrics,
     Verdict,
 )
-from oapl.replay.counts import ALWAYS, ReplayCounts
+from oapl.replay.counts import ALWAYS, ReplayCounts, observed
 from oapl.tracking import rollouts, status, wandb_sink
 from oapl.tracking.history import first_evaluation
 from oapl.tracking.jsonl import JsonlSink
@@ -149,7 +149,7 @@ def test_every_name_that_is_always_reported_is_in_the_table():
 def test_what_replay_and_evaluation_report_is_in_the_table():
     counts = ReplayCounts()
     group = credited("p", 0).scored
-    counts.accept(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0}))
+    counts.accept(observed(group, Credit(values=group.rewards, metrics={"oapl/v_star_*": 1.0})))
     counts.refuse("stale", 1)
     counts.clear(1, [1], 1)
     counts.waste(1, 1)

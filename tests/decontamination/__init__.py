@@ -1,0 +1,1 @@
+"""Our contamination filter beside datatrove's n-gram decontamination."""

@@ -1,1 +1,0 @@
-"""Objectives at equal policy lag: a first slice of the comparison that the papers make."""
