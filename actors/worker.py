@@ -31,6 +31,7 @@ from oapl.records import (
     WeightsVersion,
     WorkerId,
 )
+from oapl.sampling import of_rollouts
 from oapl.weights.base import TRANSPORTS
 
 EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
@@ -146,13 +147,7 @@ class RolloutWorker:
             return
         if has_own_weights:
             self._loaded.set()
-        rollout = self._config.rollout
-        sampling = Sampling(
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
-            top_k=rollout.top_k,
-            max_tokens=rollout.max_tokens,
-        )
+        rollout, sampling = self._config.rollout, of_rollouts(self._config)
         while await self._next_version():
             recoveries = self._recoveries
             try:

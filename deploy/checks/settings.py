@@ -433,6 +433,13 @@ def _evaluation(config: RunConfig) -> Iterator[str]:
             "eval.num_samples = 0 and eval.greedy = false: nothing would be answered; raise "
             "eval.num_samples or set eval.greedy = true"
         )
+    for key in ("temperature", "top_p", "top_k", "max_tokens"):
+        value, default = getattr(section, key), getattr(EvalSection(), key)
+        if section.as_rollouts and value != default:
+            yield (
+                f"eval.{key} = {shown(value)}: with eval.as_rollouts answers are drawn by "
+                f"rollout.{key} ({shown(getattr(config.rollout, key))}); leave one of the two out"
+            )
     too_large = [k for k in section.ks if k > section.num_samples]
     if too_large and not (section.num_samples == 0 and section.ks == EvalSection().ks):
         yield (

@@ -23,7 +23,8 @@ from oapl.config import RunConfig
 from oapl.config.sections import DataSource
 from oapl.evaluation import summarise
 from oapl.groups_file import Header
-from oapl.records import EvalAnswers, Judgement, Metrics, Rollout, Sampling
+from oapl.records import EvalAnswers, Judgement, Metrics, Rollout
+from oapl.sampling import of_evaluations
 
 
 class Evaluator:
@@ -58,11 +59,7 @@ class Evaluator:
         """
         config = self._config.eval
         metrics: Metrics = {}
-        sampling = Sampling(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            max_tokens=config.max_tokens or self._config.rollout.max_tokens,
-        )
+        sampling = of_evaluations(self._config)
         for name, questions in self._sets.items():
             answers = await self._workers.evaluate(
                 questions, sampling, config.num_samples, config.greedy

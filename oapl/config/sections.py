@@ -375,8 +375,13 @@ class EvalSection:
     """Sampling temperature of the samples."""
     top_p: Probability = 1.0
     """Nucleus sampling; 1 is off."""
+    top_k: NonNegativeInt = 0
+    """Top-k sampling; 0 is off."""
     max_tokens: NonNegativeInt = 0
     """Longest response; 0 means `rollout.max_tokens`."""
+    as_rollouts: Flag = False
+    """Sample as rollouts are, by the four settings of that name in `rollout`; here they stay
+    unset."""
     greedy: Flag = True
     """Answer each problem once more at temperature 0."""
     timeout_s: Positive = 3600.0

@@ -327,6 +327,11 @@ CASES = [
         ('checkpoint.models = "epochs": passes are told of examples and stored groups',),
     ),
     Bad(
+        "two ways to sample an evaluation",
+        "eval.as_rollouts=true\neval.top_k=40",
+        ("eval.top_k = 40: with eval.as_rollouts answers are drawn by rollout.top_k (0)",),
+    ),
+    Bad(
         "patience with evaluations that are never made",
         "objective.name=grpo\nobjective.kl_coefficient=1e-4\nreference.patience=3",
         ("reference.patience = 3: counts evaluations", "set eval.every_syncs"),

@@ -127,6 +127,33 @@ async def test_an_evaluation_leaves_a_set_per_source_that_can_be_trained_on(conf
         assert look_at_sets(run, tokenizer).rollouts == 12
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], Sampling(max_tokens=9)),
+        (
+            ["eval.temperature=0.6", "eval.top_p=0.95", "eval.top_k=40", "eval.max_tokens=7"],
+            Sampling(temperature=0.6, top_p=0.95, top_k=40, max_tokens=7),
+        ),
+        (["eval.as_rollouts=true"], Sampling(temperature=0.5, top_p=0.9, top_k=3, max_tokens=9)),
+    ],
+)
+async def test_evaluations_sample_as_they_say_or_as_rollouts_do(config, settings, expected):
+    class Workers:
+        async def evaluate(self, prompts, sampling, num_samples, greedy):
+            self.asked = sampling
+            return []
+
+    of_rollouts = ["rollout.temperature=0.5", "rollout.top_p=0.9", "rollout.top_k=3"]
+    said = load_config(None, [*of_rollouts, *settings])
+    rollout = dataclasses.replace(said.rollout, max_tokens=9)
+    section = dataclasses.replace(said.eval, sources=config.eval.sources[:1], ks=(1,))
+    workers = Workers()
+    run = dataclasses.replace(config, rollout=rollout, eval=section)
+    await Evaluator(run, workers, stores=False)("step-4")
+    assert workers.asked == expected
+
+
 async def test_a_training_run_s_evaluations_store_no_groups_unless_asked(config):
     await Evaluator(config, FakeWorkers(), stores=False)("step-3")
     assert (config.folder / "evaluations" / "step-3.sums.jsonl").is_file()
