@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -51,6 +51,10 @@ lag: $(VENV)/.dev
 objectives: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m "" --durations=0 tests/integration/test_objectives_live.py \
 		tests/integration/test_program.py::test_history_goes_on_across_a_stop
+
+# A run of stages, killed in each of its hand-overs. Six minutes.
+stages: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "" tests/integration/test_stages.py
 
 # Ratios against the raw engine and the plain training loop, in one run.
 bench: $(VENV)/.dev

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from learner.checkpoints import contents, origin, snapshots
 from learner.kept_models import KeptModels
+from learner.moving_on import MovingOn
 from learner.publication import Engines, Publications
 from learner.ranks import Ranks
 from learner.resets import Resets
@@ -26,8 +27,6 @@ from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.objectives.base import build as build_objective
 from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, ScoredGroup, StepMetrics
-
-"""Replay's snapshot in a checkpoint."""
 
 
 class Rewards(Protocol):
@@ -72,6 +71,10 @@ class LearnerGroup:
         rewards: None where nothing is judged.
         evaluate: Evaluates what the engines hold, under a name; None without evaluation sets.
         foresee: Tells what the next take of so many groups will give; None where nobody knows.
+        first: Learner steps that the stages before this one have made. Here and in whatever makes
+            the steps they count from the stage's beginning; what is written counts these too.
+        moving: Says when this stage ends early; None where a run has no stages.
+        keeps_in: Folder of the policies that are kept beside the last one; None: the run's.
 
     Attributes:
         step: Learner steps made, skipped ones included.
@@ -90,6 +93,9 @@ class LearnerGroup:
         rewards: Rewards | None = None,
         evaluate: Callable[[str], Awaitable[Metrics]] | None = None,
         foresee: Callable[[int], Sequence[CreditedGroup]] | None = None,
+        first: int = 0,
+        moving: MovingOn | None = None,
+        keeps_in: Path | None = None,
     ) -> None:
         self._config = config
         self._ranks = Ranks(config, trainers)
@@ -101,6 +107,8 @@ class LearnerGroup:
         self._evaluate = evaluate
         self._foresee = foresee
         self._packed: _Packed | None = None  # for the step that follows
+        self._first = first
+        self._moving = moving
         self._publications = Publications(
             config,
             ranks=self._ranks,
@@ -112,7 +120,9 @@ class LearnerGroup:
         self._resets = Resets(
             config.reference, config.folder, self._objective.history, config.steps_per_take
         )
-        self._kept = KeptModels(config, self.save_model, tracker.message)
+        self._kept = KeptModels(
+            config, self.save_model, tracker.message, folder=keeps_in or config.folder
+        )
         self._left = 0  # learner steps of the iteration under way
         self._folder = config.folder / "checkpoints"
         self._origins = origin.origins_of(config)
@@ -135,6 +145,11 @@ class LearnerGroup:
         """Step at which the period that `version` feeds begins; -1 before the first publication."""
         return self._publications.begin
 
+    @property
+    def total(self) -> int:
+        """Learner steps of the run, those of the stages before included."""
+        return self._first + self.step
+
     def count_restarts(self, number: int) -> None:
         """Note for the next line of metrics how often ranks were replaced by others."""
         if number:
@@ -154,14 +169,14 @@ class LearnerGroup:
     async def publish(self, begin: int) -> None:
         """Give the weights of `step` to the engines; see `Publications.publish`."""
         if not self.step:
-            self._kept.begins(0)
+            self._kept.begins(self.total)
         await self._publications.publish(self.step, begin)
-        await self._kept.evaluated(self.step)
+        await self._kept.evaluated(self.total)
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
         metrics = await self._evaluate_at(self.step)
-        await self._kept.evaluated(self.step)
+        await self._kept.evaluated(self.total)
         return metrics
 
     async def _evaluate_at(self, step: int) -> Metrics:
@@ -169,10 +184,13 @@ class LearnerGroup:
             return {}
         if self.begin <= self.step:  # else it goes on beside training
             self._tracker.phase("evaluate")
-        metrics = await self._evaluate(f"step-{step}")
+        metrics = await self._evaluate(f"step-{self._first + step}")
         self._resets.saw_evaluation(metrics)
-        self._kept.saw_evaluation(step, metrics)
-        self._tracker.log(StepMetrics(step=step, values=metrics))
+        self._kept.saw_evaluation(self._first + step, metrics)
+        if self._moving is not None:
+            self._moving.saw_evaluation(metrics)
+            self._moving.look()
+        self._tracker.log(StepMetrics(step=self._first + step, values=metrics))
         return metrics
 
     async def publish_last(self) -> None:
@@ -213,7 +231,7 @@ class LearnerGroup:
         await self._ranks.gather(calls, "a reset of the reference", self.step)
         self._resets.done(self.step)
         self._values["reference/resets"] = 1.0
-        self._tracker.message(f"step {self.step}: the reference is set anew ({cause})")
+        self._tracker.message(f"step {self.total}: the reference is set anew ({cause})")
 
     async def update(self, part: MiniBatch) -> bool:
         """Make one learner step on all ranks.
@@ -238,14 +256,14 @@ class LearnerGroup:
             self._pack_ahead()  # while the ranks compute
             metrics = (await self._ranks.gather(updates, "a learner step", self.step))[0]
         except DivergedError:
-            self._store.save_all(groups, self._config.folder / f"diverged-step-{self.step}")
+            self._store.save_all(groups, self._config.folder / f"diverged-step-{self.total}")
             raise
         self.step += 1
         self._left -= 1
         took = time.monotonic() - now
         # Beside the closing of the leases.
         self._counting = asyncio.create_task(self._count_engines(waited, took))
-        self._store.add(groups, self.step)
+        self._store.add(groups, self.total)
         self._values |= metrics
         rewards = [reward for group in groups for reward in _rewards(group.scored)]
         if rewards:
@@ -292,6 +310,8 @@ class LearnerGroup:
             cause = await self._replay.first_failure()
             self._tracker.message(f"a prompt failed: {cause}; replay/failed counts all that do")
         values = {**self._values, **self._publications.stats(), **replay, **rewards}
+        if "weights/version" in values:
+            values["weights/version"] += self._first
         now = time.monotonic()
         step_s, self._since = now - self._since, now
         waited = values["time/wait_for_batch_s"]
@@ -299,11 +319,11 @@ class LearnerGroup:
         values["idle/learner"] = min(waited / step_s, 1.0)
         _derive_engine_rates(values, self._config.rollout.num_engines, step_s)
         self._values = {}
-        self._tracker.log(StepMetrics(step=self.step, values=values))
+        self._tracker.log(StepMetrics(step=self.total, values=values))
         self._resets.saw_step(values)
         if values.get("replay/spared"):
             self._tracker.message(
-                f"step {self.step}: the filter has dropped as many groups as replay.max_dropped "
+                f"step {self.total}: the filter has dropped as many groups as replay.max_dropped "
                 f"allows in a period; {values['replay/spared']:.0f} that it would have dropped are "
                 "trained on"
             )
@@ -313,6 +333,8 @@ class LearnerGroup:
             await self._kept.iterated(values)
         if minutes and is_between and now - self._last_save > 60 * minutes:
             await self.checkpoint()
+        if self._moving is not None and is_between:
+            self._moving.look()
 
     async def checkpoint(self) -> Path:
         """Save everything that affects the next step; see `snapshots` for what a killed save does.
@@ -325,8 +347,8 @@ class LearnerGroup:
         """
         await self._publications.settle()
         started = time.monotonic()
-        await self._kept.before_checkpoint(self.step)
-        part = snapshots.begin(self._folder, self.step)
+        await self._kept.before_checkpoint(self.total)
+        part = snapshots.begin(self._folder, self.total)
         saves = [t.save(part / "trainer") for t in self._ranks.trainers]
         await self._ranks.gather(saves, "a checkpoint", self.step)
         contents.write_pickle(part / contents.REPLAY, await self._replay.snapshot())
@@ -334,9 +356,10 @@ class LearnerGroup:
         origin.write(part, self._origins)
         numbers = {"step": self.step, **self._publications.state()}
         states = {"resets": self._resets.state(), "kept": self._kept.state()}
+        states |= {} if self._moving is None else {contents.STAGE: self._moving.state()}
         contents.write_state(part, {**numbers, **states})
         self._store.flush()
-        path = await asyncio.to_thread(snapshots.commit, part, self.step)
+        path = await asyncio.to_thread(snapshots.commit, part, self.total)
         snapshots.prune(self._folder, self._config.checkpoint.keep, self._kept.spared)
         self._last_save, self._last_saved_step = time.monotonic(), self.step
         self.last_checkpoint = path
@@ -359,9 +382,34 @@ class LearnerGroup:
         self.last_checkpoint = path
         self._resets.restore(state["resets"])
         self._kept.restore(state.get("kept", {}))
-        self._kept.begins(self.step)
-        snapshots.set_aside(self._folder, self.step)
+        self._kept.begins(self.total)
+        if self._moving is not None and contents.STAGE in state:
+            self._moving.restore(state[contents.STAGE])
+        snapshots.set_aside(self._folder, self.total)
         await self._publications.restore(path, state, self.step)
+
+    async def take_over(self, path: Path, keeps: Collection[str]) -> bool:
+        """Begin a stage with what the one before ended with, in new processes.
+
+        Args:
+            path: Its last checkpoint.
+            keeps: What is not begun anew beside the weights: `optimizer`, `reference`, `data`. With
+                neither of the first two the ranks have loaded the weights from `model.path`.
+
+        Returns:
+            False where the place in the data was to be kept, and that stage had other data.
+
+        Raises:
+            CheckpointError: As of `restore`.
+        """
+        contents.read_state(path)
+        of_ranks = [part for part in keeps if part != "data"]
+        if of_ranks:
+            calls = [t.take_over(path / "trainer", of_ranks) for t in self._ranks.trainers]
+            await self._ranks.gather(calls, "the stage before to be taken over", self.step)
+        if "data" not in keeps:
+            return True
+        return await self._replay.take_over(contents.read_pickle(path / contents.REPLAY))
 
     def abandon(self) -> None:
         """Wait for engines and their evaluation no more: the run is to stop."""

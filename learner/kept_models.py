@@ -26,6 +26,7 @@ class KeptModels:
         config: The run's.
         save: Writes the present policy into a folder.
         tell: Takes a line for the person who watches.
+        folder: Where they lie, and what is known of the best: the run's, or the stage's.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class KeptModels:
         config: RunConfig,
         save: Callable[[Path], Awaitable[None]],
         tell: Callable[[str], None],
+        *,
+        folder: Path,
     ) -> None:
         self._which = config.checkpoint.models
-        self._folder = config.folder
+        self._folder = folder
         self._save = save
         self._tell = tell
-        self._best = Best(config.folder) if config.checkpoint.keep_best else None
+        self._best = Best(folder) if config.checkpoint.keep_best else None
         self._passes = 0
 
     @property

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from learner.standstill import Standstill
 from oapl.config.objective import History
 from oapl.config.sections import ReferenceSection
-from oapl.evaluation import score_of
 from oapl.records import Metrics, State
 
 REQUEST = "reset-reference"
@@ -43,8 +43,7 @@ class Resets:
         self._is_reborn = False
         self._request = folder / REQUEST
         self._last = 0
-        self._best: float | None = None
-        self._in_vain = 0
+        self._standstill = Standstill(rules.patience)
         self._kl = 0.0
 
     def saw_step(self, metrics: Metrics) -> None:
@@ -53,13 +52,7 @@ class Resets:
 
     def saw_evaluation(self, metrics: Metrics) -> None:
         """Take in the metrics of an evaluation."""
-        score = score_of(metrics)
-        if score is None:
-            return
-        if self._best is None or score > self._best:
-            self._best, self._in_vain = score, 0
-        else:
-            self._in_vain += 1
+        self._standstill.saw(metrics)
 
     def due(self, step: int) -> str:
         """Tell why a reset is due before the iteration that begins at a learner step.
@@ -75,8 +68,8 @@ class Resets:
             return "asked for by hand"
         if rules.reset_every and step - self._last >= rules.reset_every:
             return f"reference.reset_every = {rules.reset_every}"
-        if rules.patience and self._in_vain >= rules.patience:
-            return f"{self._in_vain} evaluations no better than {self._best:.3f}"
+        if cause := self._standstill.cause:
+            return cause
         if rules.max_kl and self._kl > rules.max_kl:
             return f"KL of {self._kl:.4f} above reference.max_kl = {rules.max_kl:g}"
         return ""
@@ -96,7 +89,8 @@ class Resets:
     def done(self, step: int) -> None:
         """Note that the reference was set anew at a learner step."""
         self._is_reborn = bool(self._rebirth) and step >= self._rebirth
-        self._last, self._best, self._in_vain, self._kl = step, None, 0, 0.0
+        self._last, self._kl = step, 0.0
+        self._standstill.forget()
         with contextlib.suppress(FileNotFoundError):
             self._request.unlink()
 
@@ -104,14 +98,13 @@ class Resets:
         """What decides the next reset."""
         return {
             "last": self._last,
-            "best": self._best,
-            "in_vain": self._in_vain,
+            **self._standstill.state(),
             "kl": self._kl,
             "reborn": self._is_reborn,
         }
 
     def restore(self, state: State) -> None:
         """Go on from what `state` gave."""
-        self._last, self._best = state["last"], state["best"]
-        self._in_vain, self._kl = state["in_vain"], state["kl"]
+        self._last, self._kl = state["last"], state["kl"]
+        self._standstill.restore(state)
         self._is_reborn = state["reborn"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from learner.measures import Measures
 from learner.models.critic import load_critic
 from learner.models.frozen import FrozenPolicies
 from learner.models.policy import load_policy
-from learner.preparation import Preparation
+from learner.preparation import REFERENCE, Preparation
 from learner.publisher import Publisher
 from learner.step import Step
 from oapl.config import RunConfig
@@ -196,6 +196,27 @@ class Trainer:
         state = shards.load(self._engines(), Path(path), self._shape(), self._frozen)
         self._step.restore(state["updates"])
         if "state" in self._needs:
+            self._stateful.restore(state["objective"])
+
+    def take_over(self, path: Path, keeps: Collection[str]) -> None:
+        """Begin with the weights that another stage ended with, and with more of what it had.
+
+        Args:
+            path: What `save` wrote at its end.
+            keeps: `optimizer` (the critic and the objective's own state too) and `reference`.
+
+        Raises:
+            CheckpointError: As of `load`.
+        """
+        only = (REFERENCE,) if "reference" in keeps else ()
+        state = shards.load(self._engines(), Path(path), self._shape(), self._frozen, only=only)
+        if not only and REFERENCE in self._frozen.names:
+            self._preparation.reset_reference()
+        if "optimizer" not in keeps:
+            for engine in (self.engine, self.critic):
+                if engine is not None:
+                    engine.reset_optimizer()
+        elif "state" in self._needs and state["objective"]:
             self._stateful.restore(state["objective"])
 
     def save_model(self, path: Path) -> None:

@@ -9,7 +9,7 @@ cancels a remote wait. `stats()` is what happened since the last call of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -244,6 +244,16 @@ class Batches(Protocol):
 
         Raises:
             CheckpointError: The snapshot was taken over other data.
+        """
+
+    async def take_over(self, state: State) -> bool:
+        """Go on in the data where a stage of the same run has ended, unused until now.
+
+        Args:
+            state: Its last snapshot, of whatever kind of batches.
+
+        Returns:
+            False when that stage had other data; nothing has changed then.
         """
 
     async def finish(self) -> None:
@@ -539,6 +549,17 @@ class Trainer(Protocol):
 
         Raises:
             CheckpointError: It is damaged, or of another number of ranks, stage or precision.
+        """
+
+    async def take_over(self, path: Path, keeps: Collection[str]) -> None:
+        """Begin with the weights that another stage ended with, and with more of what it had.
+
+        Args:
+            path: What `save` wrote at its end.
+            keeps: `optimizer` and `reference`: what is not begun anew.
+
+        Raises:
+            CheckpointError: As of `load`.
         """
 
     async def save_model(self, path: Path) -> None:

@@ -149,6 +149,10 @@ class ExampleQueue:
         """Go on after a snapshot."""
         self.order.restore(state)
 
+    async def take_over(self, state: State) -> bool:
+        """Go on after the snapshot of an ended stage, if it had the same examples."""
+        return self._order.take_over(state)
+
     async def finish(self) -> None:
         """Do nothing: nothing is in flight."""
 

@@ -47,6 +47,19 @@ from reward_server import settings as rewards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Where a stage of a run begins, which a run by itself finds in its folder.
+
+    Attributes:
+        checkpoint: Of this stage, from which it goes on; None where it begins.
+        awaits: The stage that will have made its stored groups; empty where they are there.
+    """
+
+    checkpoint: Path | None = None
+    awaits: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightReport:
     """The resolved configuration and what it means.
 
@@ -68,11 +81,15 @@ class PreflightReport:
 
     def __str__(self) -> str:
         """TOML, the facts as comments: fit to be saved as a recipe."""
+        return "\n".join([to_toml(self.config).rstrip(), "", *self.lines()])
+
+    def lines(self) -> list[str]:
+        """What was found, as comments of TOML."""
         width = max(map(len, self.facts), default=0)
         lines = [f"# {name:<{width}}  {text}" for name, text in self.facts.items()]
         lines += [f"# note: {note}" for note in self.notes]
         lines += [f"# not checked: {what}" for what in self.unchecked]
-        return "\n".join([to_toml(self.config).rstrip(), "", *lines])
+        return lines
 
 
 def preflight(
@@ -81,6 +98,7 @@ def preflight(
     purpose: Purpose = "train",
     is_dry: bool = False,
     hardware: Hardware | None = None,
+    begin: Begin | None = None,
 ) -> PreflightReport:
     """Refuse what cannot work.
 
@@ -90,6 +108,7 @@ def preflight(
         is_dry: Nothing follows, so a model that is not here is no error: nothing of it is checked.
         hardware: Size the run for a machine that is not here: its device counts instead of the
             recipe's, and what lies on that machine is not checked.
+        begin: Where the stage begins that `config` is of; None of a run without stages.
 
     Raises:
         InputError: With value, rule and remedy; nothing was started.
@@ -102,7 +121,7 @@ def preflight(
         check_evaluation(config)
     if is_judged(config):
         rewards.check(config)
-    found = _Findings(config, is_elsewhere=hardware is not None)
+    found = _Findings(config, is_elsewhere=hardware is not None, begin=begin)
     if hardware is None and not config.ray_address and is_judged(config):
         found.sandbox()
     if hardware is None:
@@ -139,8 +158,9 @@ class _Findings:
     Where the run is to be elsewhere, files that are missing are noted and not refused.
     """
 
-    def __init__(self, config: RunConfig, *, is_elsewhere: bool) -> None:
+    def __init__(self, config: RunConfig, *, is_elsewhere: bool, begin: Begin | None) -> None:
         self._config = config
+        self._begin = begin
         self._is_elsewhere = is_elsewhere
         self._shape: Shape | None = None
         self._longest_prompt: int | None = None
@@ -168,7 +188,10 @@ class _Findings:
         check_folder(self._config)
         self.facts["run folder"] = str(self._config.folder)
         if purpose == "train":
-            self._checkpoint = resuming.resume_from(self._config)
+            if self._begin is None:
+                self._checkpoint = resuming.resume_from(self._config)
+            else:
+                self._checkpoint = self._begin.checkpoint
             begins = f"goes on from {self._checkpoint.name}" if self._checkpoint else "new"
             self.facts["run folder"] += f", {begins}"
 
@@ -238,6 +261,9 @@ class _Findings:
     def _training(self, config: RunConfig, tokenizer: Any) -> dict[str, SourceData]:
         """What is trained on, and for how many steps; the prompts, unless they are stored ones."""
         sources: dict[str, SourceData] = {}
+        if self._begin is not None and self._begin.awaits:
+            self.facts["stored groups"] = f"those that stage {self._begin.awaits} will have made"
+            return sources
         if source_of(config) == "stored":
             found = look_at_sets(config, tokenizer)
             self.facts["stored groups"] = str(found)

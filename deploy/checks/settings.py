@@ -76,6 +76,11 @@ def check_verb(config: RunConfig, *, samples: bool) -> None:
     Raises:
         InputError: The other command.
     """
+    if config.is_staged:
+        raise InputError(
+            f"{'stages' if config.stages else 'rounds'}: a run of stages is done by `oapl train`; "
+            "for this command leave them out (stages=[] rounds=0)"
+        )
     name = config.objective["name"]
     if declared(config).samples and not samples:
         raise InputError(

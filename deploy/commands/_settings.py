@@ -13,6 +13,7 @@ from oapl.config import RunConfig
 from oapl.config.kinds import Kind
 from oapl.config.listing import Setting, fields, is_section, literal, settings
 from oapl.config.objective import OBJECTIVES
+from oapl.config.stages import StageSection
 from reward_server.verifiers.base import VERIFIERS
 
 KEYS: tuple[tuple[Kind[Any], str], ...] = (
@@ -32,6 +33,8 @@ def help_text() -> str:
         doc = section.__doc__ if is_section(section) else info.description
         lines += ["", f"{name}: {' '.join((doc or '').split())}"]
         known = settings(section, f"{name}.") if isinstance(section, type) else ()
+        if name == "stages":
+            known = settings(StageSection, "stages.N.")
         lines += [line for setting in known for line in _describe(setting, width)]
     for kind, key in KEYS:
         lines += _plugin_help(kind, key, width)

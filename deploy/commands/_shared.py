@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oapl.config import RunConfig
 from oapl.config.objective import Purpose
+from oapl.errors import InputError
+
+if TYPE_CHECKING:
+    from oapl.config.stages import Stage
 
 
 def add_recipe(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
@@ -71,6 +76,30 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     return moved_here(config, options.recipe, options.overrides)
 
 
+def present_stage(folder: Path) -> tuple[RunConfig, Stage | None]:
+    """The settings that a run is at, and the stage that they are of; None where it has none.
+
+    Args:
+        folder: The run's.
+
+    Raises:
+        InputError: No run has been started there.
+    """
+    from deploy.run import stage_record
+    from oapl.config.stages import stages_of
+    from oapl.config.toml import load_config
+
+    recipe = folder / "config.toml"
+    if not recipe.is_file():
+        raise InputError(f"{folder}: no run has been started there; name the folder of a run")
+    config = load_config(recipe, [])
+    stages = stages_of(config)
+    if not stages:
+        return config, None
+    number = min(len(stage_record.read(folder, stages)), len(stages) - 1)
+    return stages[number].config, stages[number]
+
+
 def train(options: argparse.Namespace, *, samples: bool) -> int:
     """Run a recipe here, or try it out by a dry run.
 
@@ -87,7 +116,8 @@ def train(options: argparse.Namespace, *, samples: bool) -> int:
     from deploy.checks.settings import check_verb
 
     config = config_of(options)
-    check_verb(config, samples=samples)
+    if not config.is_staged or not samples:
+        check_verb(config, samples=samples)
     if options.dry_run or options.hardware:
         return dry_run(config, "train", hardware=options.hardware)
     from deploy.run import program, summary
@@ -110,9 +140,13 @@ def dry_run(config: RunConfig, purpose: Purpose, *, hardware: str = "") -> int:
         InputError: It cannot work.
     """
     from deploy.checks.preflight import preflight
+    from deploy.checks.stages import look_at_stages
     from deploy.sizing.hardware import parse
 
     there = parse(hardware) if hardware else None
+    if config.is_staged and purpose == "train":
+        print(look_at_stages(config, is_dry=True, hardware=there))
+        return 0
     print(preflight(config, purpose=purpose, is_dry=True, hardware=there))
     return 0
 

@@ -47,67 +47,91 @@ def run(options: argparse.Namespace) -> int:
 
 
 def quickstart(overrides: Sequence[str]) -> RunOutcome:
-    """Run the whole tour; `overrides` apply to the reinforcement half, seed and name to both.
+    """Run the whole tour; `overrides` apply to both halves, but for what the first one says itself.
 
     Raises:
         InputError: The run folder holds an earlier run.
     """
-    from deploy.run import program, summary
-    from oapl.config.toml import load_config
+    from deploy.run import program, stage_record, summary
 
     started = time.monotonic()
-    config = load_config(RECIPES / "cpu_quickstart.toml", [*placeholders(), *overrides])
+    config = load([*placeholders(), *overrides])
     folder = config.folder
-    if (folder / "checkpoints").exists():
+    if any((folder / name).exists() for name in ("checkpoints", stage_record.FILE)):
         raise InputError(
             f"{folder} holds an earlier run; go on with it by "
             f"`oapl train {folder}/config.toml run.max_steps=N`, or choose another run.name"
         )
     start = prepare(folder / "start", config.run.seed)
     made_s = time.monotonic() - started
-    warm = program.train(imitation(config, start))
-    if warm.signal:
-        return warm
-    outcome = program.train(reinforcement(config, start, warm.folder / "model"))
-    phases = {"make data": made_s, "sft": sum(warm.phases.values()), **outcome.phases}
+    outcome = program.train(load([*made(start), *overrides]))
+    phases = {"make data": made_s, **outcome.phases}
     outcome = dataclasses.replace(outcome, phases=phases)
     if not outcome.signal:
         summary.show(outcome, time.monotonic() - started)
     return outcome
 
 
+def load(overrides: Sequence[str]) -> RunConfig:
+    """Read the recipe of both halves."""
+    from oapl.config.toml import load_config
+
+    return load_config(RECIPES / "cpu_quickstart.toml", overrides)
+
+
 def placeholders() -> list[str]:
     """Overrides that let the recipe load before its model and data are made."""
-    return ['model.path="made-by-quickstart"', 'data.sources.0.path="-"', 'eval.sources.0.path="-"']
+    return _places("made-by-quickstart", "-", "-", "-")
+
+
+def made(start: Path) -> list[str]:
+    """Overrides that name model and data.
+
+    Args:
+        start: What `prepare` has made.
+    """
+    files = (str(start / f"{name}.jsonl") for name in ("train", "eval", "sft"))
+    return _places(str(start / "model"), *files)
+
+
+def _places(model: str, train: str, exam: str, worked: str) -> list[str]:
+    named = {
+        "model.path": model,
+        "data.sources.0.path": train,
+        "eval.sources.0.path": exam,
+        "stages.0.data.sources.0.path": worked,
+    }
+    return [f"{key}={json.dumps(path)}" for key, path in named.items()]
 
 
 def imitation(config: RunConfig, start: Path) -> RunConfig:
-    """The first half: SFT on the worked solutions under `start`.
+    """The first half alone, as a run in the folder of the whole.
 
     Args:
-        config: Of the second half; gives seed, folder and console.
+        config: Of the whole; gives seed, folder and console.
         start: What `prepare` has made.
     """
-    from oapl.config.toml import load_config
+    from deploy.checks.handing_over import ready
+    from oapl.config.stages import stages_of
 
-    return load_config(
-        RECIPES / "cpu_quickstart_sft.toml",
+    whole = load(
         [
+            *made(start),
             f"run.seed={config.run.seed}",
-            f"run.dir={json.dumps(str(config.folder))}",
-            f"model.path={json.dumps(str(start / 'model'))}",
-            f"data.sources.0.path={json.dumps(str(start / 'sft.jsonl'))}",
             f"tracking.console={json.dumps(config.tracking.console)}",
-            'tracking.wandb="off"',
-        ],
+        ]
     )
+    stages = stages_of(whole)
+    half = ready(stages, stages[0])
+    run = dataclasses.replace(half.run, dir=str(config.folder), name="sft")
+    return dataclasses.replace(half, run=run)
 
 
 def reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
-    """The second half: OAPL on the problems under `start`.
+    """The second half alone: OAPL on the problems under `start`.
 
     Args:
-        config: Its recipe, with placeholders for model and data.
+        config: Of the whole, with placeholders for model and data.
         start: What `prepare` has made.
         model: What the first half has trained.
     """
@@ -119,6 +143,7 @@ def reinforcement(config: RunConfig, start: Path, model: Path) -> RunConfig:
     exams = (with_path(config.eval.sources[0], "eval"),)
     return dataclasses.replace(
         config,
+        stages=(),
         model=dataclasses.replace(config.model, path=str(model)),
         data=dataclasses.replace(config.data, sources=sources),
         eval=dataclasses.replace(config.eval, sources=exams),

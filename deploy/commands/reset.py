@@ -17,14 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """See `deploy.commands.Verb`."""
+    from deploy.commands._shared import present_stage
     from learner.resets import REQUEST
-    from oapl.config.toml import load_config
     from oapl.objectives.base import build
 
     folder: Path = options.folder
-    if not (folder / "config.toml").is_file():
-        raise InputError(f"{folder}: no run has been started there; name the folder of a run")
-    objective = load_config(folder / "config.toml", []).objective
+    config, _ = present_stage(folder)
+    objective = config.objective
     if "reference" not in build(objective).declares.needs:
         raise InputError(
             f"{folder}: its objective ({objective['name']}) has no reference; one with a KL "

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.doctor.finding import Finding
 from oapl.config import RunConfig
 from oapl.config.toml import load_config
 from oapl.errors import InputError, OaplError
+
+if TYPE_CHECKING:
+    from deploy.checks.preflight import PreflightReport
 
 AREA = "recipe"
 
@@ -39,13 +43,23 @@ def look(recipe: Path, config: RunConfig | None, refused: list[Finding]) -> Iter
     if config is None:
         yield from refused
         return
-    from deploy.checks.preflight import preflight  # needs the very packages that may be missing
+    # These need the very packages that may be missing.
+    from deploy.checks.preflight import preflight
+    from deploy.checks.stages import look_at_stages
 
     try:
-        report = preflight(config)
+        if config.is_staged:
+            reports = list(look_at_stages(config).reports.values())
+        else:
+            reports = [preflight(config)]
     except OaplError as error:
         yield from _refused(recipe, error)
         return
+    for report in reports:
+        yield from _found(report)
+
+
+def _found(report: PreflightReport) -> Iterator[Finding]:
     for name, text in report.facts.items():
         yield Finding(area=AREA, name=name, found=text)
     for note in report.notes:

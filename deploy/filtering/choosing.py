@@ -89,14 +89,28 @@ def from_file(path: Path, threshold: float) -> list[Chosen]:
             f"{path} {what}; it must be a list of tables [[{TABLE}]], each with a name and the "
             "filter's options"
         )
+    return from_tables(listed, threshold, f"{path}: {TABLE}.")
+
+
+def from_tables(tables: Sequence[Mapping[str, Any]], threshold: float, where: str) -> list[Chosen]:
+    """Build the filters of a list of tables.
+
+    Args:
+        tables: Each with the name of a filter and its options.
+        threshold: A rollout is right where its reward is above this.
+        where: They stand, with a dot behind it, for errors.
+
+    Raises:
+        InputError: One names a filter or an option that there is not.
+    """
     return [
         _chosen(
             table.get("name"),
             {key: value for key, value in table.items() if key != "name"},
             threshold,
-            f"{path}: {TABLE}.{number}.",
+            f"{where}{number}.",
         )
-        for number, table in enumerate(listed)
+        for number, table in enumerate(tables)
     ]
 
 

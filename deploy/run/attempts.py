@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.run.leg import WHOLE, Leg
 from deploy.run.restarts import RestartPolicy
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
@@ -26,6 +27,7 @@ class Attempts:
         resume: The checkpoint to go on from; None for the beginning.
         setting: `checkpoint.resume`, as it was written.
         trials: Prompts that verifiers are tried on before each of them.
+        leg: What of the run they are at.
         failures: Attempts that ended with the failure of a rank.
         uncounted: Those since the line of metrics that counts them and is kept was written.
         seconds: Wall time by phase, of all attempts.
@@ -36,6 +38,7 @@ class Attempts:
     resume: Path | None
     setting: str = "auto"
     trials: Sequence[Prompt] = ()
+    leg: Leg = WHOLE
     failures: int = 0
     uncounted: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -43,14 +46,15 @@ class Attempts:
 
     @property
     def step(self) -> int:
-        """Learner steps made before the next attempt."""
-        return 0 if self.resume is None else resuming.step_of(self.resume)
+        """Learner steps of the run made before the next attempt."""
+        return self.leg.first if self.resume is None else resuming.step_of(self.resume)
 
     @property
     def next(self) -> str:
         """What the same command does when this one has ended now."""
         if self.resume is None:
-            return "the same command begins anew: there is no checkpoint yet"
+            what = f"{self.leg.place} " if self.leg.place else ""
+            return f"the same command begins {what}anew: there is no checkpoint yet"
         what = f"resumes from {self.resume.parent.name}/{self.resume.name}"
         without = "" if self.setting == "auto" else " without checkpoint.resume"
         return f"the same command{without} {what}"
@@ -76,7 +80,8 @@ class Attempts:
         self.uncounted += 1
         if self.policy.gives_up(self.failures):
             return False
-        place = "the beginning" if self.resume is None else self.resume.name
+        start = str(self.leg.place) if self.leg.place else "the beginning"
+        place = start if self.resume is None else self.resume.name
         tracker.phase(RESTART)
         tracker.message(
             f"{why}; starting all processes again from {place}, "

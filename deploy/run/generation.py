@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from deploy.checks.generation import Generation, done_in, generating
 from deploy.checks.preflight import PreflightReport, preflight
 from deploy.processes.launch import Processes
 from deploy.run import folders, parts, storage
+from deploy.run.leg import WHOLE, Leg, mark
 from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.loops import run_alone
 from deploy.run.outcome import Generated
@@ -31,7 +33,7 @@ from oapl.interfaces import Batches, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt, ScoredGroup
 from oapl.remote.waiting import unless
-from oapl.tracking.status import DONE, GENERATE, STOPPED, StatusSink
+from oapl.tracking.status import GENERATE, STOPPED, StatusSink
 from oapl.tracking.tracker import build_tracker
 from reward_server import settings as reward_settings
 
@@ -55,24 +57,44 @@ def generate(config: RunConfig) -> Generated:
     config = generating(config)
     report = preflight(config, purpose="generate")
     with storage.named(config.folder), folders.locked(config.folder):
-        config = folders.prepare_generation(config)
-        assert report.generation is not None, "the data was looked at"
-        # Anew, under the lock: the command that held it may have ended only now.
-        done = done_in(report.generation.folder)
-        work = replace(report.generation, done=done)
-        if len(work.done) >= work.total:
-            made = Generated(folder=work.folder, groups=len(work.done), total=work.total)
-        else:
-            work.begin()
-            made = run_alone(_generate(reward_settings.prepare(config), work, report))
-        if made.groups:  # also where the command before was killed at the very end
-            pass_rates.write(work.folder, config.eval.threshold)
-        return made
+        return make(folders.prepare_generation(config), report)
 
 
-async def _generate(config: RunConfig, work: Generation, report: PreflightReport) -> Generated:
-    tracker, stop = build_tracker(config, config.folder, None), Stop()
-    tracker.add(StatusSink(config.folder, 0))
+def make(
+    config: RunConfig, report: PreflightReport, leg: Leg = WHOLE, folder: Path | None = None
+) -> Generated:
+    """Make the groups that are not there yet; the folder is locked.
+
+    Args:
+        config: Of `generating`.
+        report: What was found of it.
+        leg: What of a run it is.
+        folder: Of the run, which tells of it; None: `config.folder`.
+
+    Raises:
+        OaplError: The run failed; what whole shards hold is good.
+    """
+    assert report.generation is not None, "the data was looked at"
+    # Anew, under the lock: the command that held it may have ended only now.
+    done = done_in(report.generation.folder)
+    work = replace(report.generation, done=done)
+    if len(work.done) >= work.total:
+        made = Generated(folder=work.folder, groups=len(work.done), total=work.total)
+    else:
+        work.begin()
+        prepared = reward_settings.prepare(config)
+        made = run_alone(_generate(prepared, work, report, leg, folder or config.folder))
+    if made.groups:  # also where the command before was killed at the very end
+        pass_rates.write(work.folder, config.eval.threshold)
+    return made
+
+
+async def _generate(
+    config: RunConfig, work: Generation, report: PreflightReport, leg: Leg, folder: Path
+) -> Generated:
+    tracker, stop = build_tracker(config, folder, None, leg.place), Stop()
+    tracker.add(StatusSink(folder, leg.first, leg.place))
+    mark(tracker, folder, leg)
     stop.tell = tracker.message
     progress = Progress(work, tracker.message)
     try:
@@ -81,15 +103,16 @@ async def _generate(config: RunConfig, work: Generation, report: PreflightReport
         cause = ""
         with stop.on_signals():
             async with processes_of(config, stop, "generate") as processes:
-                cause = await _run(config, processes, tracker, stop, progress, report.trials)
-        tracker.phase(STOPPED if stop.signal else DONE)
-        return progress.outcome(stop.signal, cause)
+                cause = await _run(config, processes, tracker, stop, progress, report.trials, leg)
+        outcome = progress.outcome(stop.signal, cause)
+        tracker.phase(STOPPED if stop.signal else leg.end(is_over=outcome.is_whole))
+        return outcome
     except (Stopped, asyncio.CancelledError):
         if stop.signal:
             tracker.phase(STOPPED)
         return stop.ended(progress.outcome(stop.signal))
     except Exception as error:
-        failure = storage.cause(error, config.folder) or error
+        failure = storage.cause(error, folder) or error
         tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
         if failure is error:
             raise
@@ -105,6 +128,7 @@ async def _run(
     stop: Stop,
     progress: Progress,
     trials: Sequence[Prompt],
+    leg: Leg,
 ) -> str:
     """Start everything, store groups to the end, stop everything.
 
@@ -113,7 +137,10 @@ async def _run(
     """
     phases = Phases(tracker, {})
     with phases("start"):
-        starting = parts.start_making(config, processes, tracker, trials, progress.work.done)
+        done = progress.work.done
+        starting = parts.start_making(
+            config, processes, tracker, trials, done, leg.noise(len(done))
+        )
         making, pulse = await stop.unless_asked(starting)
     workers, rewards, buffer = making.workers, making.rewards, making.buffer
     assert workers is not None, "nothing is generated without engines"

@@ -10,14 +10,19 @@ from oapl.config import RunConfig
 from oapl.records import Metrics
 from oapl.tracking import history, status
 
+BY_STEPS = "run.max_steps"
+"""Why a run, or a stage, has ended that made all its steps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """How a run ended.
+    """How a run ended, or a stage of it.
 
     Attributes:
         folder: The run folder; the trained model lies under `model/`.
-        step: Learner steps made.
+        step: Learner steps made, in the whole run.
+        made: Those of the last stage; of a run without stages all.
+        ended: Why nothing is left to do; empty where something is.
         signal: Number of the signal that stopped it, 0 when it was done.
         before, after: Evaluations at the start and at the end.
         phases: Seconds by phase.
@@ -27,6 +32,8 @@ class RunOutcome:
 
     folder: Path
     step: int
+    made: int = 0
+    ended: str = ""
     signal: int = 0
     before: Metrics = field(default_factory=dict)
     after: Metrics = field(default_factory=dict)
@@ -56,6 +63,11 @@ class Generated:
     signal: int = 0
     cause: str = ""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all groups are there."""
+        return self.groups >= self.total
+
 
 def earlier_outcome(config: RunConfig, resume: Path | None) -> RunOutcome | None:
     """Tell the end of a run that has made all its steps, saved its model and evaluated it.
@@ -77,6 +89,8 @@ def earlier_outcome(config: RunConfig, resume: Path | None) -> RunOutcome | None
     return RunOutcome(
         folder=folder,
         step=step,
+        made=step,
+        ended=BY_STEPS,
         before=history.first_evaluation(folder),
         after=history.last_evaluation(folder),
         was_done=True,

@@ -24,6 +24,7 @@ from deploy.run.pulse import Pulse
 from deploy.run.reward_servers import RewardServers
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
+from learner.moving_on import MovingOn
 from oapl.config import RunConfig
 from oapl.config.objective import has_engines, samples
 from oapl.interfaces import Batches, Replay, Tracker
@@ -45,6 +46,8 @@ class Parts:
         workers: None where nothing is sampled or evaluated.
         rewards: None where nothing is judged.
         evaluator: None without evaluation sets.
+        moving: Says when a stage ends early; None where the run has none.
+        ended: Why nothing is left to do, once training has ended; empty where something is.
     """
 
     learner: LearnerGroup
@@ -53,6 +56,8 @@ class Parts:
     workers: Workers | None = None
     rewards: RewardServers | None = None
     evaluator: Evaluator | None = None
+    moving: MovingOn | None = None
+    ended: str = ""
 
     @property
     def failures(self) -> list[asyncio.Future[None]]:
@@ -86,6 +91,7 @@ async def start(
         tracker: Takes what the run tells of itself.
         attempts: Of which this is one.
     """
+    leg = attempts.leg
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
     if samples(config):
         tracker.message("starting replay, reward server, learner and rollout workers")
@@ -101,7 +107,7 @@ async def start(
             pulse,
             if_it_fails,
             trials=attempts.trials,
-            step=attempts.step,
+            step=leg.noise(attempts.step - leg.first),
         )
         loading = in_thread_of_its_own(partial(_tokenizer, config))
         (making, trainers), tokenizer = await both(both(starting, processes.start_ranks()), loading)
@@ -111,6 +117,9 @@ async def start(
         evaluator = None
         if workers is not None and config.eval.sources:
             evaluator = Evaluator(config, workers, stores=config.eval.store_groups)
+        moving = None
+        if leg.place is not None:
+            moving = MovingOn(leg.place.name, leg.patience, config.folder)
         learner = LearnerGroup(
             config,
             trainers=[trainer.handle for trainer in trainers],
@@ -121,6 +130,9 @@ async def start(
             rewards=rewards,
             evaluate=evaluator,
             foresee=given.foresee if isinstance(given, StoredBatches) else None,
+            first=leg.first,
+            moving=moving,
+            keeps_in=config.folder / leg.folder,
         )
         if_it_fails.pop_all()
     return Parts(
@@ -130,6 +142,7 @@ async def start(
         workers=workers,
         rewards=rewards,
         evaluator=evaluator,
+        moving=moving,
     )
 
 
@@ -199,6 +212,7 @@ async def start_making(
     tracker: Tracker,
     trials: Sequence[Prompt],
     done: frozenset[str],
+    step: int,
 ) -> tuple[Making, Pulse]:
     """Start what makes groups with the model's own weights, for nobody to train on.
 
@@ -208,6 +222,7 @@ async def start_making(
         tracker: Takes what it tells of itself.
         trials: Prompts to try each verifier on.
         done: Draws that have been, and are not made again.
+        step: That the engines' seeds are made of.
     """
     pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
     tracker.message("starting prompt queue, reward server and rollout workers")
@@ -220,7 +235,7 @@ async def start_making(
             pulse,
             if_it_fails,
             trials=trials,
-            step=len(done),
+            step=step,
             done=done,
         )
         pulse.keep(making.buffer, making.rewards.processes if making.rewards else ())

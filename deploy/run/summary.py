@@ -96,7 +96,7 @@ def show(outcome: RunOutcome, wall_s: float) -> None:
     """Print the quickstart's last words.
 
     Args:
-        outcome: Of its second half, the reinforcement.
+        outcome: Of both halves.
         wall_s: What the whole took.
     """
     console = Console()
@@ -143,7 +143,8 @@ def _print_times(console: Console, outcome: RunOutcome, wall_s: float) -> None:
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.phases.items())
     console.print(f"\nwall time {wall_s:.0f} s: {phases}", highlight=False)
     lines = [json.loads(line) for line in (outcome.folder / METRICS_FILE).open()]
-    both = sum(line.get("time/both_working_s") or 0.0 for line in lines)
+    lines = [line for line in lines if "time/both_working_s" in line]  # where there were engines
+    both = sum(line["time/both_working_s"] or 0.0 for line in lines)
     steps = sum(line.get("time/step_s") or 0.0 for line in lines)
     console.print(
         f"engines and learner worked at the same time for {both:.0f} of {steps:.0f} s of training",
@@ -160,8 +161,8 @@ def _commands(outcome: RunOutcome, question: str | None) -> list[str]:
     """
     oapl, folder = program(), shlex.quote(seen_from_here(outcome.folder))
     commands = [
-        f"  {oapl} train {folder}/config.toml run.max_steps={outcome.step + 200}     # resume",
-        f"  {oapl} train {folder}/config.toml run.name=mine model.path=MODEL \\",
+        f"  {oapl} train {folder}/config.toml run.max_steps={outcome.made + 200}     # resume",
+        f"  {oapl} train {folder}/config.toml run.name=mine model.path=MODEL 'stages=[]' \\",
         "      data.sources.0.path=MY.jsonl eval.sources.0.path=MY_TEST.jsonl \\",
         '      data.sources.0.verifiers="{math=1}" eval.sources.0.verifiers="{math=1}"'
         "     # own model and data",

@@ -20,6 +20,9 @@ FORMAT = 4
 Checkpoints without a number are of format 1."""
 STATE, REPLAY = "state.json", "replay.pkl"
 """The learner's numbers, and what replay, or the queue of examples, holds."""
+STAGE, STAGE_NAME = "stage", "name"
+"""Of the learner's numbers in a run of stages: of which one it is, and whether that ends; and in it
+the stage's name."""
 CRITIC = "critic"
 """In the ranks' part, the critic's engine; in its shape, whether there is one."""
 REMEDY = "resume with the version of oapl that wrote it, or begin afresh under another run.name"

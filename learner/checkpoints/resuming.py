@@ -26,19 +26,49 @@ def resume_from(config: RunConfig) -> Path | None:
             another model, number of ranks, stage or precision, or one of the two has a critic.
         CheckpointError: It is of another format than this version of oapl reads, or damaged.
     """
-    found = _asked_for(config)
+    found = asked_for(config)
     if found is None:
         return None
+    check(found, config)
+    if name := stage_of(found):
+        raise InputError(
+            f"{found} is of stage {name} of a run of stages, and this run has none; go on in that "
+            "run, or begin from its model under another run.name"
+        )
+    return found
+
+
+def check(checkpoint: Path, config: RunConfig) -> None:
+    """Refuse a checkpoint that a run, or a stage of one, cannot go on from.
+
+    Args:
+        checkpoint: Its folder.
+        config: The run's, or the stage's.
+
+    Raises:
+        InputError: It is of another model, number of ranks, stage or precision, or one of the two
+            has a critic.
+        CheckpointError: It is of another format than this version of oapl reads, or damaged.
+    """
     try:
-        contents.read_state(found)
-        _check_shape(found, config)
-        origin.check(found, config)
+        contents.read_state(checkpoint)
+        _check_shape(checkpoint, config)
+        origin.check(checkpoint, config)
     except InputError:
         raise
     except (CheckpointError, OSError, ValueError, TypeError, LookupError):
-        verify(found)  # damage is told with its remedy
+        verify(checkpoint)  # damage is told with its remedy
         raise
-    return found
+
+
+def stage_of(checkpoint: Path) -> str:
+    """Read which stage of its run a checkpoint is of; empty where that run has none.
+
+    Raises:
+        CheckpointError: It is of another format than this version of oapl reads, or incomplete.
+    """
+    found = contents.read_state(checkpoint).get(contents.STAGE, {})
+    return str(found.get(contents.STAGE_NAME, ""))
 
 
 def cursor_of(checkpoint: Path) -> State | None:
@@ -99,7 +129,12 @@ def _check_shape(checkpoint: Path, config: RunConfig) -> None:
             )
 
 
-def _asked_for(config: RunConfig) -> Path | None:
+def asked_for(config: RunConfig) -> Path | None:
+    """Find what `checkpoint.resume` means; None to start afresh. Nothing of it is looked at.
+
+    Raises:
+        InputError: It names no checkpoint, or is `never` where there is one.
+    """
     resume, folder = config.checkpoint.resume, config.folder / "checkpoints"
     found = snapshots.latest(folder)
     if resume == "auto":

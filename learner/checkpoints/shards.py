@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,12 @@ def save(
 
 
 def load(
-    engines: Mapping[str, Any], path: Path, shape: Mapping[str, Any], frozen: FrozenPolicies
+    engines: Mapping[str, Any],
+    path: Path,
+    shape: Mapping[str, Any],
+    frozen: FrozenPolicies,
+    *,
+    only: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Verify, then load. Called by all ranks.
 
@@ -70,6 +75,7 @@ def load(
         path: Where `save` wrote.
         shape: As `save` takes it.
         frozen: Takes over the copies.
+        only: Of the copies take over these, and keep the others that there are; None: as they were.
 
     Returns:
         The trainer's own numbers.
@@ -88,7 +94,11 @@ def load(
     _restore_random_state(torch.load(path / _random_file(rank), weights_only=False))
     copies = path / _frozen_file(rank if engines[POLICY].zero_optimization_stage() == 3 else 0)
     if copies.exists():
-        frozen.restore(torch.load(copies, map_location="cpu"))
+        saved = torch.load(copies, map_location="cpu")
+        if only is None:
+            frozen.restore(saved)
+        else:
+            frozen.add({name: copy for name, copy in saved.items() if name in only})
     state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
     return state
 

@@ -64,12 +64,16 @@ class FrozenPolicies:
         return self._copies
 
     def restore(self, state: dict[str, list[Tensor]]) -> None:
-        """Take over what `state` gave, of a run of the same shape."""
+        """Take over what `state` gave, of a run of the same shape, and nothing else."""
+        self._copies = {}
+        self.add(state)
+
+    def add(self, state: dict[str, list[Tensor]]) -> None:
+        """Take over what `state` gave, in place of older copies of these names."""
         devices = [slot.device for slot in self._slots()]
-        self._copies = {
-            name: [tensor.to(device) for tensor, device in zip(copies, devices, strict=True)]
-            for name, copies in state.items()
-        }
+        for name, copies in state.items():
+            pairs = zip(copies, devices, strict=True)
+            self._copies[name] = [tensor.to(device) for tensor, device in pairs]
 
     def _slots(self) -> list[Any]:
         """What holds this rank's weights: the parameters, or their partitions at stage 3."""

@@ -52,7 +52,7 @@ class RunSection:
     seed: NonNegativeInt = 0
     """Seed from which every other seed derives."""
     max_steps: Count = 1000
-    """Learner steps of the whole run."""
+    """Learner steps of the whole run; in a run of stages, of each of them."""
     max_hours: NonNegative = 0.0
     """Stop with a checkpoint after this many hours; 0 means no limit."""
     max_restarts: NonNegativeInt = 0
@@ -488,6 +488,20 @@ class RunConfig:
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     tracking: TrackingSection = field(default_factory=TrackingSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
+    stages: tuple[dict[str, Any], ...] = ()
+    """What is done one after the other in one run, each the recipe with sections of its own and
+    the keys `stages.N.*` below."""
+    rounds: NonNegativeInt = 0
+    """Short for stages: generate, filter, train, so often, each from the result of the one before.
+    """
+    filters: tuple[dict[str, Any], ...] = ()
+    """What a stage of kind filter applies, in order: tables with a name and that filter's options,
+    as `oapl filter` has them."""
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether the run is made of stages; see `oapl.config.stages`."""
+        return bool(self.stages or self.rounds)
 
     @property
     def folder(self) -> Path:

@@ -166,6 +166,10 @@ class ReplayBuffer:
         """Go on from a snapshot, with new workers, in a buffer that was not used yet."""
         await self._change(self._ledger.restore, state)
 
+    async def take_over(self, state: State) -> bool:
+        """Go on in the data after an ended stage. See `oapl.interfaces.Batches.take_over`."""
+        return self._ledger.take_over(state)
+
     async def stats(self) -> Metrics:
         """What happened since the last call, under the names of `oapl.tracking.names`."""
         return self._ledger.stats()

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from oapl.errors import StaleError
+from oapl.errors import CheckpointError, StaleError
 from oapl.interfaces import PromptSource
 from oapl.records import Group, Prompt, State, WorkerId
 from oapl.replay.periods import PeriodNeeds
@@ -299,6 +299,15 @@ class Draws:
         self.requeue(state["in_flight"])
         self._deaths = dict(state["deaths"])
         self.drawn = state["drawn"]
+
+    def take_over(self, cursor: State) -> bool:
+        """Go on after the draws of an ended stage; False where it had other data."""
+        assert self.drawn == 0, "draws of another stage in a ledger that was already used"
+        try:
+            self._source.restore(cursor)
+        except CheckpointError:
+            return False
+        return True
 
     def restore_settled(self, groups: Iterable[Group]) -> None:
         """Know accepted groups again after a resume."""

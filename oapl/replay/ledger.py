@@ -407,3 +407,14 @@ class Ledger:
         self._fates.restore(state["fates"])
         self._counts = copy.deepcopy(state["counts"])
         self.counts()
+
+    def take_over(self, state: State) -> bool:
+        """Go on in the data after an ended stage, whose draws all have their fates.
+
+        Args:
+            state: Its last snapshot, or that of a queue of examples.
+
+        Returns:
+            False where it had other data.
+        """
+        return "source" in state and self._draws.take_over(state["source"])

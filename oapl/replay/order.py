@@ -114,6 +114,20 @@ class DrawOrder:
             "turns": [turns.state() for turns in self._turns],
         }
 
+    def take_over(self, state: State) -> bool:
+        """Go on after the draw at which `state` was taken, if that was over the same data.
+
+        Args:
+            state: A cursor.
+
+        Returns:
+            False when it was not; nothing has changed then.
+        """
+        is_same = state.get("data") == self._digest
+        if is_same:
+            self.restore(state)
+        return is_same
+
     def restore(self, state: State) -> None:
         """Go on after the draw at which `state` was taken.
 

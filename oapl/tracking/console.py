@@ -20,6 +20,7 @@ from rich.text import Text
 
 from oapl.comparison import Comparison
 from oapl.config import RunConfig
+from oapl.config.stages import StagePlace
 from oapl.records import StepMetrics
 from oapl.tracking.history import Tail, feed
 from oapl.tracking.sink import Sink
@@ -33,6 +34,8 @@ def build(
     step: int,
     written: tuple[Tail, Tail] | None = None,
     screen: Console | None = None,
+    *,
+    place: StagePlace | None = None,
 ) -> LiveConsole | PlainConsole | None:
     """Make the console that `tracking.console` asks for; None when it is off.
 
@@ -41,29 +44,36 @@ def build(
         step: The learner step after which it begins.
         written: Its metrics and messages of before, which the view is to show too.
         screen: Where to draw; None means standard output.
+        place: Of the stage that it is, in a run of stages.
     """
     screen = screen or Console()
     mode = config.tracking.console
     if mode == "off":
         return None
-    view = view_of(config, step)
+    view = view_of(config, step, place=place)
     if written is not None:
         feed(view, *written)
     return show(view, mode, screen, config.tracking.console_every_s)
 
 
-def view_of(config: RunConfig, step: int, began: float | None = None) -> View:
+def view_of(
+    config: RunConfig, step: int, began: float | None = None, place: StagePlace | None = None
+) -> View:
     """Make an empty view of the run.
 
     Args:
         config: The run.
         step: The learner step after which it began.
         began: When it began, in unix seconds; None means now.
+        place: Of the stage that it is, in a run of stages.
     """
+    first = 0 if place is None else place.first
+    about = [config.objective.get("name", "oapl"), Path(config.model.path).name]
     return View(
         title=config.run.name,
-        subtitle=f"{config.objective.get('name', 'oapl')} · {Path(config.model.path).name}",
-        max_steps=config.run.max_steps,
+        subtitle=" · ".join([*([str(place)] if place else []), *about]),
+        first=first,
+        max_steps=first + config.run.max_steps,
         interval=config.sync.interval,
         groups_per_step=config.groups_per_step,
         start=step,

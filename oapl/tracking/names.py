@@ -108,6 +108,7 @@ METRICS: dict[str, Metric] = {
     "rollout/aborted_length_mean": Metric("tokens per rollout of groups given back", "tokens"),
     "rollout/tokens_per_s": Metric("tokens generated per second, all engines", "tokens/s"),
     "engine/{COUNTER}": Metric("counters of the inference engines"),
+    "stage/number": Metric("the stage that begins here, from 1, in a run of stages"),
     "data/epoch": Metric("passes over the examples so far (SFT)"),
     "replay/size": Metric("kept groups in the buffer", "groups"),
     "replay/older": Metric("kept groups of a version before the served one", "groups"),

@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from oapl.config.stages import StagePlace
 from oapl.tracking.sink import Sink
 from oapl.whole_files import written_aside
 
@@ -28,6 +29,12 @@ GENERATE = "generate"
 """While groups are made only to be stored."""
 RESTART = "restart"
 """Between two attempts, when a learner rank has failed: the same process begins anew."""
+HAND_OVER = "hand-over"
+"""Between two stages: the same process goes on with the next."""
+FILTER = "filter"
+"""While stored groups are filtered."""
+BETWEEN = (RESTART, HAND_OVER)
+"""After these the same process says what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +42,13 @@ class Status:
     """What a run is doing at a moment.
 
     Attributes:
-        phase: One of `PHASES` or `ENDS`, or `GENERATE` or `RESTART`.
+        phase: One of `PHASES` or `ENDS`, or `GENERATE`, `FILTER` or one of `BETWEEN`.
         since_unix_s: When the phase began.
         began_unix_s: When the process began; a resumed run begins anew.
         start_step: Learner step after which it began.
         pid, host: The process that trains.
+        stage, first_step: In a run of stages, the name of the present one, and the learner steps
+            that those before it have made.
     """
 
     phase: str
@@ -48,6 +57,8 @@ class Status:
     start_step: int
     pid: int
     host: str
+    stage: str = ""
+    first_step: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -74,9 +85,10 @@ class StatusSink(Sink):
     Args:
         folder: The run's.
         step: The learner step after which this process begins.
+        place: The stage that it begins with, in a run of stages.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, place: StagePlace | None = None) -> None:
         self._path = folder / FILE
         now = round(time.time(), 3)
         self._status = Status(
@@ -86,6 +98,8 @@ class StatusSink(Sink):
             start_step=step,
             pid=os.getpid(),
             host=socket.gethostname(),
+            stage="" if place is None else place.name,
+            first_step=0 if place is None else place.first,
         )
         self._write()
 
@@ -96,8 +110,8 @@ class StatusSink(Sink):
             self._write()
 
     def close(self) -> None:
-        """Write that the run has failed, unless it has said how it ended or that it restarts."""
-        if not self._status.is_over and self._status.phase != RESTART:
+        """Write that the run has failed, unless it has said how it ended or that it goes on."""
+        if not self._status.is_over and self._status.phase not in BETWEEN:
             self.phase(FAILED)
 
     def _write(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from oapl import interfaces
 from oapl.config import RunConfig
+from oapl.config.stages import StagePlace
 from oapl.records import StepMetrics
 from oapl.tracking import console, ray_metrics, rollouts, wandb_sink
 from oapl.tracking.history import Tail
@@ -81,7 +82,9 @@ class Tracker:
                 self._sinks.remove(sink)
 
 
-def build_tracker(config: RunConfig, folder: Path, step: int | None) -> Tracker:
+def build_tracker(
+    config: RunConfig, folder: Path, step: int | None, place: StagePlace | None = None
+) -> Tracker:
     """Make the sinks that `config.tracking` asks for.
 
     Args:
@@ -90,6 +93,7 @@ def build_tracker(config: RunConfig, folder: Path, step: int | None) -> Tracker:
         step: The learner step after which the run begins or goes on: metrics and stored rollouts of
             later steps are set aside, as they are made again. None, of an evaluation alone, touches
             nothing and adds lines.
+        place: Where the stage that `config` is of stands, in a run of stages.
 
     Raises:
         InputError: W&B is to be online, but nobody is logged in.
@@ -99,12 +103,12 @@ def build_tracker(config: RunConfig, folder: Path, step: int | None) -> Tracker:
     tracker = Tracker()
     if step is not None:
         # The first: who watches must know that another process is at work before lines move.
-        tracker.add(StatusSink(folder, step))
+        tracker.add(StatusSink(folder, step, place))
     tracker.add(JsonlSink(folder, step))
     if step is not None:
         rollouts.set_aside(folder, step)
     written = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
-    if screen := console.build(config, step or 0, written if step else None):
+    if screen := console.build(config, step or 0, written if step else None, place=place):
         tracker.add_screen(screen)
     if ray_metrics.is_wanted(config):
         tracker.add(ray_metrics.RayMetricsSink(config.run.name, tracker.message))

@@ -62,10 +62,11 @@ class View:
     Args:
         title: The run's name.
         subtitle: In small letters, below: objective and model.
-        max_steps: Learner steps of the whole run.
+        max_steps: Learner step at which the run, or its stage, ends.
         interval: Learner steps between two publications.
         groups_per_step: Groups that a learner step takes.
         start: The learner step after which the run began.
+        first: That after which the stage begins, from which periods count.
         began: When it began; None means now.
         clock: Tells the time.
     """
@@ -79,6 +80,7 @@ class View:
         interval: int,
         groups_per_step: int,
         start: int = 0,
+        first: int = 0,
         began: float | None = None,
         clock: Clock = time.time,
     ) -> None:
@@ -86,6 +88,7 @@ class View:
         self.subtitle = subtitle
         self.max_steps = max_steps
         self.step = start
+        self._first = first
         self._lock = threading.Lock()  # rich draws from a thread of its own
         self._interval = interval
         self._groups_per_step = groups_per_step
@@ -242,7 +245,7 @@ class View:
         return grid, rows + 1
 
     def _progress(self) -> RenderableType:
-        done = self.step / self.max_steps
+        made, wanted = self.step - self._first, self.max_steps - self._first
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
@@ -253,8 +256,8 @@ class View:
             times = f"{elapsed} gone   {duration(self.eta_s())} to go"
         grid.add_row(
             Text.assemble("step ", (f"{self.step}", "bold"), f" / {self.max_steps}"),
-            ProgressBar(total=self.max_steps, completed=self.step, complete_style="cyan"),
-            Text(f"{done:4.0%}   {times}"),
+            ProgressBar(total=wanted, completed=made, complete_style="cyan"),
+            Text(f"{made / wanted:4.0%}   {times}"),
         )
         return grid
 
@@ -307,7 +310,7 @@ class View:
         version = self._values.get("weights/version")
         if version is None:
             return DASH
-        left = self._interval - self.step % self._interval
+        left = self._interval - (self.step - self._first) % self._interval
         return f"version {version:.0f}" + (
             f", next in {left}" if self.step < self.max_steps else ""
         )

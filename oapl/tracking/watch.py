@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from oapl.config import RunConfig
+from oapl.config.stages import StagePlace, stages_of
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from oapl.records import StepMetrics
@@ -36,18 +37,18 @@ def watch(folder: Path, screen: Console | None = None) -> int:
     Raises:
         InputError: `folder` is no run folder.
     """
-    config = _config(folder)
+    _config(folder)
     screen = screen or Console()
     try:
-        while _follow(folder, config, screen) == "resumed":
-            config = _config(folder)  # it may go on with other settings
+        while _follow(folder, screen) == "resumed":
+            pass
     except KeyboardInterrupt:
         pass
     return 0
 
 
-def _follow(folder: Path, config: RunConfig, screen: Console) -> str:
-    """Show one life of the run.
+def _follow(folder: Path, screen: Console) -> str:
+    """Show one life of the run, or of one of its stages; each may have other settings.
 
     Returns:
         `ended`, or `resumed` when another process took it up.
@@ -55,7 +56,8 @@ def _follow(folder: Path, config: RunConfig, screen: Console) -> str:
     files = Tail(folder / METRICS_FILE), Tail(folder / MESSAGES_FILE)
     now = status.read(folder)
     began = None if now is None else now.began_unix_s
-    view = console.view_of(config, now.start_step if now else 0, began)
+    config, place = _present(folder, now)
+    view = console.view_of(config, now.start_step if now else 0, began, place)
     feed(view, *files)
     if now is not None:
         view.enter(now.phase, now.since_unix_s)
@@ -87,6 +89,20 @@ def _follow(folder: Path, config: RunConfig, screen: Console) -> str:
             time.sleep(POLL_S)
     finally:
         shown.close()
+
+
+def _present(folder: Path, now: status.Status | None) -> tuple[RunConfig, StagePlace | None]:
+    """The settings of the present stage, and its place; those of the run where it has none."""
+    config = _config(folder)
+    stages = stages_of(config)
+    found = [stage for stage in stages if now is not None and stage.name == now.stage]
+    if now is None or not found:
+        return config, None
+    (stage,) = found
+    place = StagePlace(
+        number=stage.number, total=len(stages), name=stage.name, first=now.first_step
+    )
+    return stage.config, place
 
 
 def _config(folder: Path) -> RunConfig:

@@ -266,6 +266,37 @@ def test_a_reset_really_resets_and_a_resumed_run_goes_on_from_it(
     assert [s["policy/entropy_coefficient"] for s in first] == pytest.approx([0, *[0.01] * 3])
 
 
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (1, "bf16"), (3, "fp32")])
+def test_a_stage_takes_over_the_weights_and_of_the_rest_what_it_keeps(
+    tied: Path, tmp_path: Path, stage: int, precision: str
+):
+    config = ranks.grpo_config(tied, zero_stage=stage, precision=precision)
+    config = replace(config, objective={**config.objective, "kl_coefficient": 0.1})
+    parts = [make_batch([g], step=0, **ranks.LIMITS) for g in ranks.grpo_groups()]
+    batches = [replace(part, mini_batch=i) for i, part in enumerate(parts)]
+
+    def iterate(trainer: Trainer) -> float:
+        trainer.prepare(batches)
+        first, *_ = [trainer.update(batch) for batch in batches]
+        return first["policy/reference_kl"]
+
+    with ranks.running(config) as trainer:
+        iterate(trainer)
+        trainer.save(tmp_path / "trainer")
+        handed_over = weights_of(trainer)
+        kl = iterate(trainer)
+        after = weights_of(trainer)
+    assert kl > 1e-5
+    for keeps in ({"optimizer", "reference"}, {"optimizer"}, {"reference"}):
+        with ranks.running(config) as trainer:
+            trainer.take_over(tmp_path / "trainer", keeps)
+            assert distance(handed_over, weights_of(trainer)) == 0
+            assert (adams_moments(trainer) > 0) == ("optimizer" in keeps)
+            assert iterate(trainer) == (kl if "reference" in keeps else pytest.approx(0, abs=1e-9))
+            if len(keeps) == 2:
+                assert distance(after, weights_of(trainer)) == 0, "as if it had never ended"
+
+
 def test_the_denominators_can_leave_out_what_is_taken_out(tied: Path):
     config = ranks.grpo_config(tied)
     options = {"name": "grpo", "importance": "token", "importance_bounds": [0.5, 2.0]}

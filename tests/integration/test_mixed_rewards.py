@@ -58,17 +58,15 @@ def sources(folder: Path, exam: bool) -> tuple[DataSource, ...]:
 
 
 def imitation(folder: Path, runs: Path) -> RunConfig:
-    return load_config(
-        quickstart.RECIPES / "cpu_quickstart_sft.toml",
-        [
-            f'run.dir="{runs}"',
-            "run.max_steps=500",
-            "sync.interval=500",
-            f'model.path="{folder / "model"}"',
-            f'data.sources.0.path="{folder / "imitated.jsonl"}"',
-            'tracking.console="off"',
-            'tracking.wandb="off"',
-        ],
+    whole = quickstart.load([*quickstart.placeholders(), 'tracking.console="off"'])
+    half = quickstart.imitation(whole, folder)
+    (source,) = half.data.sources
+    source = replace(source, path=str(folder / "imitated.jsonl"))
+    return replace(
+        half,
+        run=replace(half.run, dir=str(runs), max_steps=500),
+        sync=replace(half.sync, interval=500),
+        data=replace(half.data, sources=(source,)),
     )
 
 
@@ -77,6 +75,7 @@ def reinforcement(folder: Path, runs: Path, model: Path) -> RunConfig:
         quickstart.RECIPES / "cpu_quickstart.toml",
         [
             *quickstart.placeholders(),
+            "stages=[]",
             f'run.dir="{runs}"',
             "run.name=mixed",
             f"run.max_steps={STEPS}",

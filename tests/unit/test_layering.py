@@ -47,10 +47,11 @@ ROOMS = {
     ),
     "learner": (
         ("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
+        ("standstill",),
         ("inputs",),
         ("export", "trial", "zero_engine", "checkpoints"),
         ("forward", "ranks", "updates"),
-        ("publisher", "publication", "preparation", "resets", "kept_models"),
+        ("publisher", "publication", "preparation", "resets", "kept_models", "moving_on"),
         ("step",),
         ("trainer",),
         ("group",),

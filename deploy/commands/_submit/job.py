@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.checks.settings import check, check_job
+from deploy.checks.settings import check_job
 from deploy.checks.shadows import check_shipped
+from deploy.checks.stages import check_all
 from deploy.commands._submit.shipped import EXCLUDES, entrypoint, is_shipped
 from deploy.processes import ray_cluster
 from deploy.run.folders import moved_here
@@ -59,7 +60,7 @@ def submit(
     config = moved_here(written, recipe, overrides)
     if config != written:
         overrides = [*overrides, f"run.name={config.run.name}"]
-    check(config)
+    check_all(config)
     check_job(config)
     check_shipped(Path.cwd())
     if is_judged(config):

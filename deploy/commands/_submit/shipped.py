@@ -12,6 +12,7 @@ from pathlib import Path
 from oapl.config import RunConfig
 from oapl.config.objective import declared
 from oapl.config.recipes import files_of
+from oapl.config.stages import stages_of
 
 EXCLUDES = (
     *(".git", ".venv", "venv", "runs", "data", "wandb", "__pycache__", "node_modules", ".*_cache"),
@@ -34,10 +35,11 @@ def entrypoint(
         recipe, overrides: As the user gave them.
         is_shipped: Whether a file is in the copy.
     """
-    command = "train" if declared(config).samples else "sft"
+    command = "train" if config.is_staged or declared(config).samples else "sft"
     place = recipe if all(map(is_shipped, files_of(recipe))) else recipe.absolute()
     words = ["python", "-m", "oapl", command, str(place), *overrides]
     words += absolute_paths(config, is_shipped)
+    words += _paths_of_stages(config, is_shipped)
     # The job's own cluster, which Ray names in RAY_ADDRESS, whatever name it has here.
     return shlex.join([*words, "cluster.address="])
 
@@ -68,6 +70,15 @@ def absolute_paths(config: RunConfig, is_shipped: Callable[[Path], bool]) -> Ite
         path = Path(file).expanduser()
         if colon and path.is_file() and not path.is_absolute() and not is_shipped(path):
             yield f"reward.options.{name}.function={path.absolute()}:{function}"
+
+
+def _paths_of_stages(config: RunConfig, is_shipped: Callable[[Path], bool]) -> Iterator[str]:
+    """The same for paths that stages say themselves."""
+    for stage in stages_of(config):
+        for override in absolute_paths(stage.config, is_shipped):
+            key = override.partition("=")[0]
+            if any(key == said or key.startswith(f"{said}.") for said in stage.says):
+                yield f"stages.{stage.number - 1}.{override}"
 
 
 def is_shipped(path: Path, excludes: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from deploy.run import lifetime, program
+from deploy.run import lifetime, training
 from deploy.run.attempts import Attempts
 from deploy.run.restarts import RestartPolicy
 from deploy.run.signals import Stop
@@ -29,8 +29,8 @@ def attempts(resume=None):
 
 
 async def attempt(config, monkeypatch, run, resume=None):
-    monkeypatch.setattr(program, "_run", run)
-    return await program._attempt(config, attempts(resume), Stop())
+    monkeypatch.setattr(training, "_run", run)
+    return await training._attempt(config, attempts(resume), Stop())
 
 
 def raising(error):
@@ -90,8 +90,8 @@ async def test_a_second_signal_ends_the_attempt_and_the_status_says_stopped(conf
             os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(program, "_run", run)
-    outcome = await program._train(config, attempts(), ())
+    monkeypatch.setattr(training, "_run", run)
+    outcome = await training.train(config, attempts(), ())
     assert (outcome.signal, outcome.step) == (signal.SIGTERM, 0)
     assert outcome.next == "the same command begins anew: there is no checkpoint yet"
     assert status.read(config.folder).phase == status.STOPPED
@@ -104,8 +104,8 @@ async def test_a_cancelled_run_that_got_no_signal_stays_cancelled(config, monkey
     async def run(*_):
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(program, "_run", run)
-    running = asyncio.create_task(program._train(config, attempts(), ()))
+    monkeypatch.setattr(training, "_run", run)
+    running = asyncio.create_task(training.train(config, attempts(), ()))
     await asyncio.sleep(0.05)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.checks.generation import generating
 from deploy.checks.settings import check
+from oapl.config.stages import stages_of
 from oapl.config.toml import load_config
 from tests.support.paper_recipes import FOLDER, PUBLISHED
 
@@ -52,7 +53,7 @@ def loaded(recipe: str, *overrides: str) -> dict[str, Any]:
 
 def at(table: Any, key: str) -> Any:
     for part in key.split("."):
-        table = table[int(part) if part.isdigit() else part]
+        table = table[int(part) if isinstance(table, list | tuple) else part]
     return list(table) if isinstance(table, tuple) else table
 
 
@@ -103,7 +104,13 @@ def test_what_a_paper_states_stands_in_the_recipe_and_is_left_to_no_default(reci
 def test_a_published_recipe_names_nothing_of_the_method_that_no_paper_states(recipe):
     claimed = {claim.key for claim in of(recipe)}
     table = read(recipe)
-    named = {f"{name}.{key}" for name in OF_THE_METHOD for key in table.get(name, {})}
+    tables = {"": table, **{f"stages.{i}.": s for i, s in enumerate(table.get("stages", ()))}}
+    named = {
+        f"{place}{name}.{key}"
+        for place, one in tables.items()
+        for name in OF_THE_METHOD
+        for key in one.get(name, {})
+    }
     assert named - claimed == set()
 
 
@@ -113,7 +120,7 @@ def test_a_reading_has_a_comment_on_its_line(recipe):
     for claim in of(recipe):
         if claim.status != "reading":
             continue
-        name = re.sub(r"\.\d+\.\w+$", "", claim.key).split(".")[-1]  # sources.0.set: sources
+        name = re.sub(r"sources\.\d+\.\w+$", "sources", claim.key).split(".")[-1]
         line = next(one for one in lines if re.match(rf"([\w.]+\.)?{name} = ", one))
         assert "reading" in line.partition("# ")[2], f"{claim.key}: {line}"
 
@@ -126,12 +133,28 @@ def test_the_recipe_that_trains_on_stored_groups_also_makes_them(recipe):
     assert f"oapl filter {made} --out {kept[0]} " in head
 
 
+def test_the_eight_runs_of_prorl_are_what_the_paper_says():
+    stages = stages_of(load_config(FOLDER / "prorl_staged.toml", []))
+    configs = [stage.config for stage in stages]
+    assert [config.rollout.group_size for config in configs] == [16, 16, 16, 16, 16, 32, 32, 16]
+    assert [config.rollout.context_tokens for config in configs] == [8096] * 7 + [16384]
+    assert [len(config.data.sources) for config in configs] == [4, 4, 5, 5, 5, 5, 5, 5]
+    penalised = [
+        all("shaping" in source.verifiers for source in config.data.sources) for config in configs
+    ]
+    assert penalised == [False] * 3 + [True] * 5
+    resets = [number for number, stage in enumerate(stages, 1) if "reference" in stage.own.reset]
+    assert resets == [2, 6, 7]
+    assert {config.objective["kl_coefficient"] for config in configs} == {1e-4}
+
+
 def test_the_recipes_of_one_method_differ_in_what_they_are_named_for():
     def differences(one: str, other: str) -> set[str]:
         first, second = loaded(one), loaded(other)
         return {
             f"{section}.{key}"
             for section, values in first.items()
+            if isinstance(values, dict)
             for key, value in values.items()
             if value != second[section].get(key)
         }

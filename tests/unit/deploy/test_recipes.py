@@ -8,7 +8,7 @@ import pytest
 
 import deploy
 from deploy.checks.preflight import preflight
-from deploy.checks.settings import check
+from deploy.checks.stages import check_all, look_at_stages
 from deploy.commands import quickstart
 from deploy.sizing.hardware import parse
 from oapl.config.toml import load_config
@@ -46,7 +46,13 @@ def test_a_recipe_breaks_no_rule(recipe):
         for index, source in enumerate(getattr(bare, section).sources):
             if not (source.path or source.dataset or source.task):
                 filled.append(f"{section}.sources.{index}.path=made-by-the-quickstart")
-    check(load_config(recipe, filled))
+    for number, stage in enumerate(bare.stages):
+        given = stage.get("data", {}).get("sources", ())
+        for index, source in enumerate(given if isinstance(given, list) else ()):
+            if not source.keys() & {"path", "dataset", "task", "set"}:
+                place = f"stages.{number}.data.sources.{index}.path"
+                filled.append(f"{place}=made-by-the-quickstart")
+    check_all(load_config(recipe, filled))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -65,18 +71,23 @@ def test_a_recipe_fits_the_machine_that_its_head_names(recipe, tmp_path):
     shape = dict(zip(KEYS, SHAPES[load_config(recipe, []).model.path], strict=True))
     (tmp_path / "config.json").write_text(json.dumps({**shape, **REST}))
     config = load_config(recipe, [f"model.path={tmp_path}"])
-    made = preflight(config, is_dry=True, hardware=parse(hardware))
-    assert "0 idle" in made.facts["devices"]
+    if config.is_staged:
+        found = look_at_stages(config, is_dry=True, hardware=parse(hardware))
+        made = [found.reports[stage.name] for stage in found.stages if stage.kind == "train"]
+    else:
+        made = [preflight(config, is_dry=True, hardware=parse(hardware))]
+    assert all("0 idle" in one.facts["devices"] for one in made)
 
 
 def test_the_quickstart_has_nothing_to_warn_of(tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, "SIZES", {"sft": 64, "train": 64, "eval": 16})
-    own = [*quickstart.placeholders(), f"run.dir={tmp_path}"]
-    config = load_config(quickstart.RECIPES / "cpu_quickstart.toml", own)
     start = quickstart.prepare(tmp_path / "start", seed=0)
-    imitation = quickstart.imitation(config, start)
-    reinforcement = quickstart.reinforcement(config, start, start / "model")
-    assert [preflight(run).notes for run in (imitation, reinforcement)] == [(), ()]
+    config = quickstart.load([*quickstart.made(start), f"run.dir={tmp_path}"])
+    found = look_at_stages(config)
+    assert {name: report.notes for name, report in found.reports.items()} == {
+        "imitate": (),
+        "reinforce": (),
+    }
 
 
 def test_every_recipe_for_cards_says_for_which():

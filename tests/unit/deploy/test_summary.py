@@ -49,7 +49,7 @@ def test_on_the_path_the_name_is_enough_unless_it_is_another(
 
 
 def test_the_model_is_asked_what_it_was_trained_on(python: Path, tmp_path: Path):
-    outcome = RunOutcome(folder=tmp_path / "it's mine", step=80)
+    outcome = RunOutcome(folder=tmp_path / "it's mine", step=1080, made=80)
     question = 'Add 1 + 2 to "3".'
     *others, asked = summary._commands(outcome, question)
     command, _, code = shlex.split(asked, comments=True)

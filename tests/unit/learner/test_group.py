@@ -11,6 +11,7 @@ import pytest
 from learner import ranks
 from learner.checkpoints import contents, published, snapshots
 from learner.group import LearnerGroup
+from learner.moving_on import REQUEST, MovingOn
 from oapl import batching, groups_file
 from oapl.batching import example
 from oapl.config import RunConfig
@@ -64,6 +65,10 @@ class FakeTrainer:
     async def load(self, path):
         assert (path / "weights").read_text() == "w"
 
+    async def take_over(self, path, keeps):
+        assert (path / "weights").read_text() == "w"
+        self.kept = set(keeps)
+
 
 class FakeReplay:
     async def snapshot(self):
@@ -71,6 +76,9 @@ class FakeReplay:
 
     async def restore(self, state):
         assert state == {"cursor": 7}
+
+    async def take_over(self, state):
+        return state == {"cursor": 7}
 
     async def stats(self):
         return {"replay/size": 3.0}
@@ -826,3 +834,77 @@ async def test_a_checkpoint_of_another_version_is_refused_before_any_rank_is_ask
     with pytest.raises(CheckpointError, match=r"step-4: replay\.pkl .*resume with the version"):
         await make(config, trainers=[Asked()]).restore(path)
     assert asked == []
+
+
+# --- stages
+
+
+async def test_a_stage_counts_from_its_beginning_and_what_it_writes_counts_on(config, monkeypatch):
+    monkeypatch.setattr(published, "save", lambda *_: None)
+    lines, labels = Lines(), []
+
+    async def evaluate(name):
+        labels.append(name)
+        return {"eval/set/mean@8": 0.5}
+
+    moving = MovingOn("second", 0, config.folder)
+    learner = make(config, tracker=lines, evaluate=evaluate, first=1000, moving=moving)
+    await learner.publish(0)
+    await learner.update(part())
+    await learner.report()
+    assert (learner.step, learner.total, learner.version) == (1, 1001, 0)
+    assert labels == ["step-1000"]
+    assert [step for step, _ in lines.rows] == [1000, 1001]
+    assert lines.rows[1][1]["weights/version"] == 1000
+    path = await learner.checkpoint()
+    assert path.name == "step-1001"
+    state = contents.read_state(path)
+    assert (state["step"], state["stage"]["name"]) == (1, "second")
+    again = make(config, first=1000, moving=MovingOn("second", 0, config.folder))
+    await again.restore(path)
+    assert (again.step, again.total) == (1, 1001)
+
+
+async def test_a_stage_ends_at_an_evaluation_by_hand_between_two_iterations(config):
+    scores = iter((0.5, 0.4))
+
+    async def evaluate(name):
+        return {"eval/set/mean@8": next(scores)}
+
+    ended = []
+    moving = MovingOn("second", 1, config.folder)
+    moving.begin(lambda: ended.append(moving.cause))
+    learner = make(config, evaluate=evaluate, moving=moving)
+    await learner.evaluate()
+    assert not ended
+    await learner.evaluate()
+    assert ended == ["1 evaluations no better than 0.500"]
+    by_hand = MovingOn("second", 0, config.folder)
+    by_hand.begin(lambda: ended.append(by_hand.cause))
+    learner = make(config, moving=by_hand)
+    (config.folder / REQUEST).write_text("second\n")
+    await learner.update(part())
+    assert len(ended) == 1
+    await learner.report()
+    assert ended[1:] == ["asked for by hand"]
+
+
+@pytest.mark.parametrize("parts", [("optimizer",), ("reference", "data"), ("data",)], ids=str)
+async def test_a_stage_takes_over_what_it_keeps_and_begins_at_step_0(config, parts):
+    path = await make(config).checkpoint()
+    trainer = FakeTrainer()
+    learner = make(config, trainers=[trainer], first=4)
+    assert await learner.take_over(path, parts)
+    of_ranks = set(parts) - {"data"}
+    assert getattr(trainer, "kept", set()) == of_ranks
+    assert (learner.step, learner.version, learner.last_checkpoint) == (0, -1, None)
+
+
+async def test_a_stage_with_other_data_says_that_it_begins_there_anew(config):
+    class Other(FakeReplay):
+        async def snapshot(self):
+            return {"cursor": 8}
+
+    path = await make(config, replay=Other()).checkpoint()
+    assert not await make(config, first=4).take_over(path, ("data",))
+    assert await make(config, first=4).take_over(path, ("optimizer",))

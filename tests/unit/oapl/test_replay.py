@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from oapl.errors import DeadlineError, DrawsError, InputError, StaleError
+from oapl.errors import CheckpointError, DeadlineError, DrawsError, InputError, StaleError
 from oapl.records import Credit, Fate, Prompt, ScoredGroup, WorkerId
 from oapl.replay.ledger import Ledger
 from tests.support.replaying import (
@@ -650,6 +650,31 @@ def test_a_snapshot_does_not_change_with_the_run():
     rules.advance(3)
     after = pickle.dumps({key: value for key, value in state.items() if key != "tally"})
     assert before == after
+
+
+def test_the_next_stage_draws_on_where_the_one_before_has_ended():
+    rules = ledger()
+    rules.draw(ANN, 0, 3)
+    rules.advance(3)
+    state = pickle.loads(pickle.dumps(rules.snapshot()))
+    following = ledger()
+    assert following.take_over(state)
+    assert following.counts()["drawn"] == 0, "what was drawn before has its fate there"
+    assert (following.version, following.step) == (0, 0)
+    assert ids(following.draw(ANN, 0, 2)) == ["p:3", "p:4"]
+
+
+def test_the_next_stage_begins_other_data_at_its_first_row():
+    class Other(Counting):
+        def restore(self, state):
+            raise CheckpointError("the data is not that of the checkpoint")
+
+    rules = ledger()
+    rules.draw(ANN, 0, 3)
+    following = Ledger(Other(), keep_all, rules.periods)
+    assert not following.take_over(rules.snapshot())
+    assert not following.take_over({"epoch": 1, "position": 0, "data": "of examples"})
+    assert ids(following.draw(ANN, 0, 1)) == ["p:0"]
 
 
 # Reports

@@ -120,7 +120,7 @@ def test_a_watcher_of_a_run_that_goes_on_counts_its_time_anew(
     starts: list[int] = []
     view_of = console.view_of
 
-    def counted(config: RunConfig, start: int, began: float | None) -> View:
+    def counted(config: RunConfig, start: int, began: float | None, place: object) -> View:
         starts.append(start)
         return view_of(config, start, began)
 

@@ -1,0 +1,96 @@
+"""A run of stages killed in its hand-overs: real Ray, vLLM and DeepSpeed, started anew each time.
+
+By hand (`make stages`): nine starts of all processes, three minutes and more.
+"""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from oapl import groups_file
+from tests.support.whole_runs import Run, write_recipe
+
+pytestmark = [pytest.mark.integration, pytest.mark.by_hand, pytest.mark.timeout(1800)]
+
+STAGES = """stages=[
+    { name = "first", objective = { name = "grpo", kl_coefficient = 0.1 } },
+    { name = "second", like = "first", reset = ["reference"], run = { max_steps = 8 } },
+    { name = "made", kind = "generate", data.sources.0.sample = 40, checkpoint.max_minutes = 2e-3 },
+    { name = "left", kind = "filter", filters = [{ name = "exact_duplicates" }] },
+    { name = "off", like = "first", replay = { source = "stored" }, run = { max_steps = 5 } },
+]"""
+SETTINGS = (" ".join(STAGES.split()), "run.max_steps=4", "checkpoint.every_syncs=1")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("staged")
+    path = write_recipe(folder)
+    (folder / "mine.py").write_text(
+        "def reward(prompt, response, reference):\n    return len(response) / 100\n"
+    )
+    path.write_text(
+        path.read_text()
+        + "[reward]\nverifiers = { function = 1.0 }\n"
+        + f'options.function.function = "{folder}/mine.py:reward"\n'
+    )
+    return path
+
+
+def ended(folder):
+    try:
+        return [one["name"] for one in json.loads((folder / "stages.json").read_text())]
+    except FileNotFoundError:
+        return []
+
+
+def kill_when(run, is_reached, seconds=600):
+    """Kill -9 the command at once when something has come about."""
+    deadline = time.monotonic() + seconds
+    while not is_reached():
+        assert run._process.poll() is None, run.end()[1]
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.001)
+    run.kill(signal.SIGKILL)
+    run.end()
+
+
+def test_a_run_of_stages_that_is_killed_in_its_hand_overs_loses_and_doubles_nothing(recipe):
+    def start():
+        return Run(recipe, "staged", *SETTINGS)
+
+    run = start()
+    folder = run.folder
+    kill_when(run, (folder / "checkpoints" / "step-4").is_dir)
+    assert ended(folder) == [], "the checkpoint is there, and nobody has noted the end"
+    kill_when(start(), lambda: ended(folder) == ["first"])
+    kill_when(start(), lambda: ended(folder) == ["first", "second"])
+    kill_when(start(), lambda: list((folder / "stages/made/groups").glob("groups-*.parquet")))
+    kill_when(start(), lambda: "left" in ended(folder))
+    last = start()
+    code, output = last.end()
+    assert code == 0, output
+    assert ended(folder) == ["first", "second", "made", "left", "off"]
+    assert last.steps() == list(range(1, 18)), "learner steps count on"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    marks = [(line["step"], line["stage/number"]) for line in lines if "stage/number" in line]
+    assert marks == [(0, 1), (4, 2), (12, 3), (12, 4), (12, 5)], "each begins once"
+    lags = [line["replay/lag_max"] for line in lines if "replay/lag_max" in line]
+    assert lags[:12] == [0, 1, 2, 3] * 3, "periods count from the stage's beginning"
+    kl = {line["step"]: line["policy/reference_kl"] for line in lines if "time/step_s" in line}
+    assert kl[1] < 1e-9, "the reference is the model that the run began with"
+    assert kl[5] < 1e-9, "and was begun anew in the second stage"
+    assert kl[13] > 0, "which hands it over to the last"
+    groups = list(groups_file.read(folder / "stages" / "made" / "groups"))
+    assert len({group.prompt.id for group in groups}) == len(groups) == 40
+    assert lines[-1]["policy/prob_ratio"] > 0
+    assert max(last.metrics("weights/probe")) < 1.001
+    assert os.readlink(folder / "model") == "stages/off/model"
+    told = (folder / "messages.log").read_text()
+    assert "taking over optimizer, data from" in told
+    again = start()
+    code, output = again.end()
+    assert (code, "nothing to do" in output) == (0, True)
