@@ -151,7 +151,7 @@ class ExampleQueue:
 
     async def take_over(self, state: State) -> bool:
         """Go on after the snapshot of an ended stage, if it had the same examples."""
-        return self._order.take_over(state)
+        return self.order.take_over(state)
 
     async def finish(self) -> None:
         """Do nothing: nothing is in flight."""

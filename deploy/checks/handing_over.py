@@ -44,15 +44,16 @@ def before(stages: Sequence[Stage], stage: Stage, *kinds: str) -> Stage | None:
 def taken_over(stages: Sequence[Stage], stage: Stage) -> frozenset[Part]:
     """What a train stage takes over from the one before it beside the weights.
 
-    Nothing where it names a model of its own. Its moments and its reference are of an objective of
-    the same name, and its place in the data where that has no end.
+    Nothing where it names a model of its own, or where that stage leaves its best one. Its moments
+    and its reference are of an objective of the same name, and its place in the data where that has
+    no end.
 
     Args:
         stages: Of the run.
         stage: One of them.
     """
     last = before(stages, stage, "train")
-    if last is None or names_model(stage):
+    if last is None or names_model(stage) or last.own.leaves == "best":
         return frozenset()
     anew = {part for part in PARTS if part in stage.own.reset}
     if stage.config.objective["name"] != last.config.objective["name"]:

@@ -35,7 +35,7 @@ from oapl.errors import InputError
 OF_THE_RUN = ("run.name", "run.dir", "run.max_hours", "run.max_restarts", "checkpoint.resume")
 """Settings that all stages have in common."""
 OF_KINDS: Mapping[str, tuple[str, ...]] = {
-    "train": ("reset", "patience"),
+    "train": ("reset", "patience", "leaves"),
     "filter": ("filters", "threshold"),
 }
 """A stage's own keys that belong to one kind alone."""
@@ -152,6 +152,14 @@ def _patience(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
         )
 
 
+def _leaves(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
+    if stage.own.leaves == "best" and not stage.config.checkpoint.keep_best:
+        yield (
+            'leaves = "best": no checkpoint is known to be the best; set checkpoint.keep_best = '
+            'true, or leave "last"'
+        )
+
+
 def _shapes(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
     last = before(stages, stage, "train")
     if stage.kind != "train" or last is None:
@@ -180,6 +188,7 @@ RULES: tuple[Callable[[Sequence[Stage], Stage], Iterator[str]], ...] = (
     _common,
     _sets,
     _patience,
+    _leaves,
     _shapes,
 )
 

@@ -25,6 +25,7 @@ from deploy.run.leg import MODEL, HandOver, Leg, mark
 from deploy.run.loops import run_alone
 from deploy.run.outcome import BY_STEPS, RunOutcome
 from deploy.run.stage_record import Ended
+from learner.checkpoints import best as best_policy
 from learner.checkpoints import resuming
 from learner.moving_on import REQUEST
 from oapl.config import RunConfig
@@ -37,6 +38,7 @@ from oapl.tracking.status import FILTER, StatusSink
 from oapl.tracking.tracker import build_tracker
 from oapl.whole_files import written_aside
 from reward_server import settings as reward_settings
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
@@ -211,7 +213,7 @@ class _Stages:
             step=outcome.step,
             made=outcome.made,
             cause=outcome.ended,
-            model=leg.model,
+            model=self._policy(stage, leg),
             checkpoint=f"checkpoints/step-{outcome.step}" if outcome.made else "",
         )
 
@@ -269,6 +271,12 @@ class _Stages:
             name=stage.name, kind=stage.kind, step=leg.first
         )
 
+    def _policy(self, stage: Stage, leg: Leg) -> str:
+        """The policy that a stage leaves: its best only once one was kept."""
+        best = f"{leg.folder}/{best_policy.FOLDER}"
+        is_best = stage.own.leaves == "best" and (self._folder / best).is_dir()
+        return best if is_best else leg.model
+
     def _ready(self, stage: Stage) -> RunConfig:
         """A stage's settings, with what the ones before have left."""
         model, groups = (stage_record.last_of(self._ended, what) for what in ("model", "groups"))
@@ -306,7 +314,7 @@ class _Stages:
             hand_over=hand_over,
             patience=stage.own.patience,
             is_last=not later,
-            evaluates=not is_evaluated,
+            evaluates=not is_evaluated or stage.own.leaves == "best",
             sampled=len(drew),
         )
 

@@ -57,6 +57,9 @@ class StageSection:
     patience: NonNegativeInt = 0
     """A train stage ends before `run.max_steps` after so many evaluations in a row that are no
     better than the best of the stage (the mean over the sets of their mean@n); 0 means never."""
+    leaves: Literal["last", "best"] = "last"
+    """The policy that a train stage leaves to those after it: its last one, or its best, which
+    `checkpoint.keep_best` keeps, and from which only weights are taken over."""
     filters: tuple[dict[str, Any], ...] = ()
     """Of kind filter: instead of the recipe's `filters`."""
     threshold: Number = 0.0

@@ -115,18 +115,20 @@ class DrawOrder:
         }
 
     def take_over(self, state: State) -> bool:
-        """Go on after the draw at which `state` was taken, if that was over the same data.
+        """Go on after the draw at which `state` was taken, if `restore` can.
 
         Args:
-            state: A cursor.
+            state: A cursor, or the state of something else.
 
         Returns:
-            False when it was not; nothing has changed then.
+            False when it cannot; nothing has changed then.
         """
-        is_same = state.get("data") == self._digest
-        if is_same:
-            self.restore(state)
-        return is_same
+        try:
+            if "data" in state:
+                self.restore(state)
+        except CheckpointError:
+            return False
+        return "data" in state
 
     def restore(self, state: State) -> None:
         """Go on after the draw at which `state` was taken.
