@@ -91,6 +91,8 @@ def ready(
         config = dataclasses.replace(config, run=run)
     if stage.kind == "generate":
         return generating(config)
+    if stage.kind == "evaluate":
+        return dataclasses.replace(config, replay=RunConfig().replay)
     if stage.kind == "train":
         config = without_ignored(config, stage.says)
     maker = made_by(stages, stage)

@@ -15,7 +15,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ EXAM = {
     "sums": ("prompt", "answer"),
 }
 """Evaluation sets, and what they call question and answer."""
+INSTRUCTIONS = {
+    "punctuation:no_comma": "Use no commas.",
+    "startend:quotation": "Put quotation marks around your answer.",
+}
+"""Of IFEval's, and how they are asked for."""
 OPERATORS = {"plus": "+", "minus": "-", "times": "*"}
 NUMBERS = range(2, 42)
 INPUTS = (0, 3, 8, 25)
@@ -71,6 +76,7 @@ def make(folder: Path) -> Path:
             **_to_train_on(questions),
             **_programs(chance),
             **{name: _exam(questions, *keys) for name, keys in EXAM.items()},
+            **_instructions(questions),
         }
         for name, rows in files.items():
             text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -127,6 +133,23 @@ def _exam(questions: Iterator[Row], question: str, answer: str) -> list[Row]:
 
 def _renamed(row: Row, question: str, answer: str) -> Row:
     return {question: row["prompt"], answer: row["answer"]}
+
+
+def _instructions(questions: Iterator[Row]) -> Mapping[str, list[Row]]:
+    """Sums with an instruction about the answer, in the columns of two public sets."""
+    asked = [
+        (f"{row['prompt']} {words}", [kind], [{}])
+        for row, (kind, words) in zip(islice(questions, 300), cycle(INSTRUCTIONS.items()))
+    ]
+    trained = [
+        {"input": text, "args": {"instruction_id_list": kinds, "instruction_kwargs": given}}
+        for text, kinds, given in asked[HELD_OUT:]
+    ]
+    exam = [
+        {"prompt": text, "instruction_id_list": kinds, "kwargs": given}
+        for text, kinds, given in asked[:HELD_OUT]
+    ]
+    return {"llama_nemotron_if": trained, "ifeval": exam}
 
 
 def _programs(chance: random.Random) -> Mapping[str, list[Row]]:
