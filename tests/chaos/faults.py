@@ -22,35 +22,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from tests.support.makers import make_model
 from tests.support.run_files import steps
+from tests.support.whole_runs import write_recipe
 
-RECIPE = """
-[run]
-name = "{name}"
-dir = "{folder}/runs"
-max_steps = 400
-[model]
-path = "{folder}/model"
-dtype = "float32"
-[[data.sources]]
-name = "sums"
-path = "{folder}/sums.jsonl"
-[rollout]
-group_size = 4
-max_tokens = 12
-[learner]
-batch_size = 16
-precision = "fp32"
-micro_batch_tokens = 1024
-row_tokens = 1
-[sync]
-interval = 10
-timeout_s = 30
-[tracking]
-console = "plain"
-wandb = "off"
-"""
+SETTINGS = ("run.max_steps=400", "sync.interval=10", "sync.timeout_s=30")
 IMITATION = ("objective.name=sft", "rollout.group_size=1")
 START_S = 600
 """For a run to come to a step, on a machine that does other things too."""
@@ -70,11 +45,13 @@ class Run:
         if imitates:  # no engine, so it starts and steps sooner
             overrides = (*IMITATION, f"data.sources.0.path={work}/sft.jsonl", *overrides)
         self.folder = work / "runs" / name
-        recipe = work / f"{name}.toml"
-        recipe.write_text(RECIPE.format(folder=work, name=name))
+        settings = (f"run.name={name}", *SETTINGS, *overrides)
         self._log = (work / f"{name}.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oapl", "sft" if imitates else "train", recipe, *overrides],
+            [
+                *(sys.executable, "-m", "oapl", "sft" if imitates else "train"),
+                *(work / "recipe.toml", *settings),
+            ],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -289,11 +266,7 @@ def main(words: list[str]) -> int:
     failed = 0
     with tempfile.TemporaryDirectory(prefix="oapl-faults-") as folder:
         work = Path(folder)
-        make_model(work / "model")
-        sums = [(f"{a}+{b}=", str(a + b)) for a in range(10) for b in range(10)]
-        for name, key in (("sums", "answer"), ("sft", "response")):
-            rows = [json.dumps({"prompt": question, key: answer}) for question, answer in sums]
-            (work / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+        write_recipe(work)
         for fault in chosen:
             print(f"{fault.__name__} ...", flush=True)
             try:

@@ -9,57 +9,30 @@ its checkpoint with no line of metrics lost or written twice, and its run ends w
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.support.makers import make_model
 from tests.support.run_files import steps
+from tests.support.whole_runs import write_recipe
 
-RECIPE = """
-objective.name = "sft"
-[run]
-name = "mine"
-dir = "{folder}/runs"
-max_steps = 60
-[model]
-path = "{folder}/model"
-dtype = "float32"
-[[data.sources]]
-name = "sums"
-path = "{folder}/sums.jsonl"
-[rollout]
-group_size = 1
-max_tokens = 12
-[learner]
-batch_size = 16
-precision = "fp32"
-[sync]
-interval = 10
-[tracking]
-console = "plain"
-wandb = "off"
-"""
+SETTINGS = (
+    *("run.name=mine", "run.max_steps=60", "objective.name=sft"),
+    *("rollout.group_size=1", "sync.interval=10"),
+)
 RATES = ("1e-3", "1e30", "3e-3")
 """Of the cells; the second one's losses are not finite."""
 PATIENCE_S = 600.0
 
 
 def begin(work: Path) -> subprocess.Popen[str]:
-    words = ["sweep", f"{work}/mine.toml", f"optimizer.lr={','.join(RATES)}"]
+    data, rates = f"data.sources.0.path={work}/sft.jsonl", f"optimizer.lr={','.join(RATES)}"
+    words = ["sweep", f"{work}/recipe.toml", *SETTINGS, data, rates]
     command = [sys.executable, "-m", "oapl", *words]
     log = (work / "log").open("a+")
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True)
-
-
-def prepare(work: Path) -> None:
-    make_model(work / "model")
-    rows = [{"prompt": f"{a}+{b}=", "response": str(a + b)} for a in range(10) for b in range(10)]
-    (work / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (work / "mine.toml").write_text(RECIPE.format(folder=work))
 
 
 def killed(work: Path) -> None:
@@ -81,7 +54,7 @@ def killed(work: Path) -> None:
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="oapl-sweep-") as folder:
         work = Path(folder)
-        prepare(work)
+        write_recipe(work)
         killed(work)
         (work / "log").rename(work / "first.log")
         code = begin(work).wait(PATIENCE_S)

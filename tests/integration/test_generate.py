@@ -13,9 +13,8 @@ import time
 import pytest
 
 from oapl import groups_file
-from tests.support.makers import make_model
 from tests.support.run_files import steps
-from tests.support.whole_runs import RECIPE
+from tests.support.whole_runs import write_recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -25,19 +24,16 @@ QUESTIONS, G, PASSES = 100, 4, 3
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
-    make_model(folder / "model")
-    rows = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
-    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write_recipe(folder)
     # Judged by length, so that rewards differ from the first answer on.
     (folder / "mine.py").write_text(
         "def reward(prompt, response, reference):\n    return len(response) / 100\n"
     )
-    path = folder / "recipe.toml"
-    path.write_text(
-        RECIPE.format(folder=folder)
-        + "[reward]\nverifiers = { function = 1.0 }\n"
-        + f'options.function.function = "{folder}/mine.py:reward"\n'
-    )
+    with path.open("a") as file:
+        file.write(
+            "[reward]\nverifiers = { function = 1.0 }\n"
+            f'options.function.function = "{folder}/mine.py:reward"\n'
+        )
     return path
 
 

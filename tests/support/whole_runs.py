@@ -45,10 +45,12 @@ wandb = "off"
 
 
 def write_recipe(folder: Path) -> Path:
-    """A recipe of twelve steps with model and data beside it; its path."""
+    """A recipe of twelve steps with model and data beside it, `sft.jsonl` to imitate; its path."""
     make_model(folder / "model")
-    rows = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
-    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sums = [(f"{a}+{b}=", str(a + b)) for a in range(10) for b in range(10)]
+    for name, key in (("sums", "answer"), ("sft", "response")):
+        rows = [json.dumps({"prompt": question, key: answer}) for question, answer in sums]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
     path = folder / "recipe.toml"
     path.write_text(RECIPE.format(folder=folder))
     return path
