@@ -110,6 +110,19 @@ def made_by(stages: Sequence[Stage], stage: Stage) -> Stage | None:
     return before(stages, stage, "generate", "filter")
 
 
+def awaited(stages: Sequence[Stage], stage: Stage) -> Stage | None:
+    """The stage without whose result another cannot be looked at: the groups that it trains on, or
+    the policy that is to answer; None where there is none.
+
+    Args:
+        stages: Of the run.
+        stage: One of them.
+    """
+    if stage.kind == "generate" and not names_model(stage):
+        return before(stages, stage, "train")
+    return made_by(stages, stage)
+
+
 def in_words(stage: Stage) -> str:
     """A stage as errors call it."""
     return f"stage {stage.number} ({stage.name})"

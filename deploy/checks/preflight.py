@@ -52,7 +52,8 @@ class Begin:
 
     Attributes:
         checkpoint: Of this stage, from which it goes on; None where it begins.
-        awaits: The stage that will have made its stored groups; empty where they are there.
+        awaits: The stage that will have made its stored groups, or the model that is to answer;
+            empty where they are there.
     """
 
     checkpoint: Path | None = None
@@ -307,8 +308,11 @@ class _Findings:
         config = dating.dated(config, config.folder / dating.GENERATION)
         read = training_data(config, tokenizer)
         self._judged += read.prompts
-        self.generation = look_at_generation(config, tokenizer, read.prompts)
-        self.facts["groups"] = str(self.generation)
+        if self._begin is not None and self._begin.awaits:
+            self.facts["groups"] = f"by the model that stage {self._begin.awaits} will have trained"
+        else:
+            self.generation = look_at_generation(config, tokenizer, read.prompts)
+            self.facts["groups"] = str(self.generation)
         return self._told(config, read)
 
     def size(self, hardware: Hardware | None, purpose: Purpose) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deploy.checks.handing_over import (
+    awaited,
     before,
     in_words,
     made_by,
@@ -223,6 +224,8 @@ def look_at_stages(
     hardware: Hardware | None = None,
     checkpoint: Path | None = None,
     done: int = 0,
+    model: str = "",
+    groups: Path | None = None,
 ) -> StagesReport:
     """Refuse a run of stages in which one cannot work; nothing is started.
 
@@ -231,6 +234,7 @@ def look_at_stages(
         is_dry, hardware: As of `preflight`.
         checkpoint: Of the first stage that has not ended; None where it has not begun.
         done: Stages that have ended, which are not looked at.
+        model, groups: What they have left; see `ready`.
 
     Raises:
         InputError: One line per problem, the stage in front.
@@ -241,15 +245,30 @@ def look_at_stages(
     for stage in stages[done:]:
         if stage.kind == "filter":
             continue
-        maker = made_by(stages, stage)
+        maker = awaited(stages, stage)
+        is_to_come = maker is not None and maker.number > done
         begin = Begin(
             checkpoint=checkpoint if stage.number == done + 1 else None,
-            awaits=maker.name if maker is not None and maker.number > done else "",
+            awaits=maker.name if maker is not None and is_to_come else "",
         )
-        reports[stage.name] = look_at(
-            stage, ready(stages, stage), begin, is_dry=is_dry, hardware=hardware
-        )
+        config = ready(stages, stage, model, None if is_to_come else groups)
+        reports[stage.name] = look_at(stage, config, begin, is_dry=is_dry, hardware=hardware)
     return StagesReport(config=config, stages=stages, reports=reports)
+
+
+def look_at_run(config: RunConfig, *, is_dry: bool = False) -> list[PreflightReport]:
+    """Look at a run, or at each of its stages.
+
+    Args:
+        config: The run.
+        is_dry: As of `preflight`.
+
+    Raises:
+        InputError: It cannot work.
+    """
+    if config.is_staged:
+        return list(look_at_stages(config, is_dry=is_dry).reports.values())
+    return [preflight(config, is_dry=is_dry)]
 
 
 def look_at(

@@ -43,15 +43,10 @@ def look(recipe: Path, config: RunConfig | None, refused: list[Finding]) -> Iter
     if config is None:
         yield from refused
         return
-    # These need the very packages that may be missing.
-    from deploy.checks.preflight import preflight
-    from deploy.checks.stages import look_at_stages
+    from deploy.checks.stages import look_at_run  # needs the very packages that may be missing
 
     try:
-        if config.is_staged:
-            reports = list(look_at_stages(config).reports.values())
-        else:
-            reports = [preflight(config)]
+        reports = look_at_run(config)
     except OaplError as error:
         yield from _refused(recipe, error)
         return

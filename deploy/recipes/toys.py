@@ -137,7 +137,7 @@ def _renamed(row: Row, question: str, answer: str) -> Row:
 
 def _instructions(questions: Iterator[Row]) -> Mapping[str, list[Row]]:
     """Sums with an instruction about the answer, in the columns of two public sets."""
-    asked = [
+    asked: list[tuple[str, list[str], list[Row]]] = [
         (f"{row['prompt']} {words}", [kind], [{}])
         for row, (kind, words) in zip(islice(questions, 300), cycle(INSTRUCTIONS.items()))
     ]

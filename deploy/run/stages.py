@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,11 +53,6 @@ class Position:
     ended: tuple[Ended, ...]
     resume: Path | None
 
-    @property
-    def step(self) -> int:
-        """Learner steps of the ended stages."""
-        return self.ended[-1].step if self.ended else 0
-
 
 def run(config: RunConfig) -> RunOutcome:
     """Do all stages of a run that have not ended.
@@ -68,11 +64,20 @@ def run(config: RunConfig) -> RunOutcome:
     config = as_resumed(config, resuming.asked_for(config))
     stages = stages_of(config)
     found = position(config, stages)
-    report = look_at_stages(config, checkpoint=found.resume, done=len(found.ended))
+    model, groups = _left(config.folder, found.ended)
+    report = look_at_stages(
+        config,
+        checkpoint=found.resume,
+        done=len(found.ended),
+        model=model,
+        groups=groups,
+    )
     with storage.named(config.folder), folders.locked(config.folder):
         (config.folder / TRAINING).write_text(to_toml(config))
         found = position(config, stages)  # anew: who held the folder may have ended only now
         stage_record.write(config.folder, found.ended)
+        if config.checkpoint.resume != "auto":
+            _set_aside(stages[len(found.ended) + 1 :])
         return _Stages(config, stages, found, report.reports).go_on()
 
 
@@ -119,6 +124,14 @@ def _stage_of(checkpoint: Path, stages: Sequence[Stage]) -> int:
             "another run.name"
         )
     return found[0]
+
+
+def _set_aside(stages: Sequence[Stage]) -> None:
+    """Rename what stages have left that the run goes back before: it is made again."""
+    for folder in filter(Path.is_dir, map(handing_over.folder_of, stages)):
+        aside = folder.with_name(f"later-{folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
 
 
 def _is_longer(stage: Stage, ended: Ended) -> bool:
@@ -173,7 +186,8 @@ class _Stages:
             self._seconds[stage.name] = sum(outcome.phases.values())
             outcome = dataclasses.replace(outcome, phases={**earlier, **outcome.phases})
             if outcome.signal or not outcome.ended:
-                return outcome
+                goes_on = f"the same command goes on in {handing_over.in_words(stage)}"
+                return dataclasses.replace(outcome, next=outcome.next or goes_on)
             self._note(stage, left)
         return outcome
 
@@ -279,13 +293,7 @@ class _Stages:
 
     def _ready(self, stage: Stage) -> RunConfig:
         """A stage's settings, with what the ones before have left."""
-        model, groups = (stage_record.last_of(self._ended, what) for what in ("model", "groups"))
-        return handing_over.ready(
-            self._stages,
-            stage,
-            str(self._folder / model) if model else "",
-            self._folder / groups if groups else None,
-        )
+        return handing_over.ready(self._stages, stage, *_left(self._folder, self._ended))
 
     def _look(self, stage: Stage, config: RunConfig, *, anew: bool = False) -> PreflightReport:
         """What was found of it before, unless it had to wait for what is there now."""
@@ -352,6 +360,12 @@ class _Stages:
         with contextlib.suppress(FileNotFoundError):
             if request.read_text().strip() == stage.name:
                 request.unlink()
+
+
+def _left(folder: Path, ended: Sequence[Ended]) -> tuple[str, Path | None]:
+    """The newest model and set of groups that ended stages have left; empty and None: none."""
+    model, groups = (stage_record.last_of(ended, what) for what in ("model", "groups"))
+    return str(folder / model) if model else "", folder / groups if groups else None
 
 
 def _samples(stage: Stage) -> bool:

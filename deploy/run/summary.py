@@ -74,7 +74,11 @@ def report(outcome: RunOutcome) -> int:
         )
     if outcome.after:
         console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
-    console.print(f"step {outcome.step}; trained model: {outcome.folder / 'model'}", style="bold")
+    if outcome.next and not outcome.ended:  # run.max_hours are over
+        console.print(outcome.next, highlight=False, soft_wrap=True)
+    if (outcome.folder / "model").exists():  # of a run whose stages only generate there is none
+        line = f"step {outcome.step}; trained model: {outcome.folder / 'model'}"
+        console.print(line, style="bold")
     if (best := Best(outcome.folder)).step is not None:
         where = outcome.folder / FOLDER
         console.print(f"the best was step {best.step}, mean {best.score:.4f}: {where}")

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.checks.dating import TRAINING
-from deploy.checks.preflight import preflight
-from deploy.checks.settings import check
+from deploy.checks.stages import check_all, look_at_run
 from deploy.sweeping.grid import Cell, grid
 from learner.checkpoints import resuming, snapshots
 from oapl.config import RunConfig
 from oapl.config.messages import shown
-from oapl.config.objective import declared
+from oapl.config.objective import verb_of
 from oapl.config.toml import load_config
 from oapl.errors import CheckpointError, InputError
 from oapl.tracking import status
@@ -112,7 +111,7 @@ def _planned(recipe: Path, common: Sequence[str], cell: Cell, folder: Path) -> P
     place = (f"run.dir={json.dumps(str(folder))}", f"run.name={json.dumps(cell.name)}")
     overrides = [*common, *cell.overrides, *place]
     config = load_config(recipe, overrides)
-    check(config)
+    check_all(config)
     if changed := changes(config):
         raise InputError(
             f"{config.folder} was begun with other settings ({'; '.join(changed)}); set them back, "
@@ -122,7 +121,7 @@ def _planned(recipe: Path, common: Sequence[str], cell: Cell, folder: Path) -> P
     return Planned(
         cell=cell,
         config=config,
-        words=("train" if declared(config).samples else "sft", str(recipe), *overrides),
+        words=(verb_of(config), str(recipe), *overrides),
         is_done=is_done(config),
         begun=0 if last is None else resuming.step_of(last),
     )
@@ -136,11 +135,11 @@ def _preflight(cells: Sequence[Planned], is_dry: bool) -> tuple[str, ...]:
         if planned.is_done or model in unseen:
             continue
         try:
-            report = preflight(planned.config, is_dry=is_dry)
+            reports = look_at_run(planned.config, is_dry=is_dry)
         except (InputError, CheckpointError) as error:
             raise InputError(_named(planned.cell, error)) from error
-        if report.unchecked:
-            unseen[model] = report.unchecked
+        if unchecked := [line for report in reports for line in report.unchecked]:
+            unseen[model] = list(dict.fromkeys(unchecked))
     return tuple(line for lines in unseen.values() for line in lines)
 
 

@@ -206,6 +206,11 @@ def source_of(config: RunConfig) -> Source:
     return "live" if declared(config).samples else "examples"
 
 
+def verb_of(config: RunConfig) -> str:
+    """The command that does a run: `train`, which does stages too, or `sft`."""
+    return "train" if config.is_staged or declared(config).samples else "sft"
+
+
 def samples(config: RunConfig) -> bool:
     """Whether engines sample what the learner trains on."""
     return source_of(config) == "live"

@@ -9,10 +9,9 @@
     name = "reinforce"
     patience = 3            # or until three evaluations in a row were no better
 
-A stage's sections are laid over the recipe's key by key, like a recipe over one that it extends: a
-list replaces a list, an objective of another name the whole objective, and `reward.verifiers` are
-all of them. Invariant: what a stage is follows from the recipe alone; which of them have ended is
-in the run folder.
+A stage's sections are laid over the recipe's as a recipe is over one that it extends
+(`oapl.config.recipes`). Invariant: what a stage is follows from the recipe alone; which of them
+have ended is in the run folder.
 """
 
 from __future__ import annotations
@@ -185,7 +184,7 @@ def _stage(
         recipe = {key: _lists(value) for key, value in dataclasses.asdict(like.config).items()}
         says |= like.says
     try:
-        resolved = RunConfig(**{**_laid(recipe, sections), "filters": config.filters})
+        resolved = RunConfig(**{**laid_over(recipe, sections), "filters": config.filters})
     except ValidationError as error:
         raise InputError("\n".join(explain(error, prefix=prefix))) from error
     except InputError as error:
@@ -215,13 +214,6 @@ def _unknown(key: str, prefix: str) -> str:
         return f"{prefix}{key}: is of the whole recipe, not of a stage; leave it out"
     own = ", ".join(fields(StageSection))
     return f"{unknown_key([key], prefix=prefix)}; a stage has these sections, and {own}"
-
-
-def _laid(base: Mapping[str, Any], sections: Mapping[str, Any]) -> Mapping[str, Any]:
-    reward = sections.get("reward")
-    if isinstance(reward, Mapping) and "verifiers" in reward:  # all of them, defaults left out
-        base = {**base, "reward": {**base["reward"], "verifiers": {}}}
-    return laid_over(base, sections)
 
 
 def _said(table: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from oapl.config.objective import declared
+from oapl.config.objective import verb_of
 from oapl.config.toml import load_config
 from tests.support.paper_recipes import FOLDER, TOY
 
@@ -24,5 +24,4 @@ def commands_of(recipe: Path) -> list[list[str]]:
     commands = " ".join(lines).replace("\\ ", " ").split("oapl ")[1:]
     if commands:
         return [shlex.split(command) for command in commands]
-    verb = "train" if declared(load_config(recipe)).samples else "sft"
-    return [[verb, str(recipe.relative_to(FOLDER.parents[1]))]]
+    return [[verb_of(load_config(recipe)), str(recipe.relative_to(FOLDER.parents[1]))]]

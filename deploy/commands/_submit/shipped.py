@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from oapl.config import RunConfig
-from oapl.config.objective import declared
+from oapl.config.objective import verb_of
 from oapl.config.recipes import files_of
 from oapl.config.stages import stages_of
 
@@ -35,7 +35,7 @@ def entrypoint(
         recipe, overrides: As the user gave them.
         is_shipped: Whether a file is in the copy.
     """
-    command = "train" if config.is_staged or declared(config).samples else "sft"
+    command = verb_of(config)
     place = recipe if all(map(is_shipped, files_of(recipe))) else recipe.absolute()
     words = ["python", "-m", "oapl", command, str(place), *overrides]
     words += absolute_paths(config, is_shipped)

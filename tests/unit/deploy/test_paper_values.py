@@ -126,10 +126,9 @@ def test_a_reading_has_a_comment_on_its_line(recipe):
         assert "reading" in line.partition("# ")[2], f"{claim.key}: {line}"
 
 
-STORED = [name for name in PUBLISHED if "replay" in read(name) and "stages" not in read(name)]
-
-
-@pytest.mark.parametrize("recipe", STORED)
+@pytest.mark.parametrize(
+    "recipe", [r for r in PUBLISHED if "replay" in read(r) and "stages" not in read(r)]
+)
 def test_the_recipe_that_trains_on_stored_groups_also_makes_them(recipe):
     check(generating(load_config(FOLDER / f"{recipe}.toml", [])))
     made, kept = f"runs/{loaded(recipe)['run']['name']}/groups", loaded(recipe)["replay"]["path"]

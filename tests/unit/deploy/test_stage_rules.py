@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.checks.handing_over import groups_of, made_by, ready, taken_over
+from deploy.checks.handing_over import awaited, groups_of, made_by, ready, taken_over
 from deploy.checks.stage_table import table
 from deploy.checks.stages import check_all, check_stages, look_at_stages
 from oapl.config import RunConfig
@@ -182,3 +182,12 @@ def test_a_dry_run_looks_at_every_stage_and_names_the_one_that_cannot_work(tmp_p
     missing = {"name": "rl", "data": {"sources": [{"name": "no", "path": "no.jsonl"}]}}
     with pytest.raises(InputError, match=r"^stage 2 \(rl\): .*no.jsonl"):
         look(imitate, missing)
+
+
+def test_what_an_earlier_stage_will_have_made_is_awaited():
+    generate, train = {"kind": "generate"}, {"replay": {"source": "stored"}}
+    stages = resolved(generate, train, generate, train)
+    names = [one and one.name for one in (awaited(stages, stage) for stage in stages)]
+    assert names == [None, "generate-1", "train-2", "generate-3"]
+    own = resolved({}, {"kind": "generate", "model": {"path": "other"}})
+    assert awaited(own, own[1]) is None

@@ -176,6 +176,8 @@ def test_a_checkpoint_that_is_named_sets_back_to_its_stage(config, training):
         ("b", 10, "step-17", None),
         ("c", 30, None, ("step-30", {"reference"})),
     ]
+    left = {path.name for path in (config.folder / "stages").iterdir()}
+    assert left == {"a", "b", "c", "later-c"}, "what is made again does not meet what was"
 
 
 def test_what_is_taken_over_must_be_there(config, training):
@@ -281,3 +283,44 @@ def test_a_stage_is_marked_once_whatever_is_begun_again(tmp_path):
     stages.mark(sink, tmp_path, stages.Leg())
     (line,) = map(json.loads, Path(tmp_path / "metrics.jsonl").read_text().splitlines())
     assert (line["step"], line["stage/number"]) == (10, 2.0)
+
+
+def test_a_stage_may_leave_its_best_policy(config, training):
+    best = {**THREE[0], "leaves": "best", "checkpoint": {"keep_best": True}}
+    given = dataclasses.replace(config, stages=[best, *THREE[1:]])
+    (config.folder / "stages" / "a" / "best").mkdir(parents=True)
+    program.train(given)
+    assert training.models[1] == str(config.folder / "stages" / "a" / "best")
+    assert training.seen[1] == ("b", 10, None, None), "of the best only the weights are there"
+    assert training.models[2] == str(config.folder / "stages" / "b" / "model")
+
+
+def test_engines_of_a_later_stage_draw_other_samples():
+    seeds = {stages.Leg(sampled=drew).noise(step) for drew in range(3) for step in (0, 1, 10**6)}
+    assert len(seeds) == 9
+    assert stages.Leg().noise(7) == 7, "a run without stages draws what it drew"
+
+
+def test_a_generation_that_was_begun_is_looked_at_with_the_model_that_answers(
+    config, training, monkeypatch
+):
+    """Not with the recipe's own, whose groups they would not be."""
+    seen = []
+    look = stages.look_at_stages
+
+    def looking(config, **options):
+        seen.append((options["model"], options["groups"], options["done"]))
+        return look(config)
+
+    def make(config, report, leg, folder):
+        raise Killed
+
+    monkeypatch.setattr(stages, "look_at_stages", looking)
+    monkeypatch.setattr(stages, "look_at", lambda *_: PreflightReport(config=config, facts={}))
+    monkeypatch.setattr(stages.generation, "make", make)
+    given = dataclasses.replace(config, stages=[THREE[0], {"kind": "generate"}])
+    for _ in range(2):
+        with pytest.raises(Killed):
+            program.train(given)
+    model = str(config.folder / "stages" / "a" / "model")
+    assert seen == [("", None, 0), (model, None, 1)]

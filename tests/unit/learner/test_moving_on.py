@@ -31,6 +31,14 @@ def test_it_ends_once_when_evaluations_stand_still(tmp_path, ends):
     assert ends == [1]
 
 
+def test_only_evaluations_in_a_row_count(tmp_path, ends):
+    stage = moving(tmp_path, ends, patience=2)
+    for score in (0.5, 0.4, 0.6, 0.5, 0.7, 0.7):
+        stage.saw_evaluation({SCORE: score})
+        stage.look()
+    assert not stage.cause
+
+
 def test_without_patience_it_ends_by_hand_alone_and_only_the_stage_that_was_named(tmp_path, ends):
     stage = moving(tmp_path, ends)
     for _ in range(9):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from oapl.config import RunConfig
+from oapl.config.stages import StagePlace, stages_of
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 from oapl.records import StepMetrics
@@ -214,3 +216,38 @@ def test_ctrl_c_ends_the_watch_quietly(config: RunConfig, monkeypatch: pytest.Mo
     build_tracker(config, config.folder, 0)
     monkeypatch.setattr(watching.time, "sleep", interrupted)
     assert watch(config.folder, Console(file=io.StringIO())) == 0
+
+
+def test_a_run_of_stages_is_followed_from_one_to_the_next(config: RunConfig):
+    stages = ({"name": "a"}, {"name": "b", "run": {"max_steps": 3}})
+    whole = dataclasses.replace(config, stages=stages)
+    (config.folder / "config.toml").write_text(to_toml(whole))
+    first, second = stages_of(whole)
+    places = [StagePlace(number=n + 1, total=2, name="ab"[n], first=4 * n) for n in (0, 1)]
+    tracker = build_tracker(first.config, config.folder, 0, places[0])
+    watcher = Watcher(config.folder)
+    tracker.log(step(4))
+    watcher.sees("step 4/4")
+    tracker.phase(status.HAND_OVER)
+    tracker.close()
+    found = status.read(config.folder)
+    assert found is not None
+    assert (found.phase, found.stage, found.is_over) == (status.HAND_OVER, "a", False)
+    tracker = build_tracker(second.config, config.folder, 4, places[1])
+    tracker.log(step(5))
+    watcher.sees("step 5/7")
+    tracker.phase(status.DONE)
+    watcher.ends()
+
+
+def test_a_view_of_a_stage_says_which_it_is_and_counts_from_its_beginning(config: RunConfig):
+    place = StagePlace(number=2, total=3, name="b", first=40)
+    view = console.view_of(config, 40, place=place)
+    view.feed(StepMetrics(step=41, values={"weights/version": 40.0, "time/step_s": 1.0}))
+    out = io.StringIO()
+    Console(file=out, width=120).print(view)
+    text = out.getvalue()
+    assert "stage 2/3 b · oapl" in text
+    assert "step 41 / 44" in text
+    assert " 25%" in text
+    assert "version 40, next in 49" in text
