@@ -94,7 +94,8 @@ def make(folder: Path) -> Path:
 
 
 def _to_imitate(questions: Iterator[Row], chance: random.Random) -> Mapping[str, list[Row]]:
-    """Sums with answers: boxed, in tags as puzzles want them, and behind `</think>` (PCL)."""
+    """Sums with answers: boxed, in tags as puzzles want them, and behind a thought where the
+    template opens one (DeepScaleR, PCL)."""
 
     def worked(form: str, number: int) -> list[Row]:
         rows = []
@@ -107,6 +108,7 @@ def _to_imitate(questions: Iterator[Row], chance: random.Random) -> Mapping[str,
     return {
         "worked": worked(r"\boxed{#}", WORKED),
         "worked_puzzles": worked("<answer>#</answer>", WORKED),
+        "worked_thoughts": worked("</think>\n\\boxed{#}", WORKED),
         "am_deepseek_r1_0528_math": worked("</think>\n\\boxed{#}", IMITATED),
     }
 
@@ -122,7 +124,7 @@ def _to_train_on(questions: Iterator[Row]) -> Mapping[str, list[Row]]:
             for row in some()
         ],
         "scp116k_agreed": [_renamed(row, "problem", "matched_solution") for row in some(500)],
-        "nemotron_math_hard": [_renamed(row, "prompt", "answer") for row in some(500)],
+        "nemotron_math_hard": [_renamed(row, "prompt", "answer") for row in some(300)],
         "puzzles": [{"question": row["prompt"], **row["entry"]} for row in some(500)],
     }
 

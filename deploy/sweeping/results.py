@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from deploy.sweeping.grid import Cell
@@ -28,6 +29,10 @@ DONE, FAILED, STOPPED, OPEN = "done", "failed", "stopped", "open"
 REWARD = "reward/trained_mean"
 LAST_SHARE = 0.1
 """Of the steps, whose rewards are told."""
+FILE_WIDTH = 140
+"""Of a line in a file, in characters."""
+LONGEST_WORD = 24
+"""A longer value is folded, to leave room for the figures."""
 DASH = "-"
 
 
@@ -134,14 +139,27 @@ def table(results: Sequence[Result], title: str) -> Table:
     keys = list(results[0].cell.settings)
     measure = next((r.evaluations[0].measure for r in results if r.evaluations), "")
     drawn = Table(title=title, box=box.SIMPLE_HEAVY)
-    for key in (*keys, "outcome"):
-        drawn.add_column(key, overflow="fold")
+    for key in keys:
+        longest = max(len(result.cell.settings[key]) for result in results)
+        drawn.add_column(key, overflow="fold", no_wrap=longest <= LONGEST_WORD)
+    drawn.add_column("outcome", no_wrap=True)
     figures = ("before", "final", "best (step)") if measure else ()
     for heading in (*(f"{measure}\n{name}" for name in figures), "reward", "steps", "seconds"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         drawn.add_row(*_words(result, keys, bool(measure)))
     return drawn
+
+
+def show(results: Sequence[Result], title: str, console: Console) -> None:
+    """Print the table, with all its columns where nobody's terminal bounds the line.
+
+    Args:
+        results, title: As of `table`.
+        console: Where to.
+    """
+    width = console.width if console.is_terminal else max(console.width, FILE_WIDTH)
+    console.print(table(results, title), width=width, crop=False)
 
 
 def write(results: Sequence[Result], path: Path) -> None:

@@ -90,7 +90,7 @@ def _result(plan: Plan, planned: Planned, outcome: str, why: str = "") -> Result
 
 
 def _tell(plan: Plan, found: Sequence[Result], signals: Signals, console: Console) -> int:
-    console.print(results.table(found, f"{plan.folder.name}: {len(found)} cells"))
+    results.show(found, f"{plan.folder.name}: {len(found)} cells", console)
     _say(console, f"the same with every figure: {seen_from_here(plan.folder / TABLE)}")
     left = sum(result.outcome != DONE for result in found)
     if left:

@@ -49,7 +49,7 @@ def main() -> int:
             found.append(_run(toy, signals, console))
             if found[-1].why:
                 console.print(f"{toy} failed: {found[-1].why}", markup=False, soft_wrap=True)
-    console.print(results.table(found, "toy twins of published recipes"))
+    results.show(found, "toy twins of published recipes", console)
     results.write(found, PLACE / "recipes.csv")
     if signals.first:
         return 128 + signals.first

@@ -38,8 +38,10 @@ OF_A_STAGE = re.compile(r"^stages\.\d+\.")
 TIMES = {"objective.until", "objective.lambda_delay", "objective.lambda_interval"}
 """ReMix's T and lambda(t), in iterations, of which a twin makes fewer."""
 MORE = {
-    "oapl_code": {"sync.interval"},
-    "oapl_code_round1": {"sync.interval"},  # the whole run, as published
+    "oapl_math_l50": {"objective.beta2"},  # goes with the length of answers, as its help says
+    "oapl_math_l100": {"objective.beta2"},
+    "oapl_code": {"objective.beta2", "sync.interval"},
+    "oapl_code_round1": {"objective.beta2", "sync.interval"},  # a period is the whole run
     "pcl_sft": {"sync.interval"},  # an epoch, as published
     "pcl_offline_rl": {
         *("learner.offload", "reward.options.judge.base_url", "reward.options.judge.model"),
