@@ -99,7 +99,7 @@ puzzles: $(VENV)/.dev
 	$(VENV)/bin/python -W ignore -m tests.agreement.puzzle_tasks --write
 
 # The toy twin of each published recipe, on two cores; again goes on where it was ended. Of some:
-# `make recipes TOYS=pcl_offline_rl_toy` is PCL's pipeline, the start and its SFT included.
+# `make recipes TOYS=pcl_toy` is PCL's pipeline as the stages of one run, its start included.
 recipes: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.recipes $(TOYS)
 

@@ -9,6 +9,8 @@ from tests.support.paper_recipes import FOLDER, TOY
 
 STARTS = ("toy_start",)
 """What the others begin with."""
+PIPELINE = "pcl_toy"
+"""Two twins as the stages of one run."""
 TOYS = (*STARTS, *sorted(path.stem for path in FOLDER.glob(f"*{TOY}.toml")))
 BEFORE = "#   "
 """In front of a command in a recipe's head."""

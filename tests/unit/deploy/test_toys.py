@@ -13,9 +13,10 @@ from deploy.checks.preflight import preflight
 from deploy.recipes import toy_judge, toys
 from oapl.config import RunConfig
 from oapl.config.recipes import laid_over, read_recipe
+from oapl.config.stages import stages_of
 from oapl.config.toml import load_config
 from tests.support.paper_recipes import FOLDER, PUBLISHED
-from tests.support.toy_recipes import STARTS, TOYS, commands_of
+from tests.support.toy_recipes import PIPELINE, STARTS, TOYS, commands_of
 
 TWIN_OF = {
     **{recipe: f"{recipe}_toy" for recipe in PUBLISHED},
@@ -85,7 +86,7 @@ def test_a_twin_differs_from_its_recipe_in_scale_and_in_nothing_else(recipe):
 
 
 def test_every_twin_is_one_and_no_exception_is_made_in_vain():
-    assert set(TWIN_OF.values()) == set(TOYS) - set(STARTS)
+    assert set(TWIN_OF.values()) == set(TOYS) - {*STARTS, PIPELINE}
     for recipe, more in MORE.items():
         assert more <= changed(recipe), recipe
 
@@ -94,12 +95,30 @@ def test_every_twin_is_one_and_no_exception_is_made_in_vain():
 def test_a_twin_extends_its_recipe_and_writes_nothing_of_it_again(toy):
     table = tomllib.loads((FOLDER / f"{toy}.toml").read_text())
     own = dict(flat({key: value for key, value in table.items() if key != "extends"}))
-    if toy not in STARTS:
+    if toy not in (*STARTS, PIPELINE):
         assert table["extends"] == [f"{toy.removesuffix('_toy')}.toml", "_toy_scale.toml"]
         files = (FOLDER / name for name in table["extends"])
         merged = functools.reduce(laid_over, map(read_recipe, files))
         base = dict(flat(asdict(RunConfig(**merged))))
         assert [key for key, value in own.items() if base.get(key) == value] == []
+
+
+OF_THE_PIPELINE = re.compile(
+    r"(run\.name|model\.path|replay\.path|checkpoint|sync\.interval|filters|data\.epochs)(\..+)?"
+)
+"""Where it is, what hands over what, and how often it publishes to engines that only evaluate."""
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"), [("sft", "pcl_sft_toy"), ("offline-rl", "pcl_offline_rl_toy")]
+)
+def test_the_stages_of_the_pipeline_have_the_settings_of_the_twins(name, twin):
+    (stage,) = (
+        stage for stage in stages_of(load_config(FOLDER / f"{PIPELINE}.toml")) if stage.name == name
+    )
+    old, new = settings(twin), dict(flat(asdict(stage.config)))
+    differing = {key for key in {*old, *new} if old.get(key) != new.get(key)}
+    assert {key for key in differing if not OF_THE_PIPELINE.fullmatch(key)} == set()
 
 
 @pytest.fixture(scope="module")
