@@ -47,10 +47,12 @@ learning-matrix: $(VENV)/.dev
 lag: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.matrix --slice lag16 --minutes 15
 
-# Each objective for 32 steps on real Ray, vLLM and DeepSpeed; `make test` runs two of them.
+# Each objective for 32 steps on real Ray, vLLM and DeepSpeed; `make test` runs two of them. A run by
+# imitation that is killed goes on with a source more.
 objectives: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m "" --durations=0 tests/integration/test_objectives_live.py \
-		tests/integration/test_program.py::test_history_goes_on_across_a_stop
+		tests/integration/test_program.py::test_history_goes_on_across_a_stop \
+		tests/integration/test_imitation.py
 
 # A run of stages, killed in each of its hand-overs. Six minutes.
 stages: $(VENV)/.dev
