@@ -13,7 +13,7 @@ Way = Literal["live", "own set", "frozen set", "two rounds"]
 """Where rollouts come from: engines beside the learner; a set that the warm start has answered,
 with this cell's seed or one for all; two sets, the second answered by what the first has made."""
 
-LEVEL = 0.8
+LEVEL = 0.9
 """Of mean@8, to which generations and seconds are counted."""
 ERRORS = 2.0
 """Standard errors by which a fall is one."""
