@@ -38,7 +38,7 @@ STEPS = 60
 def measure(model: Path, name: str) -> list[table.Row]:
     folder = Path(os.environ["OAPL_BENCH_FOLDER"])
     if (model / "start").is_dir():
-        start, model = model / "start", model / "sft" / "model"
+        start, model = model / "start", model / "stages" / "imitate" / "model"
     else:
         start, model = warm.warm_start(folder)
     config = quickstart.reinforcement(_configure(folder), start, model)
