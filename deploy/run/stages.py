@@ -347,7 +347,7 @@ class _Stages:
         if resume is not None:
             return []
         about = "; ".join(stage_table.about(self._stages, stage))
-        return [f"{leg.place} begins after step {leg.first}: {about}"]
+        return [f"{leg.place} begins after step {leg.first}" + (f": {about}" if about else "")]
 
     def _note(self, stage: Stage, left: Ended) -> None:
         """A stage has ended: what it has left is the newest, and the next one follows."""

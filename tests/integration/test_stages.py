@@ -6,6 +6,8 @@ By hand (`make stages`): nine starts of all processes, three minutes and more.
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -94,3 +96,24 @@ def test_a_run_of_stages_that_is_killed_in_its_hand_overs_loses_and_doubles_noth
     again = start()
     code, output = again.end()
     assert (code, "nothing to do" in output) == (0, True)
+
+
+def test_a_stage_is_ended_by_hand_and_another_by_what_evaluations_say(recipe):
+    exam = f"eval = {{ sources = [{{ name = 'sums', path = '{recipe.parent}/sums.jsonl', "
+    exam += "sample = 4 }], every_syncs = 1, num_samples = 2, ks = [1] }"
+    stages = (
+        "stages=[{ name = 'first', run.max_steps = 4000 }, { name = 'second', patience = 1, "
+        f"run.max_steps = 4000, optimizer.lr = 1e-9, {exam} }}]"
+    )
+    run = Run(recipe, "by-hand", stages)
+    run.wait_for_step(6)
+    asked = subprocess.run([sys.executable, "-m", "oapl", "next", run.folder], timeout=300)
+    assert asked.returncode == 0
+    code, output = run.end()
+    assert code == 0, output
+    first, second = json.loads((run.folder / "stages.json").read_text())
+    assert first["cause"] == "asked for by hand"
+    assert second["cause"].startswith("1 evaluations no better than")
+    assert second["made"] % 4 == 0, "at a publication"
+    assert run.steps() == list(range(1, second["step"] + 1))
+    assert not (run.folder / "next-stage").exists()
