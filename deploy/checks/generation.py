@@ -24,7 +24,7 @@ from oapl.records import Prompt
 from oapl.weight_files import fingerprint_of
 from oapl.whole_files import written_aside
 
-FOLDER, RECIPE = "groups", "recipe.json"
+FOLDER, RECIPE = "groups", "_recipe.json"
 """Of a run folder, and in it: what the groups are made of."""
 OF_ROLLOUTS = ("group_size", "temperature", "top_p", "top_k", "max_tokens")
 OF_REWARDS = ("verifiers", "options", "on_failure")

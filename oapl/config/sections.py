@@ -113,7 +113,7 @@ class DataSource:
     """Column to text: only rows that have it there are read."""
     labels: PathOrHubName = ""
     """File of pass rates, as `oapl eval` and `oapl generate` leave it beside their groups
-    (pass_rates.jsonl): fills the column `pass_rate` by question. Where a source has such a column
+    (_pass_rates.jsonl): fills the column `pass_rate` by question. Where a source has such a column
     under another name: `columns = { pass_rate = "solve_rate" }`."""
     pass_rate: tuple[Share, Share] = (0.0, 1.0)
     """Only rows whose column `pass_rate` is from the first to the second are read; unless it is [0,

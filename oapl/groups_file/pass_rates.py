@@ -20,7 +20,8 @@ from oapl.errors import InputError
 from oapl.groups_file.shards import rewards as rewards_of
 from oapl.whole_files import written_aside
 
-FILE = "pass_rates.jsonl"
+FILE = "_pass_rates.jsonl"
+"""What reads the folder as one table passes over a name that begins so."""
 DIGEST_BYTES = 16
 
 

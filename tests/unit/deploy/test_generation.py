@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 
 from deploy.checks.generation import FOLDER, RECIPE, Generation, generating
@@ -116,6 +117,7 @@ def test_a_command_that_finds_all_done_leaves_the_pass_rates_that_a_kill_prevent
     work = look(config)
     store(work, [f"sums:{row}@0" for row in range(5)], rows_per_shard=2)
     assert generate(config).groups == 5
+    assert len(pandas.read_parquet(work.folder)) == 10, "whatever lies beside the shards"
     assert pass_rates.read(work.folder / pass_rates.FILE) == {pass_rates.digest(""): 0.5}
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas
 import pytest
 
 from actors.data.tokenizer import load_tokenizer
@@ -117,6 +118,7 @@ async def test_an_evaluation_leaves_a_set_per_source_that_can_be_trained_on(conf
         assert metrics[f"eval/{name}/mean@2"] == 0.5
         rates = pass_rates.read(folder / name / pass_rates.FILE)
         assert rates[pass_rates.digest("1+1=")] == 0.5
+        assert pandas.read_parquet(folder / name).groupby("id").reward.mean().mean() == 0.5
     assert groups_file.header(folder / "sums").made_by == "eval"
     tokenizer = load_tokenizer(config.model.path)
     objective = {"name": "grpo"}
