@@ -27,6 +27,7 @@ from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.objectives.base import build as build_objective
 from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, ScoredGroup, StepMetrics
+from oapl.remote.waiting import both
 
 
 class Rewards(Protocol):
@@ -253,8 +254,8 @@ class LearnerGroup:
         batches, groups = self._shard(part), part.groups
         try:
             updates = [t.update(b) for t, b in zip(self._ranks.trainers, batches, strict=True)]
-            self._pack_ahead()  # while the ranks compute
-            metrics = (await self._ranks.gather(updates, "a learner step", self.step))[0]
+            updating = self._ranks.gather(updates, "a learner step", self.step)
+            (metrics, *_), _ = await both(updating, self._pack_ahead())
         except DivergedError:
             self._store.save_all(groups, self._config.folder / f"diverged-step-{self.total}")
             raise
@@ -270,10 +271,12 @@ class LearnerGroup:
             self._values["reward/trained_mean"] = sum(rewards) / len(rewards)
         return not metrics.get("faults/skipped_steps")
 
-    def _pack_ahead(self) -> None:
-        """Where it is known what the next take gives, and that is one step's, pack it now."""
+    async def _pack_ahead(self) -> None:
+        """Where it is known what the next take gives, and that is one step's, pack it while the
+        ranks compute."""
         if self._foresee is None or self._config.steps_per_take > 1:
             return
+        await asyncio.sleep(0)  # a call is sent when its coroutine is first run
         groups = tuple(self._foresee(self._config.groups_per_step))
         if groups:
             step, part = self.step + 1, MiniBatch(groups=groups, number=0)
