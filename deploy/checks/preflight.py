@@ -8,6 +8,7 @@ what `--dry-run` prints, and so is what it could not look at.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,12 +146,20 @@ def preflight(
 def _missing(config: RunConfig) -> str:
     """The first model that is no folder here, and no name that a hub answers to; empty if none."""
     for setting, path in (("model.path", config.model.path), ("critic.path", config.critic.path)):
-        if path and not Path(path).exists():
-            try:
-                load_model_config(path, config.model.trust_remote_code)
-            except InputError:
-                return f"{setting} = {path!r}"
+        if path and not Path(path).exists() and not _is_known(path, config.model.trust_remote_code):
+            return f"{setting} = {path!r}"
     return ""
+
+
+@functools.cache
+def _is_known(name: str, trust_remote_code: bool) -> bool:
+    """Whether a hub answers to a name; asked once, since one that cannot be reached takes half a
+    minute to say so, and a run may have many stages."""
+    try:
+        load_model_config(name, trust_remote_code)
+    except InputError:
+        return False
+    return True
 
 
 class _Findings:

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
+from deploy.checks import preflight as module
 from deploy.checks.preflight import preflight
 from learner.checkpoints import contents, resuming, snapshots
 from oapl.config.objective import source_of
@@ -214,3 +215,17 @@ def test_prompts_of_a_run_that_goes_on_tell_the_date_of_its_first_day(files, tmp
 def test_an_evaluation_of_nothing_is_refused_dry_too(files):
     with pytest.raises(InputError, match=r"eval\.sources is empty; name"):
         report(files, purpose="evaluate")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(files, monkeypatch):
+    asked = []
+
+    def nobody(name, trust_remote_code):
+        asked.append(name)
+        raise InputError("no answer")
+
+    monkeypatch.setattr(module, "load_model_config", nobody)
+    for _ in range(2):
+        made = report(files, "model.path=some/model", is_dry=True)
+        assert "model.path = 'some/model' is not here" in made.unchecked[0]
+    assert asked == ["some/model"]
