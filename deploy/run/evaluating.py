@@ -24,7 +24,11 @@ LABEL = "eval"
 
 
 async def evaluate(
-    config: RunConfig, trials: Sequence[Prompt], leg: Leg = WHOLE, folder: Path | None = None
+    config: RunConfig,
+    trials: Sequence[Prompt],
+    leg: Leg = WHOLE,
+    folder: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> RunOutcome:
     """Evaluate the model of a run, or of a stage.
 
@@ -33,6 +37,7 @@ async def evaluate(
         trials: Prompts to try each verifier on.
         leg: What of the run it is.
         folder: Of the run; None: `config.folder`.
+        notes: What a person should know first.
     """
     folder = folder or config.folder
     tracker, stop = build_tracker(config, folder, None, leg.place), Stop()
@@ -40,6 +45,8 @@ async def evaluate(
         tracker.add(StatusSink(folder, leg.first, leg.place))
     mark(tracker, folder, leg)
     stop.tell = tracker.message
+    for note in notes:
+        tracker.message(note)
     phases = Phases(tracker, {})
     try:
         with stop.on_signals():

@@ -279,7 +279,8 @@ class _Stages:
         report = self._look(stage, config)
         config.folder.mkdir(parents=True, exist_ok=True)
         config = reward_settings.prepare(folders.prepare_evaluation(config))
-        outcome = run_alone(evaluating.evaluate(config, report.trials, leg, self._folder))
+        notes = self._begins(stage, leg, None)
+        outcome = run_alone(evaluating.evaluate(config, report.trials, leg, self._folder, notes))
         before = history.first_evaluation(self._folder)
         return dataclasses.replace(outcome, before=before), Ended(
             name=stage.name, kind=stage.kind, step=leg.first

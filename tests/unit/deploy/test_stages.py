@@ -236,7 +236,8 @@ def test_a_generation_a_filter_and_an_evaluation_leave_what_the_next_stage_takes
         asked.append(("generate", config.model.path, leg.first, leg.sampled, folder))
         return stages.generation.Generated(folder=groups, groups=4, total=4)
 
-    async def evaluate(config, trials, leg, folder):
+    async def evaluate(config, trials, leg, folder, notes):
+        assert notes[0].startswith("stage 5/5 exam begins after step 15")
         asked.append(("evaluate", config.model.path, leg.first))
         return RunOutcome(folder=folder, step=leg.first, ended="evaluated")
 
