@@ -104,10 +104,11 @@ def ours(settings: dict[str, Any]) -> side.Step:
 
     start_local_ray(num_cpus=2)
     config, loop = configure(settings), asyncio.new_event_loop()
-    run = loop.run_until_complete(_start(config))
+    run, processes = loop.run_until_complete(_start(config))
 
     def step() -> dict[str, float]:
         loop.run_until_complete(_learn(config, run, settings["steps"]))
+        assert processes, "they end with what holds them"
         lines = (config.folder / "metrics.jsonl").read_text().splitlines()
         return {"loss": json.loads(lines[-1])["loss/total"]}
 
@@ -115,7 +116,7 @@ def ours(settings: dict[str, Any]) -> side.Step:
 
 
 async def _start(config: Any) -> Any:
-    """The parts of a run, which live as long as this process."""
+    """The parts of a run, and what holds its processes."""
     from deploy.checks.preflight import preflight
     from deploy.run import folders, parts, restarts
     from deploy.run.attempts import Attempts
@@ -124,10 +125,11 @@ async def _start(config: Any) -> Any:
     from oapl.tracking.tracker import build_tracker
 
     preflight(config)
+    config.folder.mkdir()
     config = folders.prepare(config)
     attempts = Attempts(policy=restarts.of_the_run(config), resume=None)
-    processes = await processes_of(config, Stop()).__aenter__()
-    return await parts.start(config, processes, build_tracker(config, config.folder, 0), attempts)
+    held, tracker = processes_of(config, Stop()), build_tracker(config, config.folder, 0)
+    return await parts.start(config, await held.__aenter__(), tracker, attempts), held
 
 
 async def _learn(config: Any, run: Any, steps: int) -> None:
