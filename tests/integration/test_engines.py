@@ -516,8 +516,8 @@ async def test_a_publication_in_segments_may_break_between_them(async_served, mo
 async def test_closing_ends_what_is_in_flight_and_a_load_that_waits_for_it(served):
     """The last one, since it closes the engines that the others share."""
     served.engine._config = served.draining()
-    pending = begin(served, 4)
-    await asyncio.sleep(0.1)
+    pending = begin(served, 64)
+    await served.sample(served.prompt(), 1, max_tokens=1)  # by then the others have begun
     load = asyncio.create_task(served.engine.load(served.publication()))
     await asyncio.sleep(0)
     await asyncio.to_thread(served.engine.close)
