@@ -19,6 +19,7 @@ def run(options: argparse.Namespace) -> int:
     """See `deploy.commands.Verb`."""
     from deploy.commands._shared import present_stage
     from learner.moving_on import REQUEST
+    from oapl.tracking import status
     from oapl.whole_files import written_aside
 
     folder: Path = options.folder
@@ -29,6 +30,12 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"{folder}: its present stage ({stage.name}) is of kind {stage.kind}, which ends when "
             "it is done; only a train stage can be ended early"
+        )
+    found = status.read(folder)
+    if found is not None and found.phase == status.DONE:
+        raise InputError(
+            f"{folder}: all its stages have ended; give the last one more steps (run.max_steps) to "
+            "go on"
         )
     with written_aside(folder / REQUEST) as part:
         part.write_text(stage.name + "\n")

@@ -9,6 +9,7 @@ from learner.moving_on import REQUEST
 from oapl.__main__ import main
 from oapl.config import RunConfig
 from oapl.config.toml import to_toml
+from oapl.tracking.status import DONE, StatusSink
 
 STAGES = (
     {"name": "imitate", "objective": {"name": "sft"}},
@@ -37,6 +38,16 @@ def test_the_present_stage_is_asked_to_end(folder, capsys):
     assert main(["next", str(folder)]) == 0
     assert (folder / REQUEST).read_text() == "learn\n"
     assert "the run says when stage learn has ended" in capsys.readouterr().out
+
+
+def test_a_run_that_is_done_has_no_stage_to_end(folder, capsys):
+    """And what was asked of it would end its last stage at once, were that given more steps."""
+    end(folder, "imitate", "made", "learn")
+    sink = StatusSink(folder, 0)
+    sink.phase(DONE)
+    assert main(["next", str(folder)]) == 2
+    assert "all its stages have ended; give the last one more steps" in capsys.readouterr().err
+    assert not (folder / REQUEST).exists()
 
 
 def test_what_ends_by_itself_is_not_asked(folder, capsys):
