@@ -39,7 +39,7 @@ learning: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.learning.seeds
 
 # Methods side by side by policy lag, offline, and on one frozen set, cell by cell: at most an hour, and
-# again until the table is full; the tables are in build/matrix.
+# again until the table is full. What is made is kept in tests/matrix/cells; the tables are in build/matrix.
 learning-matrix: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.matrix
 

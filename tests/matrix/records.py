@@ -104,6 +104,7 @@ class Cell:
         entropy: Nats a token of its samples.
         largest_lag: In learner steps.
         seconds: It took, starts and ends included.
+        made: Commit and processor.
     """
 
     place: Place
@@ -115,6 +116,7 @@ class Cell:
     entropy: float
     largest_lag: int
     seconds: float
+    made: str = ""
 
     @property
     def mean(self) -> float:

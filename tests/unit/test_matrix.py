@@ -160,7 +160,9 @@ def without_runs(monkeypatch):
 
 
 def test_a_call_goes_on_where_the_last_one_ended(tmp_path, monkeypatch, capsys, without_runs):
-    monkeypatch.setattr(sys, "argv", ["matrix", str(tmp_path), "--slice", "lag16"])
+    monkeypatch.setattr(
+        sys, "argv", ["matrix", str(tmp_path), "--cells", f"{tmp_path}/cells", "--slice", "lag16"]
+    )
     with pytest.raises(KeyboardInterrupt):
         matrix.main()
     matrix.main()
@@ -168,12 +170,14 @@ def test_a_call_goes_on_where_the_last_one_ended(tmp_path, monkeypatch, capsys, 
     assert without_runs == [*whole[:3], *whole[2:]], "the third was cut off, and made again"
     matrix.main()
     assert len(without_runs) == len(whole) + 1, "nothing is left to do"
+    assert matrix.load(tmp_path / "cells", whole[0]).made == matrix.made_here()
     assert "1.000 +- 0.000" in capsys.readouterr().out
     assert (tmp_path / "lag16.json").is_file()
 
 
 def test_no_cell_is_begun_that_would_not_end_in_time(tmp_path, monkeypatch, capsys, without_runs):
-    monkeypatch.setattr(sys, "argv", ["matrix", str(tmp_path), "--minutes", "3"])
+    argv = ["matrix", str(tmp_path), "--cells", f"{tmp_path}/cells", "--minutes", "3"]
+    monkeypatch.setattr(sys, "argv", argv)
     matrix.main()
     assert not without_runs
     assert "75 of 75 cells are open" in capsys.readouterr().out
