@@ -65,9 +65,9 @@ class Side:
         return answer
 
 
-def side(root: Path = ROOT, **settings: Any) -> Side:
+def side(root: Path = ROOT, environment: Mapping[str, str] | None = None, **settings: Any) -> Side:
     """One of `tests/bench/side.py`, by its settings."""
-    return Side(["-P", str(PROGRAM), json.dumps(settings)], root)
+    return Side(["-P", str(PROGRAM), json.dumps(settings)], root, environment)
 
 
 def alternate(sides: Mapping[str, Side], rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
