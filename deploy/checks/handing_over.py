@@ -10,6 +10,7 @@ from pathlib import Path
 from deploy.checks.generation import FOLDER, generating
 from deploy.checks.inherited import without_ignored
 from deploy.checks.plugins import source_of
+from deploy.checks.settings import evaluating
 from oapl.config import RunConfig
 from oapl.config.stages import PARTS, Part, Stage
 from oapl.errors import InputError
@@ -92,7 +93,7 @@ def ready(
     if stage.kind == "generate":
         return generating(config)
     if stage.kind == "evaluate":
-        return dataclasses.replace(config, replay=RunConfig().replay)
+        return evaluating(config)
     if stage.kind == "train":
         config = without_ignored(config, stage.says)
     maker = made_by(stages, stage)

@@ -31,7 +31,7 @@ from deploy.checks.model_files import (
 from deploy.checks.passes import steps_told
 from deploy.checks.places import check_folder
 from deploy.checks.reading import DataRead, evaluation_data, training_data
-from deploy.checks.settings import check, check_evaluation
+from deploy.checks.settings import check, check_evaluation, evaluating
 from deploy.checks.shadows import check_working_directory
 from deploy.checks.stored import look_at_sets
 from deploy.sizing.hardware import Hardware, this_machine
@@ -118,6 +118,8 @@ def preflight(
     if hardware is not None:
         cluster = dataclasses.replace(config.cluster, device=hardware.device)
         config = dataclasses.replace(config, cluster=cluster)
+    if purpose == "evaluate":
+        config = evaluating(config)
     check(config)
     if purpose == "evaluate":
         check_evaluation(config)

@@ -7,6 +7,7 @@ by `deploy.checks.preflight`.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -91,6 +92,11 @@ def check_verb(config: RunConfig, *, samples: bool) -> None:
         raise InputError(
             f'objective.name = {shown(name)} imitates; run `oapl sft`, or choose "oapl"'
         )
+
+
+def evaluating(config: RunConfig) -> RunConfig:
+    """The recipe as an evaluation reads it: which groups a run trains on is none of its business."""
+    return dataclasses.replace(config, replay=RunConfig().replay)
 
 
 def check_evaluation(config: RunConfig) -> None:

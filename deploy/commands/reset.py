@@ -20,6 +20,7 @@ def run(options: argparse.Namespace) -> int:
     from deploy.commands._shared import present_stage
     from learner.resets import REQUEST
     from oapl.objectives.base import build
+    from oapl.tracking import status
 
     folder: Path = options.folder
     config, _ = present_stage(folder)
@@ -30,5 +31,9 @@ def run(options: argparse.Namespace) -> int:
             "penalty has (objective.kl_coefficient of grpo, ppo and remix)"
         )
     (folder / REQUEST).touch()
-    print("asked for; the run says when it is done, and counts it in reference/resets")
+    found = status.read(folder)
+    if found is not None and found.phase == status.DONE:
+        print("asked for; this run is over, and does it first if it is given more steps to make")
+    else:
+        print("asked for; the run says when it is done, and counts it in reference/resets")
     return 0

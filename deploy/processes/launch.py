@@ -17,8 +17,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from actors.data.tokenizer import load_model_config
 from actors.engines.base import ENGINES
-from deploy.processes import ray_cluster
+from deploy.processes import kept_ray, ray_cluster
 from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
+from deploy.processes.kept_ray import Kept
 from deploy.processes.nodes import Demand, has, unmet, words
 from deploy.processes.ray_cluster import start_local_ray
 from deploy.sizing.publication import store_bytes
@@ -27,7 +28,7 @@ from oapl.config import RunConfig, plugins
 from oapl.config.objective import Purpose, has_engines, samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
-from oapl.errors import DeadlineError, HeadError, InputError, OaplError
+from oapl.errors import DeadlineError, HeadError, InputError, NodeError, OaplError
 from oapl.interfaces import Replay, RewardServer, Scorer, Trainer, Worker
 from oapl.remote.waiting import within
 from oapl.whole_files import written_aside
@@ -210,6 +211,11 @@ def environment(config: RunConfig, role: Role) -> dict[str, str]:
     return variables
 
 
+def _store_bytes(config: RunConfig) -> int:
+    shape = shape_of(load_model_config(config.model.path, config.model.trust_remote_code))
+    return store_bytes(config, shape)
+
+
 class LocalProcesses:
     """Runs everything in this process; for a first look, a debugger and tests."""
 
@@ -282,27 +288,42 @@ class RayProcesses:
         self._pids: dict[str, int | None] = {}
         self._trouble: OaplError | None = None
         self._ranks: Any = None  # their placement group
-        self._own = not ray_cluster.is_running()
         where = config.ray_address
+        self._kept = kept_ray.current()
+        self._own = self._kept is not None or not ray_cluster.is_running()
         self._has_own_servers = self._own and not where
-        if not self._own:
-            import ray
-
-            self._ray: Any = ray
-        elif where:
-            self._ray = ray_cluster.join(where, config.cluster.start_timeout_s)
-        else:
-            shape = shape_of(load_model_config(config.model.path, config.model.trust_remote_code))
-            self._ray = start_local_ray(
-                num_cpus=max(os.cpu_count() or 1, 2),
-                object_store_bytes=store_bytes(config, shape),
-                timeout_s=config.cluster.start_timeout_s,
-            )
+        self._ray: Any = self._connect(where)
         try:
+            if self._has_own_servers and (lost := ray_cluster.lost_server(self._ray)):
+                raise lost  # since the stage before
             self._check(asked, is_joined=bool(where) and self._own)
+        except (HeadError, NodeError) as error:
+            self._abandon(error)
+            raise
         except BaseException:
             self._leave()
             raise
+
+    def _connect(self, where: str) -> Any:
+        """Join, start, or take what is there already."""
+        if not self._own:
+            import ray
+
+            return ray
+        config, found = self._config, self._kept or Kept()
+        needed = 0 if where else _store_bytes(config)
+        if found.ray is None or found.store_bytes < needed:
+            found.end()
+            if where:
+                found.ray = ray_cluster.join(where, config.cluster.start_timeout_s)
+            else:
+                found.ray = start_local_ray(
+                    num_cpus=max(os.cpu_count() or 1, 2),
+                    object_store_bytes=needed,
+                    timeout_s=config.cluster.start_timeout_s,
+                )
+            found.store_bytes = needed
+        return found.ray
 
     def _check(self, asked: Sequence[Demand], *, is_joined: bool) -> None:
         nodes = ray_cluster.living_nodes(self._ray)
@@ -453,6 +474,8 @@ class RayProcesses:
     def _abandon(self, trouble: OaplError) -> None:
         """Part of the cluster answers no more: end what was started here, as far as one can."""
         self._started.clear()
+        if self._kept is not None:
+            self._kept.ray = self._kept = None
         if isinstance(trouble, HeadError):
             ray_cluster.leave_headless(self._ray)
         else:
@@ -467,5 +490,5 @@ class RayProcesses:
             self._ranks = None
 
     def _leave(self) -> None:
-        if self._own:
+        if self._own and self._kept is None:
             self._ray.shutdown()

@@ -20,6 +20,7 @@ from deploy.checks.dating import TRAINING, as_resumed
 from deploy.checks.preflight import Begin, PreflightReport
 from deploy.checks.stages import look_at, look_at_stages
 from deploy.filtering import choosing, running
+from deploy.processes.kept_ray import kept
 from deploy.run import evaluating, folders, generation, restarts, stage_record, storage, training
 from deploy.run.attempts import Attempts
 from deploy.run.leg import MODEL, HandOver, Leg, mark
@@ -78,7 +79,8 @@ def run(config: RunConfig) -> RunOutcome:
         stage_record.write(config.folder, found.ended)
         if config.checkpoint.resume != "auto":
             _set_aside(stages[len(found.ended) + 1 :])
-        return _Stages(config, stages, found, report.reports).go_on()
+        with kept():
+            return _Stages(config, stages, found, report.reports).go_on()
 
 
 def position(config: RunConfig, stages: Sequence[Stage]) -> Position:

@@ -65,3 +65,7 @@ def test_a_reset_is_for_the_objective_of_the_present_stage(folder, capsys):
     end(folder, "imitate", "made")
     assert main(["reset", str(folder)]) == 0
     assert (folder / resets.REQUEST).exists()
+    assert "the run says when it is done" in capsys.readouterr().out
+    StatusSink(folder, 0).phase(DONE)
+    assert main(["reset", str(folder)]) == 0
+    assert "this run is over, and does it first if it is given more" in capsys.readouterr().out

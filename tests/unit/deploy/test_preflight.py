@@ -111,6 +111,11 @@ def test_an_evaluation_needs_no_training_data(files):
         report(files, *data(files, "eval"))
 
 
+def test_an_evaluation_does_not_ask_which_groups_are_trained_on(files):
+    made = report(files, *data(files, "eval"), 'replay.source="stored"', purpose="evaluate")
+    assert "eval sums" in made.facts
+
+
 def test_what_a_verifier_warns_of_is_noted(files):
     made = report(
         files,

@@ -1,0 +1,88 @@
+"""A Ray that is kept over the stages of a run: started once, ended once, never used when dead."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from deploy.processes import kept_ray, launch, ray_cluster
+from oapl.config import RunConfig
+from oapl.errors import NodeError
+
+
+@pytest.fixture
+def rays(monkeypatch):
+    """Every Ray that is started; it says whether it runs and whether a server of it is lost."""
+    started = []
+
+    def start(num_cpus, object_store_bytes, timeout_s):
+        ray = SimpleNamespace(store=object_store_bytes, runs=True, lost=None)
+        ray.shutdown = lambda: setattr(ray, "runs", False)
+        started.append(ray)
+        return ray
+
+    monkeypatch.setattr(launch, "start_local_ray", start)
+    monkeypatch.setattr(launch, "_store_bytes", lambda config: config.sync.interval)
+    monkeypatch.setattr(ray_cluster, "is_running", lambda: any(ray.runs for ray in started))
+    monkeypatch.setattr(ray_cluster, "lost_server", lambda ray: ray.lost)
+    monkeypatch.setattr(ray_cluster, "living_nodes", lambda ray: [])
+    monkeypatch.setattr(ray_cluster, "free_resources", lambda ray: {})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return started
+
+
+def processes(store: int = 10) -> launch.RayProcesses:
+    return launch.RayProcesses(RunConfig(sync={"interval": store}), [])
+
+
+async def test_one_ray_serves_all_and_ends_with_the_last(rays):
+    with kept_ray.kept():
+        for _ in range(3):
+            await processes().close()
+        (only,) = rays
+        assert only.runs
+    assert not only.runs
+    assert kept_ray.current() is None
+
+
+async def test_without_it_each_starts_and_ends_its_own(rays):
+    for _ in range(2):
+        await processes().close()
+    assert [ray.runs for ray in rays] == [False, False]
+
+
+async def test_a_larger_object_store_takes_another_ray(rays):
+    with kept_ray.kept():
+        await processes(10).close()
+        await processes(9).close()
+        await processes(11).close()
+        assert [(ray.store, ray.runs) for ray in rays] == [(10, False), (11, True)]
+
+
+async def test_one_that_was_there_before_is_left_alone(rays):
+    there = launch.start_local_ray(1, 1, 1.0)
+    with kept_ray.kept():
+        assert kept_ray.current() is None, "nobody may end it"
+    assert there.runs
+
+
+async def test_one_that_lost_a_server_between_two_stages_is_told_and_not_used(rays):
+    with kept_ray.kept():
+        await processes().close()
+        rays[0].lost = NodeError("Ray's raylet has ended")
+        with pytest.raises(NodeError, match="raylet"):
+            processes()
+        assert not rays[0].runs
+        rays[0].lost = None
+        await processes().close()
+        assert len(rays) == 2
+    assert not rays[1].runs
+
+
+async def test_one_that_dies_under_a_run_is_not_used_again(rays):
+    with kept_ray.kept():
+        first = processes()
+        rays[0].lost = NodeError("Ray's raylet has ended")
+        await first.close()
+        assert not rays[0].runs
+        await processes().close()
+        assert [ray.runs for ray in rays] == [False, True]
