@@ -475,7 +475,8 @@ class RayProcesses:
         """Part of the cluster answers no more: end what was started here, as far as one can."""
         self._started.clear()
         if self._kept is not None:
-            self._kept.ray = self._kept = None
+            self._kept.ray = None
+            self._kept = None
         if isinstance(trouble, HeadError):
             ray_cluster.leave_headless(self._ray)
         else:
