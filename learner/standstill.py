@@ -19,7 +19,7 @@ class Standstill:
         self._in_vain = 0
 
     def saw(self, metrics: Metrics) -> None:
-        """Take in the metrics of an evaluation; see `oapl.evaluation.score_of`."""
+        """Take in the metrics of an evaluation; see `oapl.evaluation.summary.score_of`."""
         score = score_of(metrics)
         if score is None:
             return

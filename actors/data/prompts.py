@@ -33,6 +33,7 @@ from oapl.records import (
     Rollout,
     State,
 )
+from oapl.sampling import protocol_of
 
 
 class PromptStream:
@@ -251,10 +252,13 @@ def read_sources(
 
 
 def evaluation_room(config: RunConfig) -> int:
-    """Tokens that an evaluation prompt may have."""
-    if config.eval.max_tokens:
-        return prompt_room(config, "eval.max_tokens", config.eval.max_tokens)
-    return _room(config)
+    """Tokens that an evaluation prompt may have beside the longest answer of any set."""
+    section = config.eval
+    asked = [protocol_of(config, one).sampling.max_tokens for one in section.sources]
+    longest = max(asked, default=section.max_tokens)
+    if not longest or (longest == config.rollout.max_tokens and not section.max_tokens):
+        return _room(config)
+    return prompt_room(config, "eval.max_tokens", longest)
 
 
 def _room(config: RunConfig) -> int:

@@ -20,6 +20,7 @@ from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks import dating
 from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
 from deploy.checks.data_facts import SourceData, data_facts
+from deploy.checks.evaluation_facts import demand_categories, evaluation_facts
 from deploy.checks.generation import Generation, look_at_generation
 from deploy.checks.model_files import (
     check_degree,
@@ -261,10 +262,11 @@ class _Findings:
             read = self._training(config, tokenizer) if purpose == "train" else {}
             evaluated = self._evaluation(config, tokenizer) if has_engines(config) else []
         if is_dry:
-            self.facts |= data_facts(config, read, evaluated)
+            self.facts |= evaluation_facts(config, evaluated) | data_facts(config, read, evaluated)
 
     def _evaluation(self, config: RunConfig, tokenizer: Any) -> list[Prompt]:
         read = evaluation_data(config, tokenizer)
+        demand_categories(config, read.prompts)
         self.facts |= read.told("eval", self.notes)
         if is_judged(config):
             self._judged += read.prompts

@@ -18,8 +18,9 @@ from deploy.checks.stored import stored_rules
 from oapl.config import RunConfig
 from oapl.config.listing import fields
 from oapl.config.messages import shown
-from oapl.config.sections import DataSource, EvalSection, ReferenceSection
+from oapl.config.sections import DataSource, EvalSection, EvalSource, ReferenceSection
 from oapl.errors import InputError
+from oapl.sampling import protocol_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 """Run and source names are used in file names, which have at most 255 bytes, and in prompt ids."""
@@ -457,6 +458,36 @@ def _evaluation(config: RunConfig) -> Iterator[str]:
             f"eval.ks = {list(section.ks)}: pass@{max(too_large)} needs {max(too_large)} samples, "
             f"but eval.num_samples is {section.num_samples}; raise it, or leave "
             f"{', '.join(map(str, too_large))} out"
+        )
+    for index, source in enumerate(section.sources):
+        if source.protocol or source.answers:
+            yield from _answers_of_a_set(config, source, f"eval.sources.{index}")
+
+
+def _answers_of_a_set(config: RunConfig, source: EvalSource, key: str) -> Iterator[str]:
+    try:
+        protocol = protocol_of(config, source)
+    except InputError as error:
+        yield f"{key}: {error}"
+        return
+    if not protocol.num_samples and not protocol.greedy:
+        yield (
+            f"{key}: num_samples = 0 and greedy = false: nothing would be answered; raise "
+            "num_samples or set greedy = true, in its answers"
+        )
+    too_large = [k for k in protocol.ks if k > protocol.num_samples]
+    if too_large and "ks" in source.answers:
+        yield (
+            f"{key}.answers.ks: pass@{max(too_large)} needs {max(too_large)} samples, but it has "
+            f"{protocol.num_samples}; raise num_samples, or leave "
+            f"{', '.join(map(str, too_large))} out"
+        )
+    context, longest = config.rollout.context_tokens, protocol.sampling.max_tokens
+    if context and longest >= context:
+        yield (
+            f"{key}: answers of {longest} tokens leave no room for a prompt in "
+            f"rollout.context_tokens ({context}); lower max_tokens in its answers, or raise "
+            "rollout.context_tokens"
         )
 
 

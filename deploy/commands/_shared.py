@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from oapl.config.stages import Stage
 
 
-def add_recipe(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
+def add_recipe(parser: argparse.ArgumentParser, *, optional: str = "") -> None:
     """RECIPE and KEY=VALUE.
 
     Args:
         parser: Of the verb.
-        is_optional: Whether the verb does something without a recipe, which it then checks too.
+        optional: What a recipe is for, where the verb does something without one.
     """
-    if is_optional:
-        parser.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="check it too")
+    if optional:
+        parser.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help=optional)
     else:
         parser.add_argument("recipe", metavar="RECIPE", type=Path, help="a TOML file")
     add_overrides(parser)
@@ -34,17 +34,20 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="dotted overrides")
 
 
-def add_run(parser: argparse.ArgumentParser, text: str, *, is_training: bool) -> None:
+def add_run(
+    parser: argparse.ArgumentParser, text: str, *, is_training: bool, optional: str = ""
+) -> None:
     """All of a verb that runs a recipe here.
 
     Args:
         parser: Of the verb.
         text: What the verb does.
         is_training: Offer a dry run for a machine that is not here.
+        optional: See `add_recipe`.
     """
     parser.description = f"{text}; settings come from RECIPE, then from KEY=VALUE overrides"
     add_late_help(parser, _settings_help)
-    add_recipe(parser)
+    add_recipe(parser, optional=optional)
     parser.add_argument(
         "--dry-run",
         action="store_true",

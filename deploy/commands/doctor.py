@@ -11,7 +11,7 @@ HELP = "what this machine lacks for a run, with remedies"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See `deploy.commands.Verb`."""
-    _shared.add_recipe(parser, is_optional=True)
+    _shared.add_recipe(parser, optional="check it too")
     parser.add_argument("--ray", action="store_true", help="start Ray and end it again")
 
 

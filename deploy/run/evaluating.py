@@ -9,12 +9,14 @@ from pathlib import Path
 from deploy.processes.launch import Processes
 from deploy.run import parts
 from deploy.run.evaluation import Evaluator
+from deploy.run.evaluation_files import ANSWERS, SETTINGS
 from deploy.run.leg import WHOLE, Leg, mark
 from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.outcome import RunOutcome
 from deploy.run.phases import Phases
 from deploy.run.signals import Stop, Stopped
 from oapl.config import RunConfig
+from oapl.config.toml import to_toml
 from oapl.records import Metrics, Prompt, StepMetrics
 from oapl.tracking.status import STOPPED, StatusSink
 from oapl.tracking.tracker import Tracker, build_tracker
@@ -85,7 +87,9 @@ async def _evaluation(
         with phases("evaluate"):
             evaluating = Evaluator(config, workers, stores=True)(LABEL)
             failures = [part.failed for part in idle]
-            return await unless_failed(failures, evaluating)
+            figures = await unless_failed(failures, evaluating)
+        (config.folder / ANSWERS / SETTINGS).write_text(to_toml(config))
+        return figures
     finally:
         await workers.close()
         await rewards.close()

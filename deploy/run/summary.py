@@ -12,6 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from deploy.run import evaluation_files, evaluation_report
+from deploy.run.evaluating import LABEL
+from deploy.run.evaluation_files import ANSWERS
 from deploy.run.outcome import Generated, RunOutcome
 from learner.checkpoints.best import FOLDER, Best
 from oapl.comparison import compare
@@ -73,7 +76,7 @@ def report(outcome: RunOutcome) -> int:
             soft_wrap=True,
         )
     if outcome.after:
-        console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
+        _print_compared(console, outcome)
     if outcome.next and not outcome.ended:  # run.max_hours are over
         console.print(outcome.next, highlight=False, soft_wrap=True)
     if (outcome.folder / "model").exists():  # of a run whose stages only generate there is none
@@ -92,7 +95,8 @@ def show_evaluation(outcome: RunOutcome) -> int:
         The exit code, as of `report`.
     """
     if not outcome.signal:
-        Console().print(comparison_table(compare({}, outcome.after), "evaluation"))
+        answers = outcome.folder / ANSWERS / LABEL
+        evaluation_report.show(evaluation_report.read(answers), Console())
     return exit_code(outcome)
 
 
@@ -104,8 +108,8 @@ def show(outcome: RunOutcome, wall_s: float) -> None:
         wall_s: What the whole took.
     """
     console = Console()
-    console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
-    examples = _examples(outcome.folder / "evaluations")
+    _print_compared(console, outcome)
+    examples = _examples(outcome.folder / ANSWERS)
     for old, new in examples:
         console.print(
             f"\n{old['question']}   (reference answer {old['answer']})\n"
@@ -118,6 +122,13 @@ def show(outcome: RunOutcome, wall_s: float) -> None:
     commands = _commands(outcome, examples[0][1]["question"] if examples else None)
     console.print("\nto go on:", style="bold")
     console.print("\n".join(commands), highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_compared(console: Console, outcome: RunOutcome) -> None:
+    """Before and after, and how both were answered."""
+    console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
+    for line in evaluation_files.told(evaluation_files.newest(outcome.folder / ANSWERS)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _examples(folder: Path) -> list[tuple[Row, Row]]:

@@ -42,7 +42,7 @@ class Evaluation:
 
     Attributes:
         step: Learner steps made before it.
-        measure, score: See `oapl.comparison.score`.
+        measure, score: See `oapl.comparison.before_after.score`.
         figures: All of them.
     """
 

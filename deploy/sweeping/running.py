@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from deploy.run import folders
+from deploy.run import evaluation_files, folders
+from deploy.run.evaluation_files import ANSWERS
 from deploy.run.summary import EXIT_SIGNAL, seen_from_here
 from deploy.sweeping import child, results
 from deploy.sweeping.child import Signals
@@ -91,6 +92,8 @@ def _result(plan: Plan, planned: Planned, outcome: str, why: str = "") -> Result
 
 def _tell(plan: Plan, found: Sequence[Result], signals: Signals, console: Console) -> int:
     results.show(found, f"{plan.folder.name}: {len(found)} cells", console)
+    for line in _answered(plan):
+        _say(console, line)
     _say(console, f"the same with every figure: {seen_from_here(plan.folder / TABLE)}")
     left = sum(result.outcome != DONE for result in found)
     if left:
@@ -98,6 +101,18 @@ def _tell(plan: Plan, found: Sequence[Result], signals: Signals, console: Consol
     if signals.first:
         return EXIT_SIGNAL + signals.first
     return EXIT_FAILED if left else 0
+
+
+def _answered(plan: Plan) -> list[str]:
+    """How the evaluations were answered that the scores are of: once, where all were alike."""
+    told = {
+        str(planned.cell): evaluation_files.told(evaluation_files.newest(folder))
+        for planned in plan.cells
+        if (folder := planned.config.folder / ANSWERS).is_dir()
+    }
+    if len(set(map(tuple, told.values()))) == 1:
+        return next(iter(told.values()))
+    return [f"{cell}: {line}" for cell, lines in told.items() for line in lines]
 
 
 def _say(console: Console, text: str) -> None:

@@ -52,7 +52,7 @@ class Best:
 
         Args:
             step: Of the checkpoint.
-            score: See `oapl.evaluation.score_of`.
+            score: See `oapl.evaluation.summary.score_of`.
         """
         if step not in self._scores:
             self._scores[step] = score

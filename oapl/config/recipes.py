@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oapl.config.protocols import expanded
 from oapl.errors import InputError
 
 EXTENDS = "extends"
@@ -107,7 +108,7 @@ def _read(path: Path, inside: tuple[Path, ...]) -> Table:
 
 def _over(path: Path, base: Table, own: Table) -> Table:
     try:
-        return laid_over(base, own)
+        return laid_over(base, expanded(own))
     except InputError as error:
         raise InputError(f"recipe {path}: {error}") from error
 

@@ -14,7 +14,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ArgsKwargs
 
 from oapl.config.fields import (
@@ -33,6 +33,7 @@ from oapl.config.fields import (
     TemplateOptions,
     section,
 )
+from oapl.config.protocols import laid_under
 from oapl.config.sets import with_set
 
 
@@ -360,13 +361,9 @@ class SyncSection:
 
 
 @section
-class EvalSection:
-    """Evaluation at the start, at the end and in between."""
+class AnswersSection:
+    """How the problems of an evaluation are answered, and what counts as right."""
 
-    sources: tuple[DataSource, ...] = ()
-    """Evaluation sets; each is reported under its name."""
-    every_syncs: NonNegativeInt = 0
-    """Evaluate after every so many publications; 0 means only at start and end."""
     num_samples: NonNegativeInt = 8
     """Responses per problem."""
     ks: tuple[Count, ...] = (1, 8)
@@ -379,18 +376,67 @@ class EvalSection:
     """Top-k sampling; 0 is off."""
     max_tokens: NonNegativeInt = 0
     """Longest response; 0 means `rollout.max_tokens`."""
+    greedy: Flag = True
+    """Answer each problem once more at temperature 0."""
+    threshold: Number = 1.0
+    """Smallest reward that counts as right in pass@k, maj@n and the pass rates of stored groups."""
+
+
+def _answers(table: dict[str, Any]) -> dict[str, Any]:
+    """What a set says of its own answers is checked as the section is."""
+    try:
+        AnswersSection(**table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        known = ", ".join(AnswersSection.__dataclass_fields__)
+        raise ValueError(f"{key}: {first['msg']}; there are {known}") from error
+    return table
+
+
+@section
+class EvalSource(DataSource):
+    """One evaluation set: problems, as those to train on, and how they are answered."""
+
+    protocol: str = ""
+    """Protocol of this set alone, like `eval.protocol`."""
+    answers: Annotated[dict[str, Any], AfterValidator(_answers)] = field(default_factory=dict)
+    """Settings of `eval` that are others for this set, `{ num_samples = 4, temperature = 0.6 }`;
+    they come before its protocol's."""
+    category: str = ""
+    """Column that names a problem's category, like a subject or a puzzle's task: the score of each
+    is reported, too. A dot leads into a column."""
+
+
+@section
+class EvalSection(AnswersSection):
+    """Evaluation at the start, at the end and in between."""
+
+    sources: tuple[EvalSource, ...] = ()
+    """Evaluation sets; each is reported under its name."""
+    protocol: str = ""
+    """A file of oapl/config/protocols, or one of yours (.toml), which says the settings of the
+    answers that are not said beside it: number, temperature, length."""
+    every_syncs: NonNegativeInt = 0
+    """Evaluate after every so many publications; 0 means only at start and end."""
     as_rollouts: Flag = False
     """Sample as rollouts are, by the four settings of that name in `rollout`; here they stay
     unset."""
-    greedy: Flag = True
-    """Answer each problem once more at temperature 0."""
     timeout_s: Positive = 3600.0
     """Longest wait for one evaluation set."""
-    threshold: Number = 1.0
-    """Smallest reward that counts as right in pass@k, maj@n and the pass rates of stored groups."""
+    reflection_words: tuple[str, ...] = ("verify", "re-examine", "check", "but", "wait", "confirm")
+    """Words by which a response counts as one that reflects on itself; one is enough."""
     store_groups: Flag = False
     """Keep the samples of a training run's evaluations as stored groups; `oapl eval` always does.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """What the named protocol says, before defaults fill what nobody said."""
+        if isinstance(given, ArgsKwargs):
+            return ArgsKwargs(given.args, laid_under(given.kwargs or {}))
+        return laid_under(given) if isinstance(given, Mapping) else given
 
 
 @section

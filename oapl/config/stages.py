@@ -27,6 +27,7 @@ from oapl.config import RunConfig, plugins
 from oapl.config.fields import NonNegativeInt, Number, section
 from oapl.config.listing import dotted, fields
 from oapl.config.messages import explain, shown, unknown_key
+from oapl.config.protocols import expanded
 from oapl.config.recipes import laid_over
 from oapl.errors import InputError
 
@@ -184,7 +185,7 @@ def _stage(
         recipe = {key: _lists(value) for key, value in dataclasses.asdict(like.config).items()}
         says |= like.says
     try:
-        resolved = RunConfig(**{**laid_over(recipe, sections), "filters": config.filters})
+        resolved = RunConfig(**{**laid_over(recipe, expanded(sections)), "filters": config.filters})
     except ValidationError as error:
         raise InputError("\n".join(explain(error, prefix=prefix))) from error
     except InputError as error:

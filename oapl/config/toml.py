@@ -20,7 +20,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from oapl.config import RunConfig
+from oapl.config import RunConfig, protocols
 from oapl.config.listing import field_at
 from oapl.config.messages import explain
 from oapl.config.recipes import Table, read_recipe
@@ -40,6 +40,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: One line per problem, the dotted key first.
     """
     table = {} if path is None else read_recipe(path)
+    _lay_protocol(table, overrides)
     for override in overrides:
         _apply(table, override)
     try:
@@ -62,6 +63,18 @@ def to_toml(config: RunConfig) -> str:
             f"a plugin's option cannot be written to config.toml ({error}); use numbers, text, "
             "booleans, lists and tables"
         ) from error
+
+
+def _lay_protocol(table: Table, overrides: Sequence[str]) -> None:
+    """Lay a protocol that an override names over the recipe; the other overrides follow."""
+    start = f"{protocols.SECTION}.{protocols.KEY}"
+    for override in overrides:
+        key, _, text = override.partition("=")
+        name = value_of(text.strip()) if key.strip() == start else None
+        for setting, value in (
+            protocols.read(name) if isinstance(name, str) and name else {}
+        ).items():
+            _set(table, [protocols.SECTION, setting], value, override)
 
 
 def _apply(table: Table, override: str) -> None:

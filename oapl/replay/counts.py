@@ -13,7 +13,7 @@ import numpy as np
 
 from oapl.counters import STATISTICS, Counters, Moments
 from oapl.records import Credit, Metrics, ScoredGroup
-from oapl.replay.repetition import repetition_rate
+from oapl.repetition import repetition_rate
 
 ALWAYS = (
     "replay/accepted",

@@ -24,7 +24,7 @@ from oapl.config.stages import StagePlace
 from oapl.records import StepMetrics
 from oapl.tracking.history import Tail, feed
 from oapl.tracking.sink import Sink
-from oapl.tracking.view import DASH, Clock, View, figure
+from oapl.tracking.view import DASH, Clock, View, figure, is_telling
 
 REFRESHES_PER_S = 4
 
@@ -188,7 +188,7 @@ class PlainConsole(Sink):
 
 def _evaluated(figures: dict[str, float]) -> Iterable[str]:
     for name, value in figures.items():
-        if not name.endswith("_se"):
+        if is_telling(name):
             error = figures.get(name + "_se")
             spread = f" ± {error:.3f}" if error is not None else ""
             yield f"{name.removeprefix('eval/')} {figure(value)}{spread}"

@@ -407,6 +407,13 @@ class View:
         return DASH if value is None else f"{value:.0%}"
 
 
+def is_telling(name: str) -> bool:
+    """Whether a figure of an evaluation is one for a line: of a whole set, and of `MEASURES`."""
+    measure = name.split("/", 2)[-1]
+    is_measure = measure.startswith(MEASURES) and "/" not in measure
+    return name == "eval/score" or (is_measure and not measure.endswith("_se"))
+
+
 def is_warning(text: str) -> bool:
     """Whether a message tells of something that should not happen."""
     return any(word in text.lower() for word in WARNINGS)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
+from oapl import tags
 from oapl.config.fields import Flag, section
 from oapl.config.kinds import Kind
 from oapl.errors import InputError, OaplError
@@ -242,7 +243,7 @@ def final_text(prompt: Prompt, rollout: Rollout) -> str | None:
 
 def opens_thinking(prompt: Prompt) -> bool:
     """Whether the prompt itself ended with `<think>`."""
-    return prompt.text.rstrip().endswith("<think>")
+    return tags.opens_thinking(prompt.text)
 
 
 def after_thinking(text: str, *, is_open: bool = False) -> str | None:

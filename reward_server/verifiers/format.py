@@ -11,13 +11,13 @@ Source: the two rules are those of "Model collapse" 1 in the Perplexity report.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from oapl.config.fields import section
 from oapl.records import Prompt, Rollout, Verdict
+from oapl.tags import blocks, tag
 from reward_server.verifiers import base
 
 
@@ -46,7 +46,7 @@ class FormatVerifier:
     def verify(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         """Look at the tags of a response."""
         text = ("<think>" if base.opens_thinking(prompt) else "") + rollout.text
-        num_tags = len(_tag("|".join(self._wanted)).findall(text))
+        num_tags = len(tag("|".join(self._wanted)).findall(text))
         found = blocks(text, self._wanted)
         loose = {name: float(name in found) for name in self._wanted}
         is_strict = found == self._wanted and num_tags == 2 * len(found)
@@ -66,48 +66,6 @@ class FormatVerifier:
 def build(config: Config) -> FormatVerifier:
     """See `VerifierFile`."""
     return FormatVerifier(config)
-
-
-def blocks(text: str, names: Sequence[str]) -> list[str]:
-    """Name the blocks that are not empty, in order; tags alone fill none.
-
-    Args:
-        text: The response, `<think>` in front where the prompt ended with it.
-        names: Of the blocks that are looked for: what stands in one is no block of a later name.
-    """
-    found, tag = list[tuple[int, str]](), _tag("|".join(names))
-    for name in names:
-        spans = list(_spans(text, name))
-        found += [(start, name) for start, end in spans if tag.sub("", text[start:end]).strip()]
-        text = _blanked(text, spans)
-    return [name for _, name in sorted(found)]
-
-
-def _tag(names: str) -> re.Pattern[str]:
-    return re.compile(f"<(/?)(?:{names})>")
-
-
-def _spans(text: str, name: str) -> Iterator[tuple[int, int]]:
-    """What stands between an opening tag and the next closing one of its kind.
-
-    A thought begins at the first opening tag before that, an answer at the last: a mention of
-    `<answer>` in front of it is none.
-    """
-    start = None
-    for tag in _tag(name).finditer(text):
-        if not tag[1]:
-            start = tag.end() if start is None or name == "answer" else start
-        elif start is not None:
-            yield start, tag.start()
-            start = None
-
-
-def _blanked(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    pieces, after = list[str](), 0
-    for start, end in spans:
-        pieces += text[after:start], " " * (end - start)
-        after = end
-    return "".join([*pieces, text[after:]])
 
 
 def _complaint(found: Sequence[str], wanted: Sequence[str], num_tags: int) -> str:

@@ -17,7 +17,7 @@ from deploy.commands import quickstart
 from deploy.run import program
 from oapl import groups_file
 from oapl.config import RunConfig
-from oapl.config.sections import DataSource
+from oapl.config.sections import DataSource, EvalSource
 from oapl.config.toml import load_config
 from tests.support import mixed_problems
 from tests.support.run_files import lines
@@ -34,9 +34,10 @@ VERIFIER = {"programs": "code", "instructions": "ifeval", "puzzles": "reasoning_
 
 def sources(folder: Path, exam: bool) -> tuple[DataSource, ...]:
     """A third of the draws each."""
+    kind = EvalSource if exam else DataSource
     share = {} if exam else {"weight": 1.0}
     files = [
-        DataSource(
+        kind(
             name=name,
             path=str(folder / f"{name}{'_exam' if exam else ''}.jsonl"),
             answer_key="",
@@ -45,7 +46,7 @@ def sources(folder: Path, exam: bool) -> tuple[DataSource, ...]:
         )
         for name in ("programs", "instructions")
     ]
-    puzzles = DataSource(
+    puzzles = kind(
         name="puzzles",
         task=mixed_problems.PUZZLE_TASK,
         size=EXAM if exam else TRAIN,

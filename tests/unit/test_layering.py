@@ -23,7 +23,7 @@ MAY_IMPORT = {
 }
 ROOMS = {
     "oapl": (
-        ("errors", "logprobs", "shadows"),
+        ("errors", "logprobs", "shadows", "repetition", "tags"),
         ("config", "remote", "weight_files", "whole_files"),
         ("records", "devices", "comparison"),
         (
@@ -33,7 +33,6 @@ ROOMS = {
             "estimators",
             "evaluation",
             "groups_file",
-            "sampling",
         ),
         ("replay", "weights", "loops", "objectives", "sampling"),
         ("tracking",),

@@ -16,6 +16,7 @@ from actors.data.context import engine_overrides
 from actors.data.tokenizer import load_model_config
 from oapl.config import RunConfig
 from oapl.records import Sampling
+from oapl.sampling import protocol_of
 
 MAX_KV_BYTES = 2**30
 """Of a KV cache in main memory that nobody gave a size."""
@@ -33,6 +34,7 @@ def problems(config: RunConfig, *, max_num_seqs: int, max_batched_tokens: int) -
     for key, value in (
         ("rollout.temperature", config.rollout.temperature),
         ("eval.temperature", config.eval.temperature),
+        *_of_sets(config),
     ):
         if not LEAST_TEMPERATURE <= value <= MOST_TEMPERATURE:
             what = "refuses it" if value > MOST_TEMPERATURE else f"would take {LEAST_TEMPERATURE}"
@@ -46,6 +48,16 @@ def problems(config: RunConfig, *, max_num_seqs: int, max_batched_tokens: int) -
             f"max_num_seqs ({max_num_seqs}) sequences has a token in a forward pass; raise it, or "
             "lower rollout.engine_options.max_num_seqs"
         )
+
+
+def _of_sets(config: RunConfig) -> Iterator[tuple[str, float]]:
+    """Temperatures that evaluation sets have of their own."""
+    for index, source in enumerate(config.eval.sources):
+        if source.protocol or source.answers:
+            yield (
+                f"eval.sources.{index}: temperature",
+                protocol_of(config, source).sampling.temperature,
+            )
 
 
 def engine_args(

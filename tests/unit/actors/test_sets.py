@@ -209,3 +209,29 @@ def test_every_file_by_name_is_part_of_the_package():
     patterns = table["tool"]["setuptools"]["package-data"]["actors"]
     packed = {path for pattern in patterns for path in (root / "actors").glob(pattern)}
     assert set((root / "actors").rglob("*.toml")) == packed
+
+
+def test_livecodebench_reads_the_rows_that_can_be_solved(tmp_path):
+    """Every row of that file carries twelve foreign tests of calls, which `skip` leaves out."""
+    path = lines(tmp_path, "lcb_v5_279.minus_heldout.json.gz")
+    source = DataSource(set="livecodebench", path=path)
+    problems = read_problems(source)
+    assert len(problems) == 156
+    assert len(read_problems(DataSource(set="livecodebench", path=path, where={}))) == 251
+    options = {"code": {"unnamed_calls": "skip"}}
+    config = RunConfig(model={"path": "m"}, data={"sources": [source]}, reward={"options": options})
+    judge = rewards.prompt_checks(config)["code"]
+    for problem in problems:
+        judge(prompt_of(problem, source))
+
+
+def prompt_of(problem, source: DataSource) -> Prompt:
+    return Prompt(
+        id="s:0@0",
+        text=problem.question,
+        token_ids=np.zeros(1, np.int32),
+        verifiers=dict(source.verifiers),
+        reference=problem.reference,
+        source=source.name,
+        question=problem.question,
+    )

@@ -12,6 +12,7 @@ from actors.data.tokenizer import load_tokenizer
 from deploy.checks import preflight as module
 from deploy.checks.preflight import preflight
 from learner.checkpoints import contents, resuming, snapshots
+from oapl.comparison.power import smallest_difference
 from oapl.config.objective import source_of
 from oapl.config.toml import load_config
 from oapl.errors import InputError
@@ -114,6 +115,22 @@ def test_an_evaluation_needs_no_training_data(files):
 def test_an_evaluation_does_not_ask_which_groups_are_trained_on(files):
     made = report(files, *data(files, "eval"), 'replay.source="stored"', purpose="evaluate")
     assert "eval sums" in made.facts
+
+
+def test_an_evaluation_set_says_how_it_is_answered_and_what_it_can_show(files):
+    asked = ["eval.protocol=avg32_t1", "eval.ks=[1]", "eval.num_samples=4", "eval.max_tokens=64"]
+    made = report(files, *data(files, "eval"), *asked, purpose="evaluate", is_dry=True)
+    assert made.facts["eval sums answers"] == (
+        "avg32_t1 but for num_samples, ks, n 4, T 1, top-p 1, top-k off, at most 64 tokens"
+    )
+    least = 100 * smallest_difference(4, 4)
+    assert made.facts["eval sums shows"].startswith(f"differences of {least:.1f} points or more (4")
+
+
+def test_a_category_that_rows_do_not_have_is_refused(files):
+    with pytest.raises(InputError, match=r"no column 'task'.* its columns are answer"):
+        report(files, *data(files, "eval"), "eval.sources.0.category=task", purpose="evaluate")
+    report(files, *data(files, "eval"), "eval.sources.0.category=answer", purpose="evaluate")
 
 
 def test_what_a_verifier_warns_of_is_noted(files):

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from deploy.run import evaluation_files
+from deploy.run.evaluation_files import ANSWERS, Made
 from deploy.sweeping import child, results, running
 from deploy.sweeping.child import Signals
 from deploy.sweeping.grid import grid, values_of
 from deploy.sweeping.plan import plan
 from oapl.config.toml import load_config, to_toml
 from oapl.errors import InputError
+from oapl.evaluation import Protocol
 from oapl.tracking.lines import CLOCK
 from oapl.tracking.status import StatusSink
 from tests.support.makers import make_model
@@ -323,3 +326,22 @@ def _lives(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("are_alike", [True, False])
+def test_the_table_says_how_the_evaluations_were_answered(recipe, capsys, are_alike):
+    class Evaluating(Machine):
+        def __call__(self, words, signals):
+            code = super().__call__(words, signals)
+            config = load_config(Path(words[1]), words[2:])
+            n = 4 if are_alike else len(self.ran)
+            made = Made(name="sums", protocol=Protocol(num_samples=n, greedy=False))
+            evaluation_files.write(config.folder / ANSWERS / "step-20.sums.json", made)
+            return code
+
+    running.run(plan(recipe, ["optimizer.lr=1e-6,1e-5"]), run_command=Evaluating())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "T 1, top-p 1" in line]
+    if are_alike:
+        assert lines == ["n 4, T 1, top-p 1, top-k off, at most 256 tokens"]
+    else:
+        assert [line[:12] for line in lines] == ["lr=1e-6: n 1", "lr=1e-5: n 2"]

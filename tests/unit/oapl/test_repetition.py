@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oapl.replay.repetition import repetition_rate
+from oapl.repetition import repetition_rate
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rich.console import Console
 from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.errors import InputError
-from oapl.evaluation import summarise
+from oapl.evaluation import Protocol, summarise
 from oapl.records import (
     Credit,
     CreditedGroup,
@@ -159,7 +159,7 @@ def test_what_replay_and_evaluation_report_is_in_the_table():
         rollouts=group.group.rollouts,
         judgements=(Judgement(reward=1.0, verdicts={}),) * 2,
     )
-    evaluation = summarise("set", [answers] * 2, (1, 2), 1.0)
+    evaluation = summarise("set", [answers] * 2, Protocol(num_samples=2, ks=(1, 2)))
     unknown = [n for n in {**counts.take(), **evaluation} if describe(n) is None]
     assert unknown == []
 

@@ -42,7 +42,7 @@ def compare(before: Mapping[str, float], after: Mapping[str, float]) -> list[Com
     """Pair the measures of two evaluations.
 
     Args:
-        before: Metrics of `oapl.evaluation.summarise`, of one set or several.
+        before: Metrics of `oapl.evaluation.summary.summarise`, of one set or several.
         after: The same of the later evaluation.
 
     Returns:
@@ -66,7 +66,7 @@ def score(figures: Mapping[str, float]) -> tuple[str, float] | None:
     """Sum up an evaluation in one number: mean@n, or greedy where nothing was sampled.
 
     Args:
-        figures: Metrics of `oapl.evaluation.summarise`, of one set or several.
+        figures: Metrics of `oapl.evaluation.summary.summarise`, of one set or several.
 
     Returns:
         The measure, and its mean over the sets; None where neither was measured.
@@ -75,8 +75,13 @@ def score(figures: Mapping[str, float]) -> tuple[str, float] | None:
         found = [
             (name.rpartition("/")[2], value)
             for name, value in figures.items()
-            if name.rpartition("/")[2].startswith(beginning) and not name.endswith(SE)
+            if _is_of_a_set(name) and name.rpartition("/")[2].startswith(beginning)
         ]
         if found:
             return found[0][0], statistics.fmean(value for _, value in found)
     return None
+
+
+def _is_of_a_set(name: str) -> bool:
+    """Whether a figure is of a whole set, not of a category of it, and no error."""
+    return name.count("/") == 2 and not name.endswith(SE)

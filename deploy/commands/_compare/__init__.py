@@ -1,0 +1,1 @@
+"""What `oapl compare` alone needs: reading both sides, and telling the outcome."""
