@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -108,6 +108,11 @@ recipes: $(VENV)/.dev
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.bench.gradient_errors
+
+# Evaluations beside training, on an engine set aside and in a share; one checkpoint inside the run and by
+# `oapl eval` outside. Four minutes.
+beside: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "" -s tests/integration/test_beside.py
 
 # Every type of model that transformers knows, tiny: the table in learner/models/README.md. An hour.
 models: $(VENV)/.dev

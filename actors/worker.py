@@ -9,8 +9,9 @@ bad luck, and ends the worker.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from actors import scoring
 from actors.engines.base import ENGINES
@@ -18,7 +19,7 @@ from oapl import loops
 from oapl.config import RunConfig
 from oapl.counters import Counters
 from oapl.devices import base as devices
-from oapl.errors import EngineError, ProbeError
+from oapl.errors import EngineError, ProbeError, StaleError
 from oapl.interfaces import Engine, Replay, Scorer
 from oapl.records import (
     EvalAnswers,
@@ -110,6 +111,8 @@ class RolloutWorker:
         self._replay = replay
         self._bound = probe_bound(config)
         self._lock = asyncio.Lock()
+        self._entering = asyncio.Lock()
+        self._evaluating = 0  # calls that hold the lock together
         self._stop = asyncio.Event()
         self._loaded = asyncio.Event()
         self._held: tuple[WeightsVersion, ProbeReport] | None = None
@@ -166,25 +169,32 @@ class RolloutWorker:
                     await self._recover(error, recoveries)
 
     async def evaluate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        num_samples: int,
+        greedy: bool,
+        gives_way: bool = False,
     ) -> list[EvalAnswers]:
         """Answer and judge each prompt `num_samples` times, and once at temperature 0 if asked.
 
-        Everything is in flight at once; no load comes between.
+        Everything is in flight at once, that of other calls too; no load comes between.
 
         Args:
             prompts: What to answer.
             sampling: Of the samples; the greedy answer has its `max_tokens` alone.
             num_samples: Per prompt; 0 leaves the greedy answer.
             greedy: Whether there is one.
+            gives_way: A load does not wait for the answers, and cuts them off.
 
         Raises:
             EngineError: The engine failed twice in quick succession.
+            StaleError: A load has cut it off.
         """
         while True:
             recoveries = self._recoveries
             try:
-                async with self._lock:
+                async with contextlib.nullcontext() if gives_way else self._no_load():
                     return await asyncio.gather(
                         *(self._answer(one, sampling, num_samples, greedy) for one in prompts)
                     )
@@ -203,6 +213,20 @@ class RolloutWorker:
         """End `run` and the engine; what is in flight goes back to replay."""
         self._stop.set()
         await asyncio.to_thread(self._engine.close)
+
+    @contextlib.asynccontextmanager
+    async def _no_load(self) -> AsyncIterator[None]:
+        """Hold the lock together with other evaluations."""
+        async with self._entering:
+            if not self._evaluating:
+                await self._lock.acquire()
+            self._evaluating += 1
+        try:
+            yield
+        finally:
+            self._evaluating -= 1
+            if not self._evaluating:
+                self._lock.release()
 
     async def _next_version(self) -> bool:
         """Wait until a version is loaded that was not collected under yet; False means stop.
@@ -289,4 +313,8 @@ class RolloutWorker:
 
     async def _judged(self, prompt: Prompt, sampling: Sampling) -> tuple[Rollout, Judgement]:
         rollout = await self._engine.generate(prompt, sampling)
+        if rollout.finish_reason == "abort":
+            raise StaleError(
+                f"{self._id}: an evaluation of version {rollout.first_version} was cut"
+            )
         return rollout, (await self._scorer.score([(prompt, rollout)]))[0]

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from learner.checkpoints import contents, origin, snapshots
+from learner.evaluations import Beside
 from learner.kept_models import KeptModels
 from learner.moving_on import MovingOn
-from learner.publication import Engines, Publications
+from learner.publication import EVALUATION_WAIT, Engines, Publications
 from learner.ranks import Ranks
 from learner.resets import Resets
 from oapl import batching
@@ -26,8 +27,17 @@ from oapl.config.objective import is_prepared
 from oapl.errors import DivergedError
 from oapl.interfaces import Batches, Tracker, Trainer
 from oapl.objectives.base import build as build_objective
-from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, ScoredGroup, StepMetrics
+from oapl.records import (
+    Batch,
+    CreditedGroup,
+    Metrics,
+    MiniBatch,
+    ScoredGroup,
+    State,
+    StepMetrics,
+)
 from oapl.remote.waiting import both
+from oapl.tracking.history import evaluations
 
 
 class Rewards(Protocol):
@@ -70,7 +80,11 @@ class LearnerGroup:
         store: Keeps a sample of what is trained on.
         engines: None where nothing is sampled.
         rewards: None where nothing is judged.
-        evaluate: Evaluates what the engines hold, under a name; None without evaluation sets.
+        evaluate: Evaluates what the engines hold, or those set aside where there are such, under a
+            name; None without evaluation sets.
+        aside: The engines that evaluate beside training: those set aside, or `evaluations.Running`;
+            None where the learner waits for evaluations.
+        evaluate_beside: Evaluates there, where that is done otherwise than at the end.
         foresee: Tells what the next take of so many groups will give; None where nobody knows.
         first: Learner steps that the stages before this one have made. Here and in whatever makes
             the steps they count from the stage's beginning; what is written counts these too.
@@ -93,6 +107,8 @@ class LearnerGroup:
         engines: Engines | None = None,
         rewards: Rewards | None = None,
         evaluate: Callable[[str], Awaitable[Metrics]] | None = None,
+        aside: Engines | None = None,
+        evaluate_beside: Callable[[str], Awaitable[Metrics]] | None = None,
         foresee: Callable[[int], Sequence[CreditedGroup]] | None = None,
         first: int = 0,
         moving: MovingOn | None = None,
@@ -106,6 +122,7 @@ class LearnerGroup:
         self._engines = engines
         self._rewards = rewards
         self._evaluate = evaluate
+        self._evaluate_beside = evaluate_beside or evaluate
         self._foresee = foresee
         self._packed: _Packed | None = None  # for the step that follows
         self._first = first
@@ -115,8 +132,9 @@ class LearnerGroup:
             ranks=self._ranks,
             tracker=tracker,
             engines=engines,
-            evaluate=self._evaluate_at,
+            evaluate=self._evaluate_at if aside is None else None,
         )
+        self._beside = None if aside is None else self._beside_training(aside)
         self._objective = build_objective(config.objective).declares
         self._resets = Resets(
             config.reference, config.folder, self._objective.history, config.steps_per_take
@@ -151,6 +169,19 @@ class LearnerGroup:
         """Learner steps of the run, those of the stages before included."""
         return self._first + self.step
 
+    def _beside_training(self, engines: Engines) -> Beside:
+        """What evaluates there; nothing of it is read before its first point."""
+        return Beside(
+            engines,
+            send=self._publications.send_aside,
+            evaluate=self._scores_beside,
+            before=lambda step: self._kept.before_scores(self._first + step),
+            saw=self._saw,
+            after=lambda step: self._kept.after_scores(self._first + step),
+            tell=self._tracker.message,
+            first=self._first,
+        )
+
     def count_restarts(self, number: int) -> None:
         """Note for the next line of metrics how often ranks were replaced by others."""
         if number:
@@ -171,8 +202,29 @@ class LearnerGroup:
         """Give the weights of `step` to the engines; see `Publications.publish`."""
         if not self.step:
             self._kept.begins(self.total)
+        if self._beside is not None and self._config.eval.slots:
+            await self._beside.cut("it has outlasted its period; raise eval.slots, or ask less")
         await self._publications.publish(self.step, begin)
-        await self._kept.evaluated(self.total)
+        if self._beside is None:
+            await self._kept.evaluated(self.total)
+        elif self._publications.is_point and self._beside.is_new(self.step):
+            await self._beside.begin(self.step, self._publications.served)
+
+    async def evaluate_if_due(self) -> None:
+        """Begin an evaluation beside training, every `eval.every_steps`."""
+        section = self._config.eval
+        every = section.every_steps if section.engines else 0
+        if self._beside is None or not every or self.step % every:
+            return
+        if self._beside.is_new(self.step):
+            served = self._publications.served
+            is_own = served is not None and served.version == self.step
+            await self._beside.begin(self.step, served if is_own else None)
+
+    async def await_evaluation(self) -> None:
+        """Wait for the one under way beside training."""
+        if self._beside is not None:
+            await self._beside.settle()
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
@@ -181,22 +233,44 @@ class LearnerGroup:
         return metrics
 
     async def _evaluate_at(self, step: int) -> Metrics:
+        if self._evaluate is not None and self.begin <= self.step:  # else it is beside training
+            self._tracker.phase("evaluate")
+        metrics = await self._scores_at(step)
+        if self._evaluate is not None:
+            self._saw(step, metrics)
+        return metrics
+
+    async def _scores_at(self, step: int) -> Metrics:
+        """Evaluate the weights of a step, which engines hold."""
         if self._evaluate is None:
             return {}
-        if self.begin <= self.step:  # else it goes on beside training
-            self._tracker.phase("evaluate")
-        metrics = await self._evaluate(f"step-{self._first + step}")
+        return await self._evaluate(f"step-{self._first + step}")
+
+    async def _scores_beside(self, step: int) -> Metrics:
+        """The same beside training."""
+        if self._evaluate_beside is None:
+            return {}
+        return await self._evaluate_beside(f"step-{self._first + step}")
+
+    def _saw(self, step: int, metrics: Metrics) -> None:
+        """Tell scores, and give them to all that decides by them."""
+        self._tracker.log(StepMetrics(step=self._first + step, values=metrics))
+        self._take_in(step, metrics)
+
+    def _take_in(self, step: int, metrics: Metrics) -> None:
         self._resets.saw_evaluation(metrics)
         self._kept.saw_evaluation(self._first + step, metrics)
         if self._moving is not None:
             self._moving.saw_evaluation(metrics)
             self._moving.look()
-        self._tracker.log(StepMetrics(step=self._first + step, values=metrics))
-        return metrics
 
     async def publish_last(self) -> None:
         """Give the final weights to the engines; see `Publications.publish_last`."""
-        await self._publications.publish_last(self.step)
+        await self.await_evaluation()
+        if self._beside is not None and self._config.eval.engines:
+            await self._beside.hold(self.step)
+        else:
+            await self._publications.publish_last(self.step)
 
     async def prepare(self, groups: Sequence[CreditedGroup]) -> list[MiniBatch]:
         """Divide a take; see `oapl.interfaces.Learner.prepare`. A reset that is due comes first.
@@ -237,7 +311,7 @@ class LearnerGroup:
     async def update(self, part: MiniBatch) -> bool:
         """Make one learner step on all ranks.
 
-        Raises what went wrong with a publication beside training, too.
+        Raises what went wrong with a publication or an evaluation beside training, too.
 
         Args:
             part: One step's groups, credited.
@@ -249,6 +323,8 @@ class LearnerGroup:
             DivergedError: Too many were skipped in a row; the groups have been saved.
         """
         await self._publications.check()
+        if self._beside is not None:
+            await self._beside.check()
         now = time.monotonic()
         waited = self._values.setdefault("time/wait_for_batch_s", now - self._since)
         batches, groups = self._shard(part), part.groups
@@ -320,7 +396,9 @@ class LearnerGroup:
         waited = values["time/wait_for_batch_s"]
         values["time/step_s"] = step_s
         values["idle/learner"] = min(waited / step_s, 1.0)
-        _derive_engine_rates(values, self._config.rollout.num_engines, step_s)
+        if self._beside is not None:
+            values.setdefault(EVALUATION_WAIT, 0.0)
+        _derive_engine_rates(values, self._config.num_collecting, step_s)
         self._values = {}
         self._tracker.log(StepMetrics(step=self.total, values=values))
         self._resets.saw_step(values)
@@ -343,7 +421,7 @@ class LearnerGroup:
         """Save everything that affects the next step; see `snapshots` for what a killed save does.
 
         Called between two iterations: no group is leased. A publication under way is awaited
-        first, so that its evaluation is not lost.
+        first, so that its evaluation is not lost; one on engines set aside goes on.
 
         Returns:
             The checkpoint, `step-N`.
@@ -359,6 +437,7 @@ class LearnerGroup:
         origin.write(part, self._origins)
         numbers = {"step": self.step, **self._publications.state()}
         states = {"resets": self._resets.state(), "kept": self._kept.state()}
+        states |= {} if self._beside is None else {"evaluations": self._beside.state()}
         states |= {} if self._moving is None else {contents.STAGE: self._moving.state()}
         contents.write_state(part, {**numbers, **states})
         self._store.flush()
@@ -390,6 +469,18 @@ class LearnerGroup:
             self._moving.restore(state[contents.STAGE])
         snapshots.set_aside(self._folder, self.total)
         await self._publications.restore(path, state, self.step)
+        if self._beside is not None and "evaluations" in state:
+            await self._go_on_evaluating(self._beside, state["evaluations"])
+
+    async def _go_on_evaluating(self, beside: Beside, state: State) -> None:
+        """See to the point that was under way; who decides by scores has not seen its own yet."""
+        first = self._first
+        known = {step - first: scores for step, scores in evaluations(self._config.folder)}
+        cut = state["under_way"]
+        scores = beside.restore(state, self.step, known, self._publications.served)
+        if scores is not None:
+            self._take_in(cut, scores)
+        await self._kept.awaits(first + cut if beside.is_busy else None)
 
     async def take_over(self, path: Path, keeps: Collection[str]) -> bool:
         """Begin a stage with what the one before ended with, in new processes.
@@ -417,10 +508,14 @@ class LearnerGroup:
     def abandon(self) -> None:
         """Wait for engines and their evaluation no more: the run is to stop."""
         self._publications.abandon()
+        if self._beside is not None:
+            self._beside.abandon()
 
     async def close(self) -> None:
         """Leave nothing running here, when no act is awaited any more."""
         await self._publications.close()
+        if self._beside is not None:
+            await self._beside.close()
         if self._counting is not None:
             self._counting.cancel()
             await asyncio.gather(self._counting, return_exceptions=True)
@@ -435,9 +530,11 @@ class LearnerGroup:
 
     async def _count_engines(self, waited: float, took: float) -> None:
         """The engines' counters; what they were busy beyond the wait is, at least, the overlap."""
+        aside = {} if self._beside is None else await self._beside.stats()
+        counters = {} if self._engines is None else await self._engines.stats()
+        self._values |= counters
+        self._values |= {name: counters.get(name, 0.0) + value for name, value in aside.items()}
         if self._engines is not None:
-            counters = await self._engines.stats()
-            self._values |= counters
             both = counters.get("engine/busy_s", 0.0) - waited
             self._values["time/both_working_s"] = min(max(both, 0.0), took)
 

@@ -7,6 +7,8 @@ killed while it wrote does so again.
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,9 +16,13 @@ from learner.checkpoints.best import FOLDER, Best
 from oapl.config import RunConfig
 from oapl.evaluation import score_of
 from oapl.records import Metrics, State
+from oapl.whole_files import written_aside
 
 MODELS = "models"
 """Folder of the run's that holds them, but for the best."""
+CANDIDATE = "candidate-step-"
+"""Begins the name of one whose evaluation goes on beside training: nobody knows yet whether it is
+the best, and the learner has gone on."""
 
 
 class KeptModels:
@@ -42,13 +48,14 @@ class KeptModels:
         self._save = save
         self._tell = tell
         self._best = Best(folder) if config.checkpoint.keep_best else None
+        self._awaited: set[int] = set()
         self._passes = 0
 
     @property
     def spared(self) -> frozenset[int]:
         """Steps whose checkpoints stay, however old they are."""
         best = self._best.step if self._best else None
-        return frozenset() if best is None else frozenset([best])
+        return frozenset(self._awaited if best is None else {best, *self._awaited})
 
     def begins(self, step: int) -> None:
         """Forget what a run that ends later has left here.
@@ -82,8 +89,54 @@ class KeptModels:
         """
         if self._best and self._best.step == step and not self._best.is_exported():
             await self._save(self._folder / FOLDER)
-            self._best.exported()
-            self._tell(f"step {step} is the best so far, mean {self._best.score:.4f}: {FOLDER}/")
+            self._tell_of_the_best(self._best)
+
+    async def before_scores(self, step: int) -> None:
+        """Write the policy aside where its scores will come when the learner has gone on.
+
+        Args:
+            step: Learner steps made; the start is no candidate.
+        """
+        if self._best and step:
+            self._awaited.add(step)
+            await self._save(self._candidate(step))
+
+    async def after_scores(self, step: int) -> None:
+        """Make a policy that was written aside the best one, or let go of it.
+
+        Args:
+            step: Whose scores have come, or will not.
+        """
+        self._awaited.discard(step)
+        candidate = self._candidate(step)
+        if not self._best or not candidate.is_dir():
+            return
+        if self._best.step == step and not self._best.is_exported():
+            with written_aside(self._folder / FOLDER) as part:
+                candidate.rename(part)
+            self._tell_of_the_best(self._best)
+        else:
+            await asyncio.to_thread(shutil.rmtree, candidate)
+
+    async def awaits(self, step: int | None) -> None:
+        """Go on with the candidates of a run that was stopped.
+
+        Args:
+            step: The one whose scores are still to come; None: of none.
+        """
+        for candidate in sorted(self._folder.glob(f"{CANDIDATE}*")):
+            found = int(candidate.name.removeprefix(CANDIDATE))
+            if found == step:
+                self._awaited.add(found)
+            else:
+                await self.after_scores(found)
+
+    def _candidate(self, step: int) -> Path:
+        return self._folder / f"{CANDIDATE}{step}"
+
+    def _tell_of_the_best(self, best: Best) -> None:
+        best.exported()
+        self._tell(f"step {best.step} is the best so far, mean {best.score:.4f}: {FOLDER}/")
 
     async def iterated(self, metrics: Metrics) -> None:
         """Write the policy where a pass over the data has ended.

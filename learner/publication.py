@@ -9,6 +9,7 @@ that engines serve whenever they are not the learner's own.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
@@ -23,6 +24,8 @@ from oapl.config.objective import samples
 from oapl.interfaces import Tracker
 from oapl.records import Metrics, ProbeReport, State, WeightsVersion
 from oapl.weights.base import layout
+
+EVALUATION_WAIT = "time/wait_for_evaluation_s"
 
 
 class Engines(Protocol):
@@ -43,12 +46,13 @@ class Publications:
         ranks: Whose weights are published.
         tracker: Is told of the phase.
         engines: None where nothing is sampled: then only the numbers go on.
-        evaluate: Evaluates what the engines hold, of the given version.
+        evaluate: Evaluates what the engines hold, of the given version; None where others do that.
 
     Attributes:
         version: What engines were last given; -1 before the first publication.
         begin: Step at which the period that `version` feeds begins; later than `version` when that
             was published ahead.
+        is_point: Whether `version` is to be evaluated.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Publications:
         ranks: Ranks,
         tracker: Tracker,
         engines: Engines | None,
-        evaluate: Callable[[int], Awaitable[Any]],
+        evaluate: Callable[[int], Awaitable[Any]] | None,
     ) -> None:
         self._config = config
         self._ranks = ranks
@@ -71,7 +75,9 @@ class Publications:
         self._weights: WeightsVersion | None = None
         self._loading: asyncio.Task[Any] | None = None
         self._values: Metrics = {}
+        self._evaluated_since = math.inf  # when the evaluation of the last publication began
         self._is_abandoned = False
+        self.is_point = False
         self.version = -1
         self.begin = -1
 
@@ -88,12 +94,15 @@ class Publications:
         await self.settle()
         self._count += 1
         started = time.monotonic()
-        if self._engines is not None and (self._samples or self._is_evaluated(step)):
+        self.is_point = self._is_due(step, begin)
+        is_evaluated = self.is_point and self._evaluate is not None
+        if self._engines is not None and (self._samples or is_evaluated):
             self._tracker.phase("publish")
             give = partial(self._give, self._engines, started)
-            self._weights = await self._export(step, give)
+            self._given = step
+            self._weights = await self._export(step, self._loaded_by(give))
         self.version, self.begin = step, begin
-        keeps_groups = self._config.replay.max_versions > 1 and not self._is_evaluated(step)
+        keeps_groups = self._config.replay.max_versions > 1 and not is_evaluated
         if begin <= step and not keeps_groups:
             await self.settle()
         self._tracker.phase("train")
@@ -106,13 +115,27 @@ class Publications:
         """
         await self.settle()
         if self._engines is not None and self._given != step:
-            await self._export(step, self._engines.load)
+            self._given = step
+            await self._export(step, self._loaded_by(self._engines.load))
             await self.settle()
+
+    async def send_aside(
+        self, step: int, start: Callable[[WeightsVersion], asyncio.Task[Any]]
+    ) -> None:
+        """Export the learner's weights for engines set aside alone; nobody else loads them.
+
+        Args:
+            step: Learner steps made.
+            start: Begins their load.
+        """
+        await self._export(step, start, is_aside=True)
 
     async def settle(self) -> None:
         """Wait for the last publication, its evaluation included; raise what went wrong with it."""
         if self._loading is not None:
+            since = time.monotonic()
             await asyncio.wait({self._loading})
+            self._count_wait(since)
             loading, self._loading = self._loading, None
             if not loading.cancelled():
                 loading.result()
@@ -142,6 +165,12 @@ class Publications:
         """What happened since the last call: size, seconds and probe of what engines loaded."""
         values, self._values = self._values, {}
         return values
+
+    @property
+    def served(self) -> WeightsVersion | None:
+        """The publication that engines were last given, where they collect under it."""
+        is_present = self._weights is not None and self._weights.version == self.version
+        return self._weights if is_present else None
 
     def state(self) -> State:
         """The numbers to go on from, as JSON can hold them."""
@@ -183,13 +212,28 @@ class Publications:
             self._count -= self.version == step  # it is made again
             self.version = self.begin = -1
 
+    def _loaded_by(
+        self, load: Callable[[WeightsVersion], Coroutine[Any, Any, Any]]
+    ) -> Callable[[WeightsVersion], asyncio.Task[Any]]:
+        def start(weights: WeightsVersion) -> asyncio.Task[Any]:
+            self._loading = asyncio.create_task(load(weights))
+            if self._is_abandoned:
+                self._loading.cancel()
+            return self._loading
+
+        return start
+
     async def _export(
-        self, step: int, load: Callable[[WeightsVersion], Coroutine[Any, Any, Any]]
+        self,
+        step: int,
+        start: Callable[[WeightsVersion], asyncio.Task[Any]],
+        *,
+        is_aside: bool = False,
     ) -> WeightsVersion:
         """Publish, and return when all has left the learner; engines load meanwhile and after."""
-        self._given = step
         trainers = self._ranks.trainers
-        calls = [trainer.announce(step) for trainer in trainers]
+        kind = (True,) if is_aside else ()
+        calls = [trainer.announce(step, *kind) for trainer in trainers]
         announced = (await self._ranks.gather(calls, "an export", step))[0]
         assert announced is not None, "rank 0 answers with what it will publish"
         numbers = range(len(layout(announced.specs)))
@@ -198,22 +242,20 @@ class Publications:
         weights = replace(
             announced, chunks=tuple(row[0] for row in chunks), probe_logprobs=scores[0]
         )
-        self._loading = asyncio.create_task(load(weights))
-        if self._is_abandoned:
-            self._loading.cancel()
+        loading = start(weights)
         try:
             for row in (*chunks, scores):
                 await self._ranks.gather(row, "an export", step)
         except BaseException:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
-            self._loading = None
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            self._loading = None if loading is self._loading else self._loading
             raise
         return weights
 
     async def _give(self, engines: Engines, started: float, weights: WeightsVersion) -> None:
         """Wait until an engine holds `weights`; evaluate them when due."""
-        is_due = self._is_evaluated(weights.version)
+        is_due = self.is_point
         report = await engines.load(weights)
         self._values |= {
             "weights/version": weights.version,
@@ -222,13 +264,26 @@ class Publications:
             "weights/load_s": report.load_s,
             "time/publish_s": time.monotonic() - started,
         }
-        if is_due:
+        if is_due and self._evaluate is not None:
+            self._evaluated_since = time.monotonic()
             await self._evaluate(weights.version)
 
-    def _is_evaluated(self, version: int) -> bool:
-        """Whether the latest publication, of `version`, is evaluated."""
-        every = self._config.eval.every_syncs
-        return version == 0 or bool(every and (self._count - 1) % every == 0)
+    def _count_wait(self, since: float) -> None:
+        """Count for how long an evaluation was awaited by a wait that began then."""
+        waited = max(0.0, time.monotonic() - max(since, self._evaluated_since))
+        self._evaluated_since = math.inf
+        before = self._values.get(EVALUATION_WAIT, 0.0)
+        self._values[EVALUATION_WAIT] = before + waited
+
+    def _is_due(self, version: int, begin: int) -> bool:
+        """Whether the latest publication, of `version` for what begins then, is evaluated."""
+        section = self._config.eval
+        if version == 0:
+            return True
+        if section.every_syncs:
+            return (self._count - 1) % section.every_syncs == 0
+        is_by_steps = bool(section.every_steps and not section.engines)
+        return is_by_steps and begin % section.every_steps == 0
 
     def _serves_own(self, step: int) -> bool:
         """Whether engines hold the learner's own weights, or are given them before anything else.

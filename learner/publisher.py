@@ -61,12 +61,15 @@ class Publisher:
         self.announced = Announced(-1, (), (), ())
         self._buffer = np.empty(0, dtype=np.uint8)  # fresh pages cost more than casting
 
-    def announce(self, version: int, latest: Batch | None) -> WeightsVersion | None:
+    def announce(
+        self, version: int, latest: Batch | None, is_aside: bool = False
+    ) -> WeightsVersion | None:
         """Say what the parameters will be published as: nothing is read of them yet.
 
         Args:
             version: Learner step of the weights.
             latest: The batch trained on last, of which the probe is chosen; rank 0's counts.
+            is_aside: It is for engines set aside for evaluations alone.
 
         Returns:
             The publication, its chunks and scores still to come; None on ranks other than 0.
@@ -79,7 +82,7 @@ class Publisher:
         self.announced = Announced(version, layout(specs), parameters, probe_ids)
         if self.sender is None:
             return None
-        self.sender.begin(version, specs)
+        self.sender.begin(version, specs, is_aside)
         return WeightsVersion(
             version=version,
             specs=specs,

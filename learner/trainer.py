@@ -225,10 +225,16 @@ class Trainer:
         export.save_model(self.engine.module.lm, Path(path), self._config, is_writer=is_writer)
         torch.distributed.barrier()
 
-    def announce(self, version: int) -> WeightsVersion | None:
-        """See `Publisher.announce`; the probe is of the last batch."""
-        self._preparation.published(version)
-        return self.publisher.announce(version, self._last_batch)
+    def announce(self, version: int, is_aside: bool = False) -> WeightsVersion | None:
+        """See `Publisher.announce`; the probe is of the last batch.
+
+        Args:
+            version: Learner steps made.
+            is_aside: Nothing is sampled under it that is trained on.
+        """
+        if not is_aside:
+            self._preparation.published(version)
+        return self.publisher.announce(version, self._last_batch, is_aside)
 
     def send_chunk(self, number: int) -> Sent | None:
         """See `Publisher.send_chunk`."""

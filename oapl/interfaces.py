@@ -342,7 +342,37 @@ class Replay(Batches, Protocol):
         """
 
 
-class Worker(Protocol):
+class Answering(Protocol):
+    """A worker, as an evaluation sees it."""
+
+    async def evaluate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        num_samples: int,
+        greedy: bool,
+        gives_way: bool = False,
+    ) -> Sequence[EvalAnswers]:
+        """Answer and judge prompts under the version held; no load comes between.
+
+        Args:
+            prompts: Some of the evaluation's; others may be asked at the same time.
+            sampling: Of the samples.
+            num_samples: Per prompt.
+            greedy: Also one answer at temperature 0 per prompt.
+            gives_way: A load does not wait for the answers, and cuts them off.
+
+        Returns:
+            One record per prompt, in order.
+
+        Raises:
+            ValueError: A prompt does not fit the engine.
+            EngineError: The engine failed twice in quick succession.
+            StaleError: A load has cut it off.
+        """
+
+
+class Worker(Answering, Protocol):
     """A process that generates: an engine and the `collect` loop around it.
 
     Called by `deploy.run.workers`, which starts it again when it ends with an error.
@@ -372,25 +402,6 @@ class Worker(Protocol):
             WeightsError: After a fault the engine could not take in again what it held.
             ProbeError: After a fault it disagrees with the learner.
             StaleError: Replay has released this worker.
-        """
-
-    async def evaluate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
-    ) -> Sequence[EvalAnswers]:
-        """Answer and judge prompts under the version held; no load comes between.
-
-        Args:
-            prompts: This worker's share.
-            sampling: Of the samples.
-            num_samples: Per prompt.
-            greedy: Also one answer at temperature 0 per prompt.
-
-        Returns:
-            One record per prompt, in order.
-
-        Raises:
-            ValueError: A prompt does not fit the engine.
-            EngineError: The engine failed twice in quick succession.
         """
 
     async def stats(self) -> Metrics:
@@ -435,6 +446,16 @@ class Learner(Protocol):
         Raises:
             WeightsError: A weight is not finite, or the transport failed.
             DeadlineError: No engine took them within `sync.timeout_s`.
+            RankError: A rank died, hung or failed.
+        """
+
+    async def evaluate_if_due(self) -> None:
+        """Begin an evaluation beside training, where one is due of the policy as it is now.
+
+        Where engines are set aside for that; else evaluations are a part of `publish`.
+
+        Raises:
+            WeightsError: A weight is not finite, or the transport failed.
             RankError: A rank died, hung or failed.
         """
 
@@ -506,8 +527,12 @@ class Trainer(Protocol):
             DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.
         """
 
-    async def announce(self, version: int) -> WeightsVersion | None:
+    async def announce(self, version: int, is_aside: bool = False) -> WeightsVersion | None:
         """Say what the parameters will be published as; nothing is read of them yet.
+
+        Args:
+            version: Learner steps made.
+            is_aside: It is for engines set aside for evaluations alone.
 
         Returns:
             The publication without chunks and scores; None on ranks other than 0.
@@ -582,13 +607,15 @@ class WeightSender(Protocol):
 
     transport: str
 
-    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+    def begin(self, version: int, specs: Sequence[TensorSpec], is_aside: bool = False) -> None:
         """Begin a publication; the current one and the one before stay available.
 
         Args:
             version: The learner step whose weights follow.
             specs: Every tensor, in the order sent; its chunks are those of
                 `oapl.weights.base.layout`.
+            is_aside: It is for engines set aside for evaluations alone: it takes the place of the
+                last such one, and of none that other engines serve.
 
         Raises:
             WeightsError: The transport has no place for it.

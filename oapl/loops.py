@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from oapl.interfaces import Batches, Engine, Learner, Replay, Scorer, Worker
+from oapl.evaluation.protocol import Protocol
+from oapl.interfaces import Answering, Batches, Engine, Learner, Replay, Scorer
 from oapl.records import (
     CreditedGroup,
     EvalAnswers,
@@ -42,6 +44,11 @@ Take = Callable[[float], Awaitable[Sequence[CreditedGroup] | None]]
 """A wait for a batch, of at most so many seconds."""
 Outlast = Callable[[Take, float], Awaitable[Sequence[CreditedGroup] | None]]
 
+CALLS = 128
+"""Of an evaluation, to one worker at a time: enough to keep its engine full, far below what a
+process takes in at a time."""
+ANSWERS_PER_CALL = 16
+"""Of one of them; a problem that is asked more often is a call of its own."""
 POLL_S = 1.0
 """How long replay may hold a worker's question before it answers with nothing."""
 
@@ -92,6 +99,7 @@ async def learn(
             await learner.publish(learner.step)
         elif is_boundary:  # this period's version was published ahead
             await learner.checkpoint_if_due()
+        await learner.evaluate_if_due()
         following = (learner.step // interval + 1) * interval
         left = min(following, max_steps) - learner.step
         # What a take leases after a stop is still replay's: a snapshot counts it as buffered.
@@ -253,31 +261,48 @@ def _scored(group: Group, judgements: Sequence[Judgement]) -> ScoredGroup:
 
 
 async def evaluate(
-    workers: Sequence[Worker],
+    workers: Sequence[Answering],
     prompts: Sequence[Prompt],
     *,
-    sampling: Sampling,
-    num_samples: int,
-    greedy: bool,
-) -> list[EvalAnswers]:
-    """Answer and judge every prompt `num_samples` times, spread evenly over the workers.
+    protocol: Protocol,
+    answered: Callable[[EvalAnswers], None],
+    slots: int = 0,
+) -> None:
+    """Answer and judge every prompt, by whichever worker has room for it.
 
     Args:
         workers: Handles, at least one; all hold the version to be evaluated.
-        prompts: With distinct ids.
-        sampling: Of the samples.
-        num_samples: Per prompt.
-        greedy: Also one answer at temperature 0 per prompt.
+        prompts: In the order in which they are asked.
+        protocol: How each is answered.
+        answered: Is given the answers of each prompt as they come.
+        slots: Beside rollouts: a worker makes so many answers at once, those of one prompt at
+            least, and they give way to a load. 0: it does nothing else.
 
-    Returns:
-        One record per prompt, in the order of `prompts`.
+    Raises:
+        Exception: What a worker raised first; the others have answered what they could.
     """
-    shares = [prompts[index :: len(workers)] for index in range(len(workers))]
-    parts = await asyncio.gather(
-        *(
-            worker.evaluate(share, sampling, num_samples, greedy)
-            for worker, share in zip(workers, shares, strict=True)
-        )
-    )
-    by_id = {answers.prompt.id: answers for part in parts for answers in part}
-    return [by_id[prompt.id] for prompt in prompts]
+    per_prompt = protocol.num_samples + protocol.greedy
+    each = max(1, min(slots or ANSWERS_PER_CALL, ANSWERS_PER_CALL) // per_prompt)
+    calls = min(CALLS, max(1, slots // (each * per_prompt))) if slots else CALLS
+    asked = (protocol.sampling, protocol.num_samples, protocol.greedy, *((True,) if slots else ()))
+    waiting = deque(prompts[at : at + each] for at in range(0, len(prompts), each))
+
+    async def ask(worker: Answering) -> None:
+        while waiting:
+            share = waiting.popleft()
+            try:
+                made = await worker.evaluate(share, *asked)
+            except BaseException:
+                waiting.appendleft(share)
+                raise
+            for answers in made:
+                answered(answers)
+
+    asking = [asyncio.create_task(ask(worker)) for _ in range(calls) for worker in workers]
+    try:
+        for ended in await asyncio.gather(*asking, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
+    finally:
+        for task in asking:
+            task.cancel()

@@ -36,11 +36,35 @@ def context_tokens(config: RunConfig) -> int:
     Raises:
         InputError: Neither says, or the setting is longer than the model's.
     """
+    return _within_model(config, "rollout.context_tokens", config.rollout.context_tokens)
+
+
+def evaluation_context(config: RunConfig) -> int:
+    """Longest prompt plus response of an evaluation: `eval.context_tokens`, else that of rollouts.
+
+    Raises:
+        InputError: Neither says, or the setting is longer than the model's.
+    """
+    if not config.eval.context_tokens:
+        return context_tokens(config)
+    return _within_model(config, "eval.context_tokens", config.eval.context_tokens)
+
+
+def engine_context(config: RunConfig) -> int:
+    """Longest sequence that an engine is built for: of a rollout, or of an evaluation.
+
+    Raises:
+        InputError: See `context_tokens`.
+    """
+    of_evaluations = evaluation_context(config) if config.eval.sources else 0
+    return max(context_tokens(config), of_evaluations)
+
+
+def _within_model(config: RunConfig, key: str, wanted: int) -> int:
     of_model = context_of(load_model_config(config.model.path, config.model.trust_remote_code))
-    wanted = config.rollout.context_tokens
     if wanted and of_model and wanted > of_model:
         raise InputError(
-            f"rollout.context_tokens = {wanted}: the model was made for {of_model} "
+            f"{key} = {wanted}: the model was made for {of_model} "
             f"(max_position_embeddings and rope_scaling); set it to at most {of_model}, or 0 for "
             "the model's own"
         )
@@ -52,18 +76,17 @@ def context_tokens(config: RunConfig) -> int:
     return wanted or of_model
 
 
-def prompt_room(config: RunConfig, key: str, max_tokens: int) -> int:
+def prompt_room(context: int, key: str, max_tokens: int) -> int:
     """Count the tokens that a prompt may have beside the longest response.
 
     Args:
-        config: Says how long the context is.
+        context: Longest prompt plus response, in tokens.
         key: The setting that `max_tokens` comes from, for the message.
         max_tokens: Of the longest response.
 
     Raises:
         InputError: None are left; `key` is named.
     """
-    context = context_tokens(config)
     if max_tokens >= context:
         raise InputError(
             f"{key} = {max_tokens}: leaves no room for a prompt in a context of {context} tokens; "

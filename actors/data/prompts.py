@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from actors.data import difficulty
-from actors.data.context import prompt_room
+from actors.data.context import context_tokens, evaluation_context, prompt_room
 from actors.data.encoding import Encoded, RowCounts, encode, in_chunks
 from actors.data.endings import Endings
 from actors.data.ordering import Drawing, order_of
@@ -24,7 +24,7 @@ from actors.data.sources import read_all, sampled
 from actors.data.templates import Template, choose
 from oapl.batching import example
 from oapl.config import RunConfig
-from oapl.config.sections import DataSource
+from oapl.config.sections import DataSource, EvalSource
 from oapl.errors import InputError
 from oapl.records import (
     CreditedGroup,
@@ -199,7 +199,7 @@ def read_training(config: RunConfig, tokenizer: Any) -> dict[str, Encoded]:
     return read_sources(_demand_sources(config), config, tokenizer, _room(config))
 
 
-def read_prompts(sources: Sequence[DataSource], config: RunConfig, tokenizer: Any) -> list[Prompt]:
+def read_prompts(sources: Sequence[EvalSource], config: RunConfig, tokenizer: Any) -> list[Prompt]:
     """Read the prompts of evaluation sources, in their order, each once (`@0`).
 
     Args:
@@ -210,8 +210,28 @@ def read_prompts(sources: Sequence[DataSource], config: RunConfig, tokenizer: An
     Raises:
         InputError: A source cannot be used.
     """
-    encoded = read_sources(sources, config, tokenizer, evaluation_room(config))
+    encoded = read_evaluated(sources, config, tokenizer)
     return [_drawn(prompt, 0) for part in encoded.values() for prompt in part.prompts]
+
+
+def read_evaluated(
+    sources: Sequence[EvalSource], config: RunConfig, tokenizer: Any
+) -> dict[str, Encoded]:
+    """Read the prompts of evaluation sources, by the source's name; each has its own room.
+
+    Args:
+        sources: What to read.
+        config: Says how prompts are written and how long they may be.
+        tokenizer: The model's.
+
+    Raises:
+        InputError: A source cannot be used.
+    """
+    encoded: dict[str, Encoded] = {}
+    for source in sources:
+        room = evaluation_room(config, source)
+        encoded |= read_sources((source,), config, tokenizer, room)
+    return encoded
 
 
 def read_sources(
@@ -251,18 +271,27 @@ def read_sources(
     return encoded
 
 
-def evaluation_room(config: RunConfig) -> int:
-    """Tokens that an evaluation prompt may have beside the longest answer of any set."""
-    section = config.eval
-    asked = [protocol_of(config, one).sampling.max_tokens for one in section.sources]
-    longest = max(asked, default=section.max_tokens)
-    if not longest or (longest == config.rollout.max_tokens and not section.max_tokens):
-        return _room(config)
-    return prompt_room(config, "eval.max_tokens", longest)
+def evaluation_room(config: RunConfig, source: EvalSource) -> int:
+    """Tokens that a prompt of an evaluation set may have.
+
+    Args:
+        config: The run.
+        source: The set.
+
+    Raises:
+        InputError: Its longest response leaves it none.
+    """
+    max_tokens = protocol_of(config, source).sampling.max_tokens
+    key = "rollout.max_tokens"
+    if source.protocol or source.answers.get("max_tokens"):
+        key = f"max_tokens of set {source.name!r}"
+    elif config.eval.max_tokens:
+        key = "eval.max_tokens"
+    return prompt_room(evaluation_context(config), key, max_tokens)
 
 
 def _room(config: RunConfig) -> int:
-    return prompt_room(config, "rollout.max_tokens", config.rollout.max_tokens)
+    return prompt_room(context_tokens(config), "rollout.max_tokens", config.rollout.max_tokens)
 
 
 def _demand_sources(config: RunConfig) -> tuple[DataSource, ...]:

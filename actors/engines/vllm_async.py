@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.data.context import context_tokens
+from actors.data.context import engine_context
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs, shared_memory
@@ -161,7 +161,7 @@ class VllmAsync:
         self._ids = itertools.count()
         self._counters = Counters()
         self._stopwatch = base.Stopwatch(self._counters, "idle")
-        self.context = context_tokens(config)
+        self.context = engine_context(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._decode = ResponseDecoder(tokenizer, config)
         self._expected = base.parameter_shapes(config)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.context import context_tokens
+from actors.data.context import engine_context
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
 from actors.engines._vllm import inputs
@@ -127,7 +127,7 @@ class VllmInprocess:
         self._ids = itertools.count()
         self._counters = Counters()
         self._has_loaded = False
-        self.context = context_tokens(config)
+        self.context = engine_context(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
         self._thread = SteppingThread(

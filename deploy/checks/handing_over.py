@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.checks.evaluation import without_training
 from deploy.checks.generation import FOLDER, generating
 from deploy.checks.inherited import without_ignored
 from deploy.checks.plugins import source_of
-from deploy.checks.settings import evaluating
 from oapl.config import RunConfig
 from oapl.config.stages import PARTS, Part, Stage
 from oapl.errors import InputError
@@ -93,7 +93,7 @@ def ready(
     if stage.kind == "generate":
         return generating(config)
     if stage.kind == "evaluate":
-        return evaluating(config)
+        return without_training(config)
     if stage.kind == "train":
         config = without_ignored(config, stage.says)
     maker = made_by(stages, stage)

@@ -41,6 +41,9 @@ def _ignored(config: RunConfig) -> Iterator[Key]:
     source, needs = source_of(config), declared(config).needs
     if source != "live":
         yield from ((section, key) for section, _, keys in LIVE_ONLY for key in keys)
+        yield "eval", "slots"
+        if config.eval.engines != config.rollout.num_engines:
+            yield "eval", "engines"
     if source == "examples":
         yield from _not_imitated(config)
     if "reference" not in needs:

@@ -18,16 +18,24 @@ def keeping_rules(config: RunConfig) -> Iterator[str]:
         )
     if not checkpoint.keep_best:
         return
-    if not (evaluation.every_syncs and evaluation.sources):
+    saved = checkpoint.every_syncs * config.sync.interval
+    if not evaluation.is_in_mid_run:
         yield (
             "checkpoint.keep_best = true: compares evaluations, and none is made in mid-run; set "
-            "eval.every_syncs and eval.sources, or leave it out"
+            "eval.every_syncs (or every_steps) and eval.sources, or leave it out"
         )
-    elif not checkpoint.every_syncs or evaluation.every_syncs % checkpoint.every_syncs:
+    elif every := evaluation.every_syncs:
+        if not saved or every % checkpoint.every_syncs:
+            yield (
+                f"checkpoint.keep_best = true: with eval.every_syncs = {every} and "
+                f"checkpoint.every_syncs = {checkpoint.every_syncs} what is evaluated is of no "
+                f"checkpoint; set checkpoint.every_syncs to 1 or {every}"
+            )
+    elif not saved or evaluation.every_steps % saved:
         yield (
-            f"checkpoint.keep_best = true: with eval.every_syncs = {evaluation.every_syncs} and "
-            f"checkpoint.every_syncs = {checkpoint.every_syncs} what is evaluated is of no "
-            f"checkpoint; set checkpoint.every_syncs to 1 or {evaluation.every_syncs}"
+            f"checkpoint.keep_best = true: with eval.every_steps = {evaluation.every_steps} and a "
+            f"checkpoint every {saved} steps (checkpoint.every_syncs times sync.interval) what is "
+            "evaluated is of no checkpoint; evaluate at multiples of these"
         )
     if config.sync.max_lead:
         yield (

@@ -20,6 +20,7 @@ from actors.data.tokenizer import load_model_config, load_tokenizer
 from deploy.checks import dating
 from deploy.checks.critic import check_vocabulary, has_critic, look_at_critic
 from deploy.checks.data_facts import SourceData, data_facts
+from deploy.checks.evaluation import check_evaluation, how_evaluated, without_training
 from deploy.checks.evaluation_facts import demand_categories, evaluation_facts
 from deploy.checks.generation import Generation, look_at_generation
 from deploy.checks.model_files import (
@@ -32,7 +33,7 @@ from deploy.checks.model_files import (
 from deploy.checks.passes import steps_told
 from deploy.checks.places import check_folder
 from deploy.checks.reading import DataRead, evaluation_data, training_data
-from deploy.checks.settings import check, check_evaluation, evaluating
+from deploy.checks.settings import check
 from deploy.checks.shadows import check_working_directory
 from deploy.checks.stored import look_at_sets
 from deploy.sizing.hardware import Hardware, this_machine
@@ -120,7 +121,7 @@ def preflight(
         cluster = dataclasses.replace(config.cluster, device=hardware.device)
         config = dataclasses.replace(config, cluster=cluster)
     if purpose == "evaluate":
-        config = evaluating(config)
+        config = without_training(config)
     check(config)
     if purpose == "evaluate":
         check_evaluation(config)
@@ -220,7 +221,8 @@ class _Findings:
         check_degree(self._config, model)
         self.facts["model"] = f"{path} ({model.model_type})"
         number = None
-        if Path(path).is_dir() and not (self._is_elsewhere and not has_weights(Path(path))):
+        may_lack_weights = self._is_elsewhere or bool(self._config.eval.endpoint)
+        if Path(path).is_dir() and not (may_lack_weights and not has_weights(Path(path))):
             number, files = count_parameters(Path(path))
             if number:
                 self.facts["parameters"] = f"{number:,} in {files} file{'s' if files > 1 else ''}"
@@ -261,6 +263,8 @@ class _Findings:
         else:
             read = self._training(config, tokenizer) if purpose == "train" else {}
             evaluated = self._evaluation(config, tokenizer) if has_engines(config) else []
+            if purpose == "train" and config.eval.is_in_mid_run:
+                self.facts["evaluations"] = how_evaluated(config)
         if is_dry:
             self.facts |= evaluation_facts(config, evaluated) | data_facts(config, read, evaluated)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.data import prompts
-from actors.data.context import prompt_room
+from actors.data.context import context_tokens, evaluation_context, prompt_room
 from actors.data.encoding import Encoded, RowCounts
 from actors.data.ordering import Drawing, order_of
 from deploy.checks.data_facts import SourceData
@@ -35,7 +35,8 @@ class DataRead:
 
     def by_source(self, config: RunConfig) -> dict[str, SourceData]:
         """The prompts that are trained on, by source."""
-        room = prompt_room(config, "rollout.max_tokens", config.rollout.max_tokens)
+        max_tokens = config.rollout.max_tokens
+        room = prompt_room(context_tokens(config), "rollout.max_tokens", max_tokens)
         return {
             name: SourceData(
                 prompts=[prompt for prompt in self.prompts if prompt.source == name],
@@ -87,8 +88,8 @@ def evaluation_data(config: RunConfig, tokenizer: Any) -> DataRead:
     Raises:
         InputError: A source cannot be read, or a row cannot be judged.
     """
-    room = prompts.evaluation_room(config)
-    return _read(prompts.read_sources(config.eval.sources, config, tokenizer, room), config)
+    prompt_room(evaluation_context(config), "eval.max_tokens", config.eval.max_tokens)
+    return _read(prompts.read_evaluated(config.eval.sources, config, tokenizer), config)
 
 
 def _read(encoded: Mapping[str, Encoded], config: RunConfig) -> DataRead:

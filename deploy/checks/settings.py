@@ -7,20 +7,19 @@ by `deploy.checks.preflight`.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 
 from deploy.checks.critic import critic_rules
+from deploy.checks.evaluation import evaluation_rules
 from deploy.checks.keeping import keeping_rules
 from deploy.checks.plugins import declared, objective_rules, plugin_rules, source_of
 from deploy.checks.stored import stored_rules
 from oapl.config import RunConfig
 from oapl.config.listing import fields
 from oapl.config.messages import shown
-from oapl.config.sections import DataSource, EvalSection, EvalSource, ReferenceSection
+from oapl.config.sections import DataSource, ReferenceSection
 from oapl.errors import InputError
-from oapl.sampling import protocol_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 """Run and source names are used in file names, which have at most 255 bytes, and in prompt ids."""
@@ -55,7 +54,7 @@ def check(config: RunConfig) -> None:
         _lead,
         _versions,
         _ranks,
-        _evaluation,
+        evaluation_rules,
         keeping_rules,
         _cluster,
         plugin_rules,
@@ -93,21 +92,6 @@ def check_verb(config: RunConfig, *, samples: bool) -> None:
         raise InputError(
             f'objective.name = {shown(name)} imitates; run `oapl sft`, or choose "oapl"'
         )
-
-
-def evaluating(config: RunConfig) -> RunConfig:
-    """The recipe as an evaluation reads it: which groups a run trains on is none of its business."""
-    return dataclasses.replace(config, replay=RunConfig().replay)
-
-
-def check_evaluation(config: RunConfig) -> None:
-    """Refuse to evaluate on nothing.
-
-    Raises:
-        InputError: There is no evaluation set.
-    """
-    if not config.eval.sources:
-        raise InputError("eval.sources is empty; name at least one evaluation set")
 
 
 def check_job(config: RunConfig) -> None:
@@ -343,10 +327,10 @@ def _reference(config: RunConfig) -> Iterator[str]:
                 "has no reference; leave it out, or choose a KL penalty (objective.kl_coefficient "
                 "of grpo, ppo and remix)"
             )
-    if section.patience and not (config.eval.every_syncs and config.eval.sources):
+    if section.patience and not config.eval.is_in_mid_run:
         yield (
             f"reference.patience = {section.patience}: counts evaluations, and none is made in "
-            "mid-run; set eval.every_syncs and eval.sources, or leave it out"
+            "mid-run; set eval.every_syncs (or every_steps) and eval.sources, or leave it out"
         )
     if "sampler" in needs and config.replay.max_versions > 1:
         yield (
@@ -356,16 +340,12 @@ def _reference(config: RunConfig) -> Iterator[str]:
 
 
 def _lengths(config: RunConfig) -> Iterator[str]:
-    context = config.rollout.context_tokens
-    for key, value in (
-        ("rollout.max_tokens", config.rollout.max_tokens),
-        ("eval.max_tokens", config.eval.max_tokens),
-    ):
-        if context and value >= context:
-            yield (
-                f"{key} = {value}: leaves no room for a prompt in rollout.context_tokens "
-                f"({context}); lower it, or raise rollout.context_tokens"
-            )
+    context, longest = config.rollout.context_tokens, config.rollout.max_tokens
+    if context and longest >= context:
+        yield (
+            f"rollout.max_tokens = {longest}: leaves no room for a prompt in "
+            f"rollout.context_tokens ({context}); lower it, or raise rollout.context_tokens"
+        )
 
 
 def _optimizer(config: RunConfig) -> Iterator[str]:
@@ -436,59 +416,6 @@ def _ranks(config: RunConfig) -> Iterator[str]:
                     f'{key} = {value}: cluster.mode = "local" is one process, which holds '
                     f'one rank and ends with it; set it to {least}, or cluster.mode = "ray"'
                 )
-
-
-def _evaluation(config: RunConfig) -> Iterator[str]:
-    section = config.eval
-    if not section.num_samples and not section.greedy:
-        yield (
-            "eval.num_samples = 0 and eval.greedy = false: nothing would be answered; raise "
-            "eval.num_samples or set eval.greedy = true"
-        )
-    for key in ("temperature", "top_p", "top_k", "max_tokens"):
-        value, default = getattr(section, key), getattr(EvalSection(), key)
-        if section.as_rollouts and value != default:
-            yield (
-                f"eval.{key} = {shown(value)}: with eval.as_rollouts answers are drawn by "
-                f"rollout.{key} ({shown(getattr(config.rollout, key))}); leave one of the two out"
-            )
-    too_large = [k for k in section.ks if k > section.num_samples]
-    if too_large and not (section.num_samples == 0 and section.ks == EvalSection().ks):
-        yield (
-            f"eval.ks = {list(section.ks)}: pass@{max(too_large)} needs {max(too_large)} samples, "
-            f"but eval.num_samples is {section.num_samples}; raise it, or leave "
-            f"{', '.join(map(str, too_large))} out"
-        )
-    for index, source in enumerate(section.sources):
-        if source.protocol or source.answers:
-            yield from _answers_of_a_set(config, source, f"eval.sources.{index}")
-
-
-def _answers_of_a_set(config: RunConfig, source: EvalSource, key: str) -> Iterator[str]:
-    try:
-        protocol = protocol_of(config, source)
-    except InputError as error:
-        yield f"{key}: {error}"
-        return
-    if not protocol.num_samples and not protocol.greedy:
-        yield (
-            f"{key}: num_samples = 0 and greedy = false: nothing would be answered; raise "
-            "num_samples or set greedy = true, in its answers"
-        )
-    too_large = [k for k in protocol.ks if k > protocol.num_samples]
-    if too_large and "ks" in source.answers:
-        yield (
-            f"{key}.answers.ks: pass@{max(too_large)} needs {max(too_large)} samples, but it has "
-            f"{protocol.num_samples}; raise num_samples, or leave "
-            f"{', '.join(map(str, too_large))} out"
-        )
-    context, longest = config.rollout.context_tokens, protocol.sampling.max_tokens
-    if context and longest >= context:
-        yield (
-            f"{key}: answers of {longest} tokens leave no room for a prompt in "
-            f"rollout.context_tokens ({context}); lower max_tokens in its answers, or raise "
-            "rollout.context_tokens"
-        )
 
 
 def _cluster(config: RunConfig) -> Iterator[str]:

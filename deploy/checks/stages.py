@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from deploy.checks.evaluation import check_evaluation
 from deploy.checks.handing_over import (
     awaited,
     before,
@@ -22,7 +23,7 @@ from deploy.checks.handing_over import (
     taken_over,
 )
 from deploy.checks.preflight import Begin, PreflightReport, preflight
-from deploy.checks.settings import NAME, check, check_evaluation
+from deploy.checks.settings import NAME, check
 from deploy.checks.stage_table import table
 from deploy.filtering.choosing import from_tables
 from deploy.sizing.hardware import Hardware
@@ -145,11 +146,10 @@ def _sets(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
 
 
 def _patience(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
-    section = stage.config.eval
-    if stage.own.patience and not (section.every_syncs and section.sources):
+    if stage.own.patience and not stage.config.eval.is_in_mid_run:
         yield (
             f"patience = {stage.own.patience}: counts evaluations, and none is made in mid-stage; "
-            "set eval.every_syncs and eval.sources, or leave it out"
+            "set eval.every_syncs (or every_steps) and eval.sources, or leave it out"
         )
 
 

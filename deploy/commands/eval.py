@@ -40,13 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """See `deploy.commands.Verb`."""
+    from deploy.checks.evaluation import evaluating
+
     if options.answers is not None:
         return _again(options)
     if options.rejudge or options.out or options.json:
         raise InputError("--rejudge, --out and --json are for stored answers; name them by --from")
     if options.recipe is None:
         raise InputError("name a RECIPE to evaluate its model, or stored answers by --from")
-    config = _shared.config_of(options)
+    config = evaluating(_shared.config_of(options))
     if options.dry_run:
         return _shared.dry_run(config, "evaluate")
     from deploy.run import program, summary

@@ -85,7 +85,7 @@ async def _evaluation(
     workers, rewards, pulse = idle
     try:
         with phases("evaluate"):
-            evaluating = Evaluator(config, workers, stores=True)(LABEL)
+            evaluating = Evaluator(config, workers, stores=True, tell=tracker.message)(LABEL)
             failures = [part.failed for part in idle]
             figures = await unless_failed(failures, evaluating)
         (config.folder / ANSWERS / SETTINGS).write_text(to_toml(config))

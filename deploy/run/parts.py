@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 from actors.data import fingerprints
 from actors.data.tokenizer import load_tokenizer
+from deploy.checks.evaluation import how_evaluated
 from deploy.processes.launch import Process, Processes
 from deploy.run import restarts, reward_servers
 from deploy.run.attempts import Attempts
@@ -23,13 +24,14 @@ from deploy.run.evaluation import Evaluator
 from deploy.run.pulse import Pulse
 from deploy.run.reward_servers import RewardServers
 from deploy.run.workers import Workers
+from learner.evaluations import Running
 from learner.group import LearnerGroup
 from learner.moving_on import MovingOn
 from oapl.config import RunConfig
 from oapl.config.objective import has_engines, samples
 from oapl.interfaces import Batches, Replay, Tracker
 from oapl.loops import Outlast
-from oapl.records import Prompt
+from oapl.records import Metrics, Prompt
 from oapl.remote.waiting import both, in_thread_of_its_own
 from oapl.replay.stored import StoredBatches
 from oapl.tracking.rollouts import RolloutStore
@@ -44,6 +46,7 @@ class Parts:
         replay: What it takes from.
         pulse: Knows who still answers.
         workers: None where nothing is sampled or evaluated.
+        aside: Those that evaluate beside training; None where none are set aside.
         rewards: None where nothing is judged.
         evaluator: None without evaluation sets.
         moving: Says when a stage ends early; None where the run has none.
@@ -54,6 +57,7 @@ class Parts:
     replay: Batches
     pulse: Pulse
     workers: Workers | None = None
+    aside: Workers | None = None
     rewards: RewardServers | None = None
     evaluator: Evaluator | None = None
     moving: MovingOn | None = None
@@ -62,7 +66,7 @@ class Parts:
     @property
     def failures(self) -> list[asyncio.Future[None]]:
         """Are set to an exception when the run cannot go on, whatever it waits for."""
-        parts = (self.pulse, self.workers, self.rewards)
+        parts = (self.pulse, self.workers, self.aside, self.rewards)
         return [part.failed for part in parts if part is not None]
 
     @property
@@ -73,8 +77,9 @@ class Parts:
     async def close(self) -> None:
         """Watch nobody any more, and leave nothing running here; others end the processes."""
         await self.pulse.close()
-        if self.workers is not None:
-            await self.workers.close()
+        for workers in (self.workers, self.aside):
+            if workers is not None:
+                await workers.close()
         if self.rewards is not None:
             await self.rewards.close()
         await self.learner.close()
@@ -114,9 +119,11 @@ async def start(
         workers, rewards, buffer = making.workers, making.rewards, making.buffer
         replay = cast(Batches, given if buffer is None else buffer.handle)
         pulse.keep(buffer, () if rewards is None else rewards.processes)
-        evaluator = None
-        if workers is not None and config.eval.sources:
-            evaluator = Evaluator(config, workers, stores=config.eval.store_groups)
+        evaluator, answering = None, making.aside or workers
+        if answering is not None and config.eval.sources:
+            evaluator = Evaluator(config, answering, stores=config.eval.store_groups)
+        if config.eval.is_in_mid_run:
+            tracker.message(f"evaluations are made {how_evaluated(config)}")
         moving = None
         if leg.place is not None:
             moving = MovingOn(leg.place.name, leg.patience, config.folder)
@@ -129,6 +136,8 @@ async def start(
             engines=workers,
             rewards=rewards,
             evaluate=evaluator,
+            aside=Running() if config.eval.slots else making.aside,
+            evaluate_beside=_beside_rollouts(config, evaluator),
             foresee=given.foresee if isinstance(given, StoredBatches) else None,
             first=leg.first,
             moving=moving,
@@ -140,10 +149,21 @@ async def start(
         replay=replay,
         pulse=pulse,
         workers=workers,
+        aside=making.aside,
         rewards=rewards,
         evaluator=evaluator,
         moving=moving,
     )
+
+
+def _beside_rollouts(
+    config: RunConfig, evaluator: Evaluator | None
+) -> Callable[[str], Awaitable[Metrics]] | None:
+    """An evaluation in a share of what engines have in flight; None where there is none such."""
+    if evaluator is None or not config.eval.slots:
+        return None
+    in_flight = config.rollout.max_groups_in_flight * config.rollout.group_size
+    return partial(evaluator, slots=max(1, round(config.eval.slots * in_flight)))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,11 +171,12 @@ class Making:
     """What makes groups and judges them.
 
     Attributes:
-        workers, rewards: As in `Parts`.
+        workers, aside, rewards: As in `Parts`.
         buffer: Hands out prompts and takes groups; None where engines only evaluate.
     """
 
     workers: Workers | None = None
+    aside: Workers | None = None
     rewards: RewardServers | None = None
     buffer: Process[Replay] | None = None
 
@@ -179,21 +200,29 @@ async def _making(
         _buffer(config, processes, done), reward_servers.start(config, processes, tracker.message)
     )
     if_it_fails.push_async_callback(rewards.close)
-    workers = Workers(
+    make = partial(
+        Workers,
         config,
         processes=processes,
         pulse=pulse,
         restarts=restarts.of_a_worker(config),
-        replay=None if buffer is None else buffer.handle,
         scorers=rewards.servers,
         note=tracker.message,
         step=step,
-        has_own_weights=done is not None,
     )
-    if_it_fails.push_async_callback(workers.close)
-    workers.start()
+    every = range(config.rollout.num_engines)
+    first = config.num_collecting if done is None else len(every)
+    workers, aside = None, None
+    if every[:first]:
+        replay = None if buffer is None else buffer.handle
+        workers = make(replay=replay, has_own_weights=done is not None, places=every[:first])
+    if every[first:]:
+        aside = make(replay=None, places=every[first:], is_aside=True)
+    for made in filter(None, (workers, aside)):
+        if_it_fails.push_async_callback(made.close)
+        made.start()
     await rewards.try_out(config, trials)
-    return Making(workers=workers, rewards=rewards, buffer=buffer)
+    return Making(workers=workers, aside=aside, rewards=rewards, buffer=buffer)
 
 
 async def _buffer(

@@ -7,6 +7,7 @@ outcome = train(RunConfig(model={"path": "my-model"}, ...))
 
 from __future__ import annotations
 
+from deploy.checks import evaluation as evaluation_checks
 from deploy.checks.preflight import preflight
 from deploy.run import evaluating, folders, restarts, stages, storage, training
 from deploy.run.attempts import Attempts
@@ -49,6 +50,7 @@ def evaluate(config: RunConfig) -> RunOutcome:
         InputError: The configuration cannot work, or names no evaluation set.
         OaplError: The evaluation failed.
     """
+    config = evaluation_checks.evaluating(config)
     trials = preflight(config, purpose="evaluate").trials
     with storage.named(config.folder), folders.locked(config.folder):
         config = folders.prepare_evaluation(config)

@@ -191,8 +191,11 @@ async def _finish(config: RunConfig, leg: Leg, run: parts.Parts, stop: Stop) -> 
     after: Metrics | None = None
     if leg.evaluates or not run.ended:
         after = await unless(stop.asked, _evaluate_last(run))  # what is saved stays saved
-    if run.workers is not None:
-        await run.workers.stop()
+    else:
+        await unless(stop.asked, run.learner.await_evaluation())
+    for workers in (run.workers, run.aside):
+        if workers is not None:
+            await workers.stop()
     await run.replay.finish()
     return after or {}
 

@@ -20,7 +20,8 @@ from deploy.processes.launch import Process, Processes
 from deploy.run.pulse import SILENCE_S, Pulse
 from deploy.run.restarts import RestartPolicy
 from oapl.config import RunConfig
-from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
+from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError, WeightsError
+from oapl.evaluation import Protocol
 from oapl.interfaces import Replay, Scorer, Worker
 from oapl.loops import evaluate
 from oapl.records import (
@@ -72,6 +73,30 @@ class Member:
         return WorkerId(index=self.index, incarnation=self.incarnation)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A worker as an evaluation sees it: one that turns out to be dead is asked no more."""
+
+    member: Member
+    dead: list[Member]
+
+    async def evaluate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        num_samples: int,
+        greedy: bool,
+        gives_way: bool = False,
+    ) -> Sequence[EvalAnswers]:
+        handle = self.member.process.handle
+        way = (True,) if gives_way else ()
+        try:
+            return await handle.evaluate(prompts, sampling, num_samples, greedy, *way)
+        except DiedError:
+            self.dead.append(self.member)
+            raise
+
+
 class Workers:
     """Owns the worker processes.
 
@@ -85,6 +110,10 @@ class Workers:
         note: Is given lines for the person who watches.
         step: Learner steps made before; what is sampled differs by it.
         has_own_weights: They collect with the model's own weights; none are given to them.
+        places: Their numbers; None: of all `rollout.num_engines`.
+        is_aside: They are set aside for evaluations. Nobody goes on from what such a worker holds,
+            so that one that is started again waits for the publication that comes next: the one
+            before may be gone.
 
     Attributes:
         failed: Set to an exception when no worker is left, or engine and learner disagree.
@@ -102,9 +131,13 @@ class Workers:
         note: Callable[[str], None],
         step: int = 0,
         has_own_weights: bool = False,
+        places: range | None = None,
+        is_aside: bool = False,
     ) -> None:
         self._config = config
         self._has_own_weights = has_own_weights
+        self._indices = range(config.rollout.num_engines) if places is None else places
+        self._is_aside = is_aside
         self._step = step
         self._processes = processes
         self._pulse = pulse
@@ -122,19 +155,18 @@ class Workers:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unreported = 0
         self._last_death = ""
-        self._places = config.rollout.num_engines
+        self._places = len(self._indices)
         self._lost_at = self._now()
         self._recovery_s = SILENCE_S + config.cluster.start_timeout_s + config.sync.timeout_s
 
     def start(self) -> None:
         """Begin to start the workers, which join as they are ready."""
-        for index in range(self._config.rollout.num_engines):
+        for index in self._indices:
             self._tasks.append(asyncio.create_task(self._hold_place(index)))
 
     async def start_idle(self) -> None:
         """Start the workers with the model's own weights, for evaluation alone: no collecting."""
-        count = self._config.rollout.num_engines
-        members = await asyncio.gather(*(self._start_member(index, 0) for index in range(count)))
+        members = await asyncio.gather(*(self._start_member(index, 0) for index in self._indices))
         self._tasks += [asyncio.create_task(self._end_if_silent(member)) for member in members]
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
@@ -156,11 +188,12 @@ class Workers:
 
         async def first() -> ProbeReport:
             async with self._changed:
-                await self._changed.wait_for(lambda: self._report is not None)
-                assert self._report is not None
+                await self._changed.wait_for(lambda: self._report or self._has_let_go)
+                if self._report is None:
+                    raise self._nobody_left()
                 return self._report
 
-        what = f"one of {self._config.rollout.num_engines} workers to load {weights.version}"
+        what = f"one of {len(self._indices)} workers to load {weights.version}"
         return await self.outlast(
             lambda seconds: within(seconds, first(), what), self._config.sync.timeout_s
         )
@@ -197,36 +230,59 @@ class Workers:
         return ready < self._places or max(self._lost_at, self._pulse.replaced_at) > since
 
     async def evaluate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, num_samples: int, greedy: bool
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        num_samples: int,
+        greedy: bool,
+        answered: Callable[[EvalAnswers], None] | None = None,
+        slots: int = 0,
     ) -> list[EvalAnswers]:
         """Answer and judge `prompts` on every worker that holds the current version.
+
+        A worker that dies takes with it what it was answering, which others are asked again.
 
         Args:
             prompts: The problems.
             sampling: How to sample the answers.
             num_samples: Answers per problem.
             greedy: Whether to answer each once more at temperature 0.
+            answered: Is given the answers of each problem as they come.
+            slots: As of `oapl.loops.evaluate`.
+
+        Returns:
+            One record per prompt, in their order.
 
         Raises:
             DeadlineError: They did not end within `eval.timeout_s`, or no worker holds the current
                 version.
-            DiedError: Workers died in every one of `EVALUATION_ATTEMPTS`.
+            DiedError: Workers died `EVALUATION_ATTEMPTS` times, and no problem was answered between
+                two deaths.
+            StaleError: With `slots`: a load has cut it off.
         """
-        for attempt in range(1, EVALUATION_ATTEMPTS + 1):
-            handles = [member.process.handle for member in self._current()]
+        protocol = Protocol(sampling=sampling, num_samples=num_samples, greedy=greedy)
+        found: dict[str, EvalAnswers] = {}
+
+        def keep(answers: EvalAnswers) -> None:
+            found[answers.prompt.id] = answers
+            if answered is not None:
+                answered(answers)
+
+        attempts, dead = 0, list[Member]()
+        while rest := [prompt for prompt in prompts if prompt.id not in found]:
+            members, before = await self._await_current(dead), len(found)
             try:
-                answers = evaluate(
-                    handles, prompts, sampling=sampling, num_samples=num_samples, greedy=greedy
-                )
-                what = f"{len(handles)} workers to answer {len(prompts)} evaluation prompts"
-                return await within(self._config.eval.timeout_s, answers, what)
+                asked = [_Asked(member, dead) for member in members]
+                what = f"{len(asked)} workers to answer {len(rest)} evaluation prompts"
+                asking = evaluate(asked, rest, protocol=protocol, answered=keep, slots=slots)
+                await within(self._config.eval.timeout_s, asking, what)
             except Exception as error:
+                attempts = attempts + 1 if len(found) == before else 1
                 ours = isinstance(error, OaplError) and not isinstance(error, DiedError)
-                if attempt == EVALUATION_ATTEMPTS or ours:
+                if attempts == EVALUATION_ATTEMPTS or ours:
                     raise
                 self._note(f"evaluation interrupted ({_one_line(error)}); once more")
-                await self._await_current()
-        raise AssertionError("unreachable")
+        return [found[prompt.id] for prompt in prompts]
 
     async def stats(self) -> Metrics:
         """Sum the counters of all workers since the last call, of those that answer soon."""
@@ -243,7 +299,7 @@ class Workers:
         for member in members:
             for name, value in (await self._counters_of(member)).items():
                 total[name] = total.get(name, 0.0) + value
-        return total
+        return _of_evaluations(total) if self._is_aside else total
 
     async def _counters_of(self, member: Member) -> Metrics:
         """What it has answered, once; nothing while it is silent, and its end when that is long."""
@@ -336,6 +392,8 @@ class Workers:
                 self._last_death = _one_line(error)
                 self._note(f"worker {index}.{incarnation} {what} ({self._last_death}); {then}")
                 await self._discard(index, incarnation)
+                if isinstance(error, WeightsError):
+                    await self._let_go()
                 if gives_up:
                     return
                 await asyncio.sleep(self._restarts.pause_s(deaths))
@@ -389,6 +447,8 @@ class Workers:
         """End a worker whose life is over, and give what it had in flight back to replay."""
         self._lost_at = self._now()
         member = self._members.pop(index, None)
+        if member is not None and self._weights and member.version == self._weights.version:
+            await self._let_go()
         if member is not None:
             await self._processes.kill(member.process)
             if member.counters is not None:
@@ -396,6 +456,13 @@ class Workers:
                 await asyncio.gather(member.counters, return_exceptions=True)
         if self._replay is not None:
             await self._replay.release(WorkerId(index=index, incarnation=incarnation))
+
+    async def _let_go(self) -> None:
+        """Where nobody set aside holds the present weights any more, nobody loads them again."""
+        if self._is_aside and not self._current():
+            async with self._changed:
+                self._weights = None
+                self._changed.notify_all()
 
     async def _load(self, member: Member) -> None:
         """Bring a worker to the version that is current when the load ends."""
@@ -433,16 +500,41 @@ class Workers:
         version = self._weights.version if self._weights else -1
         return [member for member in self._members.values() if member.version == version]
 
-    async def _await_current(self) -> None:
+    async def _await_current(self, dead: Sequence[Member]) -> list[Member]:
+        """Those that hold the present weights, but for some that have died: nobody may have noticed
+        that yet."""
+
+        def living() -> list[Member]:
+            return [one for one in self._current() if all(one is not other for other in dead)]
+
         async def some() -> None:
             async with self._changed:
-                await self._changed.wait_for(self._current)
+                await self._changed.wait_for(lambda: living() or self._has_let_go)
 
         await within(self._config.sync.timeout_s, some(), "a worker with the current weights")
+        if self._has_let_go:
+            raise self._nobody_left()
+        return living()
+
+    def _nobody_left(self) -> DiedError:
+        return DiedError(f"no engine is left that holds the weights ({self._last_death})")
+
+    @property
+    def _has_let_go(self) -> bool:
+        """Whether the last worker set aside that held the present weights is gone."""
+        return self._is_aside and self._weights is None
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
             self.failed.set_exception(error)
+
+
+def _of_evaluations(total: Metrics) -> Metrics:
+    """Counters of engines set aside: faults count as any, and what they make is no rollout."""
+    kept = {name: value for name, value in total.items() if name.startswith("faults/")}
+    busy = total.get("engine/busy_s", 0.0)
+    tokens = total.get("rollout/tokens", 0.0)
+    return {**kept, "engine/evaluation_busy_s": busy, "engine/evaluation_tokens": tokens}
 
 
 def _one_line(error: BaseException) -> str:

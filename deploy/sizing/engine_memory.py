@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.data.context import context_tokens
+from actors.data.context import engine_context
 from actors.engines._vllm import inputs
 from actors.engines.base import ENGINES, EngineFile
 from actors.engines.vllm_async import CPU_BLOCK_SIZE
@@ -50,7 +50,7 @@ def engine_memory(
     if not kv and is_cpu:
         kv = inputs.kv_bytes(
             config,
-            context=context_tokens(config),
+            context=engine_context(config),
             max_num_seqs=options.max_num_seqs,
             block_size=options.block_size or CPU_BLOCK_SIZE,
         )

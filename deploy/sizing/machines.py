@@ -6,13 +6,12 @@ from deploy.sizing.engine_memory import engine_memory, kv_token_bytes, memory_fr
 from deploy.sizing.hardware import GIB, Hardware
 from deploy.sizing.learner_memory import rank_memory
 from deploy.sizing.memory import gib
-from deploy.sizing.publication import publication_bytes
+from deploy.sizing.publication import kept_versions, publication_bytes
 from deploy.sizing.remedies import engine_changes, enough, learner_changes
 from deploy.sizing.shape import Lengths, Shape
 from oapl.config import RunConfig
 from oapl.config.objective import has_engines
 from oapl.devices.base import num_devices
-from oapl.weights.object_store import KEPT_VERSIONS
 
 OTHERS_CPU_GIB = 1.2
 """GiB of driver, Ray's servers, replay and a reward server with two workers, on a CPU."""
@@ -41,7 +40,7 @@ def on_machines(
         if has_engines(candidate):
             engine = engine_memory(candidate, shape, lengths, hardware)
             total += candidate.rollout.num_engines * engine.total
-            total += KEPT_VERSIONS * publication_bytes(candidate, shape)
+            total += kept_versions(candidate) * publication_bytes(candidate, shape)
         return total
 
     there = hardware.bytes * hardware.count
@@ -102,16 +101,18 @@ def on_cards(
         remedy = enough(config, rank_fits, learner_changes(config, lengths, hardware))
         problems.append(f"a learner rank needs {gib(rank.total)} of {hardware}; {remedy}")
 
+    longest = max(lengths.longest, config.eval.context_tokens if config.eval.sources else 0)
+
     def engine_fits(candidate: RunConfig) -> bool:
         engine = engine_memory(candidate, shape, lengths, hardware)
-        needed = kv_token_bytes(candidate, shape) * lengths.longest
+        needed = kv_token_bytes(candidate, shape) * longest
         room = hardware.bytes * memory_fraction(candidate)
         return engine.parts["KV cache"] >= needed and engine.total <= room
 
     if engines and not engine_fits(config):
         remedy = enough(config, engine_fits, engine_changes(config, shape, lengths))
         problems.append(
-            f"an engine has no room for one rollout of {lengths.longest} tokens in "
+            f"an engine has no room for one rollout of {longest} tokens in "
             f"{memory_fraction(config):.2f} of {hardware}; {remedy}"
         )
     return fact, problems

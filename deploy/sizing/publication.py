@@ -33,4 +33,9 @@ def store_bytes(config: RunConfig, shape: Shape) -> int:
     """
     if not has_engines(config) or config.sync.transport != "object_store":
         return STORE_BYTES
-    return STORE_BYTES + (KEPT_VERSIONS + 1) * publication_bytes(config, shape)
+    return STORE_BYTES + (kept_versions(config) + 1) * publication_bytes(config, shape)
+
+
+def kept_versions(config: RunConfig) -> int:
+    """Count the publications that are kept: the last one for engines set aside, too."""
+    return KEPT_VERSIONS + bool(config.eval.engines)

@@ -413,12 +413,29 @@ class EvalSection(AnswersSection):
     """Evaluation at the start, at the end and in between."""
 
     sources: tuple[EvalSource, ...] = ()
-    """Evaluation sets; each is reported under its name."""
+    """Evaluation sets; each is reported under its name, and may have answers of its own."""
     protocol: str = ""
     """A file of oapl/config/protocols, or one of yours (.toml), which says the settings of the
     answers that are not said beside it: number, temperature, length."""
     every_syncs: NonNegativeInt = 0
-    """Evaluate after every so many publications; 0 means only at start and end."""
+    """Evaluate after every so many publications; 0 and no `every_steps`: only at start and end."""
+    every_steps: NonNegativeInt = 0
+    """Evaluate after every so many learner steps; without `engines` a multiple of
+    `sync.interval`."""
+    engines: NonNegativeInt = 0
+    """So many of `rollout.num_engines` make no rollouts and evaluate beside training, at the price
+    of a publication to them alone where a point is no synchronisation; 0: evaluations are made in
+    the synchronisation, and the learner waits."""
+    slots: Share = 0.0
+    """Evaluate after a synchronisation beside rollouts and training, in so large a share of the
+    responses that an engine has in flight; an evaluation that outlasts its period is cut, and
+    skipped. 0: not so."""
+    context_tokens: NonNegativeInt = 0
+    """Longest prompt plus response of an evaluation; 0 means `rollout.context_tokens`."""
+    endpoint: dict[str, Any] = field(default_factory=dict)
+    """An OpenAI-compatible endpoint that answers `oapl eval` in the place of engines, as in
+    `{ base_url = "http://HOST:8000/v1", model = "NAME" }`; its options are those of
+    rollout.engine_options, of actors.engines.endpoint."""
     as_rollouts: Flag = False
     """Sample as rollouts are, by the four settings of that name in `rollout`; here they stay
     unset."""
@@ -437,6 +454,11 @@ class EvalSection(AnswersSection):
         if isinstance(given, ArgsKwargs):
             return ArgsKwargs(given.args, laid_under(given.kwargs or {}))
         return laid_under(given) if isinstance(given, Mapping) else given
+
+    @property
+    def is_in_mid_run(self) -> bool:
+        """Whether there are evaluations between start and end."""
+        return bool(self.sources and (self.every_syncs or self.every_steps))
 
 
 @section
@@ -563,6 +585,11 @@ class RunConfig:
     def steps_per_take(self) -> int:
         """Learner steps of an iteration."""
         return self.learner.mini_batches * self.learner.updates_per_batch
+
+    @property
+    def num_collecting(self) -> int:
+        """Engines that are not set aside for evaluations."""
+        return self.rollout.num_engines - self.eval.engines
 
     @property
     def groups_per_step(self) -> int:

@@ -141,6 +141,7 @@ METRICS: dict[str, Metric] = {
     "weights/load_s": Metric("from the pause of an engine to the end of its load", "s"),
     "weights/skipped_loads": Metric("publications an engine did not take", "loads"),
     "time/wait_for_batch_s": Metric("the learner waited for its batch", "s"),
+    "time/wait_for_evaluation_s": Metric("the learner waited for an evaluation; 0 beside it", "s"),
     "time/prepare_s": Metric("scoring an iteration's tokens before its first update", "s"),
     "time/forward_backward_s": Metric("forward and backward passes of a step", "s"),
     "time/step_s": Metric("from the end of one step to the end of the next", "s"),

@@ -1,6 +1,7 @@
 """Weights by broadcast from the learner to every engine that asks, over gloo between the hosts.
 
-A sender keeps copies of the chunks of two publications and a small key-value server. Engines that
+A sender keeps copies of the chunks of two publications, and of the last one for engines set aside,
+and a small key-value server. Engines that
 ask at about the same time form a round: a process group of its own, in which the sender broadcasts
 chunk after chunk, waiting for each until the learner has sent it; whoever asks later is in a later
 round, so that joining late needs nothing more. When a member dies its round breaks for all; the
@@ -134,24 +135,31 @@ class Sender:
         self._stall_s = stall_s
         self._numbers = itertools.count()
         self._kept: dict[int, Publication] = {}
+        self._served: list[int] = []
+        self._aside = self._newest = -1
         self._host, self._port = LOOPBACK, 0
         self._server: threading.Thread | None = None
 
-    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+    def begin(self, version: int, specs: Sequence[TensorSpec], is_aside: bool = False) -> None:
         """Make room for a publication. See `oapl.interfaces.WeightSender.begin`.
 
         Engines fetch the chunks when they are told.
         """
         if self._server is None:
             self._serve()
-        added = (next(self._numbers), Publication(len(layout(specs))))
-        self._kept = dict([*self._kept.items(), added][-KEPT_VERSIONS:])
+        self._newest = next(self._numbers)
+        if is_aside:
+            self._aside = self._newest
+        else:
+            self._served = [*self._served, self._newest][-KEPT_VERSIONS:]
+        there = {**self._kept, self._newest: Publication(len(layout(specs)))}
+        wanted = (*self._served, self._aside)
+        self._kept = {number: there[number] for number in wanted if number in there}
 
     def put(self, number: int, content: np.ndarray) -> Ticket:
         """Keep a copy of the chunk. See `oapl.interfaces.WeightSender.put`."""
-        newest = max(self._kept)
-        self._kept[newest].add(content.copy())
-        return Ticket(self._host, self._port, newest, content.nbytes)
+        self._kept[self._newest].add(content.copy())
+        return Ticket(self._host, self._port, self._newest, content.nbytes)
 
     def close(self) -> None:
         """Forget what was published; who asks now is told so, and rounds in progress end."""

@@ -2,9 +2,10 @@
 
 The file grows chunk by chunk, and a ticket names file, offset and bytes of a chunk that is written;
 a name is used once, so no version can turn into another while it is read. The folder is `weights/`
-of the run, which every node must see. It holds the current publication and the one before it,
-whoever sent them: a restarted run clears what a killed one left. Reads are no memory maps, since a
-map of a file that a file server loses ends the process instead of raising.
+of the run, which every node must see. It holds the current publication and the one before it, and
+the last one for engines set aside, whoever sent them: a restarted run clears what a killed one
+left. Reads are no memory maps, since a map of a file that a file server loses ends the process
+instead of raising.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from oapl.weights.base import Tensors, received
 FOLDER = "weights"
 KEPT_VERSIONS = 2
 SUFFIX = ".bin"
+ASIDE = "-aside-"
+"""In the names of those for engines set aside."""
 
 
 def build_sender(config: RunConfig) -> Sender:
@@ -59,7 +62,7 @@ class Sender:
         self._sent: list[Path] = []
         self._offset = 0
 
-    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+    def begin(self, version: int, specs: Sequence[TensorSpec], is_aside: bool = False) -> None:
         """Begin a new file; what is too old goes. See `oapl.interfaces.WeightSender.begin`.
 
         Raises:
@@ -68,14 +71,17 @@ class Sender:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             older = sorted(self._folder.glob(f"*{SUFFIX}"))
-            for path in older[: max(0, len(older) - KEPT_VERSIONS + 1)]:
+            alike = [path for path in older if (ASIDE in path.name) == is_aside]
+            kept = 0 if is_aside else KEPT_VERSIONS - 1
+            for path in alike[: max(0, len(alike) - kept)]:
                 path.unlink(missing_ok=True)
             number = int(older[-1].name.partition("-")[0]) + 1 if older else 0
-            name = f"{number:08d}-version-{version}-{os.urandom(4).hex()}{SUFFIX}"
+            kind = ASIDE if is_aside else "-version-"
+            name = f"{number:08d}{kind}{version}-{os.urandom(4).hex()}{SUFFIX}"
             (self._folder / name).touch()
         except OSError as error:
             raise self._unwritable(version, error) from error
-        self._sent = [*self._sent, self._folder / name][-KEPT_VERSIONS:]
+        self._sent = [*filter(Path.exists, self._sent), self._folder / name]
         self._version, self._offset = version, 0
 
     def put(self, number: int, content: np.ndarray) -> Ticket:

@@ -30,7 +30,7 @@ class Sender:
 
     transport = "local"
 
-    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+    def begin(self, version: int, specs: Sequence[TensorSpec], is_aside: bool = False) -> None:
         """Nothing to prepare. See `oapl.interfaces.WeightSender.begin`."""
 
     def put(self, number: int, content: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 Each chunk is one object, whose reference is the ticket; it travels nested, so that Ray hands it on
 without fetching. An engine on the same node maps a chunk without a copy, one on another node pulls
 each once per node. An object dies with the process that put it, and when its last reference goes:
-the sender keeps those of the current and the previous version, and whoever holds a
-`WeightsVersion` keeps that one.
+the sender keeps those of the current and the previous version, and of the last one for engines set
+aside, and whoever holds a `WeightsVersion` keeps that one.
 """
 
 from __future__ import annotations
@@ -39,21 +39,27 @@ class Sender:
 
     def __init__(self) -> None:
         self._kept: list[list[Any]] = []
+        self._aside: list[Any] = []
+        self._newest: list[Any] = []
 
-    def begin(self, version: int, specs: Sequence[TensorSpec]) -> None:
+    def begin(self, version: int, specs: Sequence[TensorSpec], is_aside: bool = False) -> None:
         """Keep references of one more version. See `oapl.interfaces.WeightSender.begin`."""
-        self._kept = [*self._kept, []][-KEPT_VERSIONS:]
+        self._newest = []
+        if is_aside:
+            self._aside = self._newest
+        else:
+            self._kept = [*self._kept, self._newest][-KEPT_VERSIONS:]
 
     def put(self, number: int, content: np.ndarray) -> Any:
         """Put the chunk into the store. See `oapl.interfaces.WeightSender.put`."""
         import ray
 
-        self._kept[-1].append(ray.put(content))
-        return self._kept[-1][-1]
+        self._newest.append(ray.put(content))
+        return self._newest[-1]
 
     def close(self) -> None:
         """Let go of what was published."""
-        self._kept = []
+        self._kept, self._aside, self._newest = [], [], []
 
 
 class Receiver:

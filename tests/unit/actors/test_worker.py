@@ -9,7 +9,7 @@ from actors import worker as module
 from actors.scoring import BatchedScorer
 from actors.worker import RolloutWorker, probe_bound
 from oapl.config import RunConfig
-from oapl.errors import EngineError, ProbeError, WeightsError
+from oapl.errors import EngineError, ProbeError, StaleError, WeightsError
 from oapl.records import Prompt, Sampling, WorkerId
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
@@ -276,6 +276,38 @@ async def test_no_load_comes_between_the_rollouts_of_an_evaluation():
     answers = await evaluation
     rollouts = [rollout for answer in answers for rollout in answer.rollouts]
     assert {(r.finish_reason, r.last_version) for r in rollouts} == {("stop", 0)}
+
+
+async def test_calls_of_an_evaluation_go_on_together_and_a_load_waits_for_the_last():
+    engine = FakeEngine(seconds=1.0)
+    worker = make_worker(engine)
+    await worker.load(publication(0))
+    began = asyncio.get_running_loop().time()
+    calls = []
+    for _ in range(3):
+        calls.append(asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 1, False)))
+        await asyncio.sleep(0.25)
+    await worker.load(publication(4))
+    answers = [answer for call in calls for answer in await call]
+    assert {rollout.last_version for answer in answers for rollout in answer.rollouts} == {0}
+    assert asyncio.get_running_loop().time() - began == pytest.approx(1.5, abs=0.1)
+    assert engine.version == 4
+
+
+async def test_an_evaluation_that_gives_way_is_cut_off_by_a_load():
+    engine = FakeEngine(seconds=1.0)
+    worker = make_worker(engine)
+    await worker.load(publication(0))
+    asking = worker.evaluate(prompts(2), Sampling(), 2, False, gives_way=True)
+    evaluation = asyncio.create_task(asking)
+    await asyncio.sleep(0.25)
+    began = asyncio.get_running_loop().time()
+    await worker.load(publication(4))
+    assert asyncio.get_running_loop().time() - began < 0.1
+    with pytest.raises(StaleError, match=r"worker 0\.0: an evaluation of version 0 was cut"):
+        await evaluation
+    answers = await worker.evaluate(prompts(2), Sampling(), 2, False, gives_way=True)
+    assert {rollout.last_version for answer in answers for rollout in answer.rollouts} == {4}
 
 
 async def test_an_evaluation_survives_one_engine_fault():

@@ -32,6 +32,7 @@ class Bad:
         return self.name
 
 
+SET_ONE = "eval.sources.0.name=e\neval.sources.0.path={files}/good.jsonl\n"
 # One override per line; {files} is the folder of the fixture. The last words are the remedy's.
 CASES = [
     # --- keys
@@ -375,6 +376,109 @@ CASES = [
         "nothing to answer",
         "eval.num_samples=0\neval.greedy=false",
         ("eval.num_samples = 0", "nothing would be answered", "eval.greedy = true"),
+    ),
+    Bad(
+        "a set of which nothing would be answered",
+        SET_ONE + "eval.sources.0.answers={num_samples=0, greedy=false}",
+        ("eval.sources.0.answers = { num_samples = 0, greedy = false }", "set greedy = true"),
+    ),
+    Bad(
+        "fewer samples of a set than k",
+        SET_ONE + "eval.num_samples=1\neval.sources.0.answers.num_samples=4",
+        ("eval.ks = [1, 8]", "eval.num_samples is 4", "leave 8 out"),
+    ),
+    Bad(
+        "an unknown setting of a set's answers",
+        SET_ONE + "eval.sources.0.answers={temprature=0.5}",
+        ("eval.sources.0.answers", "temprature", "its settings are num_samples, temperature"),
+    ),
+    Bad(
+        "a wrong value in a set's answers",
+        SET_ONE + "eval.sources.0.answers={top_p=2.0}",
+        ("eval.sources.0.answers", "top_p: input should be less than or equal to 1"),
+    ),
+    Bad(
+        "a temperature of a set that vLLM refuses",
+        SET_ONE + "eval.sources.0.answers={temperature=3.0}",
+        ("eval.sources.0.answers.temperature = 3", "vLLM samples at 0.01 to 2"),
+    ),
+    Bad(
+        "answers of a training source",
+        "data.sources.0.answers={greedy=false}",
+        ("data.sources.0.answers", "belongs to an evaluation set", "leave it out"),
+    ),
+    Bad(
+        "a set's responses that leave no room",
+        SET_ONE + "eval.sources.0.answers={max_tokens=512}",
+        ("answers.max_tokens of set 'e' = 512", "context of 512", "below 512"),
+    ),
+    Bad(
+        "an evaluation's context without room",
+        SET_ONE + "eval.context_tokens=100\neval.max_tokens=100",
+        ("eval.max_tokens = 100: leaves no room for a prompt in eval.context_tokens (100)",),
+    ),
+    Bad(
+        "two times for evaluations",
+        SET_ONE + "eval.every_steps=100\neval.every_syncs=2",
+        ("eval.every_steps = 100: eval.every_syncs (2) says it too", "leave one of the two out"),
+    ),
+    Bad(
+        "an evaluation off a synchronisation without engines for it",
+        SET_ONE + "eval.every_steps=30",
+        ("eval.every_steps = 30: without engines set aside", "every 50 steps", "set it to 50"),
+    ),
+    Bad(
+        "an evaluation within an iteration",
+        SET_ONE + "eval.every_steps=25\neval.engines=1\nrollout.num_engines=2\n"
+        "learner.mini_batches=2",
+        ("eval.every_steps = 25: must be a multiple of 2", "set it to 24"),
+    ),
+    Bad(
+        "all engines set aside",
+        SET_ONE + "eval.every_steps=50\neval.engines=1",
+        ("eval.engines = 1: of rollout.num_engines (1) at least one must make rollouts", "to 2"),
+    ),
+    Bad(
+        "engines set aside for nothing",
+        SET_ONE + "eval.engines=1\nrollout.num_engines=2",
+        ("eval.engines = 1: set aside for evaluations in mid-run, and none is made",),
+    ),
+    Bad(
+        "some engines set aside where nothing is sampled",
+        SET_ONE + "eval.every_steps=50\neval.engines=1\nrollout.num_engines=2\n"
+        "objective.name=sft\nrollout.group_size=1",
+        ("eval.engines = 1: nothing is sampled", "set it to 2"),
+    ),
+    Bad(
+        "a share of engines for nothing",
+        SET_ONE + "eval.slots=0.25",
+        ("eval.slots = 0.25: for evaluations in mid-run, and none is made",),
+    ),
+    Bad(
+        "a share of engines, and engines set aside",
+        SET_ONE + "eval.slots=0.25\neval.engines=1\nrollout.num_engines=2\neval.every_syncs=1",
+        ("eval.slots = 0.25: with eval.engines (1)", "leave one of the two out"),
+    ),
+    Bad(
+        "a share of engines that load ahead",
+        SET_ONE + "eval.slots=0.25\neval.every_syncs=1\nsync.max_lead=2",
+        ("eval.slots = 0.25: with sync.max_lead (2)", "leave one of the two out"),
+    ),
+    Bad(
+        "a share of engines that load beside training",
+        SET_ONE + "eval.slots=0.25\neval.every_syncs=1\nreplay.max_versions=2\nreplay.surplus=1.0",
+        ("eval.slots = 0.25: with replay.max_versions (2)", "leave one of the two out"),
+    ),
+    Bad(
+        "a share of engines that only evaluate",
+        SET_ONE + "eval.slots=0.25\neval.every_syncs=1\nobjective.name=sft\nrollout.group_size=1",
+        ("eval.slots = 0.25: nothing is sampled", "set eval.engines = 1"),
+    ),
+    Bad(
+        "a best checkpoint of steps that are none",
+        SET_ONE + "checkpoint.keep_best=true\neval.every_steps=75\neval.engines=1\n"
+        "rollout.num_engines=2",
+        ("checkpoint.keep_best = true: with eval.every_steps = 75", "a checkpoint every 50 steps"),
     ),
     Bad(
         "more ranks than rollouts",

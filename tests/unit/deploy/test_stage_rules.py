@@ -191,3 +191,15 @@ def test_what_an_earlier_stage_will_have_made_is_awaited():
     assert names == [None, "generate-1", "train-2", "generate-3"]
     own = resolved({}, {"kind": "generate", "model": {"path": "other"}})
     assert awaited(own, own[1]) is None
+
+
+def test_a_stage_that_samples_nothing_sets_no_engines_aside_by_its_recipe():
+    """One of two is for stages that sample; where nothing is sampled all of them only evaluate."""
+    section = {"every_steps": 5, "engines": 1, "sources": [SUMS]}
+    recipe = {"rollout": {"num_engines": 2, "group_size": 8}, "eval": section}
+    imitate, train = stages_of(config_of(SFT, {"name": "rl"}, **recipe, sync={"interval": 5}))
+    made = [ready((imitate, train), one, "m", None) for one in (imitate, train)]
+    assert [config.eval.engines for config in made] == [0, 1]
+    both = {**SFT, "eval": {**section, "engines": 2}}
+    imitate, train = stages_of(config_of(both, {"name": "rl"}, **recipe, sync={"interval": 5}))
+    assert ready((imitate, train), imitate, "m", None).eval.engines == 2

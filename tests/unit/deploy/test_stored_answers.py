@@ -7,12 +7,14 @@ import numpy as np
 import pandas
 import pytest
 
+from actors.data.context import context_tokens, engine_context, evaluation_context
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.stored import look_at_sets
 from deploy.run.evaluation import Evaluator
 from deploy.run.stored_answers import groups_of
 from oapl import groups_file
 from oapl.config.toml import load_config
+from oapl.errors import InputError
 from oapl.groups_file import pass_rates
 from oapl.records import EvalAnswers, Judgement, Prompt, Rollout, Sampling, Verdict
 from tests.support.makers import make_model
@@ -154,6 +156,43 @@ async def test_evaluations_sample_as_they_say_or_as_rollouts_do(config, settings
     run = dataclasses.replace(config, rollout=rollout, eval=section)
     await Evaluator(run, workers, stores=False)("step-4")
     assert workers.asked == expected
+
+
+async def test_each_set_may_have_answers_of_its_own(config):
+    class Workers:
+        asked = ()
+
+        async def evaluate(self, prompts, sampling, num_samples, greedy):
+            self.asked = (*self.asked, (sampling, num_samples, greedy))
+            return [answers(prompt, *([1.0] * num_samples)) for prompt in prompts]
+
+    own = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 20, "num_samples": 3, "greedy": False}
+    first, second = config.eval.sources
+    sources = (dataclasses.replace(first, answers=own), second)
+    section = dataclasses.replace(config.eval, sources=sources, temperature=0.8)
+    workers = Workers()
+    run = dataclasses.replace(config, eval=section)
+    metrics = await Evaluator(run, workers, stores=False)("step-4")
+    assert workers.asked == (
+        (Sampling(temperature=0.6, top_p=0.95, max_tokens=20), 3, False),
+        (Sampling(temperature=0.8, max_tokens=9), 2, True),
+    )
+    assert metrics["eval/sums/mean@3"] == metrics["eval/again/mean@2"] == 1.0
+
+
+async def test_an_evaluation_may_have_a_longer_context_than_rollouts(config):
+    """A prompt fits where its set's longest response leaves it room."""
+    rollout = dataclasses.replace(config.rollout, context_tokens=12)
+    section = dataclasses.replace(config.eval, sources=config.eval.sources[:1], max_tokens=11)
+    with pytest.raises(InputError, match=r"none of its 6 prompts fits"):
+        Evaluator(dataclasses.replace(config, rollout=rollout, eval=section), None, stores=False)
+    section = dataclasses.replace(section, context_tokens=20)
+    run = dataclasses.replace(config, rollout=rollout, eval=section)
+    Evaluator(run, None, stores=False)
+    assert (context_tokens(run), evaluation_context(run), engine_context(run)) == (12, 20, 20)
+    section = dataclasses.replace(section, context_tokens=513)
+    with pytest.raises(InputError, match=r"eval.context_tokens = 513: the model was made for 512"):
+        Evaluator(dataclasses.replace(run, eval=section), None, stores=False)
 
 
 async def test_a_training_run_s_evaluations_store_no_groups_unless_asked(config):

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 
 import pytest
 
@@ -11,9 +12,10 @@ from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from deploy.run.restarts import RestartPolicy
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
-from oapl.errors import DeadlineError, InputError, OaplError, ProbeError
-from oapl.records import ProbeReport
+from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
+from oapl.records import EvalAnswers, ProbeReport, Sampling
 from tests.support.fakes import publication
+from tests.support.sleepers import CountingSource
 
 pytestmark = pytest.mark.leaping
 
@@ -100,7 +102,13 @@ class FakeReplay:
 
 class Bench:
     def __init__(
-        self, num_engines=2, max_restarts=2, refusals=(), forgiven_after_s=math.inf, timeout_s=2
+        self,
+        num_engines=2,
+        max_restarts=2,
+        refusals=(),
+        forgiven_after_s=math.inf,
+        timeout_s=2,
+        **aside,
     ):
         config = RunConfig(
             rollout={"num_engines": num_engines},
@@ -120,9 +128,10 @@ class Bench:
                 forgiven_after_s=forgiven_after_s,
                 longest_pause_s=0.01,
             ),
-            replay=self.replay,
+            replay=None if aside else self.replay,
             scorers=(),
             note=self.notes.append,
+            **aside,
         )
         self.workers.start()
 
@@ -337,3 +346,87 @@ async def test_a_place_that_stays_empty_is_not_waited_for_for_ever():
         await bench.workers.load(publication(0))
     assert now() < 2 + 30 + 60 + 2 + 5
     await bench.workers.close()
+
+
+# --- evaluations
+
+
+class Examined(FakeWorker):
+    """Answers each problem in a second, until it is killed."""
+
+    async def evaluate(self, prompts, sampling, num_samples, greedy):
+        assert self.version >= 0, "evaluates before the first load"
+        answering = asyncio.ensure_future(asyncio.sleep(1.0))
+        await asyncio.wait({answering, self.death}, return_when=asyncio.FIRST_COMPLETED)
+        if self.death.done():
+            raise DiedError("killed by signal 9")
+        return [EvalAnswers(prompt=one, rollouts=(), judgements=()) for one in prompts]
+
+
+class Examining(Bench):
+    """Workers of the last places, set aside where asked."""
+
+    def __init__(self, monkeypatch, num_engines=2, **aside):
+        monkeypatch.setattr(sys.modules[__name__], "FakeWorker", Examined)
+        super().__init__(num_engines=num_engines, **aside)
+
+    async def examine(self, count=4):
+        made = await self.workers.evaluate(problems(count), Sampling(), 16, False)
+        return [answers.prompt.id for answers in made]
+
+
+def problems(count):
+    source = CountingSource()
+    return [source.next() for _ in range(count)]
+
+
+async def test_an_evaluation_outlives_the_death_of_its_only_worker(monkeypatch):
+    bench = Examining(monkeypatch, num_engines=1)
+    await bench.workers.load(publication(0))
+    asking = asyncio.create_task(bench.examine())
+    await asyncio.sleep(0.5)
+    bench.processes.workers["worker-0.0"].die()
+    assert await asking == [prompt.id for prompt in problems(4)]
+    assert any("evaluation interrupted" in note for note in bench.notes)
+    await bench.workers.stop()
+
+
+async def test_workers_set_aside_have_places_of_their_own_and_are_loaded_alone(monkeypatch):
+    bench = Examining(monkeypatch, num_engines=3, places=range(2, 3), is_aside=True)
+    await bench.workers.load(publication(5))
+    assert bench.holds("worker-2.0", 5)
+    assert await bench.examine() == [prompt.id for prompt in problems(4)]
+    counters = await bench.workers.stats()
+    assert counters["engine/evaluation_tokens"] == 5.0
+    assert "rollout/tokens" not in counters, "an evaluation's tokens are no rollouts"
+    await bench.workers.stop()
+
+
+async def test_a_worker_set_aside_that_is_started_again_waits_for_the_next_publication(monkeypatch):
+    """The one before may be gone: who loaded it in vain would die again and again."""
+    bench = Examining(monkeypatch, num_engines=2, places=range(1, 2), is_aside=True)
+    await bench.workers.load(publication(5))
+    asking = asyncio.create_task(bench.examine())
+    await asyncio.sleep(0.5)
+    bench.processes.workers["worker-1.0"].die()
+    with pytest.raises(DiedError, match=r"no engine is left that holds the weights \(RuntimeError"):
+        await asking
+    await bench.until(lambda: "worker-1.1" in bench.processes.workers)
+    await asyncio.sleep(5)
+    assert bench.processes.workers["worker-1.1"].version == -1
+    await bench.workers.load(publication(9))
+    assert bench.holds("worker-1.1", 9)
+    assert await bench.examine() == [prompt.id for prompt in problems(4)]
+    await bench.workers.stop()
+
+
+async def test_of_two_workers_set_aside_one_may_die_in_an_evaluation(monkeypatch):
+    bench = Examining(monkeypatch, num_engines=3, places=range(1, 3), is_aside=True)
+    await bench.workers.load(publication(5))
+    await bench.until(lambda: bench.holds("worker-1.0", 5) and bench.holds("worker-2.0", 5))
+    asking = asyncio.create_task(bench.examine(300))
+    await asyncio.sleep(0.5)
+    bench.processes.workers["worker-1.0"].die()
+    assert len(await asking) == 300
+    await bench.until(lambda: bench.holds("worker-1.1", 5))
+    await bench.workers.stop()

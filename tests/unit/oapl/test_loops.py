@@ -7,7 +7,8 @@ import pytest
 
 from oapl import batching, loops
 from oapl.config.objective import History
-from oapl.errors import DeadlineError, EngineError
+from oapl.errors import DeadlineError, DiedError, EngineError
+from oapl.evaluation import Protocol
 from oapl.loops import collect, evaluate, learn
 from oapl.records import (
     EvalAnswers,
@@ -101,7 +102,7 @@ class CheckedLearner:
 
     def __init__(self, engine, skip=(), max_versions=1, passes=1):
         self.step, self.begin, self.max_versions = 0, -1, max_versions
-        self.acts, self.lags, self.versions, self.takes = [], [], {}, []
+        self.acts, self.lags, self.versions, self.takes, self.points = [], [], {}, [], []
         self._engine, self._skip, self._loads = engine, skip, None
         self._passes = passes
 
@@ -118,6 +119,10 @@ class CheckedLearner:
             self._engine.load(self.step)
         else:
             self._loads = self.step
+
+    async def evaluate_if_due(self):
+        assert self.begin >= 0, "a version is served before anything is evaluated"
+        self.points.append(self.step)
 
     async def prepare(self, groups):
         self.takes.append([(group.id, group.is_history) for group in groups])
@@ -233,6 +238,7 @@ async def test_without_a_lead_the_acts_are_those_of_algorithm_1_step_for_step():
             expected += [("advance", step), ("checkpoint", step), ("publish", step)]
         expected += [("take", step), ("update", step), ("trained", step + 1)]
     assert bench.learner.acts == expected
+    assert bench.learner.points == list(range(3 * L)), "an evaluation may begin at any step"
     assert bench.learner.lags == [0, 1, 2, 3] * 3
     assert (await bench.replay.counts())["trained"] == 3 * L * PER_STEP
 
@@ -519,14 +525,90 @@ async def test_a_group_without_a_verdict_fails_and_is_never_a_silent_zero():
     assert await bench.replay.fates() == {"failed:no reward server": 1}
 
 
-async def test_evaluation_is_spread_over_workers_and_comes_back_in_order():
-    class Answering:
-        async def evaluate(self, prompts, sampling, num_samples, greedy):
-            return [EvalAnswers(prompt=p, rollouts=(), judgements=()) for p in prompts][::-1]
+class Examined:
+    """Answers a problem in a second; dies at its `dies_at`th call."""
 
-    source = CountingSource()
-    prompts = [source.next() for _ in range(5)]
-    answers = await evaluate(
-        [Answering(), Answering()], prompts, sampling=Sampling(), num_samples=1, greedy=False
-    )
-    assert [answer.prompt.id for answer in answers] == [prompt.id for prompt in prompts]
+    def __init__(self, seconds=1.0, dies_at=0):
+        self.calls, self.most, self.asked = 0, 0, []
+        self._seconds, self._dies_at, self._now = seconds, dies_at, 0
+
+    async def evaluate(self, prompts, sampling, num_samples, greedy):
+        self.calls += 1
+        self._now += 1
+        self.most = max(self.most, self._now)
+        self.asked.append(len(prompts))
+        await asyncio.sleep(self._seconds)
+        self._now -= 1
+        if self.calls >= self._dies_at > 0:
+            raise DiedError("killed by signal 9")
+        return [EvalAnswers(prompt=p, rollouts=(), judgements=()) for p in prompts]
+
+
+async def examine(workers, count, num_samples=1, greedy=False):
+    """Evaluate so many prompts; give the numbers of those that were answered, as they came."""
+    source, found = CountingSource(), []
+    prompts = [source.next() for _ in range(count)]
+    protocol = Protocol(sampling=Sampling(), num_samples=num_samples, greedy=greedy)
+    numbers = {prompt.id: number for number, prompt in enumerate(prompts)}
+    try:
+        await evaluate(
+            workers,
+            prompts,
+            protocol=protocol,
+            answered=lambda one: found.append(numbers[one.prompt.id]),
+        )
+    except DiedError:
+        found.append("died")
+    return found
+
+
+async def test_every_problem_of_an_evaluation_is_asked_once_by_whoever_has_room(monkeypatch):
+    monkeypatch.setattr(loops, "CALLS", 2)
+    slow, quick = Examined(seconds=4.0), Examined(seconds=1.0)
+    found = await examine([slow, quick], 20, num_samples=16)
+    assert sorted(found) == list(range(20))
+    assert (slow.most, quick.most) == (2, 2)
+    assert (slow.calls, quick.calls) == (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "greedy", "asked"), [(8, True, 1), (1, False, 16), (0, True, 16), (64, True, 1)]
+)
+async def test_problems_that_are_asked_seldom_share_a_call(num_samples, greedy, asked):
+    worker = Examined()
+    found = await examine([worker], 48, num_samples, greedy)
+    assert sorted(found) == list(range(48))
+    assert set(worker.asked) == {asked}
+
+
+async def test_a_worker_that_dies_in_an_evaluation_leaves_the_rest_to_the_others(monkeypatch):
+    monkeypatch.setattr(loops, "CALLS", 1)
+    found = await examine([Examined(dies_at=2), Examined()], 12, num_samples=16)
+    assert found[-1] == "died"
+    assert sorted(found[:-1]) == list(range(12))
+
+
+async def test_what_nobody_could_answer_is_left_out_when_all_have_died(monkeypatch):
+    monkeypatch.setattr(loops, "CALLS", 1)
+    found = await examine([Examined(dies_at=2)], 12, num_samples=16)
+    assert found == [0, "died"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "num_samples", "calls", "asked"),
+    [(32, 8, 2, 2), (4, 8, 1, 1), (4, 1, 1, 4), (5000, 1, 48 // 16, 16)],
+)
+async def test_beside_rollouts_a_worker_answers_as_often_at_once_as_it_may(
+    slots, num_samples, calls, asked
+):
+    class Sharing(Examined):
+        async def evaluate(self, prompts, sampling, num_samples, greedy, gives_way):
+            assert gives_way, "a load need not wait"
+            return await super().evaluate(prompts, sampling, num_samples, greedy)
+
+    worker, source = Sharing(), CountingSource()
+    prompts, found = [source.next() for _ in range(48)], []
+    protocol = Protocol(sampling=Sampling(), num_samples=num_samples, greedy=False)
+    await evaluate([worker], prompts, protocol=protocol, answered=found.append, slots=slots)
+    assert len(found) == 48
+    assert (worker.most, max(worker.asked)) == (calls, asked)

@@ -109,6 +109,32 @@ def test_the_previous_version_can_still_be_received(transport):
     assert dict(receiver.receive(old))["a"].tolist() == [0.0, 0.0]
 
 
+class Aside:
+    """A sender whose publications are for engines set aside."""
+
+    def __init__(self, sender):
+        self._sender, self.transport = sender, sender.transport
+
+    def begin(self, version, specs):
+        self._sender.begin(version, specs, is_aside=True)
+
+    def put(self, number, content):
+        return self._sender.put(number, content)
+
+
+def test_publications_for_engines_set_aside_push_out_none_that_others_serve(transport):
+    sender, receiver = transport
+    old = send(sender, 0, iter([("a", torch.zeros(2))]), PROBE)
+    served = send(sender, 4, iter([("a", torch.full((2,), 4.0))]), PROBE)
+    for version in (5, 6, 7):
+        aside = send(Aside(sender), version, iter([("a", torch.full((2,), float(version)))]), PROBE)
+        for weights, value in ((old, 0.0), (served, 4.0), (aside, version)):
+            assert dict(receiver.receive(weights))["a"].tolist() == [value, value]
+    send(sender, 8, iter([("a", torch.full((2,), 8.0))]), PROBE)
+    assert dict(receiver.receive(served))["a"].tolist() == [4.0, 4.0]
+    assert dict(receiver.receive(aside))["a"].tolist() == [7.0, 7.0]
+
+
 def test_a_version_that_is_being_read_stays_whole_or_fails_while_newer_ones_come(transport):
     sender, receiver = transport
     names = ("a", "b", "c")
@@ -268,6 +294,20 @@ def test_the_object_store_lets_go_of_old_references(object_store_in_memory):
     for version in range(4):
         send(sender, version, iter([("a", torch.ones(1))]), PROBE)
     assert sender._kept == [[2], [3]]
+    for version in (4, 5):
+        send(Aside(sender), version, iter([("a", torch.ones(1))]), PROBE)
+    assert (sender._kept, sender._aside) == ([[2], [3]], [5])
+
+
+def test_disk_keeps_one_version_for_engines_set_aside(tmp_path):
+    sender = disk.Sender(tmp_path)
+    for version in range(3):
+        send(sender, version, iter([("a", torch.ones(1))]), PROBE)
+        send(Aside(sender), version, iter([("a", torch.ones(1))]), PROBE)
+    kinds = sorted(path.name.split("-")[1:3] for path in tmp_path.iterdir())
+    assert kinds == [["aside", "2"], ["version", "1"], ["version", "2"]]
+    sender.close()
+    assert not tmp_path.exists()
 
 
 def test_disk_keeps_two_versions_whoever_sent_them(tmp_path):
