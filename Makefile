@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -104,6 +104,10 @@ puzzles: $(VENV)/.dev
 # `make recipes TOYS=pcl_toy` is PCL's pipeline as the stages of one run, its start included.
 recipes: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.recipes $(TOYS)
+
+# docs/: settings, metrics and figures, written from the code that declares them.
+docs: $(VENV)/.dev
+	$(VENV)/bin/python -m deploy.documents
 
 # Gradient and parameters of one step against float64, by ZeRO stage, ranks and precision.
 gradients: $(VENV)/.dev

@@ -36,6 +36,7 @@ ROOMS = {
         ),
         ("replay", "weights", "loops", "objectives", "sampling"),
         ("tracking",),
+        ("reports",),
     ),
     "actors": (("data",), ("engines",), ("scoring",), ("worker",)),
     "reward_server": (
@@ -70,6 +71,7 @@ ROOMS = {
         ("run", "doctor"),
         ("sweeping",),
         ("commands",),
+        ("documents",),
     ),
 }
 """The rooms of each package, lowest first: a file imports its own room and those of lower rows."""

@@ -16,11 +16,12 @@ from oapl.devices.base import DEVICES
 from oapl.errors import InputError
 from oapl.evaluation.measures.base import MEASURES
 from oapl.objectives.base import build
+from oapl.reports.base import FIGURES
 from oapl.weights.base import TRANSPORTS
 from reward_server.verifiers.base import VERIFIERS
 from tests.support.planted import OBJECTIVE, VERIFIER, plant
 
-KINDS = (OBJECTIVES, ENGINES, DEVICES, TRANSPORTS, VERIFIERS, MEASURES)
+KINDS = (OBJECTIVES, ENGINES, DEVICES, TRANSPORTS, VERIFIERS, MEASURES, FIGURES)
 FILES = [(kind, name) for kind in KINDS for name in kind.names()]
 
 

@@ -11,7 +11,7 @@ from tests.unit.test_layering import MAY_IMPORT, ROOT
 
 VALUE = "\0"
 """In a text, for what is put in at run time."""
-READERS = ("oapl/tracking/",)
+READERS = ("oapl/tracking/", "oapl/reports/")
 """Code that shows metrics, and makes none."""
 PART = re.compile(r"[\w@*\0]+")
 LETTERS = re.compile("[a-z]{3}|@").search

@@ -1,0 +1,1 @@
+"""What figures give, and how it becomes pictures: SVG for the page, PNG for a paper."""

@@ -1,0 +1,1 @@
+"""Run folders, read back for figures: curves, evaluations, answers, what happened when."""

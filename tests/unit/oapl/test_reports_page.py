@@ -1,0 +1,174 @@
+"""The page: self-contained, the same for the same runs, and safe against what it shows."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from oapl import reports
+from oapl.reports._drawing import ink
+from oapl.reports._drawing.panels import Curves, Line
+from oapl.reports._drawing.pictures import svg
+from oapl.reports._page.page import tint
+from oapl.reports._page.verdict import verdict
+from tests.support import run_folders
+
+ATTACK = (
+    "</pre></script><script>document.title='x'</script><img src=x onerror=alert(1)> $x_1$ & \x00"
+)
+FIGURES = ["learning", "lag", "events", "balance", "results", "cases", "rollouts", "setup"]
+
+
+class Tags(HTMLParser):
+    """Names and attributes of all elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    """Of two runs whose every text is an attack."""
+    top = tmp_path_factory.mktemp("page")
+    folders = [
+        run_folders.make(top / "one<b>", steps=30, text=ATTACK),
+        run_folders.make(top / "two", steps=30, objective="grpo", text=ATTACK),
+    ]
+    return written(folders, top / "report.html")
+
+
+def written(folders, path) -> str:
+    study = reports.Study.read(folders)
+    reports.write(study, reports.draw(study, FIGURES), path)
+    return path.read_text()
+
+
+def test_what_models_and_settings_say_is_shown_as_text(page):
+    tags = Tags()
+    tags.feed(page)
+    names = [name for name, _ in tags.found]
+    assert names.count("script") == 1
+    assert "img" not in names
+    assert "b" not in {name for name in names if name == "one"}
+    assert not any(key.startswith("on") for _, attributes in tags.found for key in attributes)
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert page.count("document.title=") == page.count("document.title=&#39;") > 0
+
+
+def test_the_page_asks_nobody_for_anything(page):
+    tags = Tags()
+    tags.feed(page)
+    links = [
+        value
+        for _, attributes in tags.found
+        for key, value in attributes.items()
+        if key in ("src", "href", "xlink:href", "action")
+    ]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "url(http" not in page
+    assert "default-src 'none'" in page
+
+
+def test_every_reference_within_a_picture_leads_to_one_place(page):
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(set(ids)) == len(ids)
+    wanted = set(re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', page))
+    assert {one or other for one, other in wanted} <= set(ids)
+
+
+def test_pictures_have_the_pages_colours_alone(page):
+    pictures = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
+    assert len(pictures) > 6
+    for picture in pictures:
+        assert set(re.findall(r"#[0-9a-f]{6}\b", picture)) <= {"#ffffff", "#000000"}
+        assert "var(--" in picture
+    assert page.count("--s0:") == 3  # light, dark by the system, dark by the button
+
+
+def test_the_same_runs_give_the_same_page(tmp_path):
+    folder = run_folders.make(tmp_path / "a", steps=10)
+    first = written([folder], tmp_path / "1.html")
+    assert first == written([folder], tmp_path / "2.html")
+
+
+def test_colours_stand_out_from_light_and_dark_paper():
+    def luminance(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for one, least in ((ink.LIGHT, 3.0), (ink.DARK, 3.0)):
+        for colour in (*one.series, one.faint, one.text, one.good, one.bad):
+            low, high = sorted((luminance(colour), luminance(one.paper)))
+            assert (high + 0.05) / (low + 0.05) >= least, colour
+
+
+@pytest.mark.parametrize(
+    ("nats", "expected"),
+    [(0.0, ""), (0.09, ""), (0.1, "u1"), (-0.5, "d3"), (7.0, "u5"), (-7.0, "d5")],
+)
+def test_a_token_is_tinted_by_how_far_it_has_moved(nats, expected):
+    assert tint(nats) == expected
+
+
+def test_the_verdict_says_what_rose_by_how_much_and_at_what_cost(tmp_path):
+    study = reports.Study.read([run_folders.make(tmp_path / "a", seed=3)])
+    (line,) = verdict(study)
+    assert re.fullmatch(
+        r"mean@8 on 2 evaluation sets rose: 0\.2\d+ to 0\.8\d+ \(\+5\d\.\d ± 2\.0 points\) over 60 "
+        r"learner steps and 3,888 rollouts in 2 min 9 s; 1 fault\.",
+        line,
+    ), line
+
+
+def test_the_verdict_of_several_series_says_which_ends_highest_and_how_surely(tmp_path):
+    study = reports.Study.read(
+        [
+            run_folders.make(tmp_path / "a", level=0.9),
+            run_folders.make(tmp_path / "b", level=0.5, objective="grpo"),
+        ]
+    )
+    first, *rest = verdict(study)
+    assert first.startswith("Of 2 series oapl ends highest, at 0.")
+    assert first.endswith("points ahead of grpo, which is more than its error.")
+    assert len(rest) == 2
+
+
+def test_a_run_that_failed_is_told(tmp_path):
+    folder = run_folders.make(tmp_path / "a", steps=5)
+    (folder / "status.json").write_text(
+        '{"phase": "failed", "since_unix_s": 1, "began_unix_s": 1, "start_step": 0, "pid": 1, '
+        '"host": "h"}'
+    )
+    assert verdict(reports.Study.read([folder]))[-1] == "a has failed at step 5."
+
+
+def test_every_picture_and_table_is_also_a_png(tmp_path):
+    study = reports.Study.read([run_folders.make(tmp_path / "a", steps=5)])
+    drawn = reports.draw(study, ["lag", "results", "rollouts"])
+    made = reports.write_png(drawn, tmp_path / "png")
+    assert sorted(path.name for path in made) == ["lag.png", "results.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
+
+
+def test_words_in_a_picture_keep_all_their_digits():
+    line = Line(label="", place=0, x=np.arange(3), y=np.array([0.001, 0.002, 0.003]))
+    picture = svg(Curves(title="t", x="x", lines=(line,)), "p")
+    assert ">0.0015<" in picture
+    assert max(len(digits) for digits in re.findall(r'd="[^"]*?\.(\d+)', picture)) <= 2
+
+
+def test_a_run_that_was_only_evaluated_says_so(tmp_path):
+    folder = run_folders.make(tmp_path / "a", steps=3)
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text(lines[0])
+    (line,) = verdict(reports.Study.read([folder]))
+    assert re.fullmatch(
+        r"mean@8 on sums, products is 0\.\d{3} ± 0\.014; nothing was trained\.", line
+    ), line
