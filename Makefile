@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -87,6 +87,11 @@ agreement: $(VENV)/.dev
 # questions, recorded beside ours, and on real data where it is at hand.
 decontamination: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.decontamination
+
+# Boards by trackio and wandb-workspaces, installed beside the environment (30 MB): what they keep and draw.
+boards: $(VENV)/.dev
+	@$(PIP) install --no-deps --upgrade --target build/boards -r tests/boards/requirements.txt
+	PYTHONPATH=build/boards $(VENV)/bin/python -m pytest -m by_hand tests/boards
 
 # Programs in the sandbox, instructions and puzzles trained on together; three minutes.
 mixed: $(VENV)/.dev

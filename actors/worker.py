@@ -317,4 +317,6 @@ class RolloutWorker:
             raise StaleError(
                 f"{self._id}: an evaluation of version {rollout.first_version} was cut"
             )
+        tokens = len(rollout.token_ids)
+        self._counters.add({"rollout/evaluated": 1, "rollout/evaluated_tokens": tokens})
         return rollout, (await self._scorer.score([(prompt, rollout)]))[0]

@@ -8,12 +8,15 @@ publication is under way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from learner.alarming import Alarming
+from learner.books import Books, Past
 from learner.checkpoints import contents, origin, snapshots
 from learner.evaluations import Beside
 from learner.kept_models import KeptModels
@@ -21,7 +24,7 @@ from learner.moving_on import MovingOn
 from learner.publication import EVALUATION_WAIT, Engines, Publications
 from learner.ranks import Ranks
 from learner.resets import Resets
-from oapl import batching
+from oapl import accounting, batching
 from oapl.config import RunConfig
 from oapl.config.objective import is_prepared
 from oapl.errors import DivergedError
@@ -38,6 +41,9 @@ from oapl.records import (
 )
 from oapl.remote.waiting import both
 from oapl.tracking.history import evaluations
+
+STATES_OF_ENGINES = ("engine/busy_s", "engine/idle_s")
+"""Counters that are told as `seconds/engines/STATE` and as `idle/engines`."""
 
 
 class Rewards(Protocol):
@@ -90,6 +96,7 @@ class LearnerGroup:
             the steps they count from the stage's beginning; what is written counts these too.
         moving: Says when this stage ends early; None where a run has no stages.
         keeps_in: Folder of the policies that are kept beside the last one; None: the run's.
+        past: What is written of the run; None: nothing.
 
     Attributes:
         step: Learner steps made, skipped ones included.
@@ -113,11 +120,14 @@ class LearnerGroup:
         first: int = 0,
         moving: MovingOn | None = None,
         keeps_in: Path | None = None,
+        past: Past | None = None,
     ) -> None:
         self._config = config
         self._ranks = Ranks(config, trainers)
         self._replay = replay
         self._tracker = tracker
+        self._books = Books(config, past)
+        self._watch = self._books.watch
         self._store = store
         self._engines = engines
         self._rewards = rewards
@@ -142,10 +152,21 @@ class LearnerGroup:
         self._kept = KeptModels(
             config, self.save_model, tracker.message, folder=keeps_in or config.folder
         )
+        self._end: Callable[[], None] = lambda: None
+        self._alarms = Alarming(
+            config,
+            tracker,
+            {"stop": lambda _: self._end(), "reset_reference": self._resets.ask},
+            [row for row in past.rows if (row["step"] or 0) > first and "time/step_s" in row]
+            if past
+            else (),
+        )
+        self._groups: Sequence[CreditedGroup] = ()  # of the last learner step
         self._left = 0  # learner steps of the iteration under way
         self._folder = config.folder / "checkpoints"
         self._origins = origin.origins_of(config)
         self._values: Metrics = {}
+        self._late: Metrics = {}  # counters that no step will report
         self._since = time.monotonic()
         self._last_save = time.monotonic()
         self._last_saved_step = -1
@@ -182,6 +203,10 @@ class LearnerGroup:
             first=self._first,
         )
 
+    def ends_by(self, end: Callable[[], None]) -> None:
+        """Say what an alarm calls that shall stop the run, between two iterations."""
+        self._end = end
+
     def count_restarts(self, number: int) -> None:
         """Note for the next line of metrics how often ranks were replaced by others."""
         if number:
@@ -204,11 +229,16 @@ class LearnerGroup:
             self._kept.begins(self.total)
         if self._beside is not None and self._config.eval.slots:
             await self._beside.cut("it has outlasted its period; raise eval.slots, or ask less")
+        if self._watch.state not in accounting.SETTING_UP:  # the first waits for engines to start
+            self._watch.enter(accounting.PUBLISH)
         await self._publications.publish(self.step, begin)
+        self._watch.enter(accounting.CHECKPOINT)
         if self._beside is None:
             await self._kept.evaluated(self.total)
         elif self._publications.is_point and self._beside.is_new(self.step):
             await self._beside.begin(self.step, self._publications.served)
+        waits = accounting.DATA if self._engines is None else accounting.SYNCHRONISE
+        self._watch.enter(waits)
 
     async def evaluate_if_due(self) -> None:
         """Begin an evaluation beside training, every `eval.every_steps`."""
@@ -224,18 +254,23 @@ class LearnerGroup:
     async def await_evaluation(self) -> None:
         """Wait for the one under way beside training."""
         if self._beside is not None:
-            await self._beside.settle()
+            with self._watch.within(accounting.EVALUATE):
+                await self._beside.settle()
 
     async def evaluate(self) -> Metrics:
         """Evaluate what the engines hold; a line of metrics of its own at the present step."""
-        metrics = await self._evaluate_at(self.step)
-        await self._kept.evaluated(self.total)
+        with self._watch.within(accounting.EVALUATE):
+            metrics = await self._evaluate_at(self.step)
+            await self._kept.evaluated(self.total)
+        if self._engines is not None:
+            self._late = await self._engines.stats()
         return metrics
 
     async def _evaluate_at(self, step: int) -> Metrics:
         if self._evaluate is not None and self.begin <= self.step:  # else it is beside training
             self._tracker.phase("evaluate")
-        metrics = await self._scores_at(step)
+        with self._watch.instead(accounting.AWAITS_EVALUATION, accounting.EVALUATE):
+            metrics = await self._scores_at(step)
         if self._evaluate is not None:
             self._saw(step, metrics)
         return metrics
@@ -267,10 +302,11 @@ class LearnerGroup:
     async def publish_last(self) -> None:
         """Give the final weights to the engines; see `Publications.publish_last`."""
         await self.await_evaluation()
-        if self._beside is not None and self._config.eval.engines:
-            await self._beside.hold(self.step)
-        else:
-            await self._publications.publish_last(self.step)
+        with self._watch.within(accounting.PUBLISH):
+            if self._beside is not None and self._config.eval.engines:
+                await self._beside.hold(self.step)
+            else:
+                await self._publications.publish_last(self.step)
 
     async def prepare(self, groups: Sequence[CreditedGroup]) -> list[MiniBatch]:
         """Divide a take; see `oapl.interfaces.Learner.prepare`. A reset that is due comes first.
@@ -278,6 +314,8 @@ class LearnerGroup:
         With one learner step per take the ranks are not asked, unless the objective reads the
         answer before it: the policy before the first update is the one that is updated.
         """
+        self._watch.enter(accounting.PREPARE)
+        self._books.takes += 1
         self._values["time/wait_for_batch_s"] = time.monotonic() - self._since
         if "reference" in self._objective.needs:
             await self._reset_reference_if_due()
@@ -322,6 +360,7 @@ class LearnerGroup:
         Raises:
             DivergedError: Too many were skipped in a row; the groups have been saved.
         """
+        self._watch.enter(accounting.UPDATE)
         await self._publications.check()
         if self._beside is not None:
             await self._beside.check()
@@ -335,8 +374,10 @@ class LearnerGroup:
         except DivergedError:
             self._store.save_all(groups, self._config.folder / f"diverged-step-{self.total}")
             raise
+        self._watch.enter(accounting.OTHER)
         self.step += 1
         self._left -= 1
+        self._groups = groups
         took = time.monotonic() - now
         # Beside the closing of the leases.
         self._counting = asyncio.create_task(self._count_engines(waited, took))
@@ -398,8 +439,10 @@ class LearnerGroup:
         values["idle/learner"] = min(waited / step_s, 1.0)
         if self._beside is not None:
             values.setdefault(EVALUATION_WAIT, 0.0)
+        self._books.close(values, self.total, now)
         _derive_engine_rates(values, self._config.num_collecting, step_s)
         self._values = {}
+        values |= self._alarms.saw(self.total, values, self._groups)
         self._tracker.log(StepMetrics(step=self.total, values=values))
         self._resets.saw_step(values)
         if values.get("replay/spared"):
@@ -416,6 +459,7 @@ class LearnerGroup:
             await self.checkpoint()
         if self._moving is not None and is_between:
             self._moving.look()
+        self._watch.enter(accounting.DATA if is_between else accounting.OTHER)
 
     async def checkpoint(self) -> Path:
         """Save everything that affects the next step; see `snapshots` for what a killed save does.
@@ -426,6 +470,10 @@ class LearnerGroup:
         Returns:
             The checkpoint, `step-N`.
         """
+        with self._watch.within(accounting.CHECKPOINT):
+            return await self._checkpoint()
+
+    async def _checkpoint(self) -> Path:
         await self._publications.settle()
         started = time.monotonic()
         await self._kept.before_checkpoint(self.total)
@@ -446,6 +494,7 @@ class LearnerGroup:
         self._last_save, self._last_saved_step = time.monotonic(), self.step
         self.last_checkpoint = path
         self._values["time/checkpoint_s"] = self._last_save - started
+        self._tracker.saved(path, self.total)
         return path
 
     async def restore(self, path: Path) -> None:
@@ -505,6 +554,10 @@ class LearnerGroup:
             return True
         return await self._replay.take_over(contents.read_pickle(path / contents.REPLAY))
 
+    def finish(self) -> None:
+        """Note that no further step is made: what follows only ends the run."""
+        self._watch.enter(accounting.FINISH)
+
     def abandon(self) -> None:
         """Wait for engines and their evaluation no more: the run is to stop."""
         self._publications.abandon()
@@ -519,11 +572,22 @@ class LearnerGroup:
         if self._counting is not None:
             self._counting.cancel()
             await asyncio.gather(self._counting, return_exceptions=True)
+        self._close_books()
+
+    def _close_books(self) -> None:
+        """Write where the time went since the last line, however the run ends."""
+        values = self._late
+        self._books.close(values, self.total, time.monotonic())
+        for name in STATES_OF_ENGINES:
+            values.pop(name, None)
+        with contextlib.suppress(OSError):  # a full disk may be why it ends, which others tell
+            self._tracker.log(StepMetrics(step=self.total, values=values))
 
     async def save_model(self, path: Path) -> None:
         """Write the present policy as Hugging Face safetensors into the folder `path`."""
         saves = [t.save_model(path) for t in self._ranks.trainers]
-        await self._ranks.gather(saves, "the model to be saved", self.step)
+        with self._watch.within(accounting.CHECKPOINT):
+            await self._ranks.gather(saves, "the model to be saved", self.step)
 
     async def _reward_stats(self) -> Metrics:
         return {} if self._rewards is None else await self._rewards.stats()
@@ -546,8 +610,7 @@ def _rewards(scored: ScoredGroup) -> list[float]:
 
 
 def _derive_engine_rates(values: dict[str, Any], num_engines: int, step_s: float) -> None:
-    busy = values.pop("engine/busy_s", None)
-    values.pop("engine/idle_s", None)
+    busy, _ = (values.pop(name, None) for name in STATES_OF_ENGINES)
     if busy is not None:
         values["idle/engines"] = max(0.0, 1.0 - busy / (num_engines * step_s))
         values["rollout/tokens_per_s"] = values.get("rollout/tokens", 0.0) / step_s

@@ -1,5 +1,5 @@
-"""When the reference policy is set anew: by schedule, by what evaluations say, by its KL, by hand,
-and once where an objective ends its mixing of history: its reincarnation.
+"""When the reference policy is set anew: by schedule, by what evaluations say, by its KL, by an
+alarm, by hand, and once where an objective ends its mixing of history: its reincarnation.
 
 Invariant: what is asked for takes effect between two iterations, once, and is told; what decides it
 is in the checkpoint, so that a resumed run resets when it would have.
@@ -42,6 +42,7 @@ class Resets:
         self._rebirth = self._iterations * steps_per_take
         self._is_reborn = False
         self._request = folder / REQUEST
+        self._asked = ""
         self._last = 0
         self._standstill = Standstill(rules.patience)
         self._kl = 0.0
@@ -53,6 +54,10 @@ class Resets:
     def saw_evaluation(self, metrics: Metrics) -> None:
         """Take in the metrics of an evaluation."""
         self._standstill.saw(metrics)
+
+    def ask(self, cause: str) -> None:
+        """Ask for a reset before the next iteration, for a cause in words."""
+        self._asked = cause
 
     def due(self, step: int) -> str:
         """Tell why a reset is due before the iteration that begins at a learner step.
@@ -66,6 +71,8 @@ class Resets:
         rules = self._rules
         if self._request.exists():
             return "asked for by hand"
+        if self._asked:
+            return self._asked
         if rules.reset_every and step - self._last >= rules.reset_every:
             return f"reference.reset_every = {rules.reset_every}"
         if cause := self._standstill.cause:
@@ -89,7 +96,7 @@ class Resets:
     def done(self, step: int) -> None:
         """Note that the reference was set anew at a learner step."""
         self._is_reborn = bool(self._rebirth) and step >= self._rebirth
-        self._last, self._kl = step, 0.0
+        self._last, self._kl, self._asked = step, 0.0, ""
         self._standstill.forget()
         with contextlib.suppress(FileNotFoundError):
             self._request.unlink()
@@ -101,6 +108,7 @@ class Resets:
             **self._standstill.state(),
             "kl": self._kl,
             "reborn": self._is_reborn,
+            "asked": self._asked,
         }
 
     def restore(self, state: State) -> None:
@@ -108,3 +116,4 @@ class Resets:
         self._last, self._kl = state["last"], state["kl"]
         self._standstill.restore(state)
         self._is_reborn = state["reborn"]
+        self._asked = state.get("asked", "")  # which checkpoints of an earlier build have not

@@ -29,6 +29,7 @@ from learner.models.policy import load_policy
 from learner.preparation import REFERENCE, Preparation
 from learner.publisher import Publisher
 from learner.step import Step
+from learner.utilisation import Utilisation
 from oapl.config import RunConfig
 from oapl.interfaces import Objective, Stateful, WeightSender
 from oapl.objectives.base import build as build_objective
@@ -114,6 +115,7 @@ class Trainer:
         self._needs = objective.declares.needs
         self.publisher = publisher
         self._last_batch: Batch | None = None
+        self._utilisation = Utilisation(config, engine.module.lm, engine.device)
         self._frozen = FrozenPolicies(engine.module)
         self._preparation = Preparation(
             config, engine=engine, frozen=self._frozen, objective=objective, critic=critic
@@ -160,6 +162,8 @@ class Trainer:
         """
         started = time.perf_counter()
         measures = Measures()
+        operations = torch.tensor(self._utilisation.operations(batch), dtype=torch.float64)
+        measures.add_to_total("operations", operations)
         for micro_batch in batch.micro_batches:
             if not micro_batch.is_dummy:
                 measures.add_to_total("tokens", torch.tensor(micro_batch.num_tokens))
@@ -167,12 +171,17 @@ class Trainer:
         self._last_batch = batch
         metrics = measures.reduced()
         seconds = time.perf_counter() - started
+        needed = metrics.pop("operations")
+        ranks = torch.distributed.get_world_size()
         metrics |= {
             **found,
+            **_sign(metrics),
             "time/forward_backward_s": seconds,
             "perf/tokens_per_s": metrics.pop("tokens") / seconds,
             **self.stats(),
         }
+        if "loss/total" in metrics:  # the policy made a pass
+            metrics |= self._utilisation.share(needed, seconds, ranks)
         if "state" in self._needs:
             self._stateful.observe(metrics)
         self._step.count(batch.step, metrics)
@@ -275,3 +284,9 @@ class Trainer:
             "learner.precision": self._config.learner.precision,
             CRITIC: self.critic is not None,
         }
+
+
+def _sign(metrics: Metrics) -> Metrics:
+    """Of the policy's own term where an objective tells it, else of the whole loss."""
+    loss = metrics.get("loss/policy", metrics.get("loss/total"))
+    return {} if loss is None else {"loss/sign": float(np.sign(loss))}

@@ -92,6 +92,8 @@ class Updates:
             if not micro_batch.is_dummy:
                 measures.add(outputs.metrics)
                 measures.add_to_total(names.loss, loss)
+                for term, value in outputs.terms.items():
+                    measures.add_to_total(f"loss/{term}", value)
         norm = self._engine.step(lr)
         found: Metrics = {names.skipped: float(not math.isfinite(norm))}
         if self._engine.loss_scale is not None:

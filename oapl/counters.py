@@ -1,4 +1,4 @@
-"""What happened since the last report: sums, and the moments of streams of numbers.
+"""What happened since the last report: sums, seconds by state, the moments of streams of numbers.
 
 Every owner of state accumulates with these and is emptied once per learner step. Invariants: a
 number that was not observed is absent, never zero or NaN; two accumulators together say what one
@@ -7,9 +7,11 @@ would say that had seen everything.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +47,74 @@ class Counters:
     def __setstate__(self, sums: Metrics) -> None:
         self._lock = threading.Lock()
         self._sums = sums
+
+
+class Stopwatch:
+    """Seconds in one state at a time, so that they add up to the time that passed; read from any
+    thread.
+
+    Args:
+        counters: Where they are counted.
+        form: The name of a count, with `{}` for the state.
+        state: The first state.
+        since: When it began, by the monotonic clock; None means now.
+
+    Attributes:
+        state: The present one.
+    """
+
+    def __init__(
+        self, counters: Counters, form: str, state: str, since: float | None = None
+    ) -> None:
+        self.state = state
+        self._counters = counters
+        self._form = form
+        self._lock = threading.Lock()
+        self._instead: dict[str, str] = {}
+        self._since = time.monotonic() if since is None else since
+
+    def enter(self, state: str) -> str:
+        """Leave the present state for another; returns the one that was left."""
+        with self._lock:
+            self._count(time.monotonic())
+            left, self.state = self.state, state
+        return left
+
+    @contextlib.contextmanager
+    def within(self, state: str) -> Iterator[None]:
+        """Be in a state while the block runs, and then in the one before."""
+        left = self.enter(state)
+        try:
+            yield
+        finally:
+            self.enter(left)
+
+    @contextlib.contextmanager
+    def instead(self, states: Collection[str], other: str) -> Iterator[None]:
+        """Count what is spent in some states as another one's while the block runs.
+
+        Args:
+            states: As they are entered and left meanwhile.
+            other: Which they are counted as.
+        """
+        self.count()
+        self._instead |= dict.fromkeys(states, other)
+        try:
+            yield
+        finally:
+            self.count()
+            for state in states:
+                self._instead.pop(state, None)
+
+    def count(self, now: float | None = None) -> None:
+        """Count the state that goes on, up to a moment; None means now."""
+        with self._lock:
+            self._count(time.monotonic() if now is None else now)
+
+    def _count(self, now: float) -> None:
+        state = self._instead.get(self.state, self.state)
+        self._counters.add({self._form.format(state): now - self._since})
+        self._since = now
 
 
 @dataclass(slots=True)

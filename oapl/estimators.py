@@ -269,3 +269,21 @@ def kl_k3(difference: Tensor) -> Tensor:
     Source: as `kl_k1`; `expm1` keeps small d exact.
     """
     return difference.expm1() - difference
+
+
+def relative_bins(index: Tensor, count: int, num_bins: int) -> Tensor:
+    """Tell how far along its rollout each token stands.
+
+    Args:
+        index: int64 [N], which of the rollouts a token belongs to; those of one are neighbours, in
+            their order.
+        count: B, the number of rollouts.
+        num_bins: Equal parts of a rollout.
+
+    Returns:
+        int64 [N], the part that a token stands in: 0 to `num_bins` - 1.
+    """
+    places = index.new_ones(len(index)).cumsum(0) - 1  # [N], 0, 1, 2, ...
+    sizes = segment_sum(index.new_ones(len(index)), index, count)  # [B]
+    first = index.new_full((count,), len(index)).scatter_reduce(0, index, places, "amin")  # [B]
+    return num_bins * (places - first[index]) // sizes[index]

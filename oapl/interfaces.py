@@ -793,5 +793,21 @@ class Tracker(Protocol):
             name: One of `tracking.status.PHASES` or `ENDS`, or `RESTART`.
         """
 
+    def alert(self, title: str, text: str) -> None:
+        """Call a person, where the tracker can: what is said here is a message too.
+
+        Args:
+            title: In a few words, equal for what is of one kind.
+            text: In one line.
+        """
+
+    def saved(self, checkpoint: Path, step: int) -> None:
+        """Note that a checkpoint is whole.
+
+        Args:
+            checkpoint: Its folder, which is removed when newer ones have come.
+            step: Learner steps made.
+        """
+
     def close(self) -> None:
         """Finish what is still under way, within bounds; nothing is logged afterwards."""

@@ -428,6 +428,21 @@ class LossInputs:
     token_credit_std: float = 1.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """Means of several parts of the global batch, as one micro-batch's share of them.
+
+    Attributes:
+        names: What each is reported as; nothing where it is a mean over none.
+        totals, counts: Detached, [K]: sums, and how many are in each. Their own sums over all
+            micro-batches and ranks are divided.
+    """
+
+    names: tuple[str, ...]
+    totals: Tensor
+    counts: Tensor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LossOutputs:
     """The micro-batch's share of the loss, and what to report.
@@ -437,10 +452,13 @@ class LossOutputs:
         metrics: Name to a detached [N] or [B] of per-token or per-rollout numbers. A plain name is
             reported as its mean over the global batch; a name that ends in `_*` as `_mean`,
             `_std`, `_min` and `_max`, one in `_ess` as the effective sample size of such weights.
+            `Means` have denominators of their own, and names, so that theirs here is not told.
+        terms: Parts that the loss is the sum of, detached, as `loss` is; reported as `loss/TERM`.
     """
 
     loss: Tensor
-    metrics: Mapping[str, Tensor]
+    metrics: Mapping[str, Tensor | Means]
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How much a response repeats itself."""
+"""How much a response repeats itself, and whether it ends going round in circles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import numpy as np
 N = 4
 """Tokens of an n-gram."""
 FACTORS = np.random.default_rng(0).integers(2**64, size=N, dtype=np.uint64) | np.uint64(1)
+LONGEST_BLOCK = 32
+TIMES = 4
+LEAST_LOOP = 16
+"""Tokens: an answer of a few equal digits is no loop."""
 
 
 def repetition_rate(token_ids: np.ndarray) -> float:
@@ -29,3 +33,20 @@ def repetition_rate(token_ids: np.ndarray) -> float:
     for place, factor in enumerate(FACTORS):
         grams += ids[place : place + count] * factor
     return 1.0 - len(np.unique(grams)) / count
+
+
+def ends_in_loop(token_ids: np.ndarray) -> bool:
+    """Whether a response ends in a block of at most `LONGEST_BLOCK` tokens that stands there
+    `TIMES` times in a row, and is at least `LEAST_LOOP` tokens of it: empty tags again and again.
+
+    Args:
+        token_ids: int32 [T].
+    """
+    for block in range(1, LONGEST_BLOCK + 1):
+        length = max(TIMES * block, -(-LEAST_LOOP // block) * block)
+        if length > len(token_ids):
+            continue
+        end = token_ids[-length:]
+        if np.array_equal(end[block:], end[:-block]):
+            return True
+    return False

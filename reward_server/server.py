@@ -92,8 +92,9 @@ class VerdictCounts:
         }
         for source in {source for source, _ in self.kinds_by_source}:
             judged = sum(self.kinds_by_source[source, kind] for kind in KINDS)
-            share = self.kinds_by_source[source, "malformed"] / judged
-            rates[f"malformed_rate/{source.replace('/', '_')}"] = share
+            place = source.replace("/", "_")
+            rates[f"malformed_rate/{place}"] = self.kinds_by_source[source, "malformed"] / judged
+            rates[f"timeout_rate/{place}"] = self.kinds_by_source[source, "timeout"] / judged
         p50, p95 = np.percentile(self.latencies_s, (50, 95))
         measures = {
             **{part: values.mean for part, values in self.parts.items()},

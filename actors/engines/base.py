@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Protocol
@@ -270,33 +269,3 @@ def count_rollout(counters: Counters, rollout: Rollout) -> None:
             "rollout/truncated": rollout.is_truncated,
         }
     )
-
-
-class Stopwatch:
-    """Seconds in one state at a time, counted as `engine/STATE_s`; read from any thread.
-
-    Args:
-        counters: Where they are counted.
-        state: The first state.
-    """
-
-    def __init__(self, counters: Counters, state: str) -> None:
-        self._counters = counters
-        self._lock = threading.Lock()
-        self._state, self._since = state, time.monotonic()
-
-    def enter(self, state: str) -> None:
-        """Leave the present state for another."""
-        with self._lock:
-            self._count()
-            self._state = state
-
-    def count(self) -> None:
-        """Count the state that goes on, up to now."""
-        with self._lock:
-            self._count()
-
-    def _count(self) -> None:
-        now = time.monotonic()
-        self._counters.add({f"engine/{self._state}_s": now - self._since})
-        self._since = now

@@ -32,7 +32,7 @@ from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
-from oapl.counters import Counters
+from oapl.counters import Counters, Stopwatch
 from oapl.errors import EngineError, OaplError
 from oapl.interfaces import WeightReceiver
 from oapl.records import (
@@ -160,7 +160,7 @@ class VllmAsync:
         self._seeds = seeds
         self._ids = itertools.count()
         self._counters = Counters()
-        self._stopwatch = base.Stopwatch(self._counters, "idle")
+        self._stopwatch = Stopwatch(self._counters, "engine/{}_s", "idle")
         self.context = engine_context(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._decode = ResponseDecoder(tokenizer, config)
@@ -335,6 +335,7 @@ class VllmAsync:
             try:
                 async with asyncio.timeout(self._config.sync.timeout_s):
                     await self._abort_in_flight()
+                    self._stopwatch.enter("load")
                     check_specs(weights, self._expected)
                     tensors = self._receiver.receive(weights)
                     first = await asyncio.to_thread(shared_memory.write, tensors)
@@ -356,8 +357,9 @@ class VllmAsync:
                     self._index, weights.version, error, is_first=is_first
                 ) from None
             finally:
+                self._stopwatch.enter("idle")
                 self._gate.set()
-        self._counters.add({"engine/load_s": time.monotonic() - started, "engine/loads": 1})
+        self._counters.add({"engine/loads": 1})
         return base.compare(expected, scores, weights.version, load_s)
 
     async def _nothing_in_flight(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's folder will be, and whether it can be there."""
+"""Where a run's folder will be, whether it can be there, and whether another one is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from deploy.processes import ray_cluster
 from oapl.config import RunConfig
 from oapl.errors import InputError
+from oapl.tracking.lines import METRICS_FILE
 
 
 def check_folder(config: RunConfig) -> None:
@@ -35,4 +36,21 @@ def check_folder(config: RunConfig) -> None:
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(
             f"run.dir = {config.run.dir!r}: {there} cannot be written to; choose another run.dir"
+        )
+
+
+def check_baseline(config: RunConfig) -> None:
+    """Refuse a run to compare with that has written no metrics.
+
+    Args:
+        config: Names it.
+
+    Raises:
+        InputError: It is no run folder.
+    """
+    baseline = config.tracking.baseline
+    if baseline and not (Path(baseline).expanduser() / METRICS_FILE).is_file():
+        raise InputError(
+            f"tracking.baseline = {baseline!r}: there is no {METRICS_FILE} in it; name the folder "
+            "of a run, like runs/NAME, or leave it out"
         )

@@ -31,7 +31,7 @@ from deploy.checks.model_files import (
     has_weights,
 )
 from deploy.checks.passes import steps_told
-from deploy.checks.places import check_folder
+from deploy.checks.places import check_baseline, check_folder
 from deploy.checks.reading import DataRead, evaluation_data, training_data
 from deploy.checks.settings import check
 from deploy.checks.shadows import check_working_directory
@@ -200,6 +200,7 @@ class _Findings:
     def folder(self, purpose: Purpose) -> None:
         """Where the run will be, and whether training goes on from a checkpoint."""
         check_folder(self._config)
+        check_baseline(self._config)
         self.facts["run folder"] = str(self._config.folder)
         if purpose == "train":
             if self._begin is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from deploy.checks.alarms import alarm_rules
 from deploy.checks.critic import critic_rules
 from deploy.checks.evaluation import evaluation_rules
 from deploy.checks.keeping import keeping_rules
@@ -56,6 +57,7 @@ def check(config: RunConfig) -> None:
         _ranks,
         evaluation_rules,
         keeping_rules,
+        alarm_rules,
         _cluster,
         plugin_rules,
         objective_rules,

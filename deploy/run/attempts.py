@@ -32,6 +32,7 @@ class Attempts:
         uncounted: Those since the line of metrics that counts them and is kept was written.
         seconds: Wall time by phase, of all attempts.
         began: When the first one began, by the monotonic clock.
+        since: When the present one did: where another one has failed before it, when that ended.
     """
 
     policy: RestartPolicy
@@ -43,6 +44,7 @@ class Attempts:
     uncounted: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def step(self) -> int:

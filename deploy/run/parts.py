@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from actors.data import fingerprints
@@ -24,9 +25,11 @@ from deploy.run.evaluation import Evaluator
 from deploy.run.pulse import Pulse
 from deploy.run.reward_servers import RewardServers
 from deploy.run.workers import Workers
+from learner.books import Past
 from learner.evaluations import Running
 from learner.group import LearnerGroup
 from learner.moving_on import MovingOn
+from oapl import accounting
 from oapl.config import RunConfig
 from oapl.config.objective import has_engines, samples
 from oapl.interfaces import Batches, Replay, Tracker
@@ -34,6 +37,7 @@ from oapl.loops import Outlast
 from oapl.records import Metrics, Prompt
 from oapl.remote.waiting import both, in_thread_of_its_own
 from oapl.replay.stored import StoredBatches
+from oapl.tracking import history
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -142,6 +146,7 @@ async def start(
             first=leg.first,
             moving=moving,
             keeps_in=config.folder / leg.folder,
+            past=_past(config, attempts),
         )
         if_it_fails.pop_all()
     return Parts(
@@ -301,6 +306,18 @@ async def start_idle(
         if_it_fails.pop_all()
     pulse.keep(rewards=rewards.processes)
     return workers, rewards, pulse
+
+
+def _past(config: RunConfig, attempts: Attempts) -> Past:
+    baseline = config.tracking.baseline
+    lengths = Path(baseline).expanduser() if baseline else None
+    return Past(
+        rows=[*history.rows(config.folder)],
+        lost=[*history.lost_rows(config.folder)],
+        lengths=history.by_step(lengths, "rollout/length_mean") if lengths else {},
+        state=accounting.RESTART if attempts.failures else accounting.START,
+        since=attempts.since,
+    )
 
 
 def _tokenizer(config: RunConfig) -> Any:

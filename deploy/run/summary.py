@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.run import evaluation_files, evaluation_report
+from deploy.run import evaluation_files, evaluation_report, spending
 from deploy.run.evaluating import LABEL
 from deploy.run.evaluation_files import ANSWERS
 from deploy.run.outcome import Generated, RunOutcome
@@ -65,6 +65,8 @@ def report(outcome: RunOutcome) -> int:
     """
     console = Console()
     if outcome.signal:
+        for line in spending.told(outcome.folder):
+            console.print(line, highlight=False, soft_wrap=True)
         line = "; ".join(filter(None, (f"{STOPPED_AT} {outcome.step}", outcome.next)))
         console.print(line, highlight=False, soft_wrap=True)
         return exit_code(outcome)
@@ -82,6 +84,8 @@ def report(outcome: RunOutcome) -> int:
     if (outcome.folder / "model").exists():  # of a run whose stages only generate there is none
         line = f"step {outcome.step}; trained model: {outcome.folder / 'model'}"
         console.print(line, style="bold")
+    for line in spending.told(outcome.folder):
+        console.print(line, highlight=False, soft_wrap=True)
     if (best := Best(outcome.folder)).step is not None:
         where = outcome.folder / FOLDER
         console.print(f"the best was step {best.step}, mean {best.score:.4f}: {where}")
@@ -157,6 +161,8 @@ def _reward(row: Row) -> float:
 def _print_times(console: Console, outcome: RunOutcome, wall_s: float) -> None:
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.phases.items())
     console.print(f"\nwall time {wall_s:.0f} s: {phases}", highlight=False)
+    for line in spending.told(outcome.folder):
+        console.print(line, highlight=False, soft_wrap=True)
     lines = [json.loads(line) for line in (outcome.folder / METRICS_FILE).open()]
     lines = [line for line in lines if "time/both_working_s" in line]  # where there were engines
     both = sum(line["time/both_working_s"] or 0.0 for line in lines)

@@ -119,6 +119,7 @@ async def _watched(run: parts.Parts, attempts: Attempts) -> AsyncIterator[None]:
         yield
     finally:
         attempts.saved(run.learner.last_checkpoint)
+        attempts.since = time.monotonic()
         await run.close()
 
 
@@ -153,6 +154,7 @@ async def _take_over(hand_over: HandOver, run: parts.Parts, tracker: Tracker) ->
 
 async def _learn(config: RunConfig, run: parts.Parts, stop: Stop, ends_at: float) -> None:
     """Run the loop, and note why it has ended."""
+    run.learner.ends_by(stop.event.set)
     if run.moving is not None:
         run.moving.begin(stop.event.set)
     if ends_at < math.inf:
@@ -185,6 +187,7 @@ def _why_ended(config: RunConfig, run: parts.Parts, stop: Stop) -> str:
 
 async def _finish(config: RunConfig, leg: Leg, run: parts.Parts, stop: Stop) -> Metrics:
     """Save; evaluate the final policy unless a signal asks to stop, or the next stage does it."""
+    run.learner.finish()
     if run.learner.step or leg.place is None:  # else the stage before has left this checkpoint
         await run.learner.checkpoint()
     await run.learner.save_model(config.folder / leg.model)

@@ -43,6 +43,7 @@ STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
 LONGEST_NOTE = 400
 """Letters of an error's first line."""
+OF_ALL_ENGINES = ("engine/load_s", "engine/idle_s")
 EVALUATION_ATTEMPTS = 3
 """A worker that dies takes its answers with it; one that this meets thrice is no accident."""
 
@@ -530,8 +531,8 @@ class Workers:
 
 
 def _of_evaluations(total: Metrics) -> Metrics:
-    """Counters of engines set aside: faults count as any, and what they make is no rollout."""
-    kept = {name: value for name, value in total.items() if name.startswith("faults/")}
+    """Counters of engines set aside: faults and seconds count as any, what they make is no rollout."""
+    kept = {n: v for n, v in total.items() if n.startswith("faults/") or n in OF_ALL_ENGINES}
     busy = total.get("engine/busy_s", 0.0)
     tokens = total.get("rollout/tokens", 0.0)
     return {**kept, "engine/evaluation_busy_s": busy, "engine/evaluation_tokens": tokens}

@@ -501,6 +501,49 @@ class TrackingSection:
     """Groups stored whole, tokens and log-probs included: none, a sample of each step, or all."""
     rollout_groups_per_step: Count = 1
     """Groups per learner step in the sample, which W&B shows too."""
+    wandb_checkpoints: Flag = False
+    """Upload each checkpoint to W&B as an artifact, optimizer included."""
+    trackio: Flag = False
+    """Keep the run for trackio too, a board on this machine without an account; see README."""
+    baseline: PathOrHubName = ""
+    """Folder of a run whose mean response length at the same learner step is taken off ours, as
+    `rollout/relative_length`."""
+    full_rollout_tokens: NonNegativeInt = 0
+    """`rollout.max_tokens` of a rollout that counts as a whole one in `total/weighted_rollouts`: of
+    half that limit it counts half. 0 means the run's own."""
+
+
+Action = Literal["none", "stop", "reset_reference"]
+
+
+@section
+class AlarmsSection:
+    """What a run calls a person for; each is told once, with a rollout that shows it, in `alarms/`.
+
+    Means are over `window` learner steps. A threshold of 0 switches its alarm off.
+    """
+
+    window: Count = 20
+    """Learner steps that a mean is over; later ones are compared with the first so many."""
+    repetition: Share = 0.5
+    """Share of 4-grams that stood in the response before, or of responses that end going round in
+    circles, above which repetition is told."""
+    endings: Share = 0.2
+    """Rise of the share of cut-off responses that is told while the reward falls."""
+    entropy: Share = 0.05
+    """Entropy, as a share of that of the first steps, below which it is told."""
+    length: Share = 0.5
+    """Response length, as a share of the longest mean so far, below which it is told while the
+    reward is no higher than then."""
+    uniform: Share = 0.95
+    """Share of groups with all rewards equal above which it is told, unless most are all right."""
+    ratio: NonNegative = 0.25
+    """KL of the policy from the one that sampled, nats a token, above which it is told; so is one
+    that is ten times as large as any of the window before it."""
+    alignment: NonNegative = 1.05
+    """Mean exp(|difference|) of engine and learner at equal weights above which it is told."""
+    actions: dict[str, Action] = field(default_factory=dict)
+    """Alarm to what it does beside telling: none, stop (with a checkpoint), or reset_reference."""
 
 
 @section
@@ -529,6 +572,9 @@ class ClusterSection:
     """Custom Ray resources that one learner rank asks for beside its device, name to amount."""
     start_timeout_s: Positive = 300.0
     """Longest wait for a process to get its place on the cluster, and to start there."""
+    peak_tflops: NonNegative = 0.0
+    """Most operations per second of one learner device, in 10^12, for `perf/mfu`; 0: what is known
+    of the card by its name, and no figure where nothing is."""
     max_worker_restarts: NonNegativeInt = 10
     """How often a dead rollout worker is started again, each; a reward server always is."""
 
@@ -555,6 +601,7 @@ class RunConfig:
     eval: EvalSection = field(default_factory=EvalSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     tracking: TrackingSection = field(default_factory=TrackingSection)
+    alarms: AlarmsSection = field(default_factory=AlarmsSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     stages: tuple[dict[str, Any], ...] = ()
     """What is done one after the other in one run, each the recipe with sections of its own and

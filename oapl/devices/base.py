@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from oapl.config import RunConfig
 from oapl.config.kinds import Kind
+from oapl.config.objective import has_engines
 
 Role = Literal["replay", "reward", "worker", "trainer"]
 
@@ -75,6 +76,16 @@ def num_devices(config: RunConfig, role: Role) -> float:
     if role == "worker":
         return config.cluster.devices_per_engine or float(config.rollout.tensor_parallel_size)
     return config.cluster.devices_per_rank or 1.0 if role == "trainer" else 0.0
+
+
+def num_held(config: RunConfig) -> float:
+    """Count the devices that engines and learner hold together: cards, or threads without them."""
+    engines = config.rollout.num_engines if has_engines(config) else 0
+    ranks = config.learner.num_ranks
+    if load(config).HAS_CARDS:
+        return engines * num_devices(config, "worker") + ranks * num_devices(config, "trainer")
+    cluster = config.cluster
+    return float(engines * cluster.engine_threads + ranks * cluster.learner_threads)
 
 
 def threads(config: RunConfig, role: Role) -> dict[str, str]:

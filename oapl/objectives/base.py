@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from oapl.config.objective import parse
-from oapl.estimators import kl_k3
+from oapl.estimators import kl_k3, relative_bins, segment_sum
 from oapl.interfaces import Masking, Objective, Stateful, TokenCredited, Valued
 from oapl.records import (
     Credit,
     LossInputs,
     LossOutputs,
+    Means,
     Metrics,
     ScoredGroup,
     State,
@@ -28,6 +29,11 @@ from oapl.records import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+NUM_BINS = 10
+"""Parts of a response in `policy/ratio_at`."""
+RATIO_AT = tuple(f"policy/ratio_at/{bin}" for bin in range(NUM_BINS))
 
 
 def build(options: Mapping[str, Any]) -> Objective:
@@ -98,7 +104,7 @@ def entropy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
     return {} if inputs.entropy is None else {"policy/entropy": inputs.entropy}
 
 
-def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
+def policy_metrics(inputs: LossInputs) -> dict[str, Tensor | Means]:
     """Measure how far the policy is from the one that sampled, per token, and its entropy.
 
     For objectives that are `at_temperature` alone: log-probs at temperature 1 differ from recorded
@@ -109,6 +115,9 @@ def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
         `policy/policy_kl`, k3 of the tokens where learner steps lie between the two, and
         `policy/mismatch_kl`, of those where none do (numerics alone): together [N].
         `policy/prob_ratio`, exp(|ln pi - ln pi_vllm|), and, if asked for, `policy/entropy`.
+        `policy/rollout_prob_ratio_*`, [B], its mean over the tokens of each rollout; and
+        `policy/ratio_at/BIN`, the mean of pi / pi_vllm over the tokens of each tenth of a response:
+        drift grows along it.
     """
     is_known = ~inputs.inference_logprobs.isnan()  # [N]
     log_ratio = (inputs.logprobs.detach() - inputs.inference_logprobs)[is_known]
@@ -118,5 +127,22 @@ def policy_metrics(inputs: LossInputs) -> dict[str, Tensor]:
         "policy/policy_kl": divergence[is_lagged],
         "policy/mismatch_kl": divergence[~is_lagged],
         "policy/prob_ratio": log_ratio.abs().exp(),
+        **_along(inputs, is_known),
         **entropy_metrics(inputs),
+    }
+
+
+def _along(inputs: LossInputs, is_known: Tensor) -> dict[str, Tensor | Means]:
+    """Per rollout, and per tenth of a response; what is not known, bool [N], counts as nothing."""
+    owner, count = inputs.rollout_index, len(inputs.credit)
+    log_ratio = (inputs.logprobs.detach() - inputs.inference_logprobs).where(is_known, 0.0)  # [N]
+    known = is_known.to(log_ratio.dtype)
+    sizes = segment_sum(known, owner, count)  # [B]
+    per_rollout = segment_sum(log_ratio.abs().exp() * known, owner, count) / sizes.clamp(min=1)
+    bins = relative_bins(owner, count, NUM_BINS)
+    totals = segment_sum(log_ratio.exp() * known, bins, NUM_BINS)  # [NUM_BINS]
+    counts = segment_sum(known, bins, NUM_BINS)
+    return {
+        "policy/rollout_prob_ratio_*": per_rollout[sizes > 0],
+        "policy/ratio_at": Means(RATIO_AT, totals, counts),
     }

@@ -118,8 +118,8 @@ class Objective(WithBonus):
         advantage = group_advantage(inputs, config)
         ratio, surrogate, is_clipped = self._surrogate(inputs, advantage[inputs.rollout_index])
         weight, counts = self._weights(inputs)
-        terms = -surrogate if weight is None else -weight * surrogate
-        terms = terms + self._penalties(inputs)
+        policy = -surrogate if weight is None else -weight * surrogate
+        terms = policy + self._penalties(inputs)
         if config.masked == "leave":
             terms = terms * counts
         else:
@@ -137,7 +137,11 @@ class Objective(WithBonus):
             metrics["policy/reference_kl"] = kl_k3(inputs.reference - inputs.logprobs.detach())
         if self._masks:
             metrics["grpo/masked_rate"] = 1.0 - self._kept(inputs).to(ratio.dtype)
-        return LossOutputs(loss=aggregate(terms, inputs, config, counts), metrics=metrics)
+        return LossOutputs(
+            loss=aggregate(terms, inputs, config, counts),
+            metrics=metrics,
+            terms={"policy": aggregate(policy.detach() * counts, inputs, config, counts)},
+        )
 
     def keeps(self, inputs: LossInputs) -> Tensor:
         """See `oapl.interfaces.Masking.keeps`."""

@@ -136,7 +136,11 @@ class Objective(WithBonus):
         }
         if inputs.reference is not None:
             metrics["policy/reference_kl"] = kl_k3(inputs.reference - inputs.logprobs.detach())
-        return LossOutputs(loss=aggregate(terms, inputs, config), metrics=metrics)
+        return LossOutputs(
+            loss=aggregate(terms, inputs, config),
+            metrics=metrics,
+            terms={"policy": aggregate(-surrogate.detach(), inputs, config)},
+        )
 
     def value_loss(self, inputs: LossInputs) -> LossOutputs:
         """See `oapl.interfaces.Valued.value_loss`."""

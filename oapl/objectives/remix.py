@@ -165,7 +165,11 @@ class Objective(WithBonus):
         ):
             if compared is not None:
                 metrics[name] = kl_k3(compared - inputs.logprobs.detach())
-        return LossOutputs(loss=aggregate(terms, inputs, config), metrics=metrics)
+        return LossOutputs(
+            loss=aggregate(terms, inputs, config),
+            metrics=metrics,
+            terms={"policy": aggregate(-surrogate.detach(), inputs, config)},
+        )
 
     def value_loss(self, inputs: LossInputs) -> LossOutputs:
         """See `oapl.interfaces.Valued.value_loss`."""

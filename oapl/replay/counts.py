@@ -13,10 +13,12 @@ import numpy as np
 
 from oapl.counters import STATISTICS, Counters, Moments
 from oapl.records import Credit, Metrics, ScoredGroup
-from oapl.repetition import repetition_rate
+from oapl.repetition import ends_in_loop, repetition_rate
 
 ALWAYS = (
     "replay/accepted",
+    "replay/accepted_rollouts",
+    "replay/accepted_tokens",
     "replay/dropped",
     "replay/failed",
     "replay/returned",
@@ -46,11 +48,15 @@ def observed(scored: ScoredGroup, credit: Credit) -> dict[str, Moments]:
         credit: Of which only the metrics are reported.
     """
     rollouts = scored.group.rollouts
+    is_uniform, is_right = bool(np.ptp(scored.rewards) == 0), bool(scored.rewards[0] > 0)
     streams: dict[str, Iterable[float] | np.ndarray] = {
         "reward/*": scored.rewards,
-        "reward/uniform_groups": [np.ptp(scored.rewards) == 0],
+        "reward/uniform_groups": [is_uniform],
+        "reward/uniform_right_groups": [is_uniform and is_right],
+        "reward/uniform_wrong_groups": [is_uniform and not is_right],
         "rollout/length_*": [len(rollout.token_ids) for rollout in rollouts],
         "rollout/repetition_rate": [repetition_rate(r.token_ids) for r in rollouts],
+        "rollout/loop_rate": [ends_in_loop(r.token_ids) for r in rollouts],
         "rollout/truncated_rate": [rollout.is_truncated for rollout in rollouts],
         "rollout/group_seconds_*": [scored.group.seconds],
         **{name: [value] for name, value in credit.metrics.items()},
@@ -129,6 +135,9 @@ class ReplayCounts:
     def accept(self, moments: Mapping[str, Moments]) -> None:
         """A group was accepted, of which these are `observed`."""
         self.count("replay/accepted")
+        lengths = moments["rollout/length_*"]
+        self.count("replay/accepted_rollouts", lengths.count)
+        self.count("replay/accepted_tokens", round(lengths.count * lengths.mean))
         for name, one in moments.items():
             self._moments[name].merge(one)
 

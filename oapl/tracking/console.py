@@ -180,6 +180,7 @@ class PlainConsole(Sink):
         if line != self._printed:
             self._printed = line
             self._print(line)
+            self._view.told()
 
     def _print(self, text: str, at: float | None = None) -> None:
         moment = time.strftime("%H:%M:%S", time.localtime(at))

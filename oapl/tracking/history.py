@@ -15,6 +15,7 @@ from oapl.records import StepMetrics
 from oapl.tracking.lines import (
     CLOCK,
     METRICS_FILE,
+    SET_ASIDE,
     STAMP,
     STAMP_LENGTH,
     Row,
@@ -109,7 +110,27 @@ def evaluations(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
 
 def rows(folder: Path) -> Iterator[Row]:
     """Read every whole line of metrics of the run."""
-    path = folder / METRICS_FILE
+    return _rows_of(folder / METRICS_FILE)
+
+
+def lost_rows(folder: Path) -> Iterator[Row]:
+    """Read every whole line that resumes of the run have set aside: their steps were made again."""
+    for path in sorted(folder.glob(SET_ASIDE.format("*"))):
+        yield from _rows_of(path)
+
+
+def by_step(folder: Path, name: str) -> dict[int, float]:
+    """Read one metric of a run, by learner step.
+
+    Args:
+        folder: The run's.
+        name: The metric's.
+    """
+    found = ((row[STEP], row.get(name)) for row in rows(folder))
+    return {step: value for step, value in found if value is not None}
+
+
+def _rows_of(path: Path) -> Iterator[Row]:
     found = map(parse, path.read_text().splitlines() if path.exists() else [])
     return (row for row in found if row is not None)
 

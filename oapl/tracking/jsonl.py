@@ -19,6 +19,7 @@ from oapl.tracking.lines import (
     CLOCK,
     MESSAGES_FILE,
     METRICS_FILE,
+    SET_ASIDE,
     STAMP,
     Row,
     is_evaluation,
@@ -63,7 +64,7 @@ class JsonlSink(Sink):
             file.write(f"{time.strftime(STAMP)} {text}\n")
 
     def _set_aside(self, is_moved: Callable[[Row | None], bool]) -> None:
-        """Move lines to metrics.after-step-N.jsonl; a line torn by a kill is None."""
+        """Move lines to `SET_ASIDE`; a line torn by a kill is None."""
         if not self._path.exists():
             return
         lines = self._path.read_text().splitlines()
@@ -71,7 +72,7 @@ class JsonlSink(Sink):
         if not moved:
             return
         kept = [line for line in lines if not is_moved(parse(line))]
-        with self._path.with_name(f"metrics.after-step-{self._resumed_at}.jsonl").open("a") as file:
+        with self._path.with_name(SET_ASIDE.format(self._resumed_at)).open("a") as file:
             file.writelines(line + "\n" for line in moved)
         with written_aside(self._path) as part:
             part.write_text("".join(line + "\n" for line in kept))

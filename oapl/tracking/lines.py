@@ -9,6 +9,8 @@ from typing import Any
 from oapl.tracking.names import STEP
 
 METRICS_FILE = "metrics.jsonl"
+SET_ASIDE = "metrics.after-step-{}.jsonl"
+"""Lines of a run that went back to a checkpoint, with its step."""
 MESSAGES_FILE = "messages.log"
 CLOCK = "time/unix_s"
 STAMP = "%Y-%m-%d %H:%M:%S"

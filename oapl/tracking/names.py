@@ -24,6 +24,7 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "loss/{TERM}": Metric("mean over the global batch's rollouts of one term of the loss"),
+    "loss/sign": Metric("1 or -1: sign of the policy's term of the loss, or of all of it"),
     "policy/entropy": Metric("mean entropy of the policy on response tokens", "nats"),
     "policy/reference_kl": Metric("k3 of the policy from the reference, mean of tokens", "nats"),
     "policy/previous_kl": Metric("k3 of the policy from that before the last iteration", "nats"),
@@ -62,6 +63,10 @@ METRICS: dict[str, Metric] = {
     "policy/policy_kl": Metric("k3 between policy and sampler at lag > 0, mean of tokens", "nats"),
     "policy/mismatch_kl": Metric("k3 between policy and sampler at equal version", "nats"),
     "policy/prob_ratio": Metric("mean exp(|ln pi - ln pi_vllm|) over tokens; 1 is perfect"),
+    "policy/rollout_prob_ratio_*": Metric("the same mean over the tokens of each rollout alone"),
+    "policy/ratio_at/{BIN}": Metric(
+        "mean pi / pi_vllm over the tokens of each tenth of a response, the first is 0"
+    ),
     "oapl/v_star_*": Metric("V* of the accepted groups", "reward"),
     "oapl/advantage_*": Metric("r - V* of the batch's rollouts", "reward"),
     "oapl/advantage_positive": Metric("mean r - V* where the reward is above 0", "reward"),
@@ -78,6 +83,8 @@ METRICS: dict[str, Metric] = {
     "reward/std": Metric("standard deviation of the same rewards", "reward"),
     "reward/trained_mean": Metric("reward of the rollouts trained on in this step", "reward"),
     "reward/uniform_groups": Metric("share of accepted groups whose rewards are all equal"),
+    "reward/uniform_right_groups": Metric("of these the share whose rewards are above 0"),
+    "reward/uniform_wrong_groups": Metric("of these the share whose rewards are not"),
     "reward/calls": Metric("calls of the reward server", "calls"),
     "reward/tasks": Metric("rollouts judged", "rollouts"),
     "reward/{VERIFIER}/mean": Metric("reward that one verifier gave, before its weight", "reward"),
@@ -85,6 +92,7 @@ METRICS: dict[str, Metric] = {
     "reward/{VERIFIER}/timeout_rate": Metric("share that ran into the deadline"),
     "reward/{VERIFIER}/error_rate": Metric("share on which the verifier itself failed"),
     "reward/{VERIFIER}/malformed_rate/{SOURCE}": Metric("the same of one data source's prompts"),
+    "reward/{VERIFIER}/timeout_rate/{SOURCE}": Metric("the same of those beyond the deadline"),
     "reward/{VERIFIER}/latency_p50_s": Metric("median of waiting plus judging", "s"),
     "reward/{VERIFIER}/latency_p95_s": Metric("95th percentile of it, of the slowest server", "s"),
     "reward/{VERIFIER}/queue_length": Metric("most responses that waited at a time", "rollouts"),
@@ -97,10 +105,16 @@ METRICS: dict[str, Metric] = {
     "rollout/repetition_rate": Metric(
         "share of a response's 4-grams that stood in it before (seq-rep-4), mean of accepted ones"
     ),
+    "rollout/loop_rate": Metric("share of accepted responses that end in a block again and again"),
+    "rollout/relative_length": Metric(
+        "length less that of the run `tracking.baseline` at the same step", "tokens"
+    ),
     "rollout/group_seconds_mean": Metric("time from hand-out to the group's last reward", "s"),
     "rollout/group_seconds_max": Metric("the slowest group's", "s"),
-    "rollout/rollouts": Metric("responses finished by the engines", "rollouts"),
+    "rollout/rollouts": Metric("responses finished by the engines, of evaluations too", "rollouts"),
     "rollout/tokens": Metric("tokens of finished responses", "tokens"),
+    "rollout/evaluated": Metric("responses to the problems of evaluations", "rollouts"),
+    "rollout/evaluated_tokens": Metric("their tokens", "tokens"),
     "rollout/truncated": Metric("responses cut off at the limit", "rollouts"),
     "rollout/aborted": Metric("responses aborted by a synchronisation", "rollouts"),
     "rollout/aborted_tokens": Metric("tokens of aborted responses", "tokens"),
@@ -117,6 +131,8 @@ METRICS: dict[str, Metric] = {
     "replay/queued": Metric("returned draws that wait for a worker", "groups"),
     "replay/need": Metric("draws that may still be handed out", "groups"),
     "replay/accepted": Metric("groups accepted, dropped ones included", "groups"),
+    "replay/accepted_rollouts": Metric("rollouts of accepted groups", "rollouts"),
+    "replay/accepted_tokens": Metric("their response tokens", "tokens"),
     "replay/dropped": Metric("groups that ended in a filter or a skipped step", "groups"),
     "replay/spared": Metric("groups kept though the filter would have dropped them", "groups"),
     "replay/failed": Metric("draws that ended in a failure", "groups"),
@@ -150,7 +166,29 @@ METRICS: dict[str, Metric] = {
     "time/both_working_s": Metric("engines generated while the learner computed", "s"),
     "idle/learner": Metric("share of the step in which the learner waited for its batch"),
     "idle/engines": Metric("share of the step in which engines had nothing to do"),
+    "seconds/learner/{STATE}": Metric(
+        "the learner's time since the line before: start, restart, data, synchronise, publish, "
+        "evaluate, checkpoint, prepare, update, other, finish",
+        "s",
+    ),
+    "seconds/engines/{STATE}": Metric(
+        "that of all engines together: generate, thrown_away, evaluate, load, idle, absent", "s"
+    ),
+    "seconds/devices": Metric("time since the line before by the devices that the run holds", "s"),
+    "total/rollouts": Metric("rollouts of accepted groups so far, no evaluation", "rollouts"),
+    "total/weighted_rollouts": Metric(
+        "the same, each by its `rollout.max_tokens` over `tracking.full_rollout_tokens`", "rollouts"
+    ),
+    "total/tokens": Metric("response tokens of these", "tokens"),
+    "total/iterations": Metric("takes so far; learner steps are the x axis", "iterations"),
+    "total/hours": Metric("time at work so far, what was made again included", "h"),
+    "total/device_hours": Metric("the same by the devices held: cards, or threads", "h"),
+    "total/ettr": Metric(
+        "effective training time: 1 - (start, restarts, work made again, waits on faults) / time"
+    ),
+    "alarms/{NAME}": Metric("1 while an alarm is on"),
     "perf/tokens_per_s": Metric("tokens trained on per second, all ranks", "tokens/s"),
+    "perf/mfu": Metric("share of what its devices can do that the gradients of a step need"),
     "perf/peak_memory_bytes": Metric("largest memory of a learner rank", "bytes"),
     "eval/{SET}/mean@n": Metric("mean reward over n samples per problem", "reward"),
     "eval/{SET}/pass@k": Metric("unbiased estimate that one of k samples is right"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,31 +205,68 @@ def read(folder: Path) -> Iterator[Row]:
         yield from rows_of(group)
 
 
-def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which stored rollouts are looked at; what is not given leaves all in.
+
+    Attributes:
+        verdict: Kind that one of their verdicts has, like `accepted` or `timeout`.
+        prompt: Part of their question or id, in any letters.
+        steps: First and last learner step at which they were trained on.
+    """
+
+    verdict: str = ""
+    prompt: str = ""
+    steps: tuple[int, int] | None = None
+
+    def has(self, row: Row) -> bool:
+        """Whether a rollout is one of them."""
+        if self.steps is not None and not self.steps[0] <= row["step"] <= self.steps[1]:
+            return False
+        asked = f"{row['id']}\n{row['question'] or row['prompt']}".lower()
+        if self.prompt.lower() not in asked:
+            return False
+        return not self.verdict or self.verdict in _verdicts(row)
+
+
+def show(
+    folder: Path,
+    limit: int = 5,
+    console: Console | None = None,
+    which: Which | None = None,
+) -> None:
     """Print the best and the worst stored rollouts, the latest first among equals.
 
-    A response that was given several times to the same question is shown once, with its count. Goes
-    over the stored rollouts twice, and holds those alone that it shows.
+    Those of a list answer different questions, and no text is printed twice: what was said several
+    times stands there once, with its count. Goes over the stored rollouts twice, and holds those
+    alone that it shows.
 
     Args:
         folder: The run's.
         limit: How many of each.
         console: Where to print; None means standard output.
+        which: Those to look at; None means all.
 
     Raises:
-        InputError: The run has stored none.
+        InputError: The run has stored none, or none of these.
     """
-    console = console or Console()
-    marks = [_mark(row) for row in read(folder)]
+    console, which = console or Console(), which or Which()
+    marks = [_mark(row) for row in read(folder) if which.has(row)]
+    if not marks:
+        kinds = Counter(kind for row in read(folder) for kind in _verdicts(row))
+        steps = [row["step"] for row in read(folder)]
+        raise InputError(
+            f"none of the rollouts that {folder} has stored is one of those; they have the "
+            f"verdicts {', '.join(sorted(kinds))} and are of steps {min(steps)} to {max(steps)}"
+        )
     times = Counter(mark.said for mark in marks)
     latest = {mark.said: mark for mark in sorted(marks, key=lambda mark: mark.step)}
-    ranked = sorted(latest.values(), key=lambda mark: (-mark.reward, -mark.step))
-    best = ranked[:limit]
-    worst = sorted(ranked[limit:], key=lambda mark: (mark.reward, -mark.step))[:limit]
+    best = _different(sorted(latest.values(), key=lambda m: (-m.reward, -m.step)), limit, ())
+    worst = _different(sorted(latest.values(), key=lambda m: (m.reward, -m.step)), limit, best)
     chosen = {*best, *worst}
     rows = {mark: row for row in read(folder) if (mark := _mark(row)) in chosen}
-    steps = f"steps {min(mark.step for mark in marks)} to {max(mark.step for mark in marks)}"
-    console.print(f"{len(marks)} stored rollouts of {folder.name}, {steps}", style="bold")
+    steps_told = f"steps {min(mark.step for mark in marks)} to {max(mark.step for mark in marks)}"
+    console.print(f"{len(marks)} stored rollouts of {folder.name}, {steps_told}", style="bold")
     for title, shown, style in (("best", best, "green"), ("worst", worst, "red")):
         if shown:
             console.rule(f"[bold {style}]{title}", style=style)
@@ -238,16 +275,39 @@ def show(folder: Path, limit: int = 5, console: Console | None = None) -> None:
 
 
 class _Mark(NamedTuple):
-    """What tells a rollout from others: what was said is told by its hash."""
+    """What tells a rollout from others: question and text by their hashes."""
 
-    said: int
+    question: int
+    text: int
     reward: float
     step: int
 
+    @property
+    def said(self) -> tuple[int, int, float]:
+        """What was said, whenever."""
+        return self.question, self.text, self.reward
+
 
 def _mark(row: Row) -> _Mark:
-    said = hash((row["question"] or row["prompt"], row["response"], row["reward"]))
-    return _Mark(said, row["reward"], row["step"])
+    question = hash(row["question"] or row["prompt"])
+    return _Mark(question, hash(row["response"]), row["reward"], row["step"])
+
+
+def _different(ranked: Sequence[_Mark], limit: int, others: Sequence[_Mark]) -> list[_Mark]:
+    """The first ones of different questions, none with a text of one before or of `others`."""
+    questions: set[int] = set()
+    texts = {mark.text for mark in others}
+    found: list[_Mark] = []
+    for mark in ranked:
+        if len(found) < limit and mark.question not in questions and mark.text not in texts:
+            found.append(mark)
+            questions.add(mark.question)
+            texts.add(mark.text)
+    return found
+
+
+def _verdicts(row: Row) -> set[str]:
+    return {verdict["kind"] for verdict in json.loads(row["verdicts"]).values()}
 
 
 def _panel(row: Row, style: str, times: int) -> Panel:

@@ -6,6 +6,7 @@ A sink overrides what it shows or keeps. One file per sink; `tracker` hands ever
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from oapl.records import StepMetrics
@@ -25,6 +26,12 @@ class Sink:
 
     def phase(self, name: str) -> None:
         """Take note that the run is now in `name`, one of `status.PHASES`, or over."""
+
+    def alert(self, title: str, text: str) -> None:
+        """Call a person; it was said as a message before."""
+
+    def saved(self, checkpoint: Path, step: int) -> None:
+        """Take note that a checkpoint of a learner step is whole."""
 
     def close(self) -> None:
         """Take no more."""

@@ -15,7 +15,7 @@ from oapl import interfaces
 from oapl.config import RunConfig
 from oapl.config.stages import StagePlace
 from oapl.records import StepMetrics
-from oapl.tracking import console, ray_metrics, rollouts, wandb_sink
+from oapl.tracking import console, ray_metrics, rollouts, trackio_sink, wandb_sink
 from oapl.tracking.history import Tail
 from oapl.tracking.jsonl import JsonlSink
 from oapl.tracking.lines import MESSAGES_FILE, METRICS_FILE
@@ -53,6 +53,14 @@ class Tracker:
     def phase(self, name: str) -> None:
         """See `Sink.phase`."""
         self._each(lambda sink: sink.phase(name))
+
+    def alert(self, title: str, text: str) -> None:
+        """See `Sink.alert`."""
+        self._each(lambda sink: sink.alert(title, text))
+
+    def saved(self, checkpoint: Path, step: int) -> None:
+        """See `Sink.saved`."""
+        self._each(lambda sink: sink.saved(checkpoint, step))
 
     def fail(self, text: str) -> None:
         """Tell every sink that can be told, how the run has failed, and close it.
@@ -96,7 +104,7 @@ def build_tracker(
         place: Where the stage that `config` is of stands, in a run of stages.
 
     Raises:
-        InputError: W&B is to be online, but nobody is logged in.
+        InputError: W&B is to be online, but nobody is logged in; or trackio is not installed.
     """
     mode = wandb_sink.wandb_mode(config.tracking.wandb)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,4 +122,6 @@ def build_tracker(
         tracker.add(ray_metrics.RayMetricsSink(config.run.name, tracker.message))
     if mode != "off" and (board := wandb_sink.start(config, folder, mode, tracker.message)):
         tracker.add(board)
+    if config.tracking.trackio and (kept := trackio_sink.start(config, tracker.message)):
+        tracker.add(kept)
     return tracker

@@ -31,8 +31,9 @@ LEAST_BAR = 4
 HISTORY = 400
 ETA_STEPS = 50
 """Steps of which the pace is the mean."""
-LEAST_ETA_STEPS = 2
-"""Timed from end to end: the first step of a process also waits for all that starts."""
+LEAST_ETA_STEPS = 5
+"""Timed from end to end, of which a pace is told: the first step of a process, which also waits for
+all that starts, is none of them, and two or three may lie before or behind a publication."""
 NUM_MESSAGES = 12
 KEPT_MESSAGES = 200
 LEAST_MESSAGES = 3
@@ -41,7 +42,17 @@ TWO_COLUMNS, THREE_COLUMNS = 68, 126
 GAP = 3
 ENDS_STYLE = {DONE: "bold reverse green", STOPPED: "bold reverse yellow"}
 BUSY, IDLE = 0.15, 0.4  # idle shares below and above which a bar is green and red
-WARNINGS = ("died", "killing", "fail", "warning", "did not", "interrupted", "non-finite", "refused")
+WARNINGS = (
+    "alarm",
+    "died",
+    "killing",
+    "fail",
+    "warning",
+    "did not",
+    "interrupted",
+    "non-finite",
+    "refused",
+)
 MEASURES = (
     *("mean@", "greedy", "maj@", "pass@"),
     *("length_mean", "entropy", "truncated_rate", "malformed_rate"),
@@ -98,9 +109,12 @@ class View:
         self._phase_since = self._began
         self._values: dict[str, float] = {}
         self._faults: Counter[str] = Counter()
+        self._alarms: dict[str, bool] = {}  # those that went on, and whether they are
         self._evaluations: dict[str, list[float]] = {}
         self._rewards: deque[float] = deque(maxlen=HISTORY)
         self._recent: deque[Mapping[str, float]] = deque(maxlen=min(interval, HISTORY))
+        self._since_line: deque[Mapping[str, float]] = deque(maxlen=HISTORY)
+        self._is_told = False
         self._pace: deque[tuple[float, int]] = deque(maxlen=ETA_STEPS + 1)
         self._messages: deque[tuple[float, str]] = deque(maxlen=KEPT_MESSAGES)
 
@@ -121,12 +135,18 @@ class View:
                 self._evaluations.setdefault(name, []).append(value)
             else:
                 self._values[name] = value
+            if name.startswith("alarms/") and (value or name in self._alarms):
+                self._alarms[name] = bool(value)
             if name.startswith("faults/") and value:
                 self._faults[name.removeprefix("faults/")] += int(value)
         if "time/step_s" in metrics.values:
             if at >= self._began:  # steps before a resume say nothing of this process's pace
                 self._pace.append((at, metrics.step))
             self._smooth(metrics.values)
+            if self._is_told:
+                self._since_line.clear()
+                self._is_told = False
+            self._since_line.append(metrics.values)
         reward = metrics.values.get("reward/mean", math.nan)
         if math.isfinite(reward):
             self._rewards.append(reward)
@@ -178,19 +198,49 @@ class View:
         return (self.max_steps - self.step) * (self._now() - since) / (last - first)
 
     def line(self) -> str:
-        """Tell the run in one line; what ended without a step tells its end alone."""
-        parts = [
-            f"step {self.step}/{self.max_steps}" if self.step or not self._is_over else "",
-            f"reward {self._number('reward/mean')}",
-            f"loss {self._number(self._loss_name())}",
-            f"length {self._number('rollout/length_mean')}",
-            f"lag {self._number('replay/lag_mean')}",
-            f"buffer {self._number('replay/size')}",
+        """Tell the run in one line; what ended without a step tells its end alone.
+
+        Figures are means of the steps since the line before, rates of the last period's, and each
+        part says of how many steps.
+        """
+        with self._lock:
+            told = [
+                f"step {self.step}/{self.max_steps}" if self.step or not self._is_over else "",
+                self._part(len(self._since_line), self._means()),
+                self._part(len(self._recent), self._rates()),
+                self._phase if self._is_over else f"eta {duration(self.eta_s())}",
+            ]
+        return "  ".join(part for part in told if part and DASH not in part)
+
+    def told(self) -> None:
+        """Note that the line was printed: the next one tells of what comes from now on."""
+        with self._lock:
+            self._is_told = True
+
+    def _part(self, num_steps: int, figures: Sequence[str]) -> str:
+        shown = "  ".join(text for text in figures if DASH not in text)
+        return f"{'' if num_steps == 1 else f'mean of {num_steps} steps: '}{shown}" if shown else ""
+
+    def _means(self) -> list[str]:
+        of = {
+            "reward": "reward/mean",
+            "loss": self._loss_name(),
+            "length": "rollout/length_mean",
+            "lag": "replay/lag_mean",
+            "buffer": "replay/size",
+        }
+        return [f"{label} {self._mean_since_line(name)}" for label, name in of.items()]
+
+    def _mean_since_line(self, name: str) -> str:
+        seen = [row[name] for row in self._since_line if name in row]
+        finite = [value for value in seen if math.isfinite(value)]
+        return figure(math.fsum(finite) / len(finite)) if finite else DASH
+
+    def _rates(self) -> list[str]:
+        return [
             f"{self._number('rollout/tokens_per_s')} tok/s",
             f"idle learner {self._percent('idle/learner')} engines {self._percent('idle/engines')}",
-            self._phase if self._is_over else f"eta {duration(self.eta_s())}",
         ]
-        return "  ".join(p for p in parts if p and f" {DASH}" not in p and p[0] != DASH)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = console.size.height if console.is_terminal else 10**6
@@ -285,6 +335,11 @@ class View:
             ("length", Text(self._length())),
             ("uniform", Text(uniform if uniform == DASH else f"{uniform} of groups")),
             ("faults", self._fault_counts(width - len("policy KL") - 2)),
+            *(
+                [("alarms", self._alarms_told(width - len("policy KL") - 2))]
+                if self._alarms
+                else []
+            ),
         ]
 
     def _flow(self, width: int) -> Rows:
@@ -332,6 +387,14 @@ class View:
         counts = (f"{count} {name.replace('_', ' ')}" for name, count in self._faults.most_common())
         text = Text(", ".join(counts), "yellow")
         text.truncate(room, overflow="ellipsis")  # a table's cell is cut without a sign
+        return text
+
+    def _alarms_told(self, room: int) -> Text:
+        text = Text(no_wrap=True)
+        for name, is_on in self._alarms.items():
+            style = "bold reverse red" if is_on else "dim"
+            text.append(name.removeprefix("alarms/"), style).append(" ")
+        text.truncate(room, overflow="ellipsis")
         return text
 
     def _buffer(self, room: int) -> RenderableType:
@@ -396,6 +459,8 @@ class View:
             yield line
 
     def _loss_name(self) -> str:
+        if "loss/total" in self._values:
+            return "loss/total"
         return next((name for name in self._values if name.startswith("loss/")), "loss/")
 
     def _number(self, name: str, unit: str = "") -> str:

@@ -26,10 +26,14 @@ from oapl.tracking.sink import Sink
 
 TABLE = "rollouts"
 TABLE_ROWS = 64
+SUMMARIES = {"reward/mean": "max,last,mean", "total/ettr": "last", "eval/*": "max,last"}
+"""What W&B keeps of a metric in its table of runs; of the others the last figure."""
 TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
 WANDB_START_S = 30
 WANDB_FINISH_S = 60
 WANDB_FORGET_S = 10
+ALERT_EVERY_S = 600
+"""At least between two alerts of one title."""
 MAX_WAITING = 1000
 """Calls that W&B has not taken yet; a process of it that takes none is stopped."""
 
@@ -132,12 +136,16 @@ class WandbSink(Sink):
             mode=mode,
             dir=folder,
             config=asdict(config),  # type: ignore[call-overload]
+            allow_val_change=True,  # a run that goes on, or its next stage, has other settings
             settings=wandb.Settings(
                 silent=True, console="off", disable_git=True, init_timeout=WANDB_START_S
             ),
         )
+        self._uploads = config.tracking.wandb_checkpoints
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
+        for name, summary in SUMMARIES.items():
+            self._run.define_metric(name, step_metric=STEP, summary=summary)
         files = Path(self._run.dir).parent
         offline = f"{files} (upload: wandb sync {files})"
         self.where = str(self._run.url) if mode == "online" else offline
@@ -163,6 +171,25 @@ class WandbSink(Sink):
         step = newest[-1]["step"]
         values = {STEP: step, TABLE: table}
         self._do(lambda: self._run.log(values, step=step), "took no table of rollouts")
+
+    def alert(self, title: str, text: str) -> None:
+        """Have W&B write to whoever has asked for that."""
+        self._do(
+            lambda: self._run.alert(title, text, level="WARN", wait_duration=ALERT_EVERY_S),
+            "took no alert",
+        )
+
+    def saved(self, checkpoint: Path, step: int) -> None:
+        """Upload a checkpoint, where that is asked for; W&B copies it first, so that it may go."""
+        if self._uploads:
+            self._do(lambda: self._upload(checkpoint, step), "took no checkpoint")
+
+    def _upload(self, checkpoint: Path, step: int) -> None:
+        import wandb
+
+        made = wandb.Artifact(f"checkpoint-{self._run.id}", "checkpoint", metadata={STEP: step})
+        made.add_dir(str(checkpoint))
+        self._run.log_artifact(made, aliases=[checkpoint.name, "latest"])
 
     def close(self) -> None:
         """Finish the upload, for at most a minute: what is left lies in the run folder."""

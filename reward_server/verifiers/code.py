@@ -94,11 +94,7 @@ class CodeVerifier:
             InputError: The prompt has no tests that can be run.
         """
         try:
-            task = problem.read(
-                prompt.reference,
-                prompt.question or prompt.text,
-                skips_unnamed=self._config.unnamed_calls == "skip",
-            )
+            task = _tests_of(self._config, prompt)
         except ValueError as error:
             raise InputError(
                 f"prompt {prompt.id} cannot be judged by the code verifier: {error}"
@@ -267,12 +263,19 @@ def limits(config: Config) -> base.Limits:
     return base.Limits(is_jailed=False, deadline_s=config.total_s + SLACK_S)
 
 
+def _tests_of(config: Config, prompt: Prompt) -> ProgramTests:
+    """As of `problem.read`, with the same errors."""
+    return problem.read(
+        prompt.reference,
+        prompt.question or prompt.text,
+        skips_unnamed=config.unnamed_calls == "skip",
+    )
+
+
 DECLARES = base.Traits(
     runs_programs=True,
     limits=limits,
     check=check,
-    check_prompt=lambda config, prompt: problem.read(
-        prompt.reference, prompt.question or prompt.text
-    ),
+    check_prompt=_tests_of,
     start=CodeVerifier.start,
 )

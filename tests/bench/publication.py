@@ -90,6 +90,10 @@ class Nothing:
 
     def phase(self, name: str) -> None: ...
 
+    def alert(self, title: str, text: str) -> None: ...
+
+    def saved(self, checkpoint: Path, step: int) -> None: ...
+
 
 def _learner(config: RunConfig) -> Any:
     import ray

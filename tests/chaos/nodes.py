@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from oapl.config import RunConfig
@@ -36,7 +37,7 @@ class Watcher:
 
     def log(self, metrics: StepMetrics) -> None:
         self.times[metrics.step] = time.monotonic()
-        self.rows[metrics.step] = dict(metrics.values)
+        self.rows.setdefault(metrics.step, {}).update(metrics.values)
         task = asyncio.get_running_loop().create_task(self._tell())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -52,6 +53,10 @@ class Watcher:
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
     def phase(self, name: str) -> None: ...
+
+    def alert(self, title: str, text: str) -> None: ...
+
+    def saved(self, checkpoint: Path, step: int) -> None: ...
 
     def message(self, text: str) -> None:
         print(f"step {max(self.times):3}: {text}", flush=True)

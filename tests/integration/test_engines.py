@@ -431,6 +431,22 @@ async def test_busy_and_idle_seconds_add_up(served):
     pytest.fail(f"busy and idle {both:.3f} s, of {elapsed:.3f} s")
 
 
+async def test_the_seconds_of_a_load_are_neither_busy_nor_idle(served):
+    for _ in range(TRIES):
+        served.train()
+        served.engine.stats()
+        started = time.monotonic()
+        await served.publish()
+        await asyncio.sleep(0.3)
+        elapsed, stats = time.monotonic() - started, served.engine.stats()
+        assert stats["engine/load_s"] > 0
+        states = ("busy", "idle", "load")
+        told = sum(stats.get(f"engine/{state}_s", 0.0) for state in states)
+        if told == pytest.approx(elapsed, rel=0.25):
+            return
+    pytest.fail(f"busy, idle and load {told:.3f} s, of {elapsed:.3f} s")
+
+
 async def test_the_token_rate_is_that_of_the_bare_engine(inprocess):
     """Loose, since machines are shared; tests/bench/engine_throughput.py measures."""
     from tests.bench.engine_throughput import bare, through_generate

@@ -323,7 +323,8 @@ def test_metrics_are_those_of_the_batch(tied: Path):
     with ranks.running(config_of(tied)) as trainer:
         metrics = trainer.update(batch_of(groups))
     model = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float64)
-    residuals, ratios = [], []
+    residuals, ratios, alignments = [], [], []
+    by_tenth: dict[int, list[float]] = {}
     for group in groups:
         sampled = group.scored.group
         for rollout, credit in zip(sampled.rollouts, group.credit.values, strict=True):
@@ -331,15 +332,37 @@ def test_metrics_are_those_of_the_batch(tied: Path):
                 logprobs = alone_logprobs(
                     model, sampled.prompt.token_ids, rollout.token_ids, 0.8
                 ).numpy()
-            ratios.extend(logprobs - rollout.inference_logprobs)
+            differences = logprobs - rollout.inference_logprobs
+            ratios.extend(differences)
+            alignments.append(np.exp(np.abs(differences)).mean())
+            for place, difference in enumerate(differences):
+                by_tenth.setdefault(10 * place // len(differences), []).append(np.exp(difference))
             residuals.append(0.1 * (logprobs - rollout.inference_logprobs).sum() - credit)
     assert metrics["loss/total"] == pytest.approx(np.mean(np.square(residuals)), rel=1e-5)
     assert metrics["oapl/residual_mean"] == pytest.approx(np.mean(residuals), rel=1e-5)
     assert metrics["oapl/residual_std"] == pytest.approx(np.std(residuals), rel=1e-5)
     assert metrics["oapl/log_ratio_min"] == pytest.approx(np.min(ratios), rel=1e-5)
     assert metrics["policy/prob_ratio"] == pytest.approx(np.mean(np.exp(np.abs(ratios))), rel=1e-4)
+    for bin, found in by_tenth.items():
+        assert metrics[f"policy/ratio_at/{bin}"] == pytest.approx(np.mean(found), rel=1e-4)
+    name = "policy/rollout_prob_ratio_max"
+    assert metrics[name] == pytest.approx(np.max(alignments), rel=1e-4)
+    assert metrics["loss/sign"] == 1.0
     assert "policy/policy_kl" not in metrics  # nothing here has a lag
     assert metrics["policy/lr"] == 1e-3
+    assert "perf/mfu" not in metrics, "nobody knows what this processor can do"
+
+
+def test_the_share_of_a_known_peak_is_told(tied: Path):
+    config = config_of(tied)
+    cluster = dataclasses.replace(config.cluster, peak_tflops=0.1)
+    with ranks.running(dataclasses.replace(config, cluster=cluster)) as trainer:
+        batch = batch_of(groups_to_train())
+        metrics = trainer.update(batch)
+        count = sum(p.numel() for p in trainer.engine.module.parameters())
+    tokens = sum(micro_batch.num_tokens for micro_batch in batch.micro_batches)
+    share = 6 * count * tokens / (metrics["time/forward_backward_s"] * 0.1e12)
+    assert share < metrics["perf/mfu"] < 1.1 * share, "and some for the attention"
 
 
 def test_a_changed_sequence_leaves_the_others_of_its_row_as_they_were(tied: Path):

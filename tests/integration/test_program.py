@@ -1,6 +1,5 @@
 """A whole run through the command line: real Ray, vLLM, DeepSpeed, killed and resumed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mixing import NAME as MIXING
+from tests.support.run_files import lines
 from tests.support.whole_runs import Run, write_recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -124,6 +124,20 @@ def test_a_run_killed_without_grace_resumes_from_its_last_checkpoint(recipe):
     assert all(1 <= first <= 2 for first in lags[4::4]), "the others with an earlier one"
     assert lags[4:] == [first + step for first in lags[4::4] for step in range(4)]
     assert max(again.metrics("weights/probe")) < 1.001
+    assert_the_last_life_adds_up(again.folder)
+
+
+def assert_the_last_life_adds_up(folder):
+    """On both sides, by the clock of the lines; what was made again is made in vain."""
+    rows = [row for row in lines(folder) if "seconds/devices" in row]
+    begin = max(i for i, row in enumerate(rows) if row.get("seconds/learner/start"))
+    life = rows[begin:]
+    passed = life[-1]["time/unix_s"] - life[0]["time/unix_s"]
+    for side in ("learner", "engines"):
+        begins = f"seconds/{side}/"
+        told = sum(v for row in life[1:] for name, v in row.items() if name.startswith(begins))
+        assert told == pytest.approx(passed, rel=0.02, abs=0.05), side
+    assert 0 < rows[-1]["total/ettr"] < 1
 
 
 PROGRAM = """
@@ -168,9 +182,8 @@ def test_train_is_a_python_function_and_takes_a_reward_function(recipe):
         [sys.executable, "-c", PROGRAM, folder], capture_output=True, text=True, timeout=600
     )
     assert answer.returncode == 0, answer.stderr
-    lines = (folder / "runs" / "python" / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    rows = lines(folder / "runs" / "python")
+    assert [row["step"] for row in rows if "time/step_s" in row] == [1, 2, 3, 4, 5, 6]
     rewards = [row["reward/mean"] for row in rows if "reward/mean" in row]
     assert rewards
     assert all(0 < reward < 1 for reward in rewards)

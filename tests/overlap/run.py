@@ -72,13 +72,17 @@ class Lines:
         self._steps, self._stop = steps, stop
 
     def log(self, metrics: StepMetrics) -> None:
-        self.rows[metrics.step] = dict(metrics.values)
+        self.rows.setdefault(metrics.step, {}).update(metrics.values)
         if metrics.step == self._steps:
             self._stop.set()
 
     def rollouts(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
     def phase(self, name: str) -> None: ...
+
+    def alert(self, title: str, text: str) -> None: ...
+
+    def saved(self, checkpoint: Path, step: int) -> None: ...
 
     def message(self, text: str) -> None:
         print(text)

@@ -23,9 +23,9 @@ MAY_IMPORT = {
 }
 ROOMS = {
     "oapl": (
-        ("errors", "logprobs", "shadows", "repetition", "tags"),
+        ("errors", "logprobs", "shadows", "tags"),
         ("config", "remote", "weight_files", "whole_files"),
-        ("records", "devices", "comparison"),
+        ("records", "devices", "comparison", "accounting", "repetition"),
         (
             "counters",
             "batching",
@@ -34,7 +34,7 @@ ROOMS = {
             "evaluation",
             "groups_file",
         ),
-        ("replay", "weights", "loops", "objectives", "sampling"),
+        ("replay", "weights", "loops", "objectives", "sampling", "alarms"),
         ("tracking",),
         ("reports",),
     ),
@@ -46,19 +46,18 @@ ROOMS = {
         ("server",),
     ),
     "learner": (
-        ("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
+        (
+            *("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
+            "utilisation",
+            "books",
+        ),
         ("standstill",),
         ("inputs",),
         ("export", "trial", "zero_engine", "checkpoints"),
         ("forward", "ranks", "updates"),
         (
-            "evaluations",
-            "publisher",
-            "publication",
-            "preparation",
-            "resets",
-            "kept_models",
-            "moving_on",
+            *("publisher", "publication", "preparation", "resets", "kept_models", "moving_on"),
+            *("evaluations", "alarming"),
         ),
         ("step",),
         ("trainer",),
@@ -75,12 +74,14 @@ ROOMS = {
     ),
 }
 """The rooms of each package, lowest first: a file imports its own room and those of lower rows."""
-HEAVY = ("ray", "vllm", "deepspeed", "torch_npu", "wandb")
+HEAVY = ("ray", "vllm", "deepspeed", "torch_npu", "wandb", "wandb_workspaces", "trackio")
 ADAPTERS = {
     "ray": ("deploy/", "oapl/weights/object_store.py", "oapl/tracking/ray_metrics.py"),
     "vllm": ("actors/engines/",),
     "deepspeed": ("learner/",),
     "wandb": ("oapl/tracking/wandb_sink.py",),
+    "wandb_workspaces": ("deploy/commands/_dashboard/workspace.py",),
+    "trackio": ("oapl/tracking/trackio_sink.py",),
     "torch_npu": ("oapl/devices/npu.py",),
 }
 """The files that may import a heavy library; those of `oapl` only inside functions."""

@@ -54,6 +54,7 @@ def absolute_paths(config: RunConfig, is_shipped: Callable[[Path], bool]) -> Ite
     yield f"run.dir={Path(config.run.dir).expanduser().absolute()}"
     models = {"model.path": config.model.path, "critic.path": config.critic.path}
     named = {**models, "checkpoint.resume": config.checkpoint.resume}
+    named["tracking.baseline"] = config.tracking.baseline
     for section in ("data", "eval"):
         for index, source in enumerate(getattr(config, section).sources):
             for key in ("path", "dataset"):

@@ -22,7 +22,7 @@ from actors.data.sources import read_problems
 from actors.data.templates import choose
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from oapl.config import RunConfig
-from oapl.config.sections import DataSection, DataSource
+from oapl.config.sections import DataSection, DataSource, EvalSource
 from oapl.errors import CheckpointError, InputError
 from tests.support import speed
 from tests.support.makers import make_model, make_tokenizer
@@ -201,7 +201,7 @@ def test_a_prompt_holds_what_engine_and_verifiers_need(tmp_path, model, tokenize
 def test_a_source_s_own_verifiers_come_before_the_run_s(tmp_path, model, tokenizer):
     path = write(tmp_path / "a.jsonl", sums(1))
     own = source(path, verifiers={"reasoning_gym": 0.5})
-    (prompt,) = read_prompts((DataSource(**own),), config(model), tokenizer)
+    (prompt,) = read_prompts((EvalSource(**own),), config(model), tokenizer)
     assert prompt.verifiers == {"reasoning_gym": 0.5}
     assert prompt.id == "sums:0@0"
 
@@ -434,7 +434,7 @@ def test_a_cut_prompt_keeps_its_template_whole(tmp_path, model, chatty):
 def test_evaluation_has_its_own_longest_response(tmp_path, model, tokenizer):
     path = write(tmp_path / "a.jsonl", long_rows())
     made = config(model, eval={"max_tokens": 512 - 10})
-    kept = read_prompts((DataSource(**source(path)),), made, tokenizer)
+    kept = read_prompts((EvalSource(**source(path)),), made, tokenizer)
     assert [prompt.id for prompt in kept] == ["sums:2@0"]
 
 

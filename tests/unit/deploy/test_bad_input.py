@@ -328,6 +328,26 @@ CASES = [
         ('checkpoint.models = "epochs": passes are told of examples and stored groups',),
     ),
     Bad(
+        "an alarm that there is not",
+        "alarms.actions.repetion=stop",
+        ("alarms.actions = 'repetion' is not one of oapl.alarms; did you mean 'repetition'?",),
+    ),
+    Bad(
+        "an alarm that does what nobody knows",
+        "alarms.actions.ratio=halt",
+        ('alarms.actions.ratio = "halt"', "'none', 'stop' or 'reset_reference'"),
+    ),
+    Bad(
+        "an alarm that resets a reference that there is not",
+        "alarms.actions.ratio=reset_reference",
+        ('alarms.actions.ratio = "reset_reference": the objective oapl has no reference',),
+    ),
+    Bad(
+        "a run to compare with that there is not",
+        "tracking.baseline={files}/none",
+        ("/none': there is no metrics.jsonl in it", "name the folder of a run"),
+    ),
+    Bad(
         "two ways to sample an evaluation",
         "eval.as_rollouts=true\neval.top_k=40",
         ("eval.top_k = 40: with eval.as_rollouts answers are drawn by rollout.top_k (0)",),
@@ -380,7 +400,7 @@ CASES = [
     Bad(
         "a set of which nothing would be answered",
         SET_ONE + "eval.sources.0.answers={num_samples=0, greedy=false}",
-        ("eval.sources.0.answers = { num_samples = 0, greedy = false }", "set greedy = true"),
+        ("eval.sources.0: num_samples = 0 and greedy = false", "set greedy = true"),
     ),
     Bad(
         "fewer samples of a set than k",
@@ -390,27 +410,27 @@ CASES = [
     Bad(
         "an unknown setting of a set's answers",
         SET_ONE + "eval.sources.0.answers={temprature=0.5}",
-        ("eval.sources.0.answers", "temprature", "its settings are num_samples, temperature"),
+        ("eval.sources.0.answers", "temprature", "there are num_samples, ks, temperature"),
     ),
     Bad(
         "a wrong value in a set's answers",
         SET_ONE + "eval.sources.0.answers={top_p=2.0}",
-        ("eval.sources.0.answers", "top_p: input should be less than or equal to 1"),
+        ("eval.sources.0.answers", "top_p: Input should be less than or equal to 1"),
     ),
     Bad(
         "a temperature of a set that vLLM refuses",
         SET_ONE + "eval.sources.0.answers={temperature=3.0}",
-        ("eval.sources.0.answers.temperature = 3", "vLLM samples at 0.01 to 2"),
+        ("eval.sources.0: temperature = 3", "vLLM samples at 0.01 to 2"),
     ),
     Bad(
         "answers of a training source",
         "data.sources.0.answers={greedy=false}",
-        ("data.sources.0.answers", "belongs to an evaluation set", "leave it out"),
+        ("data.sources.0.answers",),
     ),
     Bad(
         "a set's responses that leave no room",
         SET_ONE + "eval.sources.0.answers={max_tokens=512}",
-        ("answers.max_tokens of set 'e' = 512", "context of 512", "below 512"),
+        ("max_tokens of set 'e' = 512", "context of 512", "below 512"),
     ),
     Bad(
         "an evaluation's context without room",

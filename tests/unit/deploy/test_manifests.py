@@ -1,6 +1,7 @@
 """The files for Kubernetes, Slurm and Docker, by what can check them without a cluster."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,7 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.commands import main
+from deploy.commands._dashboard import grafana
+from deploy.commands._dashboard.workspace import pattern
 from oapl.config.toml import load_config
+from oapl.tracking.boards import BOARD
+from oapl.tracking.names import METRICS, describe
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 DOCKERFILES = sorted((DEPLOY / "docker").glob("Dockerfile.*"))
@@ -132,3 +138,47 @@ def test_the_rayjob_asks_for_what_its_own_nodes_offer():
     assert offered["rollout"] >= (
         config.rollout.num_engines * config.cluster.engine_resources["rollout"]
     )
+
+
+def panels():
+    return grafana.board()["panels"]
+
+
+def test_the_grafana_board_in_the_tree_is_the_one_that_the_command_prints(capsys):
+    """`oapl dashboard --grafana > deploy/manifests/grafana.json`"""
+    assert main(["dashboard", "--grafana"]) == 0
+    assert capsys.readouterr().out == (DEPLOY / "manifests" / "grafana.json").read_text()
+
+
+def test_every_metric_of_a_board_is_in_the_table():
+    shown = [name for panels in BOARD.values() for panel in panels for name in panel.metrics]
+    assert [name for name in shown if describe(name) is None and name not in METRICS] == []
+
+
+def test_patterns_of_a_board_take_what_a_run_writes():
+    assert re.fullmatch(pattern("eval/{SET}/mean@n"), "eval/sums/mean@8")
+    assert re.fullmatch(pattern("seconds/learner/{STATE}"), "seconds/learner/update")
+    assert not re.fullmatch(pattern("eval/{SET}/mean@n"), "eval/sums/mean@8_se")
+    assert grafana.expression("reward/mean") == 'ray_oapl_reward_mean{run=~"$run"}'
+    asked = grafana.expression("eval/{SET}/mean@n")
+    assert asked == '{__name__=~"ray_oapl_eval_.+_mean_at_.+", run=~"$run"}'
+
+
+def test_the_grafana_board_has_a_row_for_each_side_and_no_two_panels_in_one_place():
+    rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
+    assert rows == [
+        *("Learning", "OAPL", "Rollouts", "Replay and lag", "Throughput and idle", "Rewards"),
+        "Health",
+    ]
+    taken: set[tuple[int, int]] = set()
+    for panel in panels():
+        grid = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(grid["x"], grid["x"] + grid["w"])
+            for y in range(grid["y"], grid["y"] + grid["h"])
+        }
+        assert grid["x"] + grid["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in panels()}) == len(panels())

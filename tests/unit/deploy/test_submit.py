@@ -58,6 +58,7 @@ def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(
         "eval.sources.0={name='a', path='data/test.jsonl'}",
         "eval.sources.1={name='b', dataset='hub/name'}",
         "reward.options.function.function=mine.py:reward",
+        "tracking.baseline=data",
         "run.dir=my runs",
         "cluster.address=http://there:8265",
     ]
@@ -70,6 +71,7 @@ def test_paths_that_the_copy_lacks_are_made_absolute_where_the_job_is_submitted(
         f"run.dir={here}/my runs",
         f"model.path={here}/model",
         f"critic.path={here}/model",
+        f"tracking.baseline={here}/data",
         f"eval.sources.0.path={here}/data/test.jsonl",
         "cluster.address=",
     ]

@@ -9,13 +9,14 @@ import os
 import pytest
 
 from learner import ranks
+from learner.books import Past
 from learner.checkpoints import contents, published, snapshots
 from learner.group import LearnerGroup
 from learner.moving_on import REQUEST, MovingOn
 from oapl import batching, groups_file
 from oapl.batching import example
 from oapl.config import RunConfig
-from oapl.config.sections import EvalSection, ReplaySection
+from oapl.config.sections import AlarmsSection, EvalSection, ReplaySection
 from oapl.errors import (
     CheckpointError,
     DeadlineError,
@@ -116,6 +117,7 @@ class Lines:
     def __init__(self):
         self.rows = []
         self.told = []
+        self.checkpoints = []
 
     def log(self, metrics):
         self.rows.append((metrics.step, dict(metrics.values)))
@@ -128,6 +130,12 @@ class Lines:
 
     def phase(self, name):
         pass
+
+    def alert(self, title, text):
+        self.told.append(f"{title}: {text}")
+
+    def saved(self, checkpoint, step):
+        self.checkpoints.append((checkpoint.name, step))
 
 
 @pytest.fixture
@@ -907,3 +915,148 @@ async def test_a_stage_with_other_data_says_that_it_begins_there_anew(config):
     path = await make(config, replay=Other()).checkpoint()
     assert not await make(config, first=4).take_over(path, ("data",))
     assert await make(config, first=4).take_over(path, ("optimizer",))
+
+
+# Accounts and alarms
+
+
+class SlowEngines(FakeEngines):
+    async def load(self, weights):
+        await asyncio.sleep(0.5)
+        return await super().load(weights)
+
+
+async def step(learner):
+    for one in await learner.prepare(groups()):
+        await learner.update(one)
+        await learner.report()
+
+
+async def test_every_second_of_the_learner_is_in_one_line_and_one_state(config, monkeypatch):
+    now = asyncio.get_running_loop().time
+    monkeypatch.setattr(ranks.time, "monotonic", now)
+
+    async def evaluate(name):
+        await asyncio.sleep(0.75)
+        return {"eval/s/mean@8": 1.0}
+
+    lines, began = Lines(), now()
+    config = dataclasses.replace(config, eval=EvalSection(every_syncs=1))
+    learner = make(
+        config,
+        tracker=lines,
+        trainers=[SlowTrainer(0.25)],
+        engines=SlowEngines(),
+        evaluate=evaluate,
+    )
+    await asyncio.sleep(1.0)  # everything starts
+    await learner.publish(0)
+    await asyncio.sleep(0.375)  # until the period's first batch is there
+    await step(learner)
+    await asyncio.sleep(0.125)
+    await step(learner)
+    learner.step = 4
+    await learner.publish(4)
+    await asyncio.sleep(0.0625)
+    await step(learner)
+    learner.finish()
+    await learner.evaluate()
+    await asyncio.sleep(0.0625)
+    await learner.close()
+    rows = [values for _, values in lines.rows if "seconds/devices" in values]
+    found: dict[str, float] = {}
+    for values in rows:
+        for name, seconds in values.items():
+            if name.startswith("seconds/learner/"):
+                state = name.rpartition("/")[2]
+                found[state] = found.get(state, 0.0) + seconds
+    expected = {
+        "start": 1.5,  # and until the engines hold the first weights
+        "publish": 0.5,
+        "evaluate": 2.25,
+        "synchronise": 0.4375,
+        "update": 0.75,
+        "data": 0.125,
+        "finish": 0.0625,
+    }
+    spent = {state: seconds for state, seconds in found.items() if seconds > 1e-3}
+    assert spent == pytest.approx(expected, abs=0.01)
+    assert sum(found.values()) == pytest.approx(now() - began, rel=0.02)
+    assert rows[-1]["total/hours"] * 3600 == pytest.approx(now() - began, rel=0.02)
+    assert rows[-1]["total/ettr"] == pytest.approx(1 - 1.5 / (now() - began), rel=0.02)
+    assert "time/step_s" not in rows[-1], "what follows the last step is no step"
+
+
+async def test_how_a_run_ends_its_last_seconds_are_written_unless_nothing_can_be(config):
+    class Full(Lines):
+        def log(self, metrics):
+            raise OSError(28, "No space left on device")
+
+    await make(config, tracker=Full()).close()
+    lines = Lines()
+    await make(config, tracker=lines).close()
+    assert [step for step, _ in lines.rows] == [0]
+
+
+async def test_a_checkpoint_that_is_whole_is_told(config):
+    lines = Lines()
+    await make(config, tracker=lines).checkpoint()
+    assert lines.checkpoints == [("step-0", 0)]
+
+
+class Repeating(FakeReplay):
+    async def stats(self):
+        return {"rollout/repetition_rate": 0.9}
+
+
+def alarming(config, **settings):
+    return dataclasses.replace(config, alarms=AlarmsSection(window=1, **settings))
+
+
+async def test_an_alarm_stops_the_run_where_it_shall(config):
+    ended, lines = [], Lines()
+    config = alarming(config, actions={"repetition": "stop"})
+    learner = make(config, tracker=lines, replay=Repeating())
+    learner.ends_by(lambda: ended.append(learner.step))
+    for _ in range(3):
+        await step(learner)
+    assert ended == [1], "once"
+    assert [values["alarms/repetition"] for _, values in lines.rows] == [1.0] * 3
+    assert lines.told[0].startswith("alarm repetition at step 1: 90% of the 4-grams")
+    (kept,) = (config.folder / "alarms").iterdir()
+    assert json.loads(kept.read_text())["rollout"]["response"] == ""
+
+
+async def test_an_alarm_resets_the_reference_before_the_next_iteration(config):
+    class Trainer(PreparingTrainer):
+        resets = 0
+
+        async def reset_reference(self, *, keeps_optimizer=False):
+            self.resets += 1
+
+    config = alarming(
+        dataclasses.replace(config, objective={"name": "grpo", "kl_coefficient": 1e-4}),
+        actions={"repetition": "reset_reference"},
+    )
+    trainer, lines = Trainer(), Lines()
+    learner = make(config, trainers=[trainer], tracker=lines, replay=Repeating())
+    await step(learner)
+    assert trainer.resets == 0
+    await step(learner)
+    await step(learner)
+    assert trainer.resets == 1
+    assert "step 1: the reference is set anew (alarm repetition)" in lines.told
+
+
+async def test_a_stage_knows_no_alarm_of_the_one_before_and_a_resumed_one_its_own(config):
+    row = {"time/step_s": 1.0, "rollout/repetition_rate": 0.9}
+    told = []
+    for begin in (0, 5):
+        lines = Lines()
+        past = Past(rows=[{"step": begin + 1, **row}, {"step": 3, "eval/s/greedy": 0.5}])
+        learner = make(
+            alarming(config), tracker=lines, replay=Repeating(), past=past, first=begin and 6
+        )
+        await step(learner)
+        told.append(len(lines.told))
+    assert told == [0, 2], "message and alert"

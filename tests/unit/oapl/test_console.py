@@ -16,7 +16,7 @@ from oapl.tracking import console
 from oapl.tracking.console import LiveConsole, PlainConsole, comparison_table, save_svg
 from oapl.tracking.history import Tail
 from oapl.tracking.jsonl import JsonlSink
-from oapl.tracking.view import View, figure, sparkline
+from oapl.tracking.view import View, figure, is_warning, sparkline
 
 STEP = {
     "reward/mean": 0.5,
@@ -180,13 +180,23 @@ def test_a_resumed_run_counts_its_pace_from_where_it_went_on():
     for step in range(1, 101):
         seen.feed(StepMetrics(step=step, values=STEP), at=clock.now - 1000 + step)
     clock.now += 3600.0
-    for step in (101, 102):
+    for step in range(101, 106):
         seen.feed(StepMetrics(step=step, values=STEP))
         assert seen.eta_s() is None, "steps before it, and its start, say nothing"
         assert "eta" not in seen.line()
         clock.now += 3.0
-    seen.feed(StepMetrics(step=103, values=STEP))
-    assert seen.eta_s() == pytest.approx(3.0 * 97)
+    seen.feed(StepMetrics(step=106, values=STEP))
+    assert seen.eta_s() == pytest.approx(3.0 * 94)
+
+
+def test_no_time_to_go_is_told_from_a_few_steps_that_happened_to_be_slow():
+    """The first steps wait for the engines: at the pace of the second one it would be hours."""
+    clock = Clock()
+    seen = view(clock)
+    for step, passed in enumerate((30.0, 100.0, 2.0, 2.0, 2.0), 1):
+        clock.now += passed
+        seen.feed(StepMetrics(step=step, values=STEP))
+        assert "eta" not in seen.line()
 
 
 def test_the_sparkline_spans_lowest_to_highest():
@@ -219,6 +229,29 @@ def test_plain_lines_come_at_most_every_so_often_and_once_at_the_end():
     printed = [line.split("step ")[1].split("/")[0] for line in out.getvalue().splitlines()]
     assert printed == ["1", "4", "7", "8"]
     assert "reward 0.5  loss 0.0271  length 41.3  lag 36  buffer 44" in out.getvalue()
+
+
+def test_a_plain_line_says_of_how_many_steps_its_figures_are_means():
+    sink, out, clock = plain(every_s=5.0)
+    for step in range(1, 5):
+        sink.log(StepMetrics(step=step, values={**STEP, "reward/mean": float(step)}))
+        clock.now += 2.0
+    first, second = out.getvalue().splitlines()
+    assert "step 1/200  reward 1  loss" in first
+    assert "step 4/200  mean of 3 steps: reward 3  loss" in second
+    assert "buffer 44  mean of 4 steps: 9,841 tok/s  idle learner 7% engines 50%" in second
+
+
+def test_alarms_are_on_the_view_from_when_they_went_on():
+    seen = run(3)
+    seen.feed(StepMetrics(step=4, values={"alarms/entropy": 0.0, "alarms/repetition": 0.0}))
+    assert "alarms" not in "\n".join(drawn(seen, 100, 40))
+    seen.feed(StepMetrics(step=5, values={"alarms/entropy": 0.0, "alarms/repetition": 1.0}))
+    text = "\n".join(drawn(seen, 100, 40))
+    assert "repetition" in text
+    assert "alarms" in text
+    seen.say("alarm repetition at step 5: 90% of the 4-grams")
+    assert is_warning("alarm repetition at step 5")
 
 
 def test_messages_and_evaluations_are_printed_at_once():

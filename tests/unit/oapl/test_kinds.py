@@ -4,6 +4,7 @@ import pytest
 
 from actors.engines.base import ENGINES
 from deploy.checks.settings import check
+from oapl.alarms.base import ALARMS
 from oapl.config import RunConfig
 from oapl.config.objective import (
     OBJECTIVES,
@@ -21,7 +22,7 @@ from oapl.weights.base import TRANSPORTS
 from reward_server.verifiers.base import VERIFIERS
 from tests.support.planted import OBJECTIVE, VERIFIER, plant
 
-KINDS = (OBJECTIVES, ENGINES, DEVICES, TRANSPORTS, VERIFIERS, MEASURES, FIGURES)
+KINDS = (OBJECTIVES, ENGINES, DEVICES, TRANSPORTS, VERIFIERS, MEASURES, FIGURES, ALARMS)
 FILES = [(kind, name) for kind in KINDS for name in kind.names()]
 
 

@@ -147,7 +147,7 @@ def test_the_name_of_a_protocol_does_not_hide_what_was_changed():
         (["eval.sources.0.protocol=nobody"], r"eval.sources.0: protocol of evaluation set 's'"),
         (
             ["rollout.context_tokens=2048", "eval.sources.0.answers={max_tokens=4096}"],
-            r"answers of 4096 tokens leave no room for a prompt in rollout.context_tokens \(2048\)",
+            r"max_tokens = 4096: leaves no room for a prompt in rollout.context_tokens \(2048\)",
         ),
         (
             ["eval.sources.0.answers={temperature=2.5}"],

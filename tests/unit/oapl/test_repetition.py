@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oapl.repetition import repetition_rate
+from oapl.repetition import ends_in_loop, repetition_rate
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,22 @@ def test_the_rate_is_that_of_repeated_4_grams(tokens, rate: float):
 def test_unlike_4_grams_are_told_apart():
     grams = np.random.default_rng(0).permutation(150_000).astype(np.int32)
     assert repetition_rate(grams) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "loops"),
+    [
+        ([], False),
+        (list(range(100)), False),
+        ([*range(50), *[7] * 15], False),  # an answer of a few equal digits
+        ([*range(50), *[7] * 16], True),
+        ([*range(50), *[1, 2, 3, 4, 5, 6] * 3], False),  # three times
+        ([*range(50), *[1, 2, 3, 4, 5, 6] * 4], True),
+        ([*range(50), *[1, 2, 3, 4, 5, 6] * 4, 9], False),  # it came out of it
+        ([*range(32)] * 4, True),
+        ([*range(33)] * 4, False),  # a block too long
+        ([5] * 12, False),
+    ],
+)
+def test_a_response_ends_in_a_loop_when_its_last_block_stands_there_four_times(tokens, loops: bool):
+    assert ends_in_loop(np.array(tokens, np.int32)) is loops

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import struct
 import threading
 import time
@@ -39,8 +40,8 @@ from oapl.tracking import rollouts, status, wandb_sink
 from oapl.tracking.history import first_evaluation
 from oapl.tracking.jsonl import JsonlSink
 from oapl.tracking.lines import STAMP_LENGTH
-from oapl.tracking.names import METRICS, describe
-from oapl.tracking.rollouts import RolloutStore, show
+from oapl.tracking.names import METRICS, STEP, describe
+from oapl.tracking.rollouts import RolloutStore, Which, show
 from oapl.tracking.sink import Sink
 from oapl.tracking.status import StatusSink
 from oapl.tracking.tracker import Tracker, build_tracker
@@ -355,6 +356,56 @@ def test_show_prints_what_was_said_several_times_once(tmp_path: Path):
     assert "3 times, the last at step 3" in text
 
 
+def shown(tmp_path: Path, **options: Any) -> str:
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    show(tmp_path, console=screen, **options)
+    return screen.export_text()
+
+
+def test_show_prints_different_questions_and_no_text_twice(tmp_path: Path):
+    kept = store(tmp_path, per_step=4)
+    for step in (1, 2):
+        kept.add([credited(name, step, (1.0, 0.75, 0.25, 0.0)) for name in "abcd"], step)
+    same = credited("e", 3, (1.0, 0.0))
+    said = dataclasses.replace(same.scored.group.rollouts[0], text="a answers 1.0")
+    group = dataclasses.replace(same.scored.group, rollouts=(said, said))
+    kept.add([dataclasses.replace(same, scored=dataclasses.replace(same.scored, group=group))], 3)
+    kept.flush()
+    text = shown(tmp_path, limit=4)
+    best, worst = text.split("worst")
+    for part, ending in ((best, "1.0"), (worst, "0.0")):
+        answers = re.findall(r"\w answers [\d.]+", part)
+        assert len(set(answers)) == len(answers) == 4, "four questions, once each"
+        assert all(answer.endswith(ending) for answer in answers)
+    assert text.count("a answers 1.0") == 1, "it was said of two questions"
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        (Which(verdict="wrong_answer"), {"a answers 0.0", "b answers 0.0"}),
+        (Which(prompt="B?"), {"b answers 0.0", "b answers 1.0"}),
+        (Which(steps=(2, 9)), {"b answers 0.0", "b answers 1.0"}),
+        (Which(verdict="accepted", prompt="a", steps=(1, 1)), {"a answers 1.0"}),
+    ],
+    ids=["verdict", "prompt", "step", "all three"],
+)
+def test_show_looks_at_what_is_asked_for(tmp_path: Path, which: Which, found: set[str]):
+    kept = store(tmp_path)
+    for step, name in enumerate("ab", 1):
+        kept.add([credited(name, step)], step)
+    kept.flush()
+    assert set(re.findall(r"\w answers [\d.]+", shown(tmp_path, which=which))) == found
+
+
+def test_show_says_what_there_is_where_nothing_is_as_asked_for(tmp_path: Path):
+    kept = store(tmp_path)
+    kept.add([credited("a", 0)], 7)
+    kept.flush()
+    with pytest.raises(InputError, match="verdicts accepted, wrong_answer and are of steps 7 to 7"):
+        show(tmp_path, which=Which(verdict="timeout"))
+
+
 # W&B
 
 
@@ -630,7 +681,10 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
 ):
     import wandb
 
-    setup = config(tmp_path, wandb="auto")
+    setup = config(tmp_path, wandb="auto", wandb_checkpoints=True)
+    saved = tmp_path / "step-2"
+    saved.mkdir()
+    (saved / "weights").write_text("w")
     for start in (0, 2):
         tracker = build_tracker(setup, setup.folder, start)
         kept = RolloutStore(setup, setup.folder, HEADER, tracker.rollouts)
@@ -640,10 +694,13 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
         kept.flush()
         # Of a version published ahead of its period: the evaluation ends after a later step.
         tracker.log(StepMetrics(step=start + 1, values={"eval/s/greedy": 1.0}))
+        tracker.alert("alarm entropy", f"step {start + 2}: it fell")
+        tracker.saved(saved, start + 2)
         tracker.close()
     wandb.teardown()  # the service writes the last records only as it ends
     assert "W&B is offline" in (setup.folder / "messages.log").read_text()
-    ids, axes, settings, history, tables = [], [], {}, [], []
+    ids, axes, settings, history, tables = [], {}, {}, [], []
+    alerts, artifacts = [], []
     for path in sorted((setup.folder / "wandb").glob("offline-run-*/*.wandb")):
         for record in wandb_records(path):
             if record.HasField("run"):
@@ -651,9 +708,13 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
                 updates = record.run.config.update
                 settings |= {item.key: json.loads(item.value_json) for item in updates}
             if record.HasField("metric"):
-                axes.append(
-                    (record.metric.glob_name or record.metric.name, record.metric.step_metric)
-                )
+                axes[record.metric.glob_name or record.metric.name] = record.metric
+            if record.HasField("alert"):
+                alerts.append((record.alert.title, record.alert.text, record.alert.level))
+            if record.HasField("request") and record.request.HasField("log_artifact"):
+                artifacts.append(record.request.log_artifact.artifact)
+            if record.HasField("artifact"):
+                artifacts.append(record.artifact)
             if record.HasField("history"):
                 row = {
                     i.key or ".".join(i.nested_key): json.loads(i.value_json)
@@ -665,7 +726,12 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
                         json.loads((path.parent / "files" / row["rollouts.path"]).read_text())
                     )
     assert len(set(ids)) == 1
-    assert set(axes) == {("step", ""), ("*", "step")}
+    assert {name for name, metric in axes.items() if metric.step_metric != STEP} == {STEP}
+    assert axes["eval/*"].summary.max
+    assert axes["eval/*"].summary.last
+    assert alerts == [("alarm entropy", f"step {step}: it fell", "WARN") for step in (2, 4)]
+    stored = {(made.type, frozenset(made.aliases)) for made in artifacts}  # in no order
+    assert ("checkpoint", frozenset({"step-2", "latest"})) in stored
     assert settings["sync"]["interval"] == setup.sync.interval
     assert settings["tracking"]["wandb"] == "auto"
     names = ("step", "_step", "loss/oapl", "eval/s/greedy")

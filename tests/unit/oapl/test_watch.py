@@ -100,7 +100,7 @@ def test_a_run_that_resumes_is_shown_anew_from_what_it_kept(config: RunConfig):
     watcher.sees("step 3/4")
     resumed = build_tracker(config, config.folder, 1)  # steps 2 and 3 are set aside
     resumed.log(step(2, reward=0.125))
-    watcher.sees("step 2/4  reward 0.125")
+    watcher.sees("step 2/4  mean of 2 steps: reward 0.3125")
     resumed.phase(status.STOPPED)
     watcher.ends()
 
@@ -113,7 +113,7 @@ def test_lines_set_aside_within_a_life_are_noticed_by_the_file_itself(config: Ru
     watcher = Watcher(config.folder)
     watcher.sees("step 3/4")
     JsonlSink(config.folder, 1).log(step(2, reward=0.125))
-    watcher.sees("step 2/4  reward 0.125")
+    watcher.sees("step 2/4  mean of 2 steps: reward 0.3125")
 
 
 def test_a_watcher_of_a_run_that_goes_on_counts_its_time_anew(
