@@ -531,7 +531,7 @@ class Workers:
 
 
 def _of_evaluations(total: Metrics) -> Metrics:
-    """Counters of engines set aside: faults and seconds count as any, what they make is no rollout."""
+    """Counters of engines set aside: what they make is no rollout."""
     kept = {n: v for n, v in total.items() if n.startswith("faults/") or n in OF_ALL_ENGINES}
     busy = total.get("engine/busy_s", 0.0)
     tokens = total.get("rollout/tokens", 0.0)
