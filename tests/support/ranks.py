@@ -364,7 +364,7 @@ class FailingSender:
 
     transport = "local"
 
-    def begin(self, version: int, specs: Any) -> None: ...
+    def begin(self, version: int, specs: Any, is_aside: bool = False) -> None: ...
 
     def put(self, number: int, content: np.ndarray) -> Any:
         raise WeightsError(f"failed at chunk {number}")
