@@ -50,6 +50,7 @@ def write(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.by_hand
 def test_imitation_is_evaluated_and_its_best_and_its_passes_are_kept(recipe):
     run = Run(recipe, "whole", *OVERRIDES, verb="sft")
     code, output = run.end()
