@@ -116,6 +116,7 @@ class Curves:
             axes.axhline(level.at, color=ink.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         for line in self.lines:
             _draw_line(axes, line, ink)
+            _name_points(axes, line, ink, is_topmost=line is self._topmost)
         if any(line.names for line in self.lines):
             axes.margins(x=NAMED_MARGIN)
         axes.set_xlabel(self.x)
@@ -129,6 +130,11 @@ class Curves:
         if self.x.startswith("learner step"):
             in_whole_numbers(axes.xaxis)
         name_marks(axes, self.marks, ink)
+
+    @property
+    def _topmost(self) -> Line | None:
+        named = [line for line in self.lines if line.names]
+        return max(named, key=lambda line: float(line.y[-1]), default=None)
 
 
 def _draw_line(axes: Any, line: Line, ink: Ink) -> None:
@@ -150,13 +156,18 @@ def _draw_line(axes: Any, line: Line, ink: Ink) -> None:
         markersize=3.6,
         zorder=3,
     )
+
+
+def _name_points(axes: Any, line: Line, ink: Ink, *, is_topmost: bool) -> None:
+    """Above the line that ends highest, below all others: two of about equal height stay apart."""
     for x, y, name in zip(line.x, line.y, line.names, strict=False):
         axes.annotate(
             name,
             (x, y),
-            (0, 5),
+            (0, 5 if is_topmost else -5),
             textcoords="offset points",
             ha="center",
+            va="bottom" if is_topmost else "top",
             fontsize=SMALL_TEXT,
             color=ink.text,
         )
