@@ -30,7 +30,7 @@ LEAST_SHARE = 0.02
 RAW_ALPHA, BAND_ALPHA = 0.3, 0.18
 LINE_WIDTH = 1.7
 NAMED_MARGIN = 0.07
-"""Of the x axis, to either side of points with names."""
+"""Of the x axis, to either side of points with names; of the y axis twice as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,7 +118,7 @@ class Curves:
             _draw_line(axes, line, ink)
             _name_points(axes, line, ink, is_topmost=line is self._topmost)
         if any(line.names for line in self.lines):
-            axes.margins(x=NAMED_MARGIN)
+            axes.margins(x=NAMED_MARGIN, y=2 * NAMED_MARGIN)
         axes.set_xlabel(self.x)
         if self.y_range is not None:
             axes.set_ylim(*self.y_range)
