@@ -209,11 +209,17 @@ class StagesReport:
     reports: Mapping[str, PreflightReport]
 
     def __str__(self) -> str:
-        """TOML, then the table of stages and what was found of each as comments."""
+        """TOML, then the table of stages and what was found of each as comments, once of such as
+        are alike."""
         lines = [to_toml(self.config).rstrip(), "", *(f"# {line}" for line in table(self.stages))]
-        for stage in self.stages:
-            if stage.name in self.reports:
-                lines += ["#", f"# {in_words(stage)}", *self.reports[stage.name].lines()]
+        last: Stage | None = None
+        for stage in (one for one in self.stages if one.name in self.reports):
+            found = self.reports[stage.name].lines()
+            if last is not None and found == self.reports[last.name].lines():
+                lines.append(f"# {in_words(stage)}: as the one before")
+            else:
+                lines += ["#", f"# {in_words(stage)}", *found]
+            last = stage
         return "\n".join(lines)
 
 

@@ -179,6 +179,10 @@ def test_a_dry_run_looks_at_every_stage_and_names_the_one_that_cannot_work(tmp_p
     assert "# stage 2 (rl)" in told
     assert "data worked" in told
     assert "those that stage generate-3 will have made" in told
+    twice = str(look(imitate, {"name": "rl"}, {"name": "more"}))
+    assert "# stage 2 (rl)\n" in twice
+    assert "# stage 3 (more): as the one before" in twice
+    assert twice.count("# memory ") == 2, "once of the stages that train alike"
     missing = {"name": "rl", "data": {"sources": [{"name": "no", "path": "no.jsonl"}]}}
     with pytest.raises(InputError, match=r"^stage 2 \(rl\): .*no.jsonl"):
         look(imitate, missing)
