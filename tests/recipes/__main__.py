@@ -36,9 +36,7 @@ NEEDS = {"pcl_offline_rl_toy": "pcl_sft_toy"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("toys", metavar="TOY", nargs="*", choices=TOYS, default=[])
-    asked = parser.parse_args().toys or TOYS
+    asked = asked_for(sys.argv[1:])
     console, signals = Console(), Signals()
     toys.make(PLACE)
     found = []
@@ -54,6 +52,19 @@ def main() -> int:
     if signals.first:
         return 128 + signals.first
     return int(any(result.outcome != DONE for result in found))
+
+
+def asked_for(words: Sequence[str]) -> Sequence[str]:
+    """The twins that a command line names: all where it names none.
+
+    argparse itself takes the empty list for a wrong choice.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.recipes")
+    parser.add_argument("toys", metavar="TOY", nargs="*", help="default: all of them")
+    toys = parser.parse_args(words).toys
+    if unknown := [toy for toy in toys if toy not in TOYS]:
+        parser.error(f"there is no twin {', '.join(unknown)}; there are {', '.join(TOYS)}")
+    return toys or TOYS
 
 
 def _in_order(asked: Sequence[str]) -> list[str]:
