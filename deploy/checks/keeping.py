@@ -26,10 +26,11 @@ def keeping_rules(config: RunConfig) -> Iterator[str]:
         )
     elif every := evaluation.every_syncs:
         if not saved or every % checkpoint.every_syncs:
+            remedy = "1" if every == 1 else f"1 or {every}"
             yield (
                 f"checkpoint.keep_best = true: with eval.every_syncs = {every} and "
                 f"checkpoint.every_syncs = {checkpoint.every_syncs} what is evaluated is of no "
-                f"checkpoint; set checkpoint.every_syncs to 1 or {every}"
+                f"checkpoint; set checkpoint.every_syncs to {remedy}"
             )
     elif not saved or evaluation.every_steps % saved:
         yield (
