@@ -5,7 +5,8 @@
 A finished cell is a file in tests/matrix/cells, with commit and processor, and the next call goes
 on where this one ended, however it ended: none is begun that would not end within the minutes. The
 tables are printed, and stand with runs and warm start in FOLDER (build/matrix) as NAME.md and
-NAME.json. `--cells` begins another matrix. `make lag` is the slice lag16.
+NAME.json; those of the whole matrix are docs/learning-matrix.md too. `--cells` begins another
+matrix. `make lag` is the slice lag16.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def main() -> None:
     ends_at = time.monotonic() + 60 * options.minutes
     cells = fill(options.folder.absolute(), options.cells, places, ends_at)
     table.write(options.folder, options.which, cells, places)
+    if options.cells == CELLS and options.which == plan.WHOLE:
+        table.DOCUMENT.write_text(table.document(cells, places))
     print(table.markdown(cells, places))
     if left := len(places) - len(cells):
         print(f"{left} of {len(places)} cells are open: run it again")

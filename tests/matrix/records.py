@@ -124,6 +124,11 @@ class Cell:
         return self.curve[-1].mean
 
     @property
+    def lowest(self) -> float:
+        """The least mean@8."""
+        return min(point.mean for point in self.curve)
+
+    @property
     def rollouts(self) -> int:
         """All that were generated."""
         return self.curve[-1].rollouts

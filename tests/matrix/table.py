@@ -14,8 +14,16 @@ from tests.matrix.plan import BLOCKS, GROUP_SIZE, GROUPS
 from tests.matrix.records import ERRORS, LEVEL, Block, Cell, Column, Place
 
 OPEN = "open"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "learning-matrix.md"
+HEAD = """# Methods side by side
+
+Written by `python -m tests.matrix` from the files of `tests/matrix/cells`, each with its commit and
+processor; `--minutes 0` makes no cell and writes it anew. What it shows, and what it does not, is
+in the README.
+"""
 COLUMNS = (
     Column(heading="mean@8", of=lambda cell: cell.mean, form="{:.3f}"),
+    Column(heading="lowest", of=lambda cell: cell.lowest, form="{:.3f}"),
     Column(heading="pass@8", of=lambda cell: cell.pass_at_8, form="{:.3f}"),
     Column(heading="greedy", of=lambda cell: cell.greedy, form="{:.3f}"),
     Column(heading="entropy", of=lambda cell: cell.entropy, form="{:.3f}"),
@@ -34,6 +42,7 @@ COLUMNS = (
 NOTES = (
     f"From one warm start, {GROUP_SIZE * GROUPS:,} rollouts a cell. Mean over seeds and its "
     "standard error; with one seed the error of mean@8 is that over problems.",
+    "Lowest: the least mean@8 of a seed's evaluations, the one before training included.",
     "Entropy: nats a token of the samples, -ln p as the engine has it. Length: tokens a sample.",
     f"Rollouts and seconds until mean@8 is {LEVEL:g}, on a straight line between evaluations; a "
     "set's rollouts all count before its first step, and its seconds include the command's start.",
@@ -52,6 +61,11 @@ def markdown(cells: Sequence[Cell], places: Sequence[Place]) -> str:
     parts = [_of_block(block, cells, places) for block in BLOCKS]
     notes = "\n".join(f"- {note}" for note in (*NOTES, *_before(cells)))
     return "\n\n".join([*filter(None, parts), notes]) + "\n"
+
+
+def document(cells: Sequence[Cell], places: Sequence[Place]) -> str:
+    """`DOCUMENT`; see `markdown`."""
+    return f"{HEAD}\n{markdown(cells, places)}"
 
 
 def _before(cells: Sequence[Cell]) -> Iterator[str]:
