@@ -72,7 +72,8 @@ chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos.nodes
 	$(VENV)/bin/python -m tests.chaos.rewards
 	$(VENV)/bin/python -m tests.chaos.faults
-	$(VENV)/bin/python -m pytest -m by_hand tests/integration/test_program_spread.py
+	$(VENV)/bin/python -m pytest -m by_hand tests/integration/test_program_spread.py \
+		tests/integration/test_learner.py
 	$(VENV)/bin/python -m tests.chaos.sweeps
 
 # Programs that attack the sandbox, at every level, and with each of its layers switched off.

@@ -119,12 +119,18 @@ def join(
         ) from error
 
 
-def leave() -> None:
-    """Leave the process group; once more is harmless."""
+def leave(*, awaits_others: bool = True) -> None:
+    """Leave the process group; once more is harmless.
+
+    Args:
+        awaits_others: Leave when the other ranks do. A rank that failed does not: they are in a
+            collective that it will never join, and are to hear of it.
+    """
     if not torch.distributed.is_initialized():
         return
-    with contextlib.suppress(RuntimeError):  # a rank that died cannot come to the barrier
-        torch.distributed.barrier()
+    if awaits_others:
+        with contextlib.suppress(RuntimeError):  # a rank that died cannot come to the barrier
+            torch.distributed.barrier()
     import deepspeed
 
     deepspeed.comm.destroy_process_group()

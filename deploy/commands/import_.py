@@ -74,10 +74,12 @@ def run(options: argparse.Namespace) -> int:
         options.out,
         running.config_of(options.model, options.overrides, scores=options.score),
         columns.from_words(options.columns),
-        scores=options.score,
-        is_own=options.sampled_by_model,
-        skip=options.skip,
-        threshold=options.threshold,
-        overwrite=options.overwrite,
+        running.Options(
+            scores=options.score,
+            is_own=options.sampled_by_model,
+            skip=options.skip,
+            threshold=options.threshold,
+            overwrite=options.overwrite,
+        ),
     )
     return 0

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -67,17 +68,33 @@ def config_of(model: str, overrides: Sequence[str], *, scores: bool) -> RunConfi
     return dataclasses.replace(config, model=dataclasses.replace(config.model, path=model))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How an import goes.
+
+    Attributes:
+        scores: Have the log-probs of the responses scored by the model.
+        is_own: The model itself sampled the responses, so that a learner that starts from it can
+            score them, at any temperature.
+        skip: Leave out and count traces that are refused; else the first one ends the import.
+        threshold: A response is right where its reward is above this, for the report.
+        overwrite: Replace a set that is there.
+    """
+
+    scores: bool = False
+    is_own: bool = False
+    skip: bool = False
+    threshold: float = 0.0
+    overwrite: bool = False
+
+
 def apply(
     source: Path,
     out: Path,
     config: RunConfig,
     columns: Columns,
+    options: Options,
     *,
-    scores: bool = False,
-    is_own: bool = False,
-    skip: bool = False,
-    threshold: float = 0.0,
-    overwrite: bool = False,
     console: Console | None = None,
     scorer_of: ScorerOf = EngineScorer,
 ) -> Report:
@@ -88,12 +105,7 @@ def apply(
         out: Folder of the result: shards and `_import.json`.
         config: Of `config_of`.
         columns: Which mean what.
-        scores: Have the log-probs of the responses scored by the model.
-        is_own: The model itself sampled the responses, so that a learner that starts from it can
-            score them, at any temperature.
-        skip: Leave out and count traces that are refused; else the first one ends the import.
-        threshold: A response is right where its reward is above this, for the report.
-        overwrite: Replace a set that is there.
+        options: How it goes.
         console: Where to show progress and the report.
         scorer_of: Makes what scores.
 
@@ -105,27 +117,16 @@ def apply(
         EngineError: The engine failed; nothing is written.
     """
     console = console or Console(stderr=True)
-    check_paths(source, out, overwrite)
-    if scores:
+    check_paths(source, out, options.overwrite)
+    if options.scores:
         scoring.set_environment(config)
-    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
-    header = header_of(config, tokenizer, made_by="import", logprobs="scored" if scores else None)
-    skipped = Skipped(is_allowed=skip)
-    room = context_tokens(config) - int(scores)  # an engine scores what leaves it room for one more
-    version = OF_THE_MODEL if is_own else OF_ANOTHER
-    builder = Builder(Renderer(config, tokenizer, room, version), skipped)
-    report = Report(
-        source=source,
-        header=header,
-        threshold=threshold,
-        skipped=skipped,
-        left_out=builder.left_out,
-    )
-    traces = Reader(source, columns, at_one=scores)
+    skipped = Skipped(is_allowed=options.skip)
+    builder, report = _begin(source, config, options, skipped)
+    traces = Reader(source, columns, at_one=options.scores)
     counts = counted(traces, skipped)
     scorer: contextlib.AbstractContextManager[Scorer | None]
-    scorer = scorer_of(config) if scores else contextlib.nullcontext()
-    with scorer as score, written_aside(out) as part, Writer(part, header) as writer:
+    scorer = scorer_of(config) if options.scores else contextlib.nullcontext()
+    with scorer as score, written_aside(out) as part, Writer(part, report.header) as writer:
         groups = _built(traces, counts, builder, skipped, console)
         for group in groups if score is None else scoring.scored(groups, score):
             writer.add(group)
@@ -134,6 +135,26 @@ def apply(
         report.write(part)
     report.show(out, console)
     return report
+
+
+def _begin(
+    source: Path, config: RunConfig, options: Options, skipped: Skipped
+) -> tuple[Builder, Report]:
+    """What writes groups as a run would, and what counts them."""
+    tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
+    header = header_of(
+        config, tokenizer, made_by="import", logprobs="scored" if options.scores else None
+    )
+    room = context_tokens(config) - int(options.scores)  # an engine scores what leaves it one more
+    version = OF_THE_MODEL if options.is_own else OF_ANOTHER
+    builder = Builder(Renderer(config, tokenizer, room, version), skipped)
+    return builder, Report(
+        source=source,
+        header=header,
+        threshold=options.threshold,
+        skipped=skipped,
+        left_out=builder.left_out,
+    )
 
 
 def _built(

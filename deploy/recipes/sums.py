@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from deploy.recipes import tiny_llama
+
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\\n' }}"
 SHORT_CONTEXT, SMALL_VOCABULARY = 256, 320
 
@@ -80,31 +82,11 @@ def make_model(
         vocabulary: Tokens that there are.
         tags: Texts that are one token each, like `<|im_start|>`.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     tokenizer = _tokenizer(texts, vocabulary, tags)
     disable_progress_bar()  # of writing half a megabyte
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=context,
-        tie_word_embeddings=True,
-        initializer_range=0.06,  # at the usual 0.02 attention is uniform for hundreds of steps
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config.max_length = config.max_position_embeddings  # else 20, with a warning
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    tiny_llama.save(path, tokenizer, seed, context=context, spread=0.06)
 
 
 def _tokenizer(texts: Sequence[str], vocabulary: int, tags: Sequence[str]) -> Any:

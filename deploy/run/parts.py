@@ -29,10 +29,11 @@ from learner.books import Past
 from learner.evaluations import Running
 from learner.group import LearnerGroup
 from learner.moving_on import MovingOn
+from learner.surroundings import Evaluators, Stage, Surroundings
 from oapl import accounting
 from oapl.config import RunConfig
 from oapl.config.objective import has_engines, samples
-from oapl.interfaces import Batches, Replay, Tracker
+from oapl.interfaces import Batches, Replay, Tracker, Trainer
 from oapl.loops import Outlast
 from oapl.records import Metrics, Prompt
 from oapl.remote.waiting import both, in_thread_of_its_own
@@ -89,6 +90,32 @@ class Parts:
         await self.learner.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What it takes to start what makes groups.
+
+    Attributes:
+        config: The run.
+        processes: Starts and ends its processes.
+        tracker: Takes what it tells of itself.
+        pulse: Asks who still answers.
+        if_it_fails: Is given what then has to be closed.
+        trials: Prompts to try each verifier on.
+        step: That the engines' seeds are made of.
+        done: Draws that have been, and are not made again, where nobody trains on what is made;
+            None in training.
+    """
+
+    config: RunConfig
+    processes: Processes
+    tracker: Tracker
+    pulse: Pulse
+    if_it_fails: contextlib.AsyncExitStack
+    trials: Sequence[Prompt]
+    step: int
+    done: frozenset[str] | None = None
+
+
 async def start(
     config: RunConfig, processes: Processes, tracker: Tracker, attempts: Attempts
 ) -> Parts:
@@ -109,56 +136,76 @@ async def start(
         given: Batches | None = None
         if not samples(config):
             given = await in_thread_of_its_own(partial(build_given, config))
-        starting = _making(
-            config,
-            processes,
-            tracker,
-            pulse,
-            if_it_fails,
+        start = _Start(
+            config=config,
+            processes=processes,
+            tracker=tracker,
+            pulse=pulse,
+            if_it_fails=if_it_fails,
             trials=attempts.trials,
             step=leg.noise(attempts.step - leg.first),
         )
+        starting = both(_making(start), processes.start_ranks())
         loading = in_thread_of_its_own(partial(_tokenizer, config))
-        (making, trainers), tokenizer = await both(both(starting, processes.start_ranks()), loading)
-        workers, rewards, buffer = making.workers, making.rewards, making.buffer
-        replay = cast(Batches, given if buffer is None else buffer.handle)
-        pulse.keep(buffer, () if rewards is None else rewards.processes)
-        evaluator, answering = None, making.aside or workers
-        if answering is not None and config.eval.sources:
-            evaluator = Evaluator(config, answering, stores=config.eval.store_groups)
-        if config.eval.is_in_mid_run:
-            tracker.message(f"evaluations are made {how_evaluated(config)}")
-        moving = None
-        if leg.place is not None:
-            moving = MovingOn(leg.place.name, leg.patience, config.folder)
-        learner = LearnerGroup(
-            config,
-            trainers=[trainer.handle for trainer in trainers],
-            replay=replay,
-            tracker=tracker,
-            store=_store(config, tokenizer, tracker),
-            engines=workers,
-            rewards=rewards,
-            evaluate=evaluator,
-            aside=Running() if config.eval.slots else making.aside,
-            evaluate_beside=_beside_rollouts(config, evaluator),
-            foresee=given.foresee if isinstance(given, StoredBatches) else None,
-            first=leg.first,
-            moving=moving,
-            keeps_in=config.folder / leg.folder,
-            past=_past(config, attempts),
-        )
+        (making, ranks), tokenizer = await both(starting, loading)
+        pulse.keep(making.buffer, making.rewards.processes if making.rewards else ())
+        store = _store(config, tokenizer, tracker)
+        trainers = [rank.handle for rank in ranks]
+        parts = _put_together(start, attempts, making, given, trainers, store)
         if_it_fails.pop_all()
-    return Parts(
-        learner=learner,
-        replay=replay,
-        pulse=pulse,
-        workers=workers,
-        aside=making.aside,
-        rewards=rewards,
-        evaluator=evaluator,
-        moving=moving,
+    return parts
+
+
+def _put_together(
+    start: _Start,
+    attempts: Attempts,
+    making: Making,
+    given: Batches | None,
+    trainers: Sequence[Trainer],
+    store: RolloutStore,
+) -> Parts:
+    """The learner among what was started."""
+    config, leg = start.config, attempts.leg
+    evaluator = _evaluator(config, making, start.tracker)
+    around = Surroundings(
+        replay=cast(Batches, given if making.buffer is None else making.buffer.handle),
+        tracker=start.tracker,
+        store=store,
+        engines=making.workers,
+        rewards=making.rewards,
+        evaluators=Evaluators(
+            waited=evaluator,
+            beside=_beside_rollouts(config, evaluator),
+            aside=Running() if config.eval.slots else making.aside,
+        ),
+        foresee=given.foresee if isinstance(given, StoredBatches) else None,
     )
+    stage = Stage(
+        first=leg.first,
+        moving=MovingOn(leg.place.name, leg.patience, config.folder) if leg.place else None,
+        keeps_in=config.folder / leg.folder,
+        past=_past(config, attempts),
+    )
+    return Parts(
+        learner=LearnerGroup(config, trainers, around, stage),
+        replay=around.replay,
+        pulse=start.pulse,
+        workers=making.workers,
+        aside=making.aside,
+        rewards=making.rewards,
+        evaluator=evaluator,
+        moving=stage.moving,
+    )
+
+
+def _evaluator(config: RunConfig, making: Making, tracker: Tracker) -> Evaluator | None:
+    """What has engines answer evaluation sets; None where there are none of either."""
+    if config.eval.is_in_mid_run:
+        tracker.message(f"evaluations are made {how_evaluated(config)}")
+    answering = making.aside or making.workers
+    if answering is None or not config.eval.sources:
+        return None
+    return Evaluator(config, answering, stores=config.eval.store_groups)
 
 
 def _beside_rollouts(
@@ -186,58 +233,46 @@ class Making:
     buffer: Process[Replay] | None = None
 
 
-async def _making(
-    config: RunConfig,
-    processes: Processes,
-    tracker: Tracker,
-    pulse: Pulse,
-    if_it_fails: contextlib.AsyncExitStack,
-    *,
-    trials: Sequence[Prompt],
-    step: int,
-    done: frozenset[str] | None = None,
-) -> Making:
+async def _making(start: _Start) -> Making:
     """Start it: without a buffer where engines only evaluate, nothing where they do not even that.
     The engines load while verifiers are tried."""
+    config, is_trained_on = start.config, start.done is None
     if not has_engines(config):
         return Making()
     buffer, rewards = await both(
-        _buffer(config, processes, done), reward_servers.start(config, processes, tracker.message)
+        _buffer(start), reward_servers.start(config, start.processes, start.tracker.message)
     )
-    if_it_fails.push_async_callback(rewards.close)
+    start.if_it_fails.push_async_callback(rewards.close)
     make = partial(
         Workers,
         config,
-        processes=processes,
-        pulse=pulse,
+        processes=start.processes,
+        pulse=start.pulse,
         restarts=restarts.of_a_worker(config),
         scorers=rewards.servers,
-        note=tracker.message,
-        step=step,
+        note=start.tracker.message,
+        step=start.step,
     )
     every = range(config.rollout.num_engines)
-    first = config.num_collecting if done is None else len(every)
+    first = config.num_collecting if is_trained_on else len(every)
     workers, aside = None, None
     if every[:first]:
         replay = None if buffer is None else buffer.handle
-        workers = make(replay=replay, has_own_weights=done is not None, places=every[:first])
+        workers = make(replay=replay, has_own_weights=not is_trained_on, places=every[:first])
     if every[first:]:
         aside = make(replay=None, places=every[first:], is_aside=True)
     for made in filter(None, (workers, aside)):
-        if_it_fails.push_async_callback(made.close)
+        start.if_it_fails.push_async_callback(made.close)
         made.start()
-    await rewards.try_out(config, trials)
+    await rewards.try_out(config, start.trials)
     return Making(workers=workers, aside=aside, rewards=rewards, buffer=buffer)
 
 
-async def _buffer(
-    config: RunConfig, processes: Processes, done: frozenset[str] | None
-) -> Process[Replay] | None:
-    if not samples(config):
+async def _buffer(start: _Start) -> Process[Replay] | None:
+    if not samples(start.config):
         return None
-    if done is None:
-        return await processes.start("replay", "replay")
-    return await processes.start("replay", "replay", done=done)
+    done = {} if start.done is None else {"done": start.done}
+    return await start.processes.start("replay", "replay", **done)
 
 
 async def start_making(
@@ -263,14 +298,16 @@ async def start_making(
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(pulse.close)
         making = await _making(
-            config,
-            processes,
-            tracker,
-            pulse,
-            if_it_fails,
-            trials=trials,
-            step=step,
-            done=done,
+            _Start(
+                config=config,
+                processes=processes,
+                tracker=tracker,
+                pulse=pulse,
+                if_it_fails=if_it_fails,
+                trials=trials,
+                step=step,
+                done=done,
+            )
         )
         pulse.keep(making.buffer, making.rewards.processes if making.rewards else ())
         if_it_fails.pop_all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from deploy.sizing.engine_memory import engine_memory, kv_token_bytes, memory_fraction
 from deploy.sizing.hardware import GIB, Hardware
 from deploy.sizing.learner_memory import rank_memory
@@ -66,56 +68,71 @@ def on_cards(
     Returns:
         Who takes how many of them, and what does not fit.
     """
-    learner, rollout = config.learner, config.rollout
+    fact, too_few = _devices(config, hardware)
+    memory = (_rank_room, _engine_room) if has_engines(config) else (_rank_room,)
+    too_small = [room(config, shape, lengths, hardware) for room in memory]
+    return fact, [problem for problem in (too_few, *too_small) if problem]
+
+
+def _devices(config: RunConfig, hardware: Hardware) -> tuple[str, str]:
+    """Who takes how many cards, and what is wrong with that; empty where nothing is."""
+    num_ranks = config.learner.num_ranks
     per_rank, per_engine = _shares(config)
-    for_ranks = learner.num_ranks * per_rank
-    engines = rollout.num_engines if has_engines(config) else 0
-    for_engines = engines * per_engine
-    used = -(-(for_ranks + for_engines) // 1)
-    idle = hardware.count - int(used)
+    for_ranks = num_ranks * per_rank
+    engines = config.rollout.num_engines if has_engines(config) else 0
+    used = math.ceil(for_ranks + engines * per_engine)
+    idle = hardware.count - used
     fact = (
-        f"{hardware}: {for_ranks:g} for {learner.num_ranks} learner ranks, {for_engines:g} for "
+        f"{hardware}: {for_ranks:g} for {num_ranks} learner ranks, {engines * per_engine:g} for "
         f"{engines} engines, {max(idle, 0)} idle"
     )
     more = int((hardware.count - for_ranks) // per_engine)
-    problems = []
-    if idle < 0:
-        is_enough = engines and more > 0
-        remedy = f"set rollout.num_engines = {more}" if is_enough else "lower learner.num_ranks"
-        beside = f" and rollout.num_engines = {engines}" if engines else ""
-        problems.append(
-            f"learner.num_ranks = {learner.num_ranks}{beside} take {int(used)} devices, but there "
-            f"are {hardware.count}; {remedy}"
-        )
-    elif engines and idle >= per_engine:
-        fact += f" (rollout.num_engines = {more} would use them)"
+    if idle >= 0:
+        hint = f" (rollout.num_engines = {more} would use them)"
+        return fact + (hint if engines and idle >= per_engine else ""), ""
+    is_enough = engines and more > 0
+    remedy = f"set rollout.num_engines = {more}" if is_enough else "lower learner.num_ranks"
+    beside = f" and rollout.num_engines = {engines}" if engines else ""
+    return fact, (
+        f"learner.num_ranks = {num_ranks}{beside} take {used} devices, but there are "
+        f"{hardware.count}; {remedy}"
+    )
 
-    def rank_fits(candidate: RunConfig) -> bool:
+
+def _rank_room(config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware) -> str:
+    """Why a learner rank does not fit a card, beside its engine where they share one; or empty."""
+    shares_card = _shares(config)[0] < 1
+
+    def fits(candidate: RunConfig) -> bool:
         room = hardware.bytes * USABLE
-        if per_rank < 1 and has_engines(candidate):
+        if shares_card and has_engines(candidate):
             room -= hardware.bytes * memory_fraction(candidate)
         return rank_memory(candidate, shape, lengths.longest).total <= room
 
-    if not rank_fits(config):
-        rank = rank_memory(config, shape, lengths.longest)
-        remedy = enough(config, rank_fits, learner_changes(config, lengths, hardware))
-        problems.append(f"a learner rank needs {gib(rank.total)} of {hardware}; {remedy}")
+    if fits(config):
+        return ""
+    needed = rank_memory(config, shape, lengths.longest).total
+    remedy = enough(config, fits, learner_changes(config, lengths, hardware))
+    return f"a learner rank needs {gib(needed)} of {hardware}; {remedy}"
 
+
+def _engine_room(config: RunConfig, shape: Shape, lengths: Lengths, hardware: Hardware) -> str:
+    """Why an engine does not fit its part of a card with one rollout; or empty."""
     longest = max(lengths.longest, config.eval.context_tokens if config.eval.sources else 0)
 
-    def engine_fits(candidate: RunConfig) -> bool:
+    def fits(candidate: RunConfig) -> bool:
         engine = engine_memory(candidate, shape, lengths, hardware)
         needed = kv_token_bytes(candidate, shape) * longest
         room = hardware.bytes * memory_fraction(candidate)
         return engine.parts["KV cache"] >= needed and engine.total <= room
 
-    if engines and not engine_fits(config):
-        remedy = enough(config, engine_fits, engine_changes(config, shape, lengths))
-        problems.append(
-            f"an engine has no room for one rollout of {longest} tokens in "
-            f"{memory_fraction(config):.2f} of {hardware}; {remedy}"
-        )
-    return fact, problems
+    if fits(config):
+        return ""
+    remedy = enough(config, fits, engine_changes(config, shape, lengths))
+    return (
+        f"an engine has no room for one rollout of {longest} tokens in "
+        f"{memory_fraction(config):.2f} of {hardware}; {remedy}"
+    )
 
 
 def _shares(config: RunConfig) -> tuple[float, float]:

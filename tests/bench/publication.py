@@ -25,6 +25,7 @@ from actors.engines import vllm_inprocess
 from deploy.processes.handles import RayHandle, SyncHost
 from deploy.processes.launch import environment, start_local_ray
 from learner.group import LearnerGroup
+from learner.surroundings import Surroundings
 from oapl.config import RunConfig
 from oapl.records import Metrics, ProbeReport, WeightsVersion
 from oapl.weights import object_store
@@ -112,14 +113,8 @@ async def _publish(
 ) -> dict[str, float]:
     """Median seconds from the request to publish until the engine is ready, then of the parts."""
     times, nothing = Times(engine), Nothing()
-    group = LearnerGroup(
-        config,
-        trainers=[learner],
-        replay=nothing,
-        tracker=nothing,
-        store=nothing,
-        engines=times,
-    )
+    around = Surroundings(replay=nothing, tracker=nothing, store=nothing, engines=times)
+    group = LearnerGroup(config, [learner], around)
 
     async def publish() -> None:
         group.step += 1

@@ -5,6 +5,7 @@ The oracle is a float64 model that scores every rollout by itself, without packi
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -722,6 +723,15 @@ def test_two_ranks_in_ray_actors_share_one_batch(ray_cluster, tied: Path, exact,
     for stage, (walk, nothing) in zip(VALUED, walked, strict=True):
         assert nothing is None
         assert_a_walk_is_exact(walk, tied, stage)
+
+
+@pytest.mark.by_hand
+def test_a_rank_that_fails_ends_the_wait_of_the_others(ray_cluster, tied: Path, tmp_path: Path):
+    """Their next collective would last until `sync.timeout_s`, here ten minutes."""
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="rank 0 is broken"):
+        ranks.run(tmp_path, 2, [("broken", config_of(tied, num_ranks=2))])
+    assert time.monotonic() - began < 120, "the start of two ranks, and no wait"
 
 
 def assert_a_walk_is_exact(walk: walks.Walk, tied: Path, stage: int) -> None:

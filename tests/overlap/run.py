@@ -16,6 +16,7 @@ from deploy.run import restarts
 from deploy.run.pulse import Pulse
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
+from learner.surroundings import Surroundings
 from oapl.config import RunConfig
 from oapl.interfaces import Tracker
 from oapl.loops import learn
@@ -170,14 +171,8 @@ async def run(
         note=lines.message,
     )
     workers.start()
-    learner = LearnerGroup(
-        config,
-        trainers=[trainer.handle],
-        replay=replay.handle,
-        tracker=lines,
-        store=NoStore(),
-        engines=workers,
-    )
+    around = Surroundings(replay=replay.handle, tracker=lines, store=NoStore(), engines=workers)
+    learner = LearnerGroup(config, [trainer.handle], around)
     learner.checkpoint_if_due = _nothing  # type: ignore[method-assign]
     try:
         await learn(

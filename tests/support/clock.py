@@ -7,11 +7,18 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
+RESTLESS_TURNS = 20_000
+"""Turns of the loop in which something always could go on: no act that ends takes so many."""
+TURN_S = 1e-3
+"""Of each turn after them."""
+
 
 class LeapingLoop(asyncio.SelectorEventLoop):
     """Its time stands still while anything can go on, and leaps to the next timer when nothing can.
 
-    Work in threads counts as going on. `time.monotonic` is not the loop's.
+    Work in threads counts as going on. `time.monotonic` is not the loop's. What never rests, like a
+    worker that dies as it starts and is started again at once, would keep every deadline from
+    coming: after `RESTLESS_TURNS` time goes on beside it.
     """
 
     def __init__(self) -> None:
@@ -47,8 +54,12 @@ class _Leaping(selectors.DefaultSelector):
     def __init__(self, loop: LeapingLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._restless = 0
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        self._restless = self._restless + 1 if timeout == 0 else 0
+        if self._restless > RESTLESS_TURNS:
+            self._loop.leap(TURN_S)
         if not timeout:  # something else is ready, or no timer is set
             return super().select(timeout)
         if self._loop.has_threads:

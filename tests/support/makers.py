@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.recipes import tiny_llama
 from oapl.interfaces import Objective
 from oapl.records import (
     CreditedGroup,
@@ -22,30 +23,16 @@ SPECIAL = ["<pad>", "<bos>", "<eos>"]
 
 
 def make_model(path: Path, *, vocab_size: int = 128, tied: bool = True, seed: int = 0) -> Path:
-    """Save a Llama of 0.5M parameters and its tokenizer under `path`.
-
-    Three layers of width 128 with 4 heads: vLLM's CPU attention wants a head size of 32.
-    """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=tied,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        initializer_range=0.1,
+    """Save a Llama of 0.5M parameters and its tokenizer under `path`."""
+    tiny_llama.save(
+        path,
+        make_tokenizer(vocab_size),
+        seed,
+        context=512,
+        spread=0.1,
+        vocabulary=vocab_size,
+        tied=tied,
     )
-    LlamaForCausalLM(config).save_pretrained(path)
-    make_tokenizer(vocab_size).save_pretrained(path)
     return path
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +218,14 @@ class Rank:
                 )
         return found
 
+    def broken(self, port: int, config: Any) -> None:
+        """Rank 0 fails between two steps, and the others are in the next one's collectives."""
+        with self._trainer(port, config) as trainer:
+            trainer.update(self._share(0))
+            if self._rank == 0:
+                raise ValueError("rank 0 is broken")
+            trainer.update(self._share(1))
+
     def partly(self, port: int, config: Any, uses: Sequence[Sequence[bool]]) -> dict[str, Any]:
         """A walk of `partly_used`; `uses` are the steps of each rank."""
         from learner import zero_engine
@@ -230,12 +238,11 @@ class Rank:
             master_address="127.0.0.1",
             master_port=port,
         )
-        try:
-            return walk(config, uses[self._rank])
-        except InputError as error:
-            return {"refused": str(error)}
-        finally:
-            zero_engine.leave()
+        with _leaving(zero_engine.leave):
+            try:
+                return walk(config, uses[self._rank])
+            except InputError as error:
+                return {"refused": str(error)}
 
     @contextmanager
     def _trainer(self, port: int, config: Any) -> Iterator[Any]:
@@ -244,16 +251,28 @@ class Rank:
         trainer = trainers.build(
             config, rank=self._rank, world_size=self._world_size, master_port=port
         )
-        try:
+        with _leaving(trainer.close):
             yield trainer
-        finally:
-            trainer.close()
 
     def _share(self, step: int, broken: bool = False) -> Any:
         from oapl.batching import shard
 
         groups = groups_to_train(broken)
         return shard(groups, step=step, num_ranks=self._world_size, **LIMITS)[self._rank]
+
+
+@contextmanager
+def _leaving(together: Callable[[], None]) -> Iterator[None]:
+    """Leave the others at the end together with them; at once, and alone, where this rank failed:
+    they are in a collective that it will not join, which else lasts until its deadline."""
+    from learner import zero_engine
+
+    try:
+        yield
+    except BaseException:
+        zero_engine.leave(awaits_others=False)
+        raise
+    together()
 
 
 def grpo_groups(objective: Mapping[str, Any] | None = None) -> list[Any]:

@@ -59,8 +59,10 @@ ROOMS = {
             *("publisher", "publication", "preparation", "resets", "kept_models", "moving_on"),
             *("evaluations", "alarming"),
         ),
-        ("step",),
-        ("trainer",),
+        ("step", "surroundings"),
+        ("trainer", "packing", "deciders"),
+        ("scores",),
+        ("line", "saving"),
         ("group",),
     ),
     "deploy": (

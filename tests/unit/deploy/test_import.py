@@ -17,7 +17,7 @@ from rich.console import Console
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.stored import look_at_sets
 from deploy.commands import main
-from deploy.importing import columns, running
+from deploy.importing import columns, running, scoring
 from deploy.importing.traces import Reader
 from oapl import groups_file
 from oapl.config.toml import load_config
@@ -83,19 +83,17 @@ def write(path: Path, rows) -> Path:
 def bring(models, tmp_path):
     """Imports rows; gives the report and the groups."""
 
-    def run(rows, *overrides, model="chat", column=(), **options):
+    def run(rows, *overrides, model="chat", column=(), scorer_of=scoring.EngineScorer, **options):
         path = write(tmp_path / "logs.jsonl", rows)
-        config = running.config_of(
-            str(models / model), overrides, scores=options.get("scores", False)
-        )
-        quiet = Console(file=None, quiet=True)
+        options = running.Options(**options)
         report = running.apply(
             path,
             tmp_path / "set",
-            config,
+            running.config_of(str(models / model), overrides, scores=options.scores),
             columns.from_words(column),
-            console=quiet,
-            **options,
+            options,
+            console=Console(file=None, quiet=True),
+            scorer_of=scorer_of,
         )
         return report, list(groups_file.read(tmp_path / "set"))
 

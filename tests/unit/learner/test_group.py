@@ -13,6 +13,7 @@ from learner.books import Past
 from learner.checkpoints import contents, published, snapshots
 from learner.group import LearnerGroup
 from learner.moving_on import REQUEST, MovingOn
+from learner.surroundings import Evaluators, Stage, Surroundings
 from oapl import batching, groups_file
 from oapl.batching import example
 from oapl.config import RunConfig
@@ -150,6 +151,7 @@ def config(tmp_path):
 
 
 def make(config, **changes):
+    """A learner among fakes; `changes` are fields of what it is put among, or its trainers."""
     config.folder.mkdir(exist_ok=True)
     parts = {
         "trainers": [FakeTrainer()],
@@ -157,8 +159,17 @@ def make(config, **changes):
         "tracker": Lines(),
         "store": RolloutStore(config, config.folder, HEADER),
         "engines": FakeEngines(),
+        **changes,
     }
-    return LearnerGroup(config, **{**parts, **changes})
+    evaluators = Evaluators(
+        waited=parts.pop("evaluate", None),
+        beside=parts.pop("evaluate_beside", None),
+        aside=parts.pop("aside", None),
+    )
+    of_stage = {field.name for field in dataclasses.fields(Stage)} & set(parts)
+    stage = Stage(**{name: parts.pop(name) for name in of_stage})
+    trainers = parts.pop("trainers")
+    return LearnerGroup(config, trainers, Surroundings(evaluators=evaluators, **parts), stage)
 
 
 def groups():
