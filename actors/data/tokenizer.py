@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,27 @@ from oapl.errors import InputError, first_line
 KNOWN_TEXT = "What is 12 + 7?\nAdd: 12+7=19; so the answer is \\boxed{19}."
 """With `model_type: qwen2` in config.json, transformers replaces a home-made tokenizer by one with
 its own way of splitting, and what its vocabulary lacks (spaces!) vanishes without an error."""
+
+
+def spare_torch() -> None:
+    """Let transformers do without torch in this process: tokenizers and configurations need none.
+
+    Loading them takes a third of the time so. Only for a process of our own that runs no model:
+    transformers can load none here afterwards, though `import torch` works. Does nothing where
+    torch or transformers are there already.
+    """
+    if "torch" in sys.modules or "transformers" in sys.modules:
+        return
+    quiet = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}  # it would tell of models it cannot load
+    before = {key: os.environ.get(key) for key in quiet}
+    os.environ.update(quiet)
+    sys.modules["torch"] = None  # type: ignore[assignment]  # Python's own sign for: is not there
+    try:
+        from transformers import AutoConfig, AutoTokenizer, GenerationConfig  # noqa: F401
+    finally:
+        del sys.modules["torch"]
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.update({key: value})
 
 
 def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:

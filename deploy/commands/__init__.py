@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     options = _parse(arguments)
+    options.owns_process = arguments is None
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
         return int(options.run(options))

@@ -72,11 +72,23 @@ def config_of(options: argparse.Namespace) -> RunConfig:
     from oapl.config.toml import load_config
 
     config = load_config(options.recipe, options.overrides)
+    if options.owns_process:
+        _lighten(config)
     if options.recipe is None:
         return config
     from deploy.run.folders import moved_here
 
     return moved_here(config, options.recipe, options.overrides)
+
+
+def _lighten(config: RunConfig) -> None:
+    """Load no torch into a process that only directs others; filters may be models of the user's,
+    and a model's own code may want all of transformers."""
+    is_plain = not (config.is_staged or config.filters or config.model.trust_remote_code)
+    if config.cluster.mode == "ray" and is_plain:
+        from actors.data.tokenizer import spare_torch
+
+        spare_torch()
 
 
 def present_stage(folder: Path) -> tuple[RunConfig, Stage | None]:

@@ -45,6 +45,8 @@ BUILDERS: dict[Role, str] = {
     "worker": "actors.worker:build",
     "trainer": "learner.trainer:build",
 }
+BUILDERS_ALONE: dict[Role, str] = {"replay": "deploy.run.batches:build_replay_alone"}
+"""Those that differ where the process is the object's own."""
 
 
 H_co = TypeVar("H_co", covariant=True)
@@ -400,7 +402,7 @@ class RayProcesses:
         runtime = {"env_vars": environment(self._config, role)}
         log = str(self._config.folder / "logs" / f"{name}.log")
         remote = self._ray.remote(host).options(**options, runtime_env=runtime)
-        return remote.remote(BUILDERS[role], self._config, log, kwargs)
+        return remote.remote(BUILDERS_ALONE.get(role, BUILDERS[role]), self._config, log, kwargs)
 
     async def _begin(
         self, role: Role, name: str, actor: Any, late: Mapping[str, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from actors.data import prompts
-from actors.data.tokenizer import load_tokenizer
+from actors.data.tokenizer import load_tokenizer, spare_torch
 from deploy.checks.stored import is_of_the_model
 from oapl import groups_file
 from oapl.config import RunConfig
@@ -24,6 +24,13 @@ from oapl.replay.stored import StoredBatches, credited
 
 UNLOADED = -1
 """The version of an engine that holds the model's own weights."""
+
+
+def build_replay_alone(config: RunConfig, *, done: frozenset[str] | None = None) -> ReplayBuffer:
+    """The same in a process of its own, which runs no model; see `build_replay`."""
+    if not config.model.trust_remote_code:  # a model's own code may want all of transformers
+        spare_torch()
+    return build_replay(config, done=done)
 
 
 def build_replay(config: RunConfig, *, done: frozenset[str] | None = None) -> ReplayBuffer:
