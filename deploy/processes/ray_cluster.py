@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.processes.nodes import Facts, Node, Resources, differences
-from deploy.processes.ray_servers import apart, patient
+from deploy.processes.ray_servers import apart, few, patient
 from oapl.errors import (
     DeadlineError,
     HeadError,
@@ -91,8 +91,8 @@ def start_local_ray(
     import ray
 
     began = time.monotonic()
-    services = ray._private.services
-    with patient(services, timeout_s), apart(services):
+    services, parameter = ray._private.services, ray._private.parameter
+    with patient(services, timeout_s), apart(services), few(services, parameter):
         try:
             ray.init(
                 address="local",

@@ -1,9 +1,10 @@
 """How the servers of a Ray of our own are started: what Ray has no setting for.
 
-Ray starts its head, its raylet and the rest through two functions of one module, which are replaced
-while it does. Invariants: a signal to the process group of the command (Ctrl-C, GNU `timeout`, a
-terminal that is closed, a batch system) reaches none of them, so that the run can stop in order;
-the kernel still ends them with the thread that started them, however that ends.
+Ray starts its head, its raylet and the rest through a few functions, which are replaced while it
+does. Invariants: a signal to the process group of the command (Ctrl-C, GNU `timeout`, a terminal
+that is closed, a batch system) reaches none of them, so that the run can stop in order; the kernel
+still ends them with the thread that started them, however that ends; what nobody asks is not
+started.
 """
 
 from __future__ import annotations
@@ -55,3 +56,21 @@ def apart(services: Any) -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = start
+
+
+@contextlib.contextmanager
+def few(services: Any, parameter: Any) -> Iterator[None]:
+    """Leave out what a run of its own never asks: the API server (which `include_dashboard=False`
+    keeps), the autoscaler's monitor, and the log monitor, since every actor writes its own log.
+
+    Args:
+        services: The module `ray._private.services`.
+        parameter: The module `ray._private.parameter`.
+    """
+    serve, params = services.start_api_server, parameter.RayParams
+    services.start_api_server = lambda *_, **__: ("", None)
+    parameter.RayParams = partial(params, no_monitor=True, include_log_monitor=False)
+    try:
+        yield
+    finally:
+        services.start_api_server, parameter.RayParams = serve, params

@@ -1,5 +1,6 @@
 """How Ray's servers are started: patiently, and out of reach of signals to our process group."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploy.processes.ray_servers import apart, patient
+from deploy.processes.ray_servers import apart, few, patient
 
 
 class Registry:
@@ -46,6 +47,20 @@ def test_servers_stand_in_sessions_of_their_own_and_other_processes_do_not():
         session, group, pid = started()
     assert session == group == pid
     assert started()[:2] == [os.getsid(0), os.getpgrp()]
+
+
+def test_what_a_run_of_its_own_never_asks_is_not_started():
+    """And Ray asks for each of them by the names that are replaced."""
+    from ray._private import node, parameter, services, worker
+
+    with few(services, parameter):
+        assert services.start_api_server(True) == ("", None)
+        params = parameter.RayParams(num_cpus=1)
+    assert params.no_monitor
+    assert not params.include_log_monitor
+    assert not parameter.RayParams(num_cpus=1).no_monitor
+    assert "start_api_server" in node.Node.start_api_server.__code__.co_names
+    assert "RayParams" in inspect.unwrap(worker.init).__code__.co_names
 
 
 def test_ray_starts_its_servers_by_what_is_replaced():
