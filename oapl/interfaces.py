@@ -793,6 +793,14 @@ class Tracker(Protocol):
             name: One of `tracking.status.PHASES` or `ENDS`, or `RESTART`.
         """
 
+    def made(self, groups: int, total: int) -> None:
+        """Note how far the making of stored groups is.
+
+        Args:
+            groups: That are stored.
+            total: That there will be.
+        """
+
     def alert(self, title: str, text: str) -> None:
         """Call a person, where the tracker can: what is said here is a message too.
 

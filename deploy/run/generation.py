@@ -96,7 +96,7 @@ async def _generate(
     tracker.add(StatusSink(folder, leg.first, leg.place))
     mark(tracker, folder, leg)
     stop.tell = tracker.message
-    progress = Progress(work, tracker.message)
+    progress = Progress(work, tracker.message, tracker.made)
     try:
         for note in report.notes:
             tracker.message(note)
@@ -194,6 +194,7 @@ class Progress:
     Args:
         work: The whole.
         tell: Is given lines for the person who watches.
+        made: Is given how many groups are there, and how many there will be.
         now: The monotonic clock.
 
     Attributes:
@@ -205,15 +206,17 @@ class Progress:
         self,
         work: Generation,
         tell: Callable[[str], None],
+        made: Callable[[int, int], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.work = work
         self.groups = 0
-        self._tell = tell
+        self._tell, self._made = tell, made
         self._now = now
         self._began = self._told = self._last = 0.0
         self._tokens = self._rollouts = 0
         self._reward = 0.0
+        self._made(len(work.done), work.total)
         if work.done:
             self._tell(f"going on: {len(work.done):,} of {work.total:,} groups are there")
 
@@ -226,6 +229,7 @@ class Progress:
         self.groups += 1
         self._rollouts += len(scored.rewards)
         self._reward += float(scored.rewards.sum())
+        self._made(len(self.work.done) + self.groups, self.work.total)
         if self._last - self._told >= TELL_S:
             self.tell()
 

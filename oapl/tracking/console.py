@@ -123,6 +123,10 @@ class LiveConsole(Sink):
         """Feed the view; see `Sink.phase`."""
         self._view.enter(name, at)
 
+    def made(self, groups: int, total: int) -> None:
+        """Feed the view; see `Sink.made`."""
+        self._view.made(groups, total)
+
     def refresh(self) -> None:
         """Show at once what the view holds."""
         self._live.refresh()

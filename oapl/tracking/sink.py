@@ -27,6 +27,9 @@ class Sink:
     def phase(self, name: str) -> None:
         """Take note that the run is now in `name`, one of `status.PHASES`, or over."""
 
+    def made(self, groups: int, total: int) -> None:
+        """Take note how many of the groups that are to be stored are there."""
+
     def alert(self, title: str, text: str) -> None:
         """Call a person; it was said as a message before."""
 

@@ -54,6 +54,10 @@ class Tracker:
         """See `Sink.phase`."""
         self._each(lambda sink: sink.phase(name))
 
+    def made(self, groups: int, total: int) -> None:
+        """See `Sink.made`."""
+        self._each(lambda sink: sink.made(groups, total))
+
     def alert(self, title: str, text: str) -> None:
         """See `Sink.alert`."""
         self._each(lambda sink: sink.alert(title, text))

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oapl.records import StepMetrics
-from oapl.tracking.status import DONE, ENDS, PHASES, STOPPED
+from oapl.tracking.status import DONE, ENDS, GENERATE, PHASES, STOPPED
 
 DASH = "–"
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -107,6 +107,7 @@ class View:
         self._began = clock() if began is None else began
         self._phase = ""
         self._phase_since = self._began
+        self._made: tuple[int, int] | None = None  # groups to be stored, where nobody trains
         self._values: dict[str, float] = {}
         self._faults: Counter[str] = Counter()
         self._alarms: dict[str, bool] = {}  # those that went on, and whether they are
@@ -150,6 +151,11 @@ class View:
         reward = metrics.values.get("reward/mean", math.nan)
         if math.isfinite(reward):
             self._rewards.append(reward)
+
+    def made(self, groups: int, total: int) -> None:
+        """Take in how many of the groups that are to be stored are there."""
+        with self._lock:
+            self._made = (groups, total)
 
     def _smooth(self, values: Mapping[str, float]) -> None:
         """Rates as means over a period: the first step of one waits, the others hardly do."""
@@ -251,9 +257,12 @@ class View:
         margin = 2 if width >= 96 else 1
         inner = width - 2 * margin - 2
         head: list[RenderableType] = [self._progress(), self._phases()]
-        body, body_rows = self._body(inner)
-        left = height - 2 - len(head) - 1 - body_rows  # frame, head, a blank line, body
-        parts: list[RenderableType] = [*head, Text(), body]
+        left = height - 2 - len(head)
+        parts: list[RenderableType] = head
+        if self._made is None or self._values:
+            body, rows = self._body(inner)
+            left -= rows + 1  # a blank line
+            parts += [Text(), body]
         messages = min(len(self._messages), LEAST_MESSAGES)
         if self._evaluations and inner < THREE_COLUMNS:
             shown = min(len(self._measures()), left - 2 - (messages + 1 if messages else 0))
@@ -296,6 +305,10 @@ class View:
 
     def _progress(self) -> RenderableType:
         made, wanted = self.step - self._first, self.max_steps - self._first
+        unit, at, end = "step", self.step, self.max_steps
+        if self._made is not None:
+            unit, (at, end) = "groups", self._made
+            made, wanted = at, max(end, 1)
         grid = Table.grid(expand=True, padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
@@ -303,9 +316,10 @@ class View:
         elapsed = duration(self._now() - self._began)
         times = f"{elapsed} in all"
         if not self._is_over:
-            times = f"{elapsed} gone   {duration(self.eta_s())} to go"
+            left = f"   {duration(self.eta_s())} to go" if self._made is None else ""
+            times = f"{elapsed} gone{left}"
         grid.add_row(
-            Text.assemble("step ", (f"{self.step}", "bold"), f" / {self.max_steps}"),
+            Text.assemble(f"{unit} ", (f"{at}", "bold"), f" / {end}"),
             ProgressBar(total=wanted, completed=made, complete_style="cyan"),
             Text(f"{made / wanted:4.0%}   {times}"),
         )
@@ -314,7 +328,8 @@ class View:
     def _phases(self) -> Text:
         """start · evaluate · train · publish · finish, the present one marked, and its time."""
         line = Text(no_wrap=True, overflow="ellipsis")
-        for index, name in enumerate(PHASES):
+        phases = PHASES if self._made is None else (PHASES[0], GENERATE, PHASES[-1])
+        for index, name in enumerate(phases):
             line.append(" · " if index else "", "dim")
             line.append(f" {name} ", "bold reverse cyan" if name == self._phase else "dim")
         if self._is_over:

@@ -169,8 +169,8 @@ def test_progress_is_told_with_rates_that_begin_at_the_first_hand_out(tmp_path):
     work = Generation(
         folder=tmp_path, header=None, recipe={}, total=10, done=frozenset("ab"), group_size=2
     )
-    told, now = [], [1000.0]
-    progress = Progress(work, told.append, lambda: now[0])
+    told, made, now = [], [], [1000.0]
+    progress = Progress(work, told.append, lambda *how: made.append(how), lambda: now[0])
     assert told == ["going on: 2 of 10 groups are there"]
     scored = make_group([5, 15], rewards=[1, 0])
     scored = dataclasses.replace(scored, group=dataclasses.replace(scored.group, seconds=10.0))
@@ -181,6 +181,7 @@ def test_progress_is_told_with_rates_that_begin_at_the_first_hand_out(tmp_path):
         "4 of 10 groups, mean reward 0.500; 0.05 groups and 1 tokens a second, 120 s to go",
         "6 of 10 groups, mean reward 0.500; 0.06 groups and 1 tokens a second, 70 s to go",
     ]
+    assert made == [(groups, 10) for groups in range(2, 7)]
     now[0] += 5.0
     progress.tell()
     outcome = progress.outcome(0)

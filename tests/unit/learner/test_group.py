@@ -135,6 +135,9 @@ class Lines:
     def alert(self, title, text):
         self.told.append(f"{title}: {text}")
 
+    def made(self, groups, total):
+        pass
+
     def saved(self, checkpoint, step):
         self.checkpoints.append((checkpoint.name, step))
 

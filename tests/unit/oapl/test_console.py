@@ -115,6 +115,17 @@ def drawn(seen: View, width: int, height: int) -> list[str]:
     return Text.from_ansi(capture.get()).plain.splitlines()
 
 
+def test_groups_that_are_only_stored_are_counted_and_nothing_is_said_of_training():
+    seen = view()
+    seen.made(30, 400)
+    seen.enter("generate")
+    text = "\n".join(drawn(seen, 100, 30))
+    assert "groups 30 / 400" in text
+    assert "generate" in text
+    assert "step" not in text
+    assert "–" not in text
+
+
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (140, 40)], ids=str)
 def test_the_view_fits_the_terminal_and_keeps_what_matters_most(size: tuple[int, int]):
     seen = run(87)
