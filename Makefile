@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -66,6 +66,15 @@ bench: $(VENV)/.dev
 overlap: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.overlap
 
+# The same actors by L (1 to 400) and surplus: idle, tokens thrown away, lag; docs/lag_sweep. At most 40
+# minutes, and again until the table is full.
+lag-sweep: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.overlap.sweep
+
+# Three short real runs and their page, docs/example/report.html. Ten minutes.
+example: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.example
+
 # A rollout node is killed under a run and started again; processes of the reward pool are killed;
 # each process of a run, its Ray and its disk fail in turn; a sweep is killed and goes on.
 chaos: $(VENV)/.dev
@@ -111,7 +120,8 @@ puzzles: $(VENV)/.dev
 recipes: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.recipes $(TOYS)
 
-# docs/: settings, metrics and figures, written from the code that declares them.
+# docs/: settings, metrics and figures, written from the code that declares them; in docs/papers the tables
+# of what recipes say.
 docs: $(VENV)/.dev
 	$(VENV)/bin/python -m deploy.documents
 

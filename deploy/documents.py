@@ -1,4 +1,5 @@
-"""`docs/`: every setting, every metric and every figure, written from the code that declares them.
+"""`docs/`: every setting, every metric and every figure, written from the code that declares them,
+and in the pages of the papers (`docs/papers/`) the tables of what our recipes say.
 
     python -m deploy.documents      # writes them anew; `make docs`
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deploy.commands._settings import KEYS
+from deploy.recipe_tables import filled
 from oapl.config import RunConfig
 from oapl.config.listing import Setting, fields, is_section, literal, settings
 from oapl.config.stages import StageSection
@@ -18,6 +20,8 @@ from oapl.reports.base import FIGURES, SECTIONS
 from oapl.tracking.names import METRICS
 
 FOLDER = Path(__file__).parents[1] / "docs"
+PAPERS = "papers"
+"""Folder of pages that people write, but for the tables in them."""
 GROUPS = {
     "loss": "Loss",
     "policy": "Policy",
@@ -48,7 +52,12 @@ def documents() -> dict[str, str]:
         "settings.md": "\n".join(_settings()) + "\n",
         "metrics.md": "\n".join(_metrics()) + "\n",
         "figures.md": "\n".join(_figures()) + "\n",
+        **{f"{PAPERS}/{page.name}": filled(page.read_text()) for page in _papers()},
     }
+
+
+def _papers() -> list[Path]:
+    return sorted((FOLDER / PAPERS).glob("*.md"))
 
 
 def write(folder: Path = FOLDER) -> None:

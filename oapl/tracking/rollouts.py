@@ -262,12 +262,15 @@ def show(
     times = Counter(mark.said for mark in marks)
     latest = {mark.said: mark for mark in sorted(marks, key=lambda mark: mark.step)}
     best = _different(sorted(latest.values(), key=lambda m: (-m.reward, -m.step)), limit, ())
-    worst = _different(sorted(latest.values(), key=lambda m: (m.reward, -m.step)), limit, best)
+    are_alike = len({mark.reward for mark in marks}) == 1  # then none of them is worse
+    ranked = sorted(latest.values(), key=lambda m: (m.reward, -m.step))
+    worst = [] if are_alike else _different(ranked, limit, best)
     chosen = {*best, *worst}
     rows = {mark: row for row in read(folder) if (mark := _mark(row)) in chosen}
     steps_told = f"steps {min(mark.step for mark in marks)} to {max(mark.step for mark in marks)}"
     console.print(f"{len(marks)} stored rollouts of {folder.name}, {steps_told}", style="bold")
-    for title, shown, style in (("best", best, "green"), ("worst", worst, "red")):
+    first = f"all of reward {marks[0].reward:g}" if are_alike else "best"
+    for title, shown, style in ((first, best, "green"), ("worst", worst, "red")):
         if shown:
             console.rule(f"[bold {style}]{title}", style=style)
         for mark in shown:

@@ -39,12 +39,24 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """Idle share of the learner's time, of the engine's slots; share of slot time thrown away."""
+    """Where the time of a run went, and how old its batches were.
+
+    Attributes:
+        learner: Idle share of the learner's time.
+        between: Of that time, what is neither a step nor a wait for groups: messages.
+        engine: Idle share of the engine's slots.
+        wasted: Share of slot time, or of tokens, that was thrown away.
+        mean_lag, largest_lag: Of the groups trained on, in learner steps.
+        elapsed: How long the run took, its first period included, in learner steps.
+    """
 
     learner: float
+    between: float
     engine: float
     wasted: float
+    mean_lag: float
     largest_lag: int
+    elapsed: float
 
 
 def duration(mean: float, draw: int, attempt: int, seed: int = 0) -> float:
@@ -76,7 +88,7 @@ class Simulation:
         self._buffer_version = 0
         self._is_training = False
         self._busy = self._wasted = self._measured_from = 0.0
-        self._largest_lag = 0
+        self._largest_lag = self._lags = 0
 
     def run(self) -> Shares:
         self._proceed()
@@ -94,9 +106,12 @@ class Simulation:
         slot_time = elapsed * self._setting.slots
         return Shares(
             learner=1 - (self._steps - self._setting.interval) / elapsed,
+            between=0.0,
             engine=1 - self._busy / slot_time,
             wasted=self._wasted / self._busy,
+            mean_lag=self._lags / (self._steps - self._setting.interval),
             largest_lag=self._largest_lag,
+            elapsed=self._now,
         )
 
     def _end_group(self, draw: int, attempt: int) -> None:
@@ -123,7 +138,9 @@ class Simulation:
             return
         self._buffer = self._buffer[GROUPS_PER_STEP:]
         self._is_training = True
-        self._largest_lag = max(self._largest_lag, self._step - self._buffer_version)
+        lag = self._step - self._buffer_version
+        self._largest_lag = max(self._largest_lag, lag)
+        self._lags += lag if self._step >= self._setting.interval else 0
         heapq.heappush(self._events, (self._now + 1.0, -1, 0, 0))
         self._lead()
         self._fill()
@@ -144,7 +161,7 @@ class Simulation:
     def _publish(self, begin: int, keep: int) -> None:
         cleared, self._buffer = self._buffer[keep:], self._buffer[:keep]
         aborted = [(slot.draw, slot.attempt + 1) for slot in self._slots.values()]
-        if self._step >= self._setting.interval:
+        if self._step > self._setting.interval:  # what the first period threw away is not measured
             self._wasted += sum(seconds for _, _, seconds in cleared)
             self._wasted += sum(self._now - slot.begun for slot in self._slots.values())
         again = aborted + [(draw, attempt + 1) for draw, attempt, _ in cleared]

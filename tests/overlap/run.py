@@ -25,6 +25,10 @@ from oapl.remote.waiting import within
 from tests.overlap.model import GROUPS_PER_STEP, Setting, Shares
 
 TIMEOUT_S = 600.0
+TOKENS_PER_STEP = 20
+"""Of a response, in the time of a learner step."""
+THROWN = ("replay/wasted_tokens", "replay/cleared_tokens", "replay/refused_tokens")
+"""Tokens of groups given back, cleared at a synchronisation, refused."""
 
 
 class SleeperProcesses:
@@ -116,6 +120,7 @@ async def measure(
                 "mean": setting.mean,
                 "slots": setting.slots,
                 "load_s": load_s,
+                "tokens_per_s": TOKENS_PER_STEP / step_s,
             },
         },
         learner={"batch_size": GROUPS_PER_STEP},
@@ -128,13 +133,23 @@ async def measure(
     rows = lines.rows
     window = [rows[step] for step in range(setting.interval + 1, steps + 1)]
     elapsed = sum(row["time/step_s"] for row in window)
-    busy = sum(row.get("engine/slot_s", 0.0) for row in window)  # a late answer counts in the next
+    busy = _total(window, ("engine/slot_s",))  # a late answer counts in the next line
+    made, thrown = (_total(window, names) for names in (("engine/made_tokens",), THROWN))
+    waited = _total(window, ("time/wait_for_batch_s",))
+    idle = 1 - len(window) * step_s / elapsed
     return Shares(
-        learner=1 - len(window) * step_s / elapsed,
+        learner=idle,
+        between=idle - waited / elapsed,
         engine=1 - busy / (elapsed * setting.slots),
-        wasted=float("nan"),
+        wasted=thrown / made,
+        mean_lag=_total(window, ("replay/lag_mean",)) / len(window),
         largest_lag=int(max(row["replay/lag_max"] for row in rows.values())),
+        elapsed=sum(row["time/step_s"] for row in rows.values()) / step_s,
     )
+
+
+def _total(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> float:
+    return sum(row.get(name, 0.0) for row in rows for name in names)
 
 
 async def run(

@@ -62,7 +62,8 @@ class CountingSource:
 
 
 class SleepingEngine:
-    """Each rollout waits its drawn time; a load cuts off what is in flight, and takes `load_s`."""
+    """Each rollout waits its drawn time and has `tokens_per_s` tokens for it, one at the least; a
+    load cuts off what is in flight, and takes `load_s`."""
 
     def __init__(
         self,
@@ -73,25 +74,31 @@ class SleepingEngine:
         slots: int,
         load_s: float = 0.0,
         speed: float = 1.0,
+        tokens_per_s: float = 0.0,
     ) -> None:
         self.version = -1
         self._index = index
         self._step_s, self._mean, self._slots, self._load_s = step_s, mean, slots, load_s
         self._speed = speed
+        self._tokens_per_s = tokens_per_s
         self._in_flight: dict[asyncio.Future[None], float] = {}  # the time counted up to
         self._busy_s = 0.0
+        self._num_tokens = 0
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
         version = self.version
         draw = int(prompt.id.removeprefix("p"))
         seconds = self._step_s * duration(self._mean, draw, prompt.attempt) / self._speed
         cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_flight[cut] = time.monotonic()
+        began = self._in_flight[cut] = time.monotonic()
         await asyncio.wait([cut], timeout=seconds)
-        self._busy_s += time.monotonic() - self._in_flight.pop(cut)
+        now = time.monotonic()
+        self._busy_s += now - self._in_flight.pop(cut)
+        num_tokens = max(1, round((now - began) * self._tokens_per_s))
+        self._num_tokens += num_tokens
         return Rollout(
-            token_ids=np.array([2], np.int32),
-            inference_logprobs=np.zeros(1, np.float32),
+            token_ids=np.arange(num_tokens, dtype=np.int32),
+            inference_logprobs=np.zeros(num_tokens, np.float32),
             finish_reason="abort" if cut.done() else "stop",
             text="",
             first_version=version,
@@ -115,9 +122,11 @@ class SleepingEngine:
             self._busy_s += now - since
             self._in_flight[cut] = now
         busy_s, self._busy_s = self._busy_s, 0.0
+        num_tokens, self._num_tokens = self._num_tokens, 0
         return {
             "engine/busy_s": busy_s / self._slots,
             "engine/slot_s": busy_s,
+            "engine/made_tokens": num_tokens,
             f"engine/slot_s/{self._index}": busy_s,
         }
 

@@ -72,6 +72,7 @@ ROOMS = {
         ("run", "doctor"),
         ("sweeping",),
         ("commands",),
+        ("recipe_tables",),
         ("documents",),
     ),
 }

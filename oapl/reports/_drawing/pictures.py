@@ -20,8 +20,10 @@ from oapl.reports._drawing.texts import Table
 FONT_SIZE = 10.5
 RIGHT_INCHES, TOP_INCHES = 0.24, 0.2
 PNG_DPI = 160
+HANDLE_LENGTH = 3.0
+"""Of the lines of a legend, in letters: room for two dashes."""
 COLUMNS = 3
-"""Of small panels in a PNG."""
+"""Of small panels in a file."""
 _GROUP_ID = re.compile(r'<g id="[^"]*">')
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _PLACES = re.compile(r"(\d+\.\d{2})\d+")
@@ -53,19 +55,19 @@ def svg(panel: Panel, name: str) -> str:
     return on_page(_lean(text.getvalue()))
 
 
-def png(panels: Sequence[Panel], path: Path, title: str, ink: Ink = LIGHT) -> None:
-    """Draw panels into one PNG, with their titles and a legend.
+def save(panels: Sequence[Panel], path: Path, title: str, ink: Ink = LIGHT) -> None:
+    """Draw panels into one file, with their titles and a legend.
 
     Args:
         panels: At least one.
-        path: Of the file.
+        path: Of the file; its ending says whether it is a PNG or an SVG.
         title: Above them.
         ink: Colours.
     """
     from matplotlib.figure import Figure
 
     wide = any(panel.size == "wide" for panel in panels)
-    columns = 1 if wide else min(COLUMNS, len(panels))
+    columns = 1 if wide else 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     sizes = [panel.inches for panel in panels]
     width, height = (max(size[i] for size in sizes) for i in (0, 1))
@@ -85,7 +87,8 @@ def png(panels: Sequence[Panel], path: Path, title: str, ink: Ink = LIGHT) -> No
         elif keys is None:
             for axes, panel in zip(grid.flat, panels, strict=False):
                 _add_legend(axes, panel.legend(), ink, loc="upper left", bbox_to_anchor=(0, -0.25))
-        figure.savefig(path, dpi=PNG_DPI, facecolor=ink.paper)
+        metadata = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(path, dpi=PNG_DPI, facecolor=ink.paper, metadata=metadata)
 
 
 def _add_legend(where: Any, keys: Sequence[Key], ink: Ink, **place: Any) -> None:
@@ -98,7 +101,8 @@ def _add_legend(where: Any, keys: Sequence[Key], ink: Ink, **place: Any) -> None
         for key in keys
     ]
     labels = [key.label for key in keys]
-    where.legend(lines, labels, ncols=min(4, max(1, len(keys))), **place)
+    columns = min(4, max(1, len(keys)))
+    where.legend(lines, labels, ncols=columns, handlelength=HANDLE_LENGTH, **place)
 
 
 def table_png(table: Table, path: Path, title: str, ink: Ink = LIGHT) -> None:

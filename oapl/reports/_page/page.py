@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from oapl.reports._drawing.ink import DARK, LIGHT, Ink, variables
-from oapl.reports._drawing.pictures import keys_of, png, svg, table_png
+from oapl.reports._drawing.pictures import keys_of, save, svg, table_png
 from oapl.reports._drawing.texts import Table
 from oapl.reports._page.verdict import tiles, verdict
 from oapl.reports._study.study import Study
@@ -122,7 +122,7 @@ def write_png(drawn: Iterable[Drawn], folder: Path) -> list[Path]:
     for one in drawn:
         path = folder / f"{one.name.rpartition('.')[2]}.png"
         if isinstance(one.drawing, Panels):
-            png(one.drawing.panels, path, one.about.title)
+            save(one.drawing.panels, path, one.about.title)
         elif isinstance(one.drawing, Table):
             table_png(one.drawing, path, one.about.title)
         else:

@@ -5,11 +5,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from oapl import reports
 from oapl.reports._drawing import ink
 from oapl.reports._drawing.panels import Curves, Line
-from oapl.reports._drawing.pictures import svg
+from oapl.reports._drawing.pictures import save, svg
 from oapl.reports._page.page import tint
 from oapl.reports._page.verdict import verdict
 from tests.support import run_folders
@@ -172,3 +173,39 @@ def test_a_run_that_was_only_evaluated_says_so(tmp_path):
     assert re.fullmatch(
         r"mean@8 on sums, products is 0\.\d{3} ± 0\.014; nothing was trained\.", line
     ), line
+
+
+def drawn_on_axes(panel):
+    axes = Figure().subplots()
+    panel.draw(axes, ink.LIGHT)
+    return axes
+
+
+def test_names_of_points_stand_on_either_side_of_lines_also_where_these_cross():
+    x = np.array([1.0, 2.0, 3.0])
+    first, second = np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.4, 0.8])
+    lines = tuple(
+        Line(label="", place=place, x=x, y=y, names=("16", "32", "48"))
+        for place, y in enumerate((first, second))
+    )
+    axes = drawn_on_axes(Curves(title="", x="rollouts", lines=lines))
+    above = [text.get_verticalalignment() == "bottom" for text in axes.texts]
+    assert above == [False, True, True, True, False, False]
+
+
+def test_a_line_of_zeros_is_above_its_axis_and_a_wide_pictures_axis_is_named_at_its_left():
+    zeros = Line(label="", place=0, x=np.arange(3.0), y=np.zeros(3))
+    flat = drawn_on_axes(Curves(title="", x="learner step", lines=(zeros,), is_percent=True))
+    assert flat.get_ylim()[0] < 0
+    wide = drawn_on_axes(Curves(title="", x="minutes", lines=(zeros,), size="wide"))
+    assert (flat.xaxis.label.get_ha(), wide.xaxis.label.get_ha()) == ("center", "left")
+
+
+def test_the_same_panels_are_saved_as_svg_and_as_png_by_the_ending_of_the_path(tmp_path):
+    line = Line(label="a", place=0, x=np.ones(1), y=np.ones(1))
+    panels = [Curves(title="t", x="x", lines=(line,))]
+    for name in ("a.svg", "b.svg", "c.png"):
+        save(panels, tmp_path / name, "Title")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert "Title" in (tmp_path / "a.svg").read_text()
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")

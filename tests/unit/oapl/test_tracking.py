@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import struct
 import threading
 import time
 from pathlib import Path
@@ -46,6 +45,7 @@ from oapl.tracking.sink import Sink
 from oapl.tracking.status import StatusSink
 from oapl.tracking.tracker import Tracker, build_tracker
 from oapl.tracking.wandb_sink import wandb_mode
+from tests.support import wandb_files
 from tests.support.storing import HEADER
 
 
@@ -398,6 +398,16 @@ def test_show_looks_at_what_is_asked_for(tmp_path: Path, which: Which, found: se
     assert set(re.findall(r"\w answers [\d.]+", shown(tmp_path, which=which))) == found
 
 
+def test_show_calls_none_of_equal_rollouts_the_worst(tmp_path: Path):
+    kept = store(tmp_path)
+    for step, name in enumerate("ab", 1):
+        kept.add([credited(name, step)], step)
+    kept.flush()
+    text = shown(tmp_path, limit=1, which=Which(verdict="accepted"))
+    assert "all of reward 1" in text
+    assert "worst" not in text
+
+
 def test_show_says_what_there_is_where_nothing_is_as_asked_for(tmp_path: Path):
     kept = store(tmp_path)
     kept.add([credited("a", 0)], 7)
@@ -654,26 +664,6 @@ def test_on_a_full_disk_the_status_says_that_the_run_has_failed(
     assert (found.phase, found.start_step) == ("failed", 4)
 
 
-def wandb_records(path: Path) -> list[Any]:
-    """The records of a W&B file: 32 KiB blocks of (crc, length, type, part of a record)."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, parts, found = path.read_bytes(), 7, b"", []
-    while at + 7 <= len(data):
-        if (1 << 15) - at % (1 << 15) < 7:
-            at += (1 << 15) - at % (1 << 15)
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            found.append(record)
-            parts = b""
-    return found
-
-
 @pytest.mark.integration
 @pytest.mark.usefixtures("nobody")
 def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_resume(
@@ -702,7 +692,7 @@ def test_wandb_offline_holds_metrics_config_and_rollouts_under_one_id_across_a_r
     ids, axes, settings, history, tables = [], {}, {}, [], []
     alerts, artifacts = [], []
     for path in sorted((setup.folder / "wandb").glob("offline-run-*/*.wandb")):
-        for record in wandb_records(path):
+        for record in wandb_files.records(path):
             if record.HasField("run"):
                 ids.append(record.run.run_id)
                 updates = record.run.config.update

@@ -17,6 +17,7 @@ from oapl.reports._drawing.panels.base import (
     Size,
     in_percent,
     inches_of,
+    name_x,
     shortened,
     thousands,
     wrapped,
@@ -108,7 +109,7 @@ class Bars:
                 _label_bars(axes, at, values, ends, self.is_percent, ink)
         axes.set_xticks(range(len(self.categories)), wrapped(self.categories))
         axes.set_ylim(1.12 * bottom, 1.12 * top or 1.0)
-        axes.set_xlabel(self.x)
+        name_x(axes, self.x, self.size)
         axes.grid(axis="x", visible=False)
         if self.is_percent:
             in_percent(axes.yaxis)
@@ -156,7 +157,7 @@ class Shares:
             left = left + values
         axes.set_yticks(rows, [shortened(name) for name in self.wholes])
         axes.set_ylim(-0.6, len(self.wholes) - 0.4)
-        axes.set_xlabel(self.x)
+        name_x(axes, self.x, self.size)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_formatter(thousands)
 

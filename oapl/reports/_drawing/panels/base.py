@@ -137,6 +137,17 @@ def name_marks(axes: Any, marks: Sequence[Mark], ink: Ink) -> None:
         )
 
 
+def name_x(axes: Any, name: str, size: Size) -> None:
+    """Name the x axis: of a wide picture at its left, which a narrow screen shows first.
+
+    Args:
+        axes: Of matplotlib.
+        name: With its unit.
+        size: Of the picture.
+    """
+    axes.set_xlabel(name, loc="left" if size == "wide" else "center")
+
+
 def set_scale(axes: Any, scale: Scale) -> None:
     """Scale the x axis, and write its numbers plainly.
 

@@ -22,11 +22,17 @@ from oapl.reports._drawing.panels.base import (
     in_percent,
     in_whole_numbers,
     name_marks,
+    name_x,
     set_scale,
+    thousands,
 )
 
+MANY = 10_000
+"""From which on thousands are set apart along the x axis."""
 LEAST_SHARE = 0.02
-"""At which an axis of shares ends at the earliest: a line of zeros lies on it."""
+"""At which an axis of shares ends at the earliest."""
+BELOW = 0.04
+"""Of that axis below 0 where all is 0: a line of zeros is seen above the axis, not on it."""
 RAW_ALPHA, BAND_ALPHA = 0.3, 0.18
 LINE_WIDTH = 1.7
 NAMED_MARGIN = 0.07
@@ -116,25 +122,24 @@ class Curves:
             axes.axhline(level.at, color=ink.faint, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         for line in self.lines:
             _draw_line(axes, line, ink)
-            _name_points(axes, line, ink, is_topmost=line is self._topmost)
+            _name_points(axes, line, [one for one in self.lines if one is not line], ink)
         if any(line.names for line in self.lines):
             axes.margins(x=NAMED_MARGIN, y=2 * NAMED_MARGIN)
-        axes.set_xlabel(self.x)
+        name_x(axes, self.x, self.size)
         if self.y_range is not None:
             axes.set_ylim(*self.y_range)
         if self.x_range is not None:
             axes.set_xlim(*self.x_range)
         if self.is_percent:
             in_percent(axes.yaxis)
-            axes.set_ylim(0.0, max(axes.get_ylim()[1], LEAST_SHARE))
+            top = max(axes.get_ylim()[1], LEAST_SHARE)
+            is_flat = not any(np.nan_to_num(line.y).any() for line in self.lines)
+            axes.set_ylim(-BELOW * top if is_flat else 0.0, top)
         if self.x.startswith("learner step"):
             in_whole_numbers(axes.xaxis)
+        if self.scale == "linear" and axes.get_xlim()[1] >= MANY:
+            axes.xaxis.set_major_formatter(thousands)
         name_marks(axes, self.marks, ink)
-
-    @property
-    def _topmost(self) -> Line | None:
-        named = [line for line in self.lines if line.names]
-        return max(named, key=lambda line: float(line.y[-1]), default=None)
 
 
 def _draw_line(axes: Any, line: Line, ink: Ink) -> None:
@@ -158,9 +163,11 @@ def _draw_line(axes: Any, line: Line, ink: Ink) -> None:
     )
 
 
-def _name_points(axes: Any, line: Line, ink: Ink, *, is_topmost: bool) -> None:
-    """Above the line that ends highest, below all others: two of about equal height stay apart."""
+def _name_points(axes: Any, line: Line, others: Sequence[Line], ink: Ink) -> None:
+    """Above where the line lies highest of all, else below: two of about equal height stay apart,
+    also where they cross."""
     for x, y, name in zip(line.x, line.y, line.names, strict=False):
+        is_topmost = all(_height(other, x) <= y for other in others if other.names)
         axes.annotate(
             name,
             (x, y),
@@ -171,3 +178,8 @@ def _name_points(axes: Any, line: Line, ink: Ink, *, is_topmost: bool) -> None:
             fontsize=SMALL_TEXT,
             color=ink.text,
         )
+
+
+def _height(line: Line, x: float) -> float:
+    """Of a line at a place; of one that does not reach so far, nothing."""
+    return float(np.interp(x, line.x, line.y, left=-np.inf, right=-np.inf))

@@ -18,6 +18,7 @@ from oapl.reports._drawing.panels.base import (
     in_percent,
     inches_of,
     name_marks,
+    name_x,
 )
 
 
@@ -87,7 +88,7 @@ class Stack:
             axes.axvline(mark.at, color=ink.text, linewidth=0.9, linestyle=(0, (1, 2)))
         axes.set_xlim(float(self.edges[0]), float(self.edges[-1]))
         axes.set_ylim(0, max(1.0, float(below.max(initial=0.0))))
-        axes.set_xlabel(self.x)
+        name_x(axes, self.x, self.size)
         in_percent(axes.yaxis)
         name_marks(axes, self.marks, ink)
 
@@ -160,5 +161,5 @@ class Lanes:
         axes.set_yticks(range(len(self.lanes)), [lane.label for lane in reversed(self.lanes)])
         axes.set_ylim(-0.6, len(self.lanes) - 0.4)
         axes.set_xlim(*self.x_range)
-        axes.set_xlabel(self.x)
+        name_x(axes, self.x, self.size)
         name_marks(axes, self.marks, ink)
