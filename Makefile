@@ -9,6 +9,7 @@ PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile 
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
 .PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination harness mixed puzzles oracle recipes stages beside docs boards clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -97,6 +98,11 @@ agreement: $(VENV)/.dev
 # questions, recorded beside ours, and on real data where it is at hand.
 decontamination: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.decontamination
+
+# lm-evaluation-harness's numbers on GSM8K beside those of `oapl eval`, in an environment of its own (1 GB):
+# both answer, and each judges both. SmolLM2 by `make smollm2`; on two cores a quarter of an hour.
+harness: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.harness
 
 # Boards by trackio and wandb-workspaces, installed beside the environment (30 MB): what they keep and draw.
 boards: $(VENV)/.dev

@@ -28,7 +28,7 @@ from oapl.config.objective import is_prepared
 from oapl.errors import DivergedError
 from oapl.interfaces import Trainer
 from oapl.objectives.base import build as build_objective
-from oapl.records import CreditedGroup, Metrics, MiniBatch, StepMetrics
+from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, StepMetrics, TokenScores
 from oapl.remote.waiting import both
 
 
@@ -63,7 +63,11 @@ class LearnerGroup:
         self._objective = declares = build_objective(config.objective).declares
         self._ranks = Ranks(config, trainers)
         self._packing = Packing(
-            config, len(trainers), at_temperature=declares.at_temperature, foresee=around.foresee
+            config,
+            len(trainers),
+            at_temperature=declares.at_temperature,
+            foresee=around.foresee,
+            wanted=lambda groups, step: around.store.wanted(groups, stage.first + step + 1),
         )
         self._books = Books(config, stage.past)
         self._watch = self._books.watch
@@ -227,18 +231,18 @@ class LearnerGroup:
         await self._scores.check()
         began = time.monotonic()
         waited = self._line.has_batch()
-        metrics = await self._updated(part)
+        metrics, batches = await self._updated(part)
         self._watch.enter(accounting.OTHER)
         self.step += 1
         self._left -= 1
         self._groups = part.groups
-        self._line.count_engines(waited, took=time.monotonic() - began)
-        self._store.add(part.groups, self.total)
+        storing = self._keep(part.groups, batches)
+        self._line.count_engines(waited, time.monotonic() - began, storing)
         self._line.note(metrics)
         self._line.trained_on(part.groups)
         return not metrics.get("faults/skipped_steps")
 
-    async def _updated(self, part: MiniBatch) -> Metrics:
+    async def _updated(self, part: MiniBatch) -> tuple[Metrics, Sequence[Batch]]:
         batches = self._packing.shard(part, self.step)
         try:
             updates = [t.update(b) for t, b in zip(self._ranks.trainers, batches, strict=True)]
@@ -248,7 +252,16 @@ class LearnerGroup:
             folder = self._config.folder / f"diverged-step-{self.total}"
             self._store.save_all(part.groups, folder)
             raise
-        return metrics
+        return metrics, batches
+
+    async def _keep(self, groups: Sequence[CreditedGroup], batches: Sequence[Batch]) -> None:
+        """Store what is to be kept of the step that was made, with its log-probs."""
+        step, scores = self.total, list[TokenScores]()
+        if batches[0].kept_groups:
+            calls = [trainer.kept_scores() for trainer in self._ranks.trainers]
+            found = await self._ranks.gather(calls, "log-probs to be stored", self.step)
+            scores = [one for of_rank in found for one in of_rank]
+        self._store.add(groups, step, scores)
 
     async def report(self) -> None:
         """Collect every owner's counters and write the line of this step.

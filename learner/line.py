@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from learner.books import Books
@@ -17,6 +17,7 @@ from learner.scores import Scores
 from learner.surroundings import Surroundings
 from oapl.config import RunConfig
 from oapl.records import CreditedGroup, Metrics, ScoredGroup
+from oapl.remote.waiting import both
 
 STATES_OF_ENGINES = ("engine/busy_s", "engine/idle_s")
 """Counters that are told as `seconds/engines/STATE` and as `idle/engines`."""
@@ -67,14 +68,16 @@ class Line:
         if rewards:
             self._values["reward/trained_mean"] = sum(rewards) / len(rewards)
 
-    def count_engines(self, waited: float, took: float) -> None:
+    def count_engines(self, waited: float, took: float, storing: Awaitable[None]) -> None:
         """Ask the engines for their counters, beside the closing of the leases.
 
         Args:
             waited: Seconds that the learner had waited for the batch.
             took: And computed.
+            storing: Awaited with them: what else is done of the step meanwhile.
         """
-        self._counting = asyncio.create_task(self._count_engines(waited, took))
+        counting = self._count_engines(waited, took)
+        self._counting = asyncio.create_task(_together(counting, storing))
 
     async def count_late(self) -> None:
         """Keep the engines' counters for the line that closes the run."""
@@ -132,6 +135,10 @@ class Line:
         if self._engines is not None:
             both = counters.get("engine/busy_s", 0.0) - waited
             self._values["time/both_working_s"] = min(max(both, 0.0), took)
+
+
+async def _together(first: Awaitable[None], second: Awaitable[None]) -> None:
+    await both(first, second)
 
 
 def _rewards(scored: ScoredGroup) -> list[float]:

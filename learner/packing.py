@@ -6,12 +6,15 @@ Invariant: what was packed ahead is used for the very step and groups that it wa
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from learner.surroundings import Foresee
 from oapl import batching
 from oapl.config import RunConfig
-from oapl.records import Batch, MiniBatch
+from oapl.records import Batch, CreditedGroup, MiniBatch
+
+Wanted = Callable[[Sequence[CreditedGroup], int], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,24 @@ class Packing:
         num_ranks: How many.
         at_temperature: Whether the objective compares with what was sampled at one.
         foresee: None where nobody knows what comes.
+        wanted: Given groups and the learner steps made before theirs, those whose log-probs are
+            kept.
     """
 
     def __init__(
-        self, config: RunConfig, num_ranks: int, *, at_temperature: bool, foresee: Foresee | None
+        self,
+        config: RunConfig,
+        num_ranks: int,
+        *,
+        at_temperature: bool,
+        foresee: Foresee | None,
+        wanted: Wanted,
     ) -> None:
         self._config = config
         self._num_ranks = num_ranks
         self._temperature = None if at_temperature else 1.0
         self._foresee = foresee
+        self._wanted = wanted
         self._ahead: _Packed | None = None
 
     def shard(self, part: MiniBatch, step: int) -> list[Batch]:
@@ -60,6 +72,7 @@ class Packing:
             row_tokens=self._config.learner.row_tokens,
             mini_batch=part.number,
             temperature=self._temperature,
+            kept_groups=self._wanted(part.groups, step),
         )
 
     async def ahead(self, step: int) -> None:

@@ -19,9 +19,10 @@ from learner.preparation import Preparation
 from learner.schedule import learning_rate
 from learner.updates import CRITIC, POLICY, Updates
 from learner.zero_engine import ZeroEngine
+from oapl.batching import by_rollout
 from oapl.config import RunConfig
 from oapl.interfaces import Masking, Objective, Valued
-from oapl.records import Batch, LossOutputs, Metrics, State
+from oapl.records import Batch, LossOutputs, Metrics, State, TokenScores
 
 
 class Step:
@@ -53,6 +54,7 @@ class Step:
         most = config.learner.max_skipped_in_a_row
         self._of_policy = Updates(engine, POLICY, most)
         self._of_critic = None if critic is None else Updates(critic, CRITIC, most)
+        self._scored: list[Tensor | None] = []
 
     def make(self, batch: Batch, measures: Measures) -> Metrics:
         """Make the updates. All ranks make equal calls.
@@ -75,7 +77,21 @@ class Step:
             losses = partial(self._value_loss, self._critic, batch, counts, scored)
             lr = self._config.critic.lr
             found |= self._of_critic.make(batch, losses, lr, measures)
+        self._scored = scored
         return found
+
+    def kept_scores(self, batch: Batch) -> list[TokenScores]:
+        """Give the log-probs of the last update, of the groups that its batch keeps.
+
+        Args:
+            batch: Given to the last `make`.
+        """
+        return [
+            scores
+            for micro_batch, scored in zip(batch.micro_batches, self._scored, strict=True)
+            if scored is not None and not micro_batch.is_dummy
+            for scores in by_rollout(micro_batch, scored.cpu().numpy(), batch.kept_groups)
+        ]
 
     def count(self, step: int, metrics: Metrics) -> None:
         """Count the updates of a learner step as made or skipped; see `Updates.count`.
@@ -139,7 +155,7 @@ class Step:
         )
         if micro_batch.is_dummy:
             return LossOutputs(loss=logprobs.sum() * 0.0, metrics={})
-        if self._critic is not None:
+        if self._critic is not None or batch.kept_groups:
             scored[index] = logprobs.detach()
         inputs = self._preparation.inputs(
             batch, index, counts, logprobs=logprobs, entropy=entropy if has_entropy else None

@@ -12,7 +12,7 @@ from learner.evaluations import Engines as Aside
 from learner.moving_on import MovingOn
 from learner.publication import Engines
 from oapl.interfaces import Batches, Tracker
-from oapl.records import CreditedGroup, Metrics
+from oapl.records import CreditedGroup, Metrics, TokenScores
 
 Evaluate = Callable[[str], Awaitable[Metrics]]
 """Evaluates what engines hold, under a name."""
@@ -30,8 +30,13 @@ class Rewards(Protocol):
 class Store(Protocol):
     """Where trained groups are kept."""
 
-    def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
-        """Keep of the groups that learner step `step` was made of."""
+    def wanted(self, groups: Sequence[CreditedGroup], step: int) -> tuple[int, ...]:
+        """Tell the places of groups that `add` would keep, with log-probs to compare with."""
+
+    def add(
+        self, groups: Sequence[CreditedGroup], step: int, scores: Sequence[TokenScores] = ()
+    ) -> None:
+        """Keep of the groups that learner step `step` was made of, and what it thought of them."""
 
     def save_all(self, groups: Sequence[CreditedGroup], folder: Path) -> None:
         """Write every rollout of `groups` into a set of its own."""

@@ -33,7 +33,7 @@ from learner.utilisation import Utilisation
 from oapl.config import RunConfig
 from oapl.interfaces import Objective, Stateful, WeightSender
 from oapl.objectives.base import build as build_objective
-from oapl.records import Batch, Metrics, Sent, WeightsVersion
+from oapl.records import Batch, Metrics, Sent, TokenScores, WeightsVersion
 from oapl.weights.base import TRANSPORTS
 
 
@@ -186,6 +186,11 @@ class Trainer:
             self._stateful.observe(metrics)
         self._step.count(batch.step, metrics)
         return metrics
+
+    def kept_scores(self) -> list[TokenScores]:
+        """Give the log-probs of the last update, of the groups that its batch keeps."""
+        assert self._last_batch is not None, "asked for after an update"
+        return self._step.kept_scores(self._last_batch)
 
     def save(self, path: Path) -> None:
         """Write all of this process that affects the next step into the folder `path`."""

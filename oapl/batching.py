@@ -13,7 +13,7 @@ masked attention is quadratic in the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,7 @@ from oapl.records import (
     Rollout,
     Sampling,
     ScoredGroup,
+    TokenScores,
 )
 
 PADDING = -1
@@ -45,6 +46,7 @@ class Packable:
         credit, reward: Of the rollout.
         lag: Learner steps between its version and the batch.
         group_index: Which group of the batch it belongs to.
+        place: Which of that group's rollouts it is.
         is_truncated: Cut off, without EOS.
         is_history: Of a group that an earlier iteration trained on.
     """
@@ -56,6 +58,7 @@ class Packable:
     reward: float = 0.0
     lag: int = 0
     group_index: int = 0
+    place: int = 0
     is_truncated: bool = False
     is_history: bool = False
 
@@ -117,6 +120,7 @@ def shard(
     row_tokens: int = 0,
     mini_batch: int = 0,
     temperature: float | None = None,
+    kept_groups: tuple[int, ...] = (),
 ) -> list[Batch]:
     """Deal the rollouts of the groups to the ranks, each rank about the same number of tokens.
 
@@ -129,6 +133,7 @@ def shard(
         row_tokens: Most tokens in a row of several sequences; 0: `micro_batch_tokens`.
         mini_batch: Which one of the iteration they are.
         temperature: What divides the logits; default: what all groups were sampled at.
+        kept_groups: Those whose log-probs are kept, by their place among `groups`.
 
     Returns:
         One batch per rank. The same groups give the same rows, whatever the step.
@@ -156,6 +161,7 @@ def shard(
             global_tokens=sum(len(s.response_ids) for s in sequences),
             global_credit_std=float(np.std(credits_, ddof=1)) if len(credits_) > 1 else 0.0,
             mini_batch=mini_batch,
+            kept_groups=kept_groups,
         )
         for share in shares
     ]
@@ -196,11 +202,30 @@ def pack(
     return micro_batches
 
 
+def by_rollout(
+    micro_batch: MicroBatch, logprobs: np.ndarray, groups: Collection[int]
+) -> Iterator[TokenScores]:
+    """Divide the log-probs of a micro-batch among its rollouts.
+
+    Args:
+        micro_batch: With N response tokens.
+        logprobs: float32 [N], row by row.
+        groups: Those that are asked for, by their place in the batch.
+    """
+    owners = micro_batch.rollout_index[micro_batch.response_mask]  # [N]
+    for index, (group, place) in enumerate(
+        zip(micro_batch.group_index, micro_batch.place, strict=True)
+    ):
+        if group in groups:
+            yield TokenScores(
+                group_index=int(group), place=int(place), logprobs=logprobs[owners == index]
+            )
+
+
 def _sequences(credited: CreditedGroup, group_index: int, step: int) -> Iterable[Packable]:
     scored, group = credited.scored, credited.scored.group
-    for rollout, credit, reward in zip(
-        group.rollouts, credited.credit.values, scored.rewards, strict=True
-    ):
+    rollouts = zip(group.rollouts, credited.credit.values, scored.rewards, strict=True)
+    for place, (rollout, credit, reward) in enumerate(rollouts):
         if not len(group.prompt.token_ids) or not len(rollout.token_ids):
             raise InputError(
                 f"{credited.id}: prompt of {len(group.prompt.token_ids)} tokens, response of "
@@ -214,6 +239,7 @@ def _sequences(credited: CreditedGroup, group_index: int, step: int) -> Iterable
             reward=float(reward),
             lag=step - group.version,
             group_index=group_index,
+            place=place,
             is_truncated=rollout.is_truncated,
             is_history=credited.is_history,
         )
@@ -305,6 +331,7 @@ def _micro_batch(rows: Sequence[Row]) -> MicroBatch:
         reward=np.array([s.reward for s in sequences], dtype=np.float32),
         lag=np.array([s.lag for s in sequences], dtype=np.int64),
         group_index=np.array([s.group_index for s in sequences], dtype=np.int64),
+        place=np.array([s.place for s in sequences], dtype=np.int64),
         is_truncated=np.array([s.is_truncated for s in sequences], dtype=bool),
         is_history=np.array([s.is_history for s in sequences], dtype=bool),
     )

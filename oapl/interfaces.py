@@ -36,6 +36,7 @@ from oapl.records import (
     StepMetrics,
     TensorSpec,
     TokenCredit,
+    TokenScores,
     Trouble,
     Verdict,
     WeightsVersion,
@@ -525,6 +526,13 @@ class Trainer(Protocol):
 
         Raises:
             DivergedError: `learner.max_skipped_in_a_row` were skipped one after the other.
+        """
+
+    async def kept_scores(self) -> Sequence[TokenScores]:
+        """Give the policy's log-probs in the last update, of `Batch.kept_groups` alone.
+
+        Returns:
+            One record per rollout of this rank's share; none where the policy made no pass.
         """
 
     async def announce(self, version: int, is_aside: bool = False) -> WeightsVersion | None:

@@ -295,6 +295,7 @@ class MicroBatch:
         credit, reward: float32 [B].
         lag: int64 [B], learner steps between the rollout's version and the batch.
         group_index: int64 [B], which group of the batch a rollout belongs to.
+        place: int64 [B], which of that group's rollouts it is.
         is_truncated: bool [B], cut off at `max_tokens`, without EOS.
         is_history: bool [B], of a group that an earlier iteration trained on.
         is_dummy: A copy that only keeps this rank in step with the others: its loss counts 0.
@@ -309,6 +310,7 @@ class MicroBatch:
     reward: np.ndarray
     lag: np.ndarray
     group_index: np.ndarray
+    place: np.ndarray
     is_truncated: np.ndarray
     is_history: np.ndarray
     is_dummy: bool = False
@@ -336,6 +338,7 @@ class Batch:
             the denominators of every mean.
         global_credit_std: Standard deviation of the credit over these rollouts (n - 1; 0 for one).
         mini_batch: Which one of the iteration it is.
+        kept_groups: Groups whose log-probs in the update are kept, to be stored with them.
     """
 
     micro_batches: tuple[MicroBatch, ...]
@@ -345,6 +348,22 @@ class Batch:
     global_tokens: int
     global_credit_std: float = 0.0
     mini_batch: int = 0
+    kept_groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenScores:
+    """What the learner thought of the tokens of a rollout when it trained on it.
+
+    Attributes:
+        group_index: Which group of the learner step's it belongs to.
+        place: Which of that group's rollouts it is.
+        logprobs: float32 [T], ln pi of its tokens in the pass of the update, nats.
+    """
+
+    group_index: int
+    place: int
+    logprobs: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

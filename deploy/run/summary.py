@@ -18,6 +18,7 @@ from deploy.run.evaluation_files import ANSWERS
 from deploy.run.outcome import Generated, RunOutcome
 from learner.checkpoints.best import FOLDER, Best
 from oapl.comparison import compare
+from oapl.reports import before_and_after
 from oapl.tracking.console import comparison_table
 from oapl.tracking.lines import METRICS_FILE
 from oapl.tracking.status import STOPPED_AT
@@ -129,9 +130,10 @@ def show(outcome: RunOutcome, wall_s: float) -> None:
 
 
 def _print_compared(console: Console, outcome: RunOutcome) -> None:
-    """Before and after, and how both were answered."""
+    """Before and after, how surely they differ, and how both were answered."""
     console.print(comparison_table(compare(outcome.before, outcome.after), TITLE))
-    for line in evaluation_files.told(evaluation_files.newest(outcome.folder / ANSWERS)):
+    told = evaluation_files.told(evaluation_files.newest(outcome.folder / ANSWERS))
+    for line in [*before_and_after(outcome.folder), *told]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

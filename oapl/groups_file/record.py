@@ -24,8 +24,8 @@ from oapl.records import (
     Verdict,
 )
 
-FORMAT = 1
-"""Rises with every change of the schema."""
+FORMAT = 2
+"""Rises with every change of the schema. Format 1 had no `learner_logprobs`."""
 MadeBy = Literal["generate", "train", "eval", "import", "filter"]
 Logprobs = Literal["sampled", "scored"]
 Kinds = Mapping[str, str]
@@ -46,7 +46,8 @@ class Header:
         made_by: What wrote it.
         logprobs: How the log-probs came about: while sampling, or scored afterwards by the engine;
             None where there are none.
-        format: `FORMAT` of who wrote it.
+        format: `FORMAT` of who wrote the shard. Does not count either: a set of an earlier format
+            is gone on with.
     """
 
     model: str = field(compare=False)
@@ -55,7 +56,7 @@ class Header:
     made_by: MadeBy
     logprobs: Logprobs | None
     weights: str = field(default="", compare=False)
-    format: int = FORMAT
+    format: int = field(default=FORMAT, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,6 +75,8 @@ class StoredGroup:
         all_kinds: Of the G, by verifier name.
         step: The learner step that trained on it; -1 where none did.
         credit: float32 [K], what that step's objective made of it; None where none did.
+        learner_logprobs: Of the K float32 [T], ln pi of the learner in that step, nats; None where
+            they were not kept.
     """
 
     prompt: Prompt
@@ -87,6 +90,7 @@ class StoredGroup:
     all_kinds: tuple[Kinds, ...]
     step: int = -1
     credit: np.ndarray | None = None
+    learner_logprobs: tuple[np.ndarray, ...] | None = None
 
     @classmethod
     def from_scored(cls, scored: ScoredGroup) -> StoredGroup:
@@ -108,15 +112,25 @@ class StoredGroup:
         )
 
     @classmethod
-    def from_credited(cls, credited: CreditedGroup, step: int) -> StoredGroup:
+    def from_credited(
+        cls,
+        credited: CreditedGroup,
+        step: int,
+        learner_logprobs: tuple[np.ndarray, ...] | None = None,
+    ) -> StoredGroup:
         """Take a whole group that was trained on.
 
         Args:
             credited: With the objective's credit.
             step: The learner step.
+            learner_logprobs: As in the record.
         """
-        stored = cls.from_scored(credited.scored)
-        return replace(stored, step=step, credit=credited.credit.values)
+        return replace(
+            cls.from_scored(credited.scored),
+            step=step,
+            credit=credited.credit.values,
+            learner_logprobs=learner_logprobs,
+        )
 
     def scored(self) -> ScoredGroup:
         """Give the K rollouts with their rewards."""
@@ -147,6 +161,7 @@ class StoredGroup:
             is_kept: bool [K].
         """
         kept = [int(index) for index in np.flatnonzero(is_kept)]
+        scored = self.learner_logprobs
         return replace(
             self,
             rollouts=tuple(self.rollouts[index] for index in kept),
@@ -154,4 +169,5 @@ class StoredGroup:
             rewards=self.rewards[kept],
             verdicts=tuple(self.verdicts[index] for index in kept),
             credit=None if self.credit is None else self.credit[kept],
+            learner_logprobs=None if scored is None else tuple(scored[index] for index in kept),
         )

@@ -14,15 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from oapl.groups_file.record import StoredGroup
+from oapl.groups_file.record import FORMAT, StoredGroup
 from oapl.records import Prompt, Rollout, Sampling, Verdict
 
 Row = dict[str, Any]
 
 
+ADDED = {"learner_logprobs": 2}
+"""Columns by the format in which they came; format 1 has all others."""
+
+
 @functools.cache
-def schema() -> Any:
-    """The columns, a `pyarrow.Schema`."""
+def schema(number: int = FORMAT) -> Any:
+    """The columns, a `pyarrow.Schema`.
+
+    Args:
+        number: Of the format.
+    """
     import pyarrow as pa
 
     text, ids, numbers = pa.string(), pa.list_(pa.int32()), pa.list_(pa.float32())
@@ -51,8 +59,9 @@ def schema() -> Any:
         "reward": pa.float32(),
         "verdicts": text,
         "credit": pa.float32(),
+        "learner_logprobs": numbers,
     }
-    return pa.schema(list(types.items()))
+    return pa.schema([one for one in types.items() if ADDED.get(one[0], 1) <= number])
 
 
 def table_of(groups: Sequence[StoredGroup]) -> Any:
@@ -80,6 +89,7 @@ def _rows(number: int, group: StoredGroup) -> Iterator[Row]:
         "all_kinds": _json([dict(kinds) for kinds in group.all_kinds]),
         "step": group.step,
     }
+    learner = group.learner_logprobs
     for index, rollout in enumerate(group.rollouts):
         yield {
             **shared,
@@ -91,6 +101,7 @@ def _rows(number: int, group: StoredGroup) -> Iterator[Row]:
             "reward": group.rewards[index],
             "verdicts": _json({name: _verdict(v) for name, v in group.verdicts[index].items()}),
             "credit": None if group.credit is None else group.credit[index],
+            "learner_logprobs": None if learner is None else learner[index],
         }
 
 
@@ -131,7 +142,8 @@ def groups_of(rows: Iterator[Row]) -> Iterator[StoredGroup]:
 
 def rows_of(batch: Any) -> Iterator[Row]:
     """Give the rows of a `pyarrow.RecordBatch`, lists of numbers as arrays of their own."""
-    arrays = {"prompt_token_ids", "all_rewards", "token_ids", "inference_logprobs"}
+    arrays = {"prompt_token_ids", "all_rewards", "token_ids", "inference_logprobs", *ADDED}
+    arrays &= set(batch.schema.names)
     plain = {name: batch[name].to_pylist() for name in batch.schema.names if name not in arrays}
     for index in range(batch.num_rows):
         lists = {name: _array(batch[name][index].values) for name in arrays}
@@ -145,6 +157,7 @@ def _array(values: Any) -> np.ndarray | None:
 def _group(rows: Sequence[Row]) -> StoredGroup:
     first = rows[0]
     has_credit = first["credit"] is not None
+    has_learner = first.get("learner_logprobs") is not None
     return StoredGroup(
         prompt=Prompt(
             id=first["id"],
@@ -170,6 +183,7 @@ def _group(rows: Sequence[Row]) -> StoredGroup:
         all_kinds=tuple(json.loads(first["all_kinds"])),
         step=first["step"],
         credit=np.array([row["credit"] for row in rows], np.float32) if has_credit else None,
+        learner_logprobs=tuple(row["learner_logprobs"] for row in rows) if has_learner else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ ROWS_PER_SHARD = 4096
 TOKENS_PER_SHARD = 2**23
 """Response tokens at which a shard is full, however few its rows: what a writer holds back."""
 ROWS_PER_READ = 64
+UNEQUAL = ("model", "weights", "format")
+"""Of a header: what may differ within a set."""
 
 
 class Writer:
@@ -99,7 +101,8 @@ def write_shard(path: Path, groups: Sequence[StoredGroup], header: Header) -> No
     """
     import pyarrow.parquet as pq
 
-    table = rows.table_of(groups).replace_schema_metadata({KEY: json.dumps(asdict(header))})
+    said = json.dumps(asdict(replace(header, format=FORMAT)))
+    table = rows.table_of(groups).replace_schema_metadata({KEY: said})
     with written_aside(path) as part:
         pq.write_table(
             table, part, compression="zstd", row_group_size=256, write_page_checksum=True
@@ -247,21 +250,22 @@ def _header(path: Path) -> Header:
             f"{path} is a Parquet file, but no shard of stored groups (its metadata has no "
             f"{KEY.decode()!r} header); take it out of the folder, or bring it in by oapl import"
         ) from error
-    if number != FORMAT:
+    if number not in range(1, FORMAT + 1):
         raise InputError(
-            f"{path} has format {number}, this oapl reads {FORMAT}; make the set again, or use "
-            "the version of oapl that wrote it"
+            f"{path} has format {number}, this oapl reads 1 to {FORMAT}; make the set again, or "
+            "use the version of oapl that wrote it"
         )
-    if not schema.equals(rows.schema(), check_metadata=False):
+    if not schema.equals(rows.schema(number), check_metadata=False):
+        what = _difference(schema, rows.schema(number))
         raise InputError(
-            f"{path}: its columns are not those of format {FORMAT} ({_difference(schema)}); "
+            f"{path}: its columns are not those of format {number} ({what}); "
             "keep the set as oapl wrote it, and columns of your own in another file"
         )
     return Header(**said)
 
 
-def _difference(schema: Any) -> str:
-    ours, theirs = ({field.name: field.type for field in each} for each in (rows.schema(), schema))
+def _difference(found: Any, expected: Any) -> str:
+    ours, theirs = ({field.name: field.type for field in each} for each in (expected, found))
     different = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if not different:
         return "they stand in another order"
@@ -280,7 +284,7 @@ def _demand_equal(path: Path, found: Header, expected: Header, where: Path) -> N
     if found == expected:
         return
     theirs, ours = asdict(found), asdict(expected)
-    name = next(name for name in ours if name != "model" and theirs[name] != ours[name])
+    name = next(name for name in ours if name not in UNEQUAL and theirs[name] != ours[name])
     raise InputError(
         f"{path}: {name} is {theirs[name]!r}, but {where} says {ours[name]!r}; a set is of one "
         "tokenizer, template and way of making: keep different ones in different folders"

@@ -9,5 +9,6 @@ what figures give into pictures, `_page` puts all of them on one page.
 
 from oapl.reports._page.page import draw, write, write_png
 from oapl.reports._study.study import Study
+from oapl.reports._study.tested import before_and_after
 
-__all__ = ["Study", "draw", "write", "write_png"]
+__all__ = ["Study", "before_and_after", "draw", "write", "write_png"]

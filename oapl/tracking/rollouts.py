@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from oapl import groups_file
 from oapl.config import RunConfig
 from oapl.errors import InputError
 from oapl.groups_file import Header, StoredGroup, Writer
-from oapl.records import CreditedGroup
+from oapl.records import CreditedGroup, TokenScores
 from oapl.whole_files import written_aside
 
 FOLDER = "rollouts"
@@ -61,26 +61,59 @@ class RolloutStore:
         self._stored: set[str] = set()
         self._untold: list[Row] = []
 
-    def add(self, groups: Sequence[CreditedGroup], step: int) -> None:
+    def wanted(self, groups: Sequence[CreditedGroup], step: int) -> tuple[int, ...]:
+        """Tell which groups `add` would keep, of those with log-probs that the learner's can be
+        compared with.
+
+        Args:
+            groups, step: As of `add`.
+
+        Returns:
+            Their places among `groups`.
+        """
+        kept = [] if self._stores == "off" else self._kept(groups, self._drawn(groups, step))
+        rollouts = ((index, groups[index].scored.group.rollouts) for index in kept)
+        return tuple(i for i, found in rollouts if found[0].inference_logprobs is not None)
+
+    def add(
+        self, groups: Sequence[CreditedGroup], step: int, scores: Sequence[TokenScores] = ()
+    ) -> None:
         """Keep groups that a learner step trained on.
 
         Args:
             groups: All of them.
             step: The learner step; it alone seeds the sample.
+            scores: What the learner thought of the tokens of those that are `wanted`.
         """
         if self._stores == "off":
             return
         writer = self._writer = self._writer or self._open()
-        drawn = np.random.default_rng(step).permutation(len(groups))[: self._per_step]
+        drawn = self._drawn(groups, step)
+        by_place = {(one.group_index, one.place): one.logprobs for one in scores}
+        for index in self._kept(groups, drawn):
+            group = groups[index]
+            places = [(index, place) for place in range(len(group.scored.group.rollouts))]
+            is_scored = all(place in by_place for place in places)
+            learner = tuple(by_place[place] for place in places) if is_scored else None
+            writer.add(StoredGroup.from_credited(group, step, learner))
+            self._stored.add(group.id)
         for index, group in enumerate(groups):
-            is_drawn, is_new = index in drawn, group.id not in self._stored
-            if is_new if self._stores == "all" else is_drawn:
-                writer.add(StoredGroup.from_credited(group, step))
-                self._stored.add(group.id)
-            if is_drawn:
+            if index in drawn:
                 self._untold += rows_of(StoredGroup.from_credited(group, step))
         if len(self._untold) >= ROWS_PER_SHARD:
             self.flush()
+
+    def _drawn(self, groups: Sequence[CreditedGroup], step: int) -> set[int]:
+        """Places of the sample."""
+        order = np.random.default_rng(step).permutation(len(groups))
+        return {int(index) for index in order[: self._per_step]}
+
+    def _kept(self, groups: Sequence[CreditedGroup], drawn: Collection[int]) -> list[int]:
+        """Places of what is written: the sample, or all that are not written yet."""
+        if self._stores == "sample":
+            return sorted(drawn)
+        places = {group.id: index for index, group in enumerate(groups)}
+        return sorted(index for id_, index in places.items() if id_ not in self._stored)
 
     def _open(self) -> Writer:
         _set_aside_others(self._folder, self._header)

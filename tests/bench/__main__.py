@@ -22,7 +22,7 @@ from tests.bench import table
 
 OF_A_MODEL = (
     *("pipeline", "learner_step", "iteration", "publication"),
-    *("generation", "stored_training"),
+    *("generation", "evaluation", "stored_training"),
 )
 SMOLLM2 = Path("build/smollm2")
 OF_ONE = (

@@ -70,17 +70,24 @@ def side(root: Path = ROOT, environment: Mapping[str, str] | None = None, **sett
     return Side(["-P", str(PROGRAM), json.dumps(settings)], root, environment)
 
 
-def alternate(sides: Mapping[str, Side], rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+def alternate(
+    sides: Mapping[str, Side], rounds: int = ROUNDS, *, warms_up: bool = True
+) -> dict[str, dict[str, float]]:
     """Let the sides take turns, and end them.
 
     Who comes first changes from round to round.
+
+    Args:
+        sides: By name.
+        rounds: That count.
+        warms_up: One that does not count comes before them.
 
     Returns:
         By side: the fewest seconds of each part, what else its last turn said, and what it said at
         its end.
     """
     found: dict[str, dict[str, float]] = {name: {} for name in sides}
-    for index in range(rounds + 1):
+    for index in range(0 if warms_up else 1, rounds + 1):
         for name in [*sides][:: 1 if index % 2 else -1]:
             answer = sides[name].turn()
             if index:

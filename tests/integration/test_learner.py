@@ -322,22 +322,27 @@ def iterated(path: Path) -> dict:
 def test_metrics_are_those_of_the_batch(tied: Path):
     groups = groups_to_train()
     with ranks.running(config_of(tied)) as trainer:
-        metrics = trainer.update(batch_of(groups))
+        metrics = trainer.update(replace(batch_of(groups), kept_groups=(1, 2)))
+        kept = {(one.group_index, one.place): one.logprobs for one in trainer.kept_scores()}
     model = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float64)
     residuals, ratios, alignments = [], [], []
     by_tenth: dict[int, list[float]] = {}
-    for group in groups:
+    for index, group in enumerate(groups):
         sampled = group.scored.group
-        for rollout, credit in zip(sampled.rollouts, group.credit.values, strict=True):
+        for place, (rollout, credit) in enumerate(
+            zip(sampled.rollouts, group.credit.values, strict=True)
+        ):
             with torch.no_grad():
                 logprobs = alone_logprobs(
                     model, sampled.prompt.token_ids, rollout.token_ids, 0.8
                 ).numpy()
+            if index in (1, 2):
+                np.testing.assert_allclose(kept.pop((index, place)), logprobs, atol=1e-5)
             differences = logprobs - rollout.inference_logprobs
             ratios.extend(differences)
             alignments.append(np.exp(np.abs(differences)).mean())
-            for place, difference in enumerate(differences):
-                by_tenth.setdefault(10 * place // len(differences), []).append(np.exp(difference))
+            for at, difference in enumerate(differences):
+                by_tenth.setdefault(10 * at // len(differences), []).append(np.exp(difference))
             residuals.append(0.1 * (logprobs - rollout.inference_logprobs).sum() - credit)
     assert metrics["loss/total"] == pytest.approx(np.mean(np.square(residuals)), rel=1e-5)
     assert metrics["oapl/residual_mean"] == pytest.approx(np.mean(residuals), rel=1e-5)
@@ -352,6 +357,7 @@ def test_metrics_are_those_of_the_batch(tied: Path):
     assert "policy/policy_kl" not in metrics  # nothing here has a lag
     assert metrics["policy/lr"] == 1e-3
     assert "perf/mfu" not in metrics, "nobody knows what this processor can do"
+    assert not kept, "of other groups nothing is kept"
 
 
 def test_the_share_of_a_known_peak_is_told(tied: Path):

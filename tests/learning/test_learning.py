@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.learning.warm import reinforce, warm_start
+from tests.support import balanced
 
 pytestmark = [
     pytest.mark.learning,
@@ -27,3 +28,4 @@ def test_a_hundred_steps_of_oapl_at_a_lag_of_ten_raise_the_mean_reward(ray_clust
     before, after = reinforce(tmp_path, start, model, seed=0)
     print(f"mean@8 {before:.3f} to {after:.3f}")
     assert after >= before + BAR
+    balanced.check(tmp_path / "seed-0")

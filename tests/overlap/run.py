@@ -20,7 +20,7 @@ from learner.surroundings import Surroundings
 from oapl.config import RunConfig
 from oapl.interfaces import Tracker
 from oapl.loops import learn
-from oapl.records import CreditedGroup, StepMetrics
+from oapl.records import CreditedGroup, StepMetrics, TokenScores
 from oapl.remote.waiting import within
 from tests.overlap.model import GROUPS_PER_STEP, Setting, Shares
 
@@ -98,7 +98,12 @@ class Lines:
 
 
 class NoStore:
-    def add(self, groups: Sequence[CreditedGroup], step: int) -> None: ...
+    def wanted(self, groups: Sequence[CreditedGroup], step: int) -> tuple[int, ...]:
+        return ()
+
+    def add(
+        self, groups: Sequence[CreditedGroup], step: int, scores: Sequence[TokenScores] = ()
+    ) -> None: ...
 
     def save_all(self, groups: Sequence[CreditedGroup], folder: Path) -> None: ...
 

@@ -130,6 +130,8 @@ def read(place: Path, label: str = "") -> Run:
         return Run(place=place, label="", sets=_named([text_answers.read(place)]), folder=None)
     if is_set(place):
         return Run(place=place, label="", sets=_named([stored_answers.read(place)]), folder=None)
+    if text_answers.labels(place / ANSWERS):  # a run, which may have stored rollouts as well
+        return _of_a_run(place, label)
     inside = [path for path in sorted(place.glob("*")) if path.is_dir() and is_set(path)]
     if inside:
         return Run(

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from oapl.comparison.paired import Difference
 from oapl.reports._scores import BEFORE, Column, columns
+from oapl.reports._study import tested
 from oapl.reports._study.run import Run, is_measure
 from oapl.reports._study.study import Series, Study
+from oapl.reports._study.tested import HEADLINES, Side
 from oapl.reports.efficiency import score_of
 from oapl.reports.setup import duration
 from oapl.tracking import status
 
 ERRORS = 2.0
-"""Standard errors beyond which a difference is told as one."""
+"""Standard errors beyond which a difference is told as one, where no problems can be paired."""
+MOST_TESTED = 3
+"""Sets whose tests are told one by one; of more `oapl compare` has a table."""
 MOST_TOLD = 4
 """Series that are told one by one; of more there is the table of results."""
-HEADLINES = ("mean@n", "greedy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,15 +127,29 @@ def _moved(series: Series) -> str:
     sets = [of for of in study.sets if math.isfinite(there[0].score(measure, of)[0])]
     (old, old_error), (new, new_error) = (_average(one, measure, sets) for one in there[:2])
     error = math.hypot(old_error, new_error)
-    points, spread = 100 * (new - old), 100 * error
-    if math.isfinite(error) and abs(new - old) <= ERRORS * error:
-        word = "did not move beyond its error"
-    else:
-        word = "rose" if new > old else "fell"
+    runs = tuple(run for run in series.runs if len(run.evaluations) > 1)
+    found = tested.tests(Side(runs=runs, is_last=False), Side(runs=runs), measure, sets)
     where = sets[0] if len(sets) == 1 else f"{len(sets)} evaluation sets"
-    told = f" ± {spread:.1f}" if math.isfinite(spread) else ""
-    moved = f"{old:.3f} to {new:.3f} ({points:+.1f}{told} points)"
-    return f"{_written(study, measure)} on {where} {word}: {moved}"
+    moved = f"{old:.3f} to {new:.3f}"
+    if len(sets) == 1 and found:
+        is_still, told = not tested.is_shown(found[0]), f"{moved} ({tested.told(found[0])})"
+    else:
+        is_still = math.isfinite(error) and abs(new - old) <= ERRORS * error
+        told = f"{moved} ({_points(new - old, error)}{_by_set(found)})"
+    word = "did not move beyond chance" if is_still else "rose" if new > old else "fell"
+    return f"{_written(study, measure)} on {where} {word}: {told}"
+
+
+def _points(change: float, error: float) -> str:
+    spread = f" ± {100 * error:.1f}" if math.isfinite(error) else ""
+    return f"{100 * change:+.1f}{spread} points"
+
+
+def _by_set(found: Sequence[Difference]) -> str:
+    """Each set's own test, behind a figure over several."""
+    if not 0 < len(found) <= MOST_TESTED:
+        return ""
+    return "; paired by problem " + "; ".join(f"{one.name} {tested.told(one)}" for one in found)
 
 
 def _evaluated(series: Series) -> str:
@@ -161,21 +180,23 @@ def _of_all(study: Study) -> str:
     there = [one for one in columns(study) if one.is_last]
     if measure is None:
         return ""
-    scores = [(*_average(one, measure, list(study.sets)), one.name) for one in there]
+    sets = list(study.sets)
+    scores = [(*_average(one, measure, sets), place) for place, one in enumerate(there)]
     ranked = sorted((one for one in scores if math.isfinite(one[0])), reverse=True)
     if len(ranked) < 2:
         return ""
-    (best, best_error, name), (second, second_error, other) = ranked[:2]
-    gap, error = 100 * (best - second), 100 * math.hypot(best_error, second_error)
-    sure = (
-        "which is within the error"
-        if not math.isfinite(error) or gap <= ERRORS * error
-        else "which is more than its error"
-    )
-    spread = f" ± {error:.1f}" if math.isfinite(error) else ""
+    (best, best_error, first), (second, second_error, other) = ranked[:2]
+    error = math.hypot(best_error, second_error)
+    found = tested.tests(Side(runs=there[other].runs), Side(runs=there[first].runs), measure, sets)
+    if len(sets) == 1 and found:
+        is_sure, ahead = tested.is_shown(found[0]), tested.told(found[0])
+    else:
+        is_sure = math.isfinite(error) and best - second > ERRORS * error
+        ahead = _points(best - second, error) + _by_set(found)
+    sure = "is more than chance" if is_sure else "may be chance"
     return (
-        f"Of {len(ranked)} series {name} ends highest, at {best:.3f}; {gap:.1f}{spread} points "
-        f"ahead of {other}, {sure}."
+        f"Of {len(ranked)} series {there[first].name} ends highest, at {best:.3f}, before "
+        f"{there[other].name}: {ahead}; this {sure}."
     )
 
 

@@ -134,8 +134,10 @@ class Run:
         return curve(*zip(*pairs, strict=True)) if pairs else curve([], [])
 
     def total(self, name: str) -> float:
-        """Add up a count over all steps; 0 where it was never recorded."""
-        return float(self.curve(name).y.sum())
+        """Add up a count over all lines, the one that closes an attempt too, which has the step of
+        the line before; 0 where it was never recorded."""
+        counts = [line[name] for line in self.lines if line.get(name) is not None]
+        return float(np.nansum(np.asarray(counts, np.float64)))
 
     def evaluated(self, measure: str, of: str | None = None) -> Curve:
         """Give a measure of the evaluations over learner steps.

@@ -9,6 +9,8 @@ import pytest
 
 from deploy.run import summary
 from deploy.run.program import RunOutcome
+from oapl.tracking import history
+from tests.support import run_folders
 
 
 @pytest.fixture
@@ -62,3 +64,30 @@ def test_the_model_is_asked_what_it_was_trained_on(python: Path, tmp_path: Path)
         "run.max_steps=280",
     ]
     assert len(summary._commands(outcome, None)) == len(others)
+
+
+def test_a_run_ends_by_saying_how_surely_its_last_evaluation_differs_from_its_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = run_folders.make(tmp_path / "a", steps=6)
+    outcome = RunOutcome(
+        folder=folder,
+        step=6,
+        ended="run.max_steps",
+        before=history.first_evaluation(folder),
+        after=history.last_evaluation(folder),
+    )
+    assert summary.report(outcome) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if "problems in pairs" in line]
+    assert len(told) == len(run_folders.SETS)
+    begins = f"sums, mean, {run_folders.NUM_PROBLEMS} problems in pairs: the end above the start: +"
+    assert told[0].startswith(begins)
+    assert "95 % interval" in told[0]
+
+
+def test_of_a_run_that_kept_no_answers_nothing_is_said_of_pairs(tmp_path: Path):
+    folder = run_folders.make(tmp_path / "a", steps=6)
+    for path in (folder / "evaluations").iterdir():
+        path.unlink()
+    assert summary.before_and_after(folder) == []

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 
+import numpy as np
 import pytest
 
 from learner import ranks
@@ -15,7 +16,7 @@ from learner.group import LearnerGroup
 from learner.moving_on import REQUEST, MovingOn
 from learner.surroundings import Evaluators, Stage, Surroundings
 from oapl import batching, groups_file
-from oapl.batching import example
+from oapl.batching import by_rollout, example
 from oapl.config import RunConfig
 from oapl.config.sections import AlarmsSection, EvalSection, ReplaySection
 from oapl.errors import (
@@ -50,7 +51,16 @@ class FakeTrainer:
     async def update(self, batch):
         if self.diverges:
             raise DivergedError("not finite 5 times in a row")
+        self.batch = batch
         return {"loss/total": 1.0, "faults/skipped_steps": float(self.skips)}
+
+    async def kept_scores(self):
+        """A rollout's scores are its place, group by group."""
+        assert self.batch.kept_groups, "asked for where none is kept"
+        (micro_batch,) = self.batch.micro_batches
+        owners = micro_batch.rollout_index[micro_batch.response_mask]
+        scores = micro_batch.place[owners].astype(np.float32)
+        return list(by_rollout(micro_batch, scores, self.batch.kept_groups))
 
     async def announce(self, version):
         self.exported.append(version)
@@ -183,6 +193,42 @@ def groups():
 
 def part():
     return MiniBatch(groups=tuple(groups()))
+
+
+def test_the_log_probs_of_a_step_are_stored_with_its_groups(config):
+    trainer = FakeTrainer()
+    group = make(config, trainers=[trainer])
+
+    async def live():
+        for _ in range(2):
+            await group.prepare(part().groups)
+            await group.update(part())
+            await group.report()
+
+    asyncio.run(live())
+    group._store.flush()
+    stored = list(groups_file.read(config.folder / "rollouts"))
+    assert [one.step for one in stored] == [1, 2]
+    for one in stored:
+        for place, (scores, rollout) in enumerate(
+            zip(one.learner_logprobs, one.rollouts, strict=True)
+        ):
+            assert scores.tolist() == [float(place)] * len(rollout.token_ids)
+
+
+def test_where_nothing_is_stored_no_log_probs_are_kept_or_asked_for(config):
+    trainer = FakeTrainer()
+    tracking = dataclasses.replace(config.tracking, store_groups="off")
+    config = dataclasses.replace(config, tracking=tracking)
+    group = make(config, trainers=[trainer])
+
+    async def live():
+        await group.prepare(part().groups)
+        await group.update(part())
+        await group.report()
+
+    asyncio.run(live())
+    assert trainer.batch.kept_groups == ()
 
 
 class PreparingTrainer(FakeTrainer):

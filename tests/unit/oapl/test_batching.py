@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oapl.batching import PADDING, divide, example, make_batch, shard
+from oapl.batching import PADDING, by_rollout, divide, example, make_batch, shard
 from oapl.errors import InputError
 from oapl.objectives.base import build
 from oapl.records import Batch, Credit, CreditedGroup, MicroBatch
@@ -129,6 +129,33 @@ def test_lag_reward_and_group_are_those_of_the_rollout():
     assert micro_batch.lag[order].tolist() == [6, 4, 4]
     assert micro_batch.group_index[order].tolist() == [0, 1, 1]
     assert micro_batch.reward[order].tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("row_tokens", [1, 64])
+def test_scores_are_divided_among_the_rollouts_of_the_groups_that_are_asked_for(row_tokens: int):
+    # The score of a token is its rollout's credit, 10 * group + place, and a thousandth of where it
+    # stands in prompt and response.
+    groups = [credited([3, 9, 5], 0), credited([7, 2], 1), credited([4, 4], 2)]
+    batches = shard(
+        groups,
+        step=0,
+        num_ranks=2,
+        micro_batch_tokens=48,
+        row_tokens=row_tokens,
+        kept_groups=(0, 2),
+    )
+    found = {}
+    for micro_batch in real(batches):
+        credit = micro_batch.credit[micro_batch.rollout_index[micro_batch.response_mask]]
+        scores = credit + micro_batch.positions[micro_batch.response_mask] / 1000
+        for one in by_rollout(micro_batch, scores, batches[0].kept_groups):
+            found[one.group_index, one.place] = one.logprobs
+    assert {*found} == {(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)}
+    for (group, place), scores in found.items():
+        rollout = groups[group].scored.group.rollouts[place]
+        begins = len(groups[group].scored.group.prompt.token_ids)
+        expected = 10 * group + place + (begins + np.arange(len(rollout.token_ids))) / 1000
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
 def test_history_is_known_by_rollout():

@@ -36,7 +36,12 @@ def test_what_is_written_comes_back(tmp_path: Path):
     with_array = stored("a", reference={"answer": "7", "array": np.arange(2)})
     groups = [with_array, stored("b", (0.25,), (0,)), stored("c")]
     groups[2] = dataclasses.replace(groups[2], step=8, credit=np.array([1, 2, 3], np.float32))
+    scored = tuple(np.array([-0.5, place, np.nan], np.float32) for place in range(3))
+    groups[2] = dataclasses.replace(groups[2], learner_logprobs=scored)
     back = list(groups_file.read(write(tmp_path, groups)))
+    np.testing.assert_equal(back[2].learner_logprobs, scored)
+    groups[2] = dataclasses.replace(groups[2], learner_logprobs=None)  # NaN is equal to nothing
+    back[2] = dataclasses.replace(back[2], learner_logprobs=None)
     with_array.prompt.reference["array"] = [0, 1]  # type: ignore[index]
     assert [plain(group) for group in back] == [plain(group) for group in groups]
     assert plain(back[0].scored().group.rollouts) == plain(groups[0].rollouts)
@@ -47,6 +52,30 @@ def test_what_is_written_comes_back(tmp_path: Path):
 def test_a_set_without_logprobs_gives_none_back(tmp_path: Path):
     write(tmp_path, named(logprobs=False), dataclasses.replace(HEADER, logprobs=None))
     assert {r.inference_logprobs for g in groups_file.read(tmp_path) for r in g.rollouts} == {None}
+
+
+def test_a_set_of_the_first_format_is_read_and_gone_on_with(tmp_path: Path):
+    write(tmp_path, named("a"))
+    (old,) = groups_file.shards(tmp_path)
+    table = pq.read_table(old).drop_columns(["learner_logprobs"])
+    said = json.dumps(dataclasses.asdict(HEADER) | {"format": 1})
+    pq.write_table(table.replace_schema_metadata({b"oapl": said}), old)
+    new = dataclasses.replace(stored("b", (1.0,)), learner_logprobs=(np.ones(3, np.float32),))
+    write(tmp_path, [new])
+    first, second = groups_file.read(tmp_path)
+    assert first.learner_logprobs is None
+    assert second.learner_logprobs[0].tolist() == [1.0] * 3
+    assert list(groups_file.ids(tmp_path)) == ["s:a@0", "s:b@0"]
+    before = list(groups_file.read_shard(old))
+    groups_file.write_shard(old, before, groups_file.header(tmp_path))  # as a resume does
+    assert len(list(groups_file.read(tmp_path))) == 2
+
+
+def test_what_a_filter_left_keeps_the_learners_logprobs():
+    scored = tuple(np.full(3, place, np.float32) for place in range(3))
+    left = dataclasses.replace(stored(), learner_logprobs=scored)
+    left = left.keeping(np.array([False, True, True]))
+    assert [values[0] for values in left.learner_logprobs] == [1.0, 2.0]
 
 
 def test_a_group_is_never_split_over_shards(tmp_path: Path):
@@ -159,7 +188,7 @@ def gone(path: Path) -> None:
         (halve, "groups-00001.parquet is damaged, or was written in half"),
         (flip, "groups-00001.parquet is damaged"),
         (foreign, "groups-00001.parquet is a Parquet file, but no shard of stored groups"),
-        (with_header(format=2), "groups-00001.parquet has format 2, this oapl reads 1"),
+        (with_header(format=3), "groups-00001.parquet has format 3, this oapl reads 1 to 2"),
         (with_header(template="x"), "groups-00001.parquet: template is 'x', but .*00000.* says"),
         (without_column, r"place is missing, not int32"),
         (gone, "lacks groups-00000.parquet but has groups-00001.parquet"),

@@ -5,11 +5,10 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from oapl import reports
+from oapl import groups_file, reports
 from oapl.reports import (
     accuracy_by_length,
     balance,
@@ -223,9 +222,12 @@ def test_tokens_are_tinted_by_the_learners_drift_where_it_was_kept(tmp_path):
     letters.save(str(folder / "model" / "tokenizer.json"))
     assert rollouts.draw(Study.read([folder])).note == rollouts.UNTOLD
     shard = folder / "rollouts" / "groups-00000.parquet"
-    table = pq.read_table(shard)
-    drifted = [[-0.5 + 0.1 * n for n in range(10)]] * table.num_rows
-    pq.write_table(table.append_column("learner_logprobs", [drifted]), shard)
+    drifted = np.array([-0.5 + 0.1 * n for n in range(10)], np.float32)
+    groups = [
+        replace(group, learner_logprobs=(drifted,) * len(group.rollouts))
+        for group in groups_file.read_shard(shard)
+    ]
+    groups_file.write_shard(shard, groups, groups_file.header(folder / "rollouts"))
     drawn = rollouts.draw(Study.read([folder]))
     assert drawn.note == ""
     first = drawn.questions[0].answers[0]

@@ -1,18 +1,23 @@
 """The page: self-contained, the same for the same runs, and safe against what it shows."""
 
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from deploy.commands._compare import sides as sides_of
+from deploy.commands._compare.outcome import compared
 from oapl import reports
 from oapl.reports._drawing import ink
 from oapl.reports._drawing.panels import Curves, Line
 from oapl.reports._drawing.pictures import save, svg
 from oapl.reports._page.page import tint
 from oapl.reports._page.verdict import verdict
+from oapl.reports._study import tested
 from tests.support import run_folders
 
 ATTACK = (
@@ -122,10 +127,60 @@ def test_the_verdict_says_what_rose_by_how_much_and_at_what_cost(tmp_path):
     study = reports.Study.read([run_folders.make(tmp_path / "a", seed=3)])
     (line,) = verdict(study)
     assert re.fullmatch(
-        r"mean@8 on 2 evaluation sets rose: 0\.2\d+ to 0\.8\d+ \(\+5\d\.\d ± 2\.0 points\) over 60 "
-        r"learner steps and 3,888 rollouts in 2 min 9 s; 1 fault\.",
+        r"mean@8 on 2 evaluation sets rose: 0\.2\d+ to 0\.8\d+ \(\+5\d\.\d ± 2\.0 points; paired "
+        r"by problem sums \+\d\d\.\d points, 95 % interval .* to .*, p < 0\.001; products .*\) "
+        r"over 60 learner steps and 3,888 rollouts in 2 min 9 s; 1 fault\.",
         line,
     ), line
+
+
+def of_one_set(folder: Path) -> Path:
+    """The run as if the other set had not been there."""
+    file = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    kept = [{k: v for k, v in row.items() if not k.startswith("eval/products")} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return folder
+
+
+def test_on_one_set_the_verdict_is_that_of_the_paired_test(tmp_path):
+    risen = of_one_set(run_folders.make(tmp_path / "a", seed=3))
+    (line,) = verdict(reports.Study.read([risen]))
+    assert re.match(
+        r"mean@8 on sums rose: 0\.\d+ to 0\.\d+ \(\+\d+\.\d points, 95 % interval \d+\.\d to "
+        r"\d+\.\d, p < 0\.001\) over 60 learner steps",
+        line,
+    ), line
+    still = of_one_set(run_folders.make(tmp_path / "b", seed=3, level=0.25))
+    (line,) = verdict(reports.Study.read([still]))
+    assert "on sums did not move beyond chance: " in line
+    (still / "evaluations" / "step-0.sums.jsonl").unlink()
+    (line,) = verdict(reports.Study.read([still]))
+    assert re.search(r" points\) over 60", line), "without answers by the errors of both"
+
+
+@pytest.mark.parametrize("measure", ["mean", "greedy"])
+def test_the_reports_test_is_that_of_compare(tmp_path, measure):
+    folder = run_folders.make(tmp_path / "a", seed=3)
+    sides = [sides_of.read(folder, label) for label in ("step-0", "step-60")]
+    asked = sides_of.Asked(measures=(measure,))
+    theirs = {one.name: one for one in compared([sides[0]], [sides[1]], asked).differences}
+    (run,) = reports.Study.read([folder]).runs
+    before, after = tested.Side(runs=[run], is_last=False), tested.Side(runs=[run])
+    name = "mean@n" if measure == "mean" else measure
+    found = tested.tests(before, after, name, ["sums", "products", "no such set"])
+    assert {one.name for one in found} == {*theirs} == {"sums", "products"}
+    for one in found:
+        assert one == theirs[one.name]
+
+
+def test_over_seeds_a_problems_number_is_the_mean_of_all_runs(tmp_path):
+    runs = reports.Study.read([run_folders.make(tmp_path / n, seed=i) for i, n in enumerate("ab")])
+    sides = [tested.Side(runs=[run], is_last=False) for run in runs.runs]
+    both = tested.Side(runs=runs.runs, is_last=False)
+    (whole,) = tested.tests(both, tested.Side(runs=runs.runs), "mean@n", ["sums"])
+    alone = [tested.tests(one, one, "mean@n", ["sums"])[0].before for one in sides]
+    assert whole.before == pytest.approx(sum(alone) / 2)
 
 
 def test_the_verdict_of_several_series_says_which_ends_highest_and_how_surely(tmp_path):
@@ -137,7 +192,8 @@ def test_the_verdict_of_several_series_says_which_ends_highest_and_how_surely(tm
     )
     first, *rest = verdict(study)
     assert first.startswith("Of 2 series oapl ends highest, at 0.")
-    assert first.endswith("points ahead of grpo, which is more than its error.")
+    assert ", before grpo: +" in first
+    assert first.endswith("this is more than chance.")
     assert len(rest) == 2
 
 

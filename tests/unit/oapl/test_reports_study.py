@@ -18,7 +18,7 @@ from oapl.reports._study.curves import (
 )
 from oapl.reports._study.run import Run
 from oapl.reports._study.study import Study, differing
-from tests.support import run_folders
+from tests.support import balanced, run_folders
 
 
 def made(values, start=0) -> Curve:
@@ -204,3 +204,53 @@ def test_an_objectives_options_are_not_told_beside_its_name(tmp_path):
         for names in ("ab", "bc")
     ]
     assert told == [["oapl", "grpo"], ["importance token", "importance -"]]
+
+
+def test_a_total_counts_the_line_that_closes_an_attempt_beside_that_of_its_step(tmp_path):
+    folder = run_folders.make(tmp_path / "a", steps=3)
+    before = Run(folder).total("rollout/tokens")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 3, "rollout/tokens": 7.0, "rollout/rollouts": None}) + "\n")
+    assert Run(folder).total("rollout/tokens") == before + 7.0
+    assert Run(folder).total("no/such") == 0.0
+
+
+BALANCED = {
+    "time/step_s": 4.0,
+    "replay/accepted": 8.0,
+    "replay/accepted_rollouts": 64.0,
+    "replay/accepted_tokens": 640.0,
+    "rollout/rollouts": 72.0,
+    "rollout/tokens": 700.0,
+    "rollout/evaluated": 8.0,
+    "rollout/evaluated_tokens": 60.0,
+    "seconds/learner/update": 3.0,
+    "seconds/learner/data": 1.0,
+    "seconds/engines/generate": 4.0,
+    "total/hours": 4 / 3600,
+    "alarms/entropy": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, ""),
+        ({"replay/failed": 1.0}, "failed=1"),
+        ({"replay/accepted": 9.0}, "trained=9"),
+        ({"rollout/rollouts": 71.0}, "rollouts"),
+        ({"rollout/tokens": 701.0}, "tokens"),
+        ({"seconds/learner/data": 0.8}, "learner"),
+        ({"seconds/engines/idle": 0.2}, "engines"),
+        ({"alarms/entropy": 1.0}, "alarms/entropy"),
+    ],
+)
+def test_the_accounts_of_a_run_add_up_or_say_what_does_not(tmp_path, changed, said):
+    folder = run_folders.make(tmp_path / "a", steps=3)
+    line = {"step": 1, **BALANCED, **changed}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    if not said:
+        balanced.check(folder)
+        return
+    with pytest.raises(AssertionError, match=said):
+        balanced.check(folder)

@@ -9,6 +9,7 @@ import math
 import re
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from oapl.records import (
     Sampling,
     ScoredGroup,
     StepMetrics,
+    TokenScores,
     Verdict,
 )
 from oapl.replay.counts import ALWAYS, ReplayCounts, observed
@@ -244,6 +246,48 @@ def test_stored_rollouts_come_back_with_text_rewards_and_verdicts(tmp_path: Path
         "finish_reason": "stop",
     }
     assert other["reward"] == 1.0
+
+
+def scores_of(groups: list[CreditedGroup], places: Sequence[int]) -> list[TokenScores]:
+    """Of every rollout minus its group's place."""
+    return [
+        TokenScores(
+            group_index=index,
+            place=place,
+            logprobs=np.full(len(rollout.token_ids), -float(index), np.float32),
+        )
+        for index in places
+        for place, rollout in enumerate(groups[index].scored.group.rollouts)
+    ]
+
+
+@pytest.mark.parametrize(("stores", "count"), [("sample", 2), ("all", 3), ("off", 0)])
+def test_what_the_learner_thought_is_stored_with_the_groups_that_are(
+    tmp_path: Path, stores: str, count: int
+):
+    kept = store(tmp_path, per_step=2, stores=stores)
+    groups = [credited(name, 0) for name in "abc"]
+    wanted = kept.wanted(groups, 1)
+    assert len(wanted) == count
+    kept.add(groups, 1, scores_of(groups, wanted))
+    kept.add(groups, 2)  # where the policy made no pass
+    kept.flush()
+    if stores == "off":
+        assert not groups_file.is_set(tmp_path / "rollouts")
+        return
+    found = list(groups_file.read(tmp_path / "rollouts"))
+    told = [(g.prompt.id, [s.tolist() for s in g.learner_logprobs]) for g in found if g.step == 1]
+    assert told == [("abc"[index], [[-float(index)] * 3] * 2) for index in wanted]
+    assert [g.learner_logprobs for g in found if g.step == 2] == [None] * (len(found) - count)
+    assert not (stores == "all" and kept.wanted(groups, 3)), "what is stored is not stored again"
+
+
+def test_of_what_nobody_sampled_the_learners_logprobs_are_not_asked_for(tmp_path: Path):
+    group = credited("a", 0)
+    inner = group.scored.group
+    bare = tuple(dataclasses.replace(r, inference_logprobs=None) for r in inner.rollouts)
+    scored = dataclasses.replace(group.scored, group=dataclasses.replace(inner, rollouts=bare))
+    assert store(tmp_path).wanted([dataclasses.replace(group, scored=scored)], 1) == ()
 
 
 def test_the_sample_does_not_prefer_what_came_first(tmp_path: Path):
