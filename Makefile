@@ -10,6 +10,7 @@ CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
 .PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
 .PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination harness mixed puzzles oracle recipes stages beside docs boards clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes resumes stages beside docs boards clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -85,6 +86,11 @@ chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m by_hand tests/integration/test_program_spread.py \
 		tests/integration/test_learner.py
 	$(VENV)/bin/python -m tests.chaos.sweeps
+
+# Killed runs end as undisturbed ones do, bit for bit, and go on with other ranks and stages; half an hour.
+resumes: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -s -m by_hand tests/integration/test_layouts.py \
+		tests/integration/test_resumed_runs.py
 
 # Programs that attack the sandbox, at every level, and with each of its layers switched off.
 attacks: $(VENV)/.dev

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from learner.books import Books
+from learner.checkpoints.resuming import step_of
 from learner.deciders import Deciders
 from learner.line import Line
 from learner.packing import Packing
@@ -59,6 +60,7 @@ class LearnerGroup:
         self._groups: Sequence[CreditedGroup] = ()  # of the last learner step
         self._left = 0  # learner steps of the iteration under way
         self._has_told = False  # of a prompt that failed
+        self._has_told_of_cost = False  # of checkpoints
         self._waits = accounting.DATA if around.engines is None else accounting.SYNCHRONISE
         self._objective = declares = build_objective(config.objective).declares
         self._ranks = Ranks(config, trainers)
@@ -276,8 +278,9 @@ class LearnerGroup:
         is_between = self._left <= 0  # two iterations: no group is leased
         if is_between:
             await self._deciders.kept.iterated(values)
+            await self._look_at_checkpoint()
             if self._saving.is_overdue():
-                await self.checkpoint()
+                await self._save_in_mid_run()
             self._deciders.look()
         self._watch.enter(accounting.DATA if is_between else accounting.OTHER)
 
@@ -302,7 +305,33 @@ class LearnerGroup:
         `replay.max_versions` keeps.
         """
         if self._saving.is_due(self.step):
+            await self._save_in_mid_run()
+
+    async def _save_in_mid_run(self) -> None:
+        if not self._config.checkpoint.beside:
             await self.checkpoint()
+            self._tell_of_cost()
+            return
+        with self._watch.within(accounting.CHECKPOINT):
+            await self._publications.settle()
+            started = time.monotonic()
+            self._store.flush()
+            self._tell_of(await self._saving.settle(self.step))
+            await self._saving.begin(self.step)
+            self._line.note({"time/checkpoint_s": time.monotonic() - started})
+
+    def _tell_of_cost(self) -> None:
+        if (words := self._saving.dear()) and not self._has_told_of_cost:
+            self._has_told_of_cost = True
+            self._tracker.message(words)
+
+    async def _look_at_checkpoint(self) -> None:
+        with self._watch.within(accounting.CHECKPOINT):
+            self._tell_of(await self._saving.look(self.step))
+
+    def _tell_of(self, checkpoint: Path | None) -> None:
+        if checkpoint is not None:
+            self._tracker.saved(checkpoint, step_of(checkpoint))
 
     async def checkpoint(self) -> Path:
         """Save everything that affects the next step; see `Saving.save`.
@@ -317,9 +346,12 @@ class LearnerGroup:
             await self._publications.settle()
             started = time.monotonic()
             self._store.flush()
+            self._tell_of(await self._saving.settle(self.step))
             path = await self._saving.save(self.step)
-            self._line.note({"time/checkpoint_s": time.monotonic() - started})
-            self._tracker.saved(path, self.total)
+            took = time.monotonic() - started
+            self._saving.took(took)
+            self._line.note({"time/checkpoint_s": took})
+            self._tell_of(path)
             return path
 
     async def restore(self, path: Path) -> None:
@@ -366,6 +398,7 @@ class LearnerGroup:
         await self._publications.close()
         await self._scores.close()
         await self._line.close()
+        await self._saving.close()
         last = StepMetrics(step=self.total, values=self._line.last(self.total))
         with contextlib.suppress(OSError):  # a full disk may be why it ends, which others tell
             self._tracker.log(last)

@@ -34,6 +34,7 @@ from oapl.config import RunConfig
 from oapl.interfaces import Objective, Stateful, WeightSender
 from oapl.objectives.base import build as build_objective
 from oapl.records import Batch, Metrics, Sent, TokenScores, WeightsVersion
+from oapl.remote.background import Background
 from oapl.weights.base import TRANSPORTS
 
 
@@ -115,6 +116,7 @@ class Trainer:
         self._needs = objective.declares.needs
         self.publisher = publisher
         self._last_batch: Batch | None = None
+        self._writing: Background | None = None
         self._utilisation = Utilisation(config, engine.module.lm, engine.device)
         self._frozen = FrozenPolicies(engine.module)
         self._preparation = Preparation(
@@ -192,20 +194,43 @@ class Trainer:
         assert self._last_batch is not None, "asked for after an update"
         return self._step.kept_scores(self._last_batch)
 
-    def save(self, path: Path) -> None:
-        """Write all of this process that affects the next step into the folder `path`."""
+    def save(self, path: Path, beside: bool = False) -> None:
+        """Write all of this process that affects the next step into the folder `path`.
+
+        Args:
+            path: The folder.
+            beside: Return as soon as all is copied, and write it beside what follows; digests are
+                then the caller's, once `saved`.
+        """
         state = {
             "updates": self._step.state(),
             "objective": self._stateful.state() if "state" in self._needs else {},
         }
-        shards.save(self._engines(), Path(path), state, self._shape(), self._frozen)
+        snapshot = shards.take(self._engines(), state, self._shape(), self._frozen)
+        if beside:
+            copy = snapshot.copied()
+            self._writing = Background(lambda: copy.write(Path(path)))
+        else:
+            shards.save(snapshot, Path(path))
+
+    def saved(self, waits: bool = False) -> bool:
+        """Tell whether what is written beside has been; raises what went wrong with that.
+
+        Args:
+            waits: Until it is, for at most `sync.timeout_s`.
+        """
+        writing, patience_s = self._writing, self._config.sync.timeout_s if waits else 0.0
+        if writing is None or not writing.is_over(patience_s):
+            return writing is None
+        self._writing = None
+        writing.check()
+        return True
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote.
 
         Raises:
-            CheckpointError: It is damaged, or of another number of ranks, stage or precision, or
-                one of the two has a critic.
+            CheckpointError: It is damaged, or of another precision, or one of the two has a critic.
         """
         state = shards.load(self._engines(), Path(path), self._shape(), self._frozen)
         self._step.restore(state["updates"])
@@ -277,10 +302,10 @@ class Trainer:
     def _stateful(self) -> Stateful:
         return cast(Stateful, self._objective)
 
-    def _engines(self) -> dict[str, Any]:
-        """What DeepSpeed saves and loads, by tag."""
-        critic = {} if self.critic is None else {CRITIC: self.critic.inner}
-        return {shards.POLICY: self.engine.inner, **critic}
+    def _engines(self) -> dict[str, zero_engine.ZeroEngine]:
+        """What is saved and loaded, by tag."""
+        critic = {} if self.critic is None else {CRITIC: self.critic}
+        return {shards.POLICY: self.engine, **critic}
 
     def _shape(self) -> dict[str, Any]:
         return {

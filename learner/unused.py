@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from learner.shares import share_of
 from oapl.errors import InputError
 
 
@@ -77,30 +78,12 @@ class Unused:
 
     def _parts(self, parameter: Any) -> list[Tensor]:
         """Of what AdamW steps on this rank: the parameter's share, and its moments."""
-        owner, share = _place(self._inner.optimizer, parameter)
-        state = self._adam.state.get(owner, {})
+        share = share_of(self._inner.optimizer, parameter)
+        state = self._adam.state.get(share.owner, {})
         moments = [state[name] for name in ("exp_avg", "exp_avg_sq") if name in state]
-        return [tensor.detach()[share] for tensor in (owner, *moments)]
+        return [share.of(tensor) for tensor in (share.owner, *moments)]
 
     def _put_back(self, *_: Any) -> None:
         """Before DeepSpeed makes the model's weights of what AdamW has stepped."""
         for part, before in self._held:
             part.copy_(before)
-
-
-def _place(optimizer: Any, parameter: Any) -> tuple[Tensor, slice]:
-    """The tensor in which AdamW steps a parameter on this rank, and where it lies in that."""
-    if hasattr(parameter, "ds_id"):  # stage 3
-        group, start, length = optimizer.grad_position[optimizer.get_param_id(parameter)]
-        return optimizer.fp32_partitioned_groups_flat[group], slice(start, start + length)
-    if hasattr(parameter, "_hp_mapping"):  # stages 1 and 2
-        mapping = parameter._hp_mapping  # None where it lies on other ranks
-        address = mapping and mapping.get_hp_fragment_address()
-        owner = optimizer.param_groups[mapping.param_group_index if mapping else 0]["params"][0]
-        start = address.start if address else 0
-        return owner, slice(start, start + (address.numel if address else 0))
-    if hasattr(optimizer, "fp32_groups"):  # stage 0 in bf16
-        groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
-        pairs = (pair for group in groups for pair in zip(*group, strict=True))
-        return next(copy for half, copy in pairs if half is parameter), slice(None)
-    return parameter, slice(None)

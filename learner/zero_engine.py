@@ -146,6 +146,7 @@ class ZeroEngine:
 
     Attributes:
         inner: DeepSpeed's own engine, for checkpoints.
+        adam: The optimizer that it steps.
         module: The module, whose parameters may be sharded (stage 3).
         device: Where its inputs belong.
         loss_scale: Of fp16; None elsewhere. Its owner changes it between steps.
@@ -167,7 +168,7 @@ class ZeroEngine:
             config=settings(config, optimizer),
             dist_init_required=False,
         )
-        self._adam = adam
+        self.adam = adam
         adam.state.clear()  # no moments, and no step counted, before the first
         self._unused = Unused(self.inner, adam)
         self.module: Any = self.inner.module
@@ -244,7 +245,7 @@ class ZeroEngine:
 
     def reset_optimizer(self) -> None:
         """Forget AdamW's moments and its count of steps."""
-        for state in self._adam.state.values():
+        for state in self.adam.state.values():
             for value in state.values():
                 value.zero_()
 

@@ -574,14 +574,26 @@ class Trainer(Protocol):
             args: What it is called with.
         """
 
-    async def save(self, path: Path) -> None:
-        """Write everything of this rank that affects the next step into the folder `path`."""
+    async def save(self, path: Path, beside: bool = False) -> None:
+        """Write everything of this rank that affects the next step into the folder `path`.
+
+        Args:
+            path: The folder.
+            beside: Return once all is copied, and write it beside what follows, without digests.
+        """
+
+    async def saved(self, waits: bool = False) -> bool:
+        """Whether what is written beside has been; raises what went wrong with that.
+
+        Args:
+            waits: Until it is.
+        """
 
     async def load(self, path: Path) -> None:
         """Go on from what `save` wrote.
 
         Raises:
-            CheckpointError: It is damaged, or of another number of ranks, stage or precision.
+            CheckpointError: It is damaged, or of another precision.
         """
 
     async def take_over(self, path: Path, keeps: Collection[str]) -> None:

@@ -51,8 +51,24 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
         step = 0
     if learner.offload == "all":
         host, copies = host + copies, 0
-    parts = {"weights": weights, "copies": copies, **policy, "critic": critic, **passes}
+    beside = _beside(config, shape, copies)
+    if learner.offload == "all":
+        host, copies = host + copies, 0
+    if kind(config) != "cpu":
+        host, beside = host + beside, 0
+    parts = {
+        **{"weights": weights, "copies": copies, **policy, "critic": critic, **passes},
+        "checkpoint beside": beside,
+    }
     return Memory(parts={**parts, "step": step, **fixed(config, "learner")}, host=host)
+
+
+def _beside(config: RunConfig, shape: Shape, copies: int) -> int:
+    """What is copied of masters, moments and frozen copies to be written beside training."""
+    if not config.checkpoint.beside:
+        return 0
+    numbers = shape.parameters + (shape.critic.parameters if shape.critic is not None else 0)
+    return 3 * FP32 * _own(config, numbers) + copies
 
 
 def _own(config: RunConfig, numbers: int) -> int:

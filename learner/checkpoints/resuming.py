@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from learner.checkpoints import contents, digests, origin, snapshots
 from oapl.config import RunConfig
+from oapl.config.objective import samples
 from oapl.errors import CheckpointError, InputError
 from oapl.objectives.base import build
 from oapl.records import State
@@ -46,12 +48,12 @@ def check(checkpoint: Path, config: RunConfig) -> None:
         config: The run's, or the stage's.
 
     Raises:
-        InputError: It is of another model, number of ranks, stage or precision, or one of the two
-            has a critic.
+        InputError: It is of another model or precision, holds groups of another size, or one of the
+            two has a critic; or DeepSpeed wrote it, with another number of ranks, or stage.
         CheckpointError: It is of another format than this version of oapl reads, or damaged.
     """
     try:
-        contents.read_state(checkpoint)
+        _check_groups(checkpoint, contents.read_state(checkpoint), config)
         _check_shape(checkpoint, config)
         origin.check(checkpoint, config)
     except InputError:
@@ -107,6 +109,18 @@ def _remedy(checkpoint: Path) -> str:
     return f"go on from the older one by checkpoint.resume={good}"
 
 
+def _check_groups(checkpoint: Path, state: State, config: RunConfig) -> None:
+    """Groups of two sizes make no whole batch."""
+    size, held = config.rollout.group_size, state.get(contents.GROUP_SIZES, [])
+    if samples(config) and any(one != size for one in held):
+        raise InputError(
+            f"rollout.group_size = {size}, but {checkpoint} holds groups of "
+            f"{', '.join(map(str, held))} that are still to be trained on; set "
+            f"rollout.group_size={held[0]}, or change it after a checkpoint at a synchronisation "
+            "without a lead, a surplus or history, which holds none"
+        )
+
+
 def _check_shape(checkpoint: Path, config: RunConfig) -> None:
     """What the ranks would refuse, a minute later."""
     if not (checkpoint / SHAPE).is_file():
@@ -120,13 +134,21 @@ def _check_shape(checkpoint: Path, config: RunConfig) -> None:
             f"critic, but {checkpoint} was saved {'with' if had else 'without'} one; set the "
             "objective back, or begin afresh under another run.name"
         )
-    for setting, saved in shape.items():
-        here = reduce(getattr, setting.split("."), config)
-        if here != saved:
-            raise InputError(
-                f"{setting} = {here!r}, but {checkpoint} was saved with {saved!r}, and its parts "
-                f"fit no other; set {setting}={saved}, or begin afresh under another run.name"
-            )
+    here = {setting: reduce(getattr, setting.split("."), config) for setting in shape}
+    ranks = (checkpoint / SHAPE).parent
+    for setting, saved in contents.unfit(ranks, shape, here).items():
+        raise InputError(
+            f"{setting} = {here[setting]!r}, but {checkpoint} was saved with {saved!r}, and its "
+            f"parts fit no other; {_way_out(ranks, setting, saved)}, or begin afresh under another "
+            "run.name"
+        )
+
+
+def _way_out(ranks: Path, setting: str, saved: Any) -> str:
+    back = f"set {setting}={saved}"
+    if contents.is_by_deepspeed(ranks) and setting in contents.LAYOUT:
+        return f"{back} until the run has saved once more, which then fits any"
+    return back
 
 
 def asked_for(config: RunConfig) -> Path | None:

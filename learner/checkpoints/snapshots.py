@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from learner.checkpoints import digests
@@ -81,19 +81,38 @@ def set_aside(folder: Path, step: int) -> None:
             path.rename(aside)
 
 
-def prune(folder: Path, keep: int, spared: Collection[int] = ()) -> None:
+def prune(folder: Path, keep: int, spared: Collection[int] = (), every_hours: float = 0.0) -> None:
     """Remove all but the newest checkpoints, and what killed saves left behind.
 
     Args:
         folder: The run's `checkpoints/`.
         keep: How many stay; at least 1.
         spared: Steps of others that stay.
+        every_hours: So does one for every so many hours; 0: none of those.
     """
     found = _by_step(folder)
+    times = {step: (path / digests.FILE).stat().st_mtime for step, path in found.items()}
+    stay = {*spared, *(milestones(times, every_hours) if every_hours else ())}
     for step in sorted(found)[:-keep]:
-        if step not in spared:
+        if step not in stay:
             shutil.rmtree(found[step])
     _remove_parts(folder)
+
+
+def milestones(times: Mapping[int, float], every_hours: float) -> set[int]:
+    """Choose the first checkpoint, and then each that came so many hours after the last choice.
+
+    What is chosen stays chosen when others between are gone.
+
+    Args:
+        times: When each was written, in seconds, by step.
+        every_hours: Above 0.
+    """
+    chosen: list[int] = []
+    for step in sorted(times):
+        if not chosen or times[step] - times[chosen[-1]] >= 3600 * every_hours:
+            chosen.append(step)
+    return set(chosen)
 
 
 def _remove_parts(folder: Path) -> None:

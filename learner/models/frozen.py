@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from learner.shares import slots
 
 
 class FrozenPolicies:
@@ -34,7 +35,7 @@ class FrozenPolicies:
 
     def copy(self, name: str) -> None:
         """Take the present weights under `name`, in place of an older copy of that name."""
-        held = [slot.data for slot in self._slots()]
+        held = [slot.data for slot in slots(self._module)]
         copies = self._copies.get(name)
         if copies is None:
             self._copies[name] = [tensor.clone() for tensor in held]
@@ -48,15 +49,15 @@ class FrozenPolicies:
     @contextmanager
     def in_place(self, name: str) -> Iterator[None]:
         """Let the module be the copy `name`."""
-        slots = self._slots()
-        own = [slot.data for slot in slots]
+        mine = slots(self._module)
+        own = [slot.data for slot in mine]
         try:
-            for slot, copy in zip(slots, self._copies[name], strict=True):
+            for slot, copy in zip(mine, self._copies[name], strict=True):
                 slot.data = copy
             yield
         finally:
-            self._release()
-            for slot, tensor in zip(slots, own, strict=True):
+            slots(self._module)  # are let go of, if a pass has gathered any
+            for slot, tensor in zip(mine, own, strict=True):
                 slot.data = tensor
 
     def state(self) -> dict[str, list[Tensor]]:
@@ -70,18 +71,7 @@ class FrozenPolicies:
 
     def add(self, state: dict[str, list[Tensor]]) -> None:
         """Take over what `state` gave, in place of older copies of these names."""
-        devices = [slot.device for slot in self._slots()]
+        devices = [slot.device for slot in slots(self._module)]
         for name, copies in state.items():
             pairs = zip(copies, devices, strict=True)
             self._copies[name] = [tensor.to(device) for tensor, device in pairs]
-
-    def _slots(self) -> list[Any]:
-        """What holds this rank's weights: the parameters, or their partitions at stage 3."""
-        self._release()
-        return [getattr(one, "ds_tensor", one) for one in self._module.parameters()]
-
-    def _release(self) -> None:
-        """At stage 3 small parameters stay gathered from one pass to the next."""
-        for parameter in self._module.parameters():
-            if hasattr(parameter, "ds_tensor") and parameter.ds_status.name == "AVAILABLE":
-                parameter.partition()

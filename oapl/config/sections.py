@@ -471,6 +471,11 @@ class CheckpointSection:
     """Save also between synchronisations after so many minutes; 0 means never."""
     keep: Count = 2
     """Checkpoints kept: the newest ones."""
+    keep_every_hours: NonNegative = 0.0
+    """Keep also the first one, and from there on one for every so many hours; 0 means no others."""
+    beside: Flag = False
+    """Copy what is saved into host memory (12 bytes a parameter over all ranks, and frozen
+    policies) and write it beside training, one checkpoint at a time; a run's last is awaited."""
     keep_best: Flag = False
     """Keep also the one with the best mean over the evaluation sets (of their mean@n, else greedy),
     and its policy in `best/`; best.json has the scores."""

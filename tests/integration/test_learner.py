@@ -216,7 +216,7 @@ def test_a_frozen_policy_is_scored_in_place_and_leaves_the_policy_as_it_was(
 
 
 def adams_moments(trainer: Trainer) -> float:
-    states = trainer.engine._adam.state.values()
+    states = trainer.engine.adam.state.values()
     return max(float(value.abs().max()) for state in states for value in state.values())
 
 
@@ -479,12 +479,12 @@ def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
     import shutil
 
     flipped = shutil.copytree(saved, tmp_path / "flipped")
-    target = max(flipped.rglob("*optim_states.pt"), key=lambda p: p.stat().st_size)
+    target = next(flipped.rglob("*.safetensors"))
     content = bytearray(target.read_bytes())
     content[len(content) // 2] ^= 1
     target.write_bytes(content)
     lacking = shutil.copytree(saved, tmp_path / "lacking")
-    next(lacking.rglob("*optim_states.pt")).unlink()
+    next(lacking.rglob("*.safetensors")).unlink()
     with ranks.running(config_of(tied)) as trainer:
         before = weights_of(trainer)
         for path, words in (
@@ -501,10 +501,41 @@ def test_damage_and_another_shape_are_refused_before_anything_is_loaded(
     ):
         trainer.load(saved)
     with (
-        ranks.running(config_of(tied, zero_stage=2)) as trainer,
-        pytest.raises(CheckpointError, match="zero_stage"),
+        ranks.running(config_of(tied, precision="bf16")) as trainer,
+        pytest.raises(CheckpointError, match="precision"),
     ):
         trainer.load(saved)
+
+
+@pytest.mark.by_hand
+@pytest.mark.parametrize(("stage", "precision"), [(0, "bf16"), (1, "fp32"), (3, "fp32")])
+def test_what_deepspeed_wrote_goes_on_and_is_saved_by_name(
+    tied: Path, tmp_path: Path, stage: int, precision: str
+):
+    """Checkpoints of format 4."""
+    import shutil
+
+    from learner.checkpoints import digests
+
+    config, old = config_of(tied, zero_stage=stage, precision=precision), tmp_path / "old"
+    with ranks.running(config) as trainer:
+        trainer.update(batch_of(groups_to_train()))
+        trainer.save(old)
+        shutil.rmtree(old / "policy")
+        (old / "digests.json").unlink()
+        trainer.engine.inner.save_checkpoint(str(old), tag="deepspeed", save_latest=False)
+        digests.write(old)
+        trainer.update(batch_of(groups_to_train(), 1))
+        expected = weights_of(trainer)
+    with ranks.running(config) as trainer:
+        trainer.load(old)
+        trainer.save(tmp_path / "new")
+        trainer.update(batch_of(groups_to_train(), 1))
+        assert distance(expected, weights_of(trainer)) == 0
+    with ranks.running(config_of(tied, zero_stage=2, precision=precision)) as trainer:
+        with pytest.raises(CheckpointError, match="zero_stage"):
+            trainer.load(old)
+        trainer.load(tmp_path / "new")
 
 
 def test_the_optimizers_settings_are_those_of_the_run_that_goes_on(tied: Path, saved: Path):

@@ -46,6 +46,7 @@ ROOMS = {
         ("server",),
     ),
     "learner": (
+        ("shares",),
         (
             *("loss_scale", "measures", "models", "probing", "schedule", "unused", "companions"),
             "utilisation",
@@ -53,7 +54,8 @@ ROOMS = {
         ),
         ("standstill",),
         ("inputs",),
-        ("export", "trial", "zero_engine", "checkpoints"),
+        ("export", "trial", "zero_engine"),
+        ("checkpoints",),
         ("forward", "ranks", "updates"),
         (
             *("publisher", "publication", "preparation", "resets", "kept_models", "moving_on"),

@@ -1,6 +1,7 @@
 """The parts of a run start beside one another; a verifier that does not work ends their starts."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -70,8 +71,8 @@ class NoWorkers:
 
     made = ()
 
-    def __init__(self, config, **_):
-        self.acts = []
+    def __init__(self, config, **options):
+        self.acts, self.options = [], options
         NoWorkers.made = (*NoWorkers.made, self)
 
     def start(self):
@@ -105,7 +106,8 @@ def begun(monkeypatch, tmp_path):
     trials = [prompt({"answer": "1"})]
     attempts = Attempts(RestartPolicy(max_restarts=0, setting="k"), None, trials=trials)
 
-    def begin(kind="accepted", *, training=True):
+    def begin(kind="accepted", *, training=True, resume=None):
+        attempts.resume = resume
         processes = Started(Server(kind))
         act = (
             parts.start(config, processes, Silent(), attempts)
@@ -155,6 +157,15 @@ async def test_an_evaluation_tries_them_beside_the_start_of_its_engines(begun):
     _, rewards, pulse = await starting
     await pulse.close()
     await rewards.close()
+
+
+@pytest.mark.parametrize(("resume", "step"), [(None, 0), (Path("checkpoints/step-40"), 40)])
+async def test_engines_of_a_run_that_goes_on_draw_by_seeds_of_its_step(begun, resume, step):
+    processes, starting = begun(resume=resume)
+    await processes.server.asked.wait()
+    assert [workers.options["step"] for workers in NoWorkers.made] == [step]
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
 
 
 async def test_of_two_that_are_awaited_together_the_failure_of_one_ends_the_other():

@@ -15,6 +15,7 @@ from deploy.sizing.learner_memory import activation_bytes, rank_memory
 from deploy.sizing.publication import STORE_BYTES, store_bytes
 from deploy.sizing.shape import Shape, critic_of, shape_of
 from oapl.config import RunConfig
+from oapl.config.sections import CheckpointSection
 from oapl.config.toml import load_config
 from oapl.errors import InputError
 from tests.support.makers import make_model
@@ -134,7 +135,10 @@ def test_zero_shares_out_what_its_stage_shards():
         with_critic = dict(rank_memory(config, both, longest=100).parts)
         kept = sum(found) - (gradients if stage < 2 else 0)
         assert with_critic.pop("critic") / 1e9 == pytest.approx(kept, rel=1e-6)
-        assert parts["critic"] == 0
+        assert parts["critic"] == parts["checkpoint beside"] == 0
+        beside = dataclasses.replace(config, checkpoint=CheckpointSection(beside=True))
+        copied = rank_memory(beside, shape, longest=100).parts["checkpoint beside"] / 1e9
+        assert copied == (48 if stage == 0 else 12), "master and moments of this rank's shard"
         assert with_critic == pytest.approx({k: v for k, v in parts.items() if k != "critic"})
 
 

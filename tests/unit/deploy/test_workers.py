@@ -68,12 +68,14 @@ class FakeProcesses:
     def __init__(self, refusals=()):
         self.refusals = {index: list(errors) for index, errors in dict(refusals).items()}
         self.started = []
+        self.steps = []
         self.workers = {}
         self.killed = []
 
     async def start(self, role, name, *, index, incarnation, **handles):
         assert role == "worker"
         self.started.append(name)
+        self.steps.append(handles["step"])
         await asyncio.sleep(0)
         if self.refusals.get(index):
             raise self.refusals[index].pop(0)
@@ -108,6 +110,7 @@ class Bench:
         refusals=(),
         forgiven_after_s=math.inf,
         timeout_s=2,
+        step=0,
         **aside,
     ):
         config = RunConfig(
@@ -131,6 +134,7 @@ class Bench:
             replay=None if aside else self.replay,
             scorers=(),
             note=self.notes.append,
+            step=step,
             **aside,
         )
         self.workers.start()
@@ -155,6 +159,17 @@ async def test_a_worker_that_dies_is_replaced_by_one_with_the_current_weights():
     assert bench.replay.released == ["worker 0.0"]
     assert (await bench.workers.stats())["faults/worker_restarts"] == 1
     assert not bench.workers.failed.done()
+    await bench.workers.stop()
+
+
+async def test_every_incarnation_is_told_the_step_that_the_run_went_on_from():
+    """Its engine's seeds are made of that, of its place and of its incarnation."""
+    bench = Bench(step=40)
+    await bench.workers.load(publication(40))
+    await bench.until(lambda: bench.holds("worker-0.0", 40) and bench.holds("worker-1.0", 40))
+    bench.processes.workers["worker-0.0"].die()
+    await bench.until(lambda: bench.holds("worker-0.1", 40))
+    assert bench.processes.steps == [40] * 3
     await bench.workers.stop()
 
 

@@ -38,7 +38,7 @@ HELD = {
         "source queue in_flight deaths drawn counts"
     ),
 }
-"""Of format 4: the fields of records, wherever they live, and the keys of replay's snapshot."""
+"""Of formats 4 and 5: the fields of records, wherever they live, and the keys of a snapshot."""
 
 
 class Old:
@@ -98,7 +98,9 @@ def test_numbers_are_read_as_they_were_written(tmp_path):
 )
 def test_another_format_is_refused_with_both_numbers(tmp_path, text, format_):
     (tmp_path / "state.json").write_text(text)
-    with pytest.raises(CheckpointError, match=f"is of format {format_}, .* reads format 4; resume"):
+    with pytest.raises(
+        CheckpointError, match=f"is of format {format_}, .* reads format 4 and 5; resume"
+    ):
         contents.read_state(tmp_path)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from learner import ranks
 from learner.books import Past
-from learner.checkpoints import contents, published, snapshots
+from learner.checkpoints import contents, published, resuming, snapshots
 from learner.group import LearnerGroup
 from learner.moving_on import REQUEST, MovingOn
 from learner.surroundings import Evaluators, Stage, Surroundings
@@ -1120,3 +1120,146 @@ async def test_a_stage_knows_no_alarm_of_the_one_before_and_a_resumed_one_its_ow
         await step(learner)
         told.append(len(lines.told))
     assert told == [0, 2], "message and alert"
+
+
+# Checkpoints beside training
+
+
+class SlowWriter(FakeTrainer):
+    """Writes when it is told to, as a thread of a rank would."""
+
+    def __init__(self):
+        super().__init__()
+        self.path, self.error = None, None
+
+    async def save(self, path, beside=False):
+        if not beside:
+            return await super().save(path)
+        self.path = path
+
+    async def saved(self, waits=False):
+        if self.path is not None and waits:
+            await self.write()
+        return self.path is None
+
+    async def write(self):
+        if self.error is not None:
+            raise self.error
+        await super().save(self.path)
+        self.path = None
+
+
+def beside(config, **options):
+    section = dataclasses.replace(config.checkpoint, every_syncs=1, beside=True, **options)
+    return dataclasses.replace(config, checkpoint=section)
+
+
+async def saved_and_trained(learner, step_at=4):
+    learner.step = step_at
+    await learner.checkpoint_if_due()
+    await step(learner)
+
+
+def names(config):
+    folder = config.folder / "checkpoints"
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+async def until_committed(learner):
+    async with asyncio.timeout(5):
+        while learner.last_checkpoint is None:
+            await asyncio.sleep(0.01)
+            await step(learner)
+
+
+async def test_training_goes_on_while_a_checkpoint_is_written_and_it_is_of_when_it_was_begun(
+    config,
+):
+    config, trainer, lines = beside(config), SlowWriter(), Lines()
+    learner = make(config, trainers=[trainer], tracker=lines)
+    await saved_and_trained(learner)
+    assert (learner.step, learner.last_checkpoint) == (5, None)
+    assert names(config) == [".step-4.part"], "a kill now leaves none"
+    await trainer.write()
+    await until_committed(learner)
+    assert names(config) == ["step-4"]
+    assert lines.checkpoints == [("step-4", 4)]
+    assert contents.read_state(learner.last_checkpoint)["step"] == 4
+    resuming.verify(learner.last_checkpoint)
+    again = make(config)
+    await again.restore(learner.last_checkpoint)
+    assert again.step == 4
+
+
+async def test_the_next_checkpoint_and_the_last_wait_for_the_one_that_is_written(config):
+    config, lines = beside(config, keep=3), Lines()
+    learner = make(config, trainers=[SlowWriter()], tracker=lines)
+    await saved_and_trained(learner, 4)
+    await saved_and_trained(learner, 8)
+    assert names(config) == [".step-8.part", "step-4"]
+    await learner.checkpoint()
+    assert names(config) == ["step-4", "step-8", "step-9"]
+    assert [step for _, step in lines.checkpoints] == [4, 8, 9]
+
+
+async def test_what_goes_wrong_with_a_checkpoint_beside_training_is_raised_by_the_next(config):
+    trainer = SlowWriter()
+    learner = make(beside(config), trainers=[trainer])
+    await saved_and_trained(learner)
+    trainer.error = OSError(28, "No space left on device")
+
+    async def saved(waits=False):
+        await trainer.write()
+
+    trainer.saved = saved
+    with pytest.raises(RankError, match="asked for a checkpoint beside training"):
+        await step(learner)
+
+
+async def test_a_rank_that_does_not_write_in_time_leaves_no_checkpoint(config):
+    class Stuck(SlowWriter):
+        async def saved(self, waits=False):
+            return False
+
+    config = beside(config)
+    learner = make(config, trainers=[Stuck()])
+    await saved_and_trained(learner)
+    with pytest.raises(DeadlineError, match=r"ranks to write .*\.step-4\.part"):
+        await learner.checkpoint()
+    assert names(config) == [".step-4.part"]
+
+
+async def test_a_run_that_is_killed_while_it_writes_goes_on_from_the_one_before(config):
+    config = beside(config)
+    learner = make(config, trainers=[SlowWriter()])
+    learner.step = 3
+    before = await learner.checkpoint()
+    await saved_and_trained(learner, 4)
+    await learner.close()
+    assert snapshots.latest(before.parent) == before
+    again = make(config)
+    await again.restore(before)
+    again.step = 8
+    await again.checkpoint()
+    assert names(config) == ["step-3", "step-8"], "what was half written is gone"
+
+
+async def test_checkpoints_that_take_much_of_the_time_are_told_once_with_the_remedy(
+    config, monkeypatch
+):
+    monkeypatch.setattr(ranks.time, "monotonic", asyncio.get_running_loop().time)
+
+    class Slow(FakeTrainer):
+        async def save(self, path):
+            await asyncio.sleep(0.01)
+            await super().save(path)
+
+    lines = Lines()
+    section = dataclasses.replace(config.checkpoint, every_syncs=1)
+    learner = make(
+        dataclasses.replace(config, checkpoint=section), trainers=[Slow()], tracker=lines
+    )
+    for learner.step in (4, 8, 12, 16, 20):
+        await learner.checkpoint_if_due()
+        assert len(lines.told) == (learner.step >= 12), "three are enough to say so"
+    assert "(checkpoint.beside = true)" in lines.told[0]

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from learner.checkpoints import contents, origin, resuming, snapshots
 from oapl.config import RunConfig
 from oapl.errors import CheckpointError, InputError
+from oapl.records import CreditedGroup
+from tests.support.makers import make_group
 
 
 def config(folder, resume="auto", **sections):
@@ -108,19 +110,32 @@ def test_a_damaged_one_without_another_says_so_and_a_whole_one_nothing(tmp_path)
         resuming.verify(only)
 
 
-@pytest.mark.parametrize(
-    ("setting", "saved"),
-    [("num_ranks", 2), ("zero_stage", 3), ("precision", "fp32")],
-)
-def test_another_shape_of_the_learner_is_refused_before_anything_starts(tmp_path, setting, saved):
-    shape = {"learner.num_ranks": 1, "learner.zero_stage": 1, "learner.precision": "bf16"}
-    shape[f"learner.{setting}"] = saved
-    checkpoint(tmp_path, 4, shape=shape)
-    with pytest.raises(
-        InputError, match=rf"^learner\.{setting} = .*set learner\.{setting}={saved},"
-    ):
+SHAPE = {"learner.num_ranks": 1, "learner.zero_stage": 1, "learner.precision": "bf16"}
+
+
+def test_another_precision_of_the_learner_is_refused_before_anything_starts(tmp_path):
+    checkpoint(tmp_path, 4, shape=SHAPE | {"learner.precision": "fp32"})
+    with pytest.raises(InputError, match=r"^learner\.precision = .*set learner\.precision=fp32,"):
         resuming.resume_from(config(tmp_path))
-    assert resuming.resume_from(config(tmp_path, learner={setting: saved})) is not None
+    assert resuming.resume_from(config(tmp_path, learner={"precision": "fp32"})) is not None
+
+
+@pytest.mark.parametrize(("setting", "other"), [("num_ranks", 2), ("zero_stage", 3)])
+def test_other_ranks_and_another_stage_go_on_unless_deepspeed_wrote_the_checkpoint(
+    tmp_path, setting, other
+):
+    learner = {setting: other}
+    found = checkpoint(tmp_path, 4, shape=SHAPE)
+    assert resuming.resume_from(config(tmp_path, learner=learner)) == found
+    (found / "trainer" / "deepspeed").mkdir()
+    saved = SHAPE[f"learner.{setting}"]
+    with pytest.raises(
+        InputError,
+        match=rf"^learner\.{setting} = {other}, .*set learner\.{setting}={saved} until the run has "
+        "saved once more, which then fits any,",
+    ):
+        resuming.resume_from(config(tmp_path, learner=learner))
+    assert resuming.resume_from(config(tmp_path)) == found
 
 
 def model(folder, seed=0, width=8, files=1):
@@ -190,3 +205,26 @@ def test_of_a_hubs_model_the_name_counts_and_a_copy_of_it_goes_on(tmp_path):
 def test_a_checkpoint_of_an_earlier_build_names_no_model_and_is_not_refused(tmp_path):
     checkpoint(tmp_path, 4)
     assert resuming.resume_from(config(tmp_path, model={"path": str(model(tmp_path / "any"))}))
+
+
+@pytest.mark.parametrize(("held", "size", "fits"), [([], 4, True), ([8], 8, True), ([8], 4, False)])
+def test_groups_of_another_size_that_are_still_to_be_trained_on_are_refused(
+    tmp_path, held, size, fits
+):
+    part = snapshots.begin(tmp_path / "run" / "checkpoints", 4)
+    contents.write_state(part, {"step": 4, "group_sizes": held})
+    found = snapshots.commit(part, 4)
+    asked = config(tmp_path, rollout={"group_size": size})
+    if fits:
+        assert resuming.resume_from(asked) == found
+        return
+    with pytest.raises(
+        InputError, match=rf"^rollout\.group_size = 4, but {found} holds groups of 8"
+    ):
+        resuming.resume_from(asked)
+
+
+def test_the_sizes_of_groups_in_replay_are_noted_wherever_they_lie():
+    made = [CreditedGroup(scored=make_group([3] * size), credit=None) for size in (4, 2)]
+    assert contents.group_sizes({"buffer": made[:1], "ahead": [], "history": made}) == [2, 4]
+    assert contents.group_sizes({"cursor": 7}) == []

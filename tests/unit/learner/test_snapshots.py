@@ -1,5 +1,9 @@
 """Checkpoint folders: a killed save leaves the last good one."""
 
+import os
+
+import pytest
+
 from learner.checkpoints import resuming, snapshots
 
 
@@ -58,3 +62,30 @@ def test_going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside(tmp_path)
     save(tmp_path, 20, "again")
     snapshots.set_aside(tmp_path, 15)
     assert (tmp_path / "later-20" / "trainer" / "weights.bin").read_text() == "again"
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("hours", "chosen"),
+    [(1, {10, 30, 50}), (2, {10, 50}), (0.25, {10, 20, 30, 40, 50}), (9, {10})],
+)
+def test_of_so_many_hours_one_is_chosen_the_first_among_them(hours, chosen):
+    times = {10: 0.0, 20: 0.5 * HOUR, 30: 1.25 * HOUR, 40: 1.75 * HOUR, 50: 2.25 * HOUR}
+    assert snapshots.milestones(times, hours) == chosen
+    left = {step: at for step, at in times.items() if step in chosen}
+    assert snapshots.milestones(left, hours) == chosen, "whatever is gone between them"
+
+
+def test_pruning_leaves_one_for_so_many_hours_beside_the_newest(tmp_path):
+    for step in range(8):
+        path = save(tmp_path, step)
+        os.utime(path / "digests.json", (0, step * HOUR / 2))
+        snapshots.prune(tmp_path, keep=1, every_hours=1.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-0",
+        "step-3",
+        "step-6",
+        "step-7",
+    ]
