@@ -11,12 +11,23 @@ CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 .PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
 .PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination harness mixed puzzles oracle recipes stages beside docs boards clean
 .PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes resumes stages beside docs boards clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards planted footprint clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
 
 test: $(VENV)/.dev
 	$(PYTEST)
+
+# Bugs planted one by one in a copy of the tree, each with the unit test that must fail of it: the table in
+# tests/planted/table.md. Seconds each; again goes on where it was ended.
+planted: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.planted
+
+# Keys and ports: a run with keys in its environment is stopped and goes on; every file that it wrote is
+# searched for them, and what its processes listen at is compared with README. Three minutes.
+footprint: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "" tests/integration/test_footprint.py
 
 # The tests that start neither Ray nor vLLM nor DeepSpeed; they wait for processes a third of the time.
 unit: WORKERS = 3

@@ -8,6 +8,8 @@ are tried again and then answered with `Judgement.failure`, never with a silent 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -75,6 +77,7 @@ class BatchedScorer:
         self._retries = retries
         self._restart_s = restart_s
         self._calls = BatchedCalls(self._judge)
+        self._awaited: dict[object, tuple[int, float]] = {}  # rollouts of a call, and since when
         self._counters = Counters()
 
     async def score(self, tasks: Sequence[Task]) -> list[Judgement]:
@@ -85,8 +88,22 @@ class BatchedScorer:
         """Report our own counters: calls, tasks, and what failed on the way. Not the servers'."""
         return self._counters.take()
 
+    def awaited(self) -> tuple[int, float]:
+        """Rollouts without a verdict, and for how many seconds the oldest has had none."""
+        calls = self._awaited.values()
+        oldest = min((since for _, since in calls), default=math.inf)
+        return sum(count for count, _ in calls), max(0.0, time.monotonic() - oldest)
+
     async def _judge(self, tasks: list[Task]) -> Sequence[Judgement]:
         """One call, tried again where a server fails."""
+        mark = object()
+        self._awaited[mark] = len(tasks), time.monotonic()
+        try:
+            return await self._tried(tasks)
+        finally:
+            del self._awaited[mark]
+
+    async def _tried(self, tasks: list[Task]) -> Sequence[Judgement]:
         server = min(self._servers, key=lambda server: server.outstanding)
         server.outstanding += len(tasks)  # at once, so that the next call sees it
         failed = server

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -20,7 +21,7 @@ from oapl.config import RunConfig
 from oapl.counters import Counters
 from oapl.devices import base as devices
 from oapl.errors import EngineError, ProbeError, StaleError
-from oapl.interfaces import Engine, Replay, Scorer
+from oapl.interfaces import Engine, JoinedScorer, Replay, Scorer
 from oapl.records import (
     EvalAnswers,
     Judgement,
@@ -101,7 +102,7 @@ class RolloutWorker:
         *,
         worker: WorkerId,
         engine: Engine,
-        scorer: Scorer,
+        scorer: JoinedScorer,
         replay: Replay | None,
     ) -> None:
         self._config = config
@@ -208,6 +209,12 @@ class RolloutWorker:
             **(await self._scorer.stats()),
             **self._counters.take(),
         }
+
+    async def says(self) -> str:
+        """Tell what it is at: when the last token came, which verdicts are awaited."""
+        quiet_s, (count, oldest_s) = self._engine.quiet_s(), self._scorer.awaited()
+        text = "no token yet" if math.isinf(quiet_s) else f"last token {quiet_s:.0f} s ago"
+        return f"{text}, {count} verdicts awaited for {oldest_s:.0f} s" if count else text
 
     async def stop(self) -> None:
         """End `run` and the engine; what is in flight goes back to replay."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from oapl.config import RunConfig
 from oapl.errors import DiedError, OaplError, RankError
 from oapl.interfaces import Trainer
+from oapl.remote.open_waits import OPEN
 
 T = TypeVar("T")
 
@@ -47,18 +48,27 @@ class Ranks:
             OaplError: What a living rank raised on purpose.
         """
         tasks = [asyncio.ensure_future(call) for call in calls]
+
+        async def who() -> str:
+            late = [str(rank) for rank, task in enumerate(tasks) if not task.done()]
+            return f"rank {', '.join(late)} of {len(tasks)}, asked for {what}, after step {step}"
+
+        limit_s, asked = self._timeout_s, f"learner ranks, asked for {what}"
         try:
-            await asyncio.wait(tasks, timeout=self._timeout_s, return_when=asyncio.FIRST_EXCEPTION)
-            if not all(task.done() and task.exception() is None for task in tasks):
-                await _hear_all(tasks)
-                raise self._failure(tasks, what, step)
+            with OPEN.awaiting(asked, limit_s, who="learner", describe=who) as wait:
+                await asyncio.wait(tasks, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+                if not all(task.done() and task.exception() is None for task in tasks):
+                    await _hear_all(tasks)
+                    raise self._failure(tasks, what, step, wait.hint)
             return [task.result() for task in tasks]
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _failure(self, tasks: Sequence[asyncio.Future[Any]], what: str, step: int) -> Exception:
+    def _failure(
+        self, tasks: Sequence[asyncio.Future[Any]], what: str, step: int, hint: str
+    ) -> Exception:
         """Names the rank to blame, when several failed because of it."""
         errors = {rank: error for rank, task in enumerate(tasks) if (error := _error(task))}
         dead = [rank for rank, error in errors.items() if isinstance(error, DiedError)]
@@ -77,7 +87,7 @@ class Ranks:
         who = ", ".join(map(str, ranks))
         failure = RankError(
             f"learner rank {who} of {len(tasks)} {how} after step {step}, asked for {what}; "
-            f"see {self._logs}/trainer-{ranks[0]}.log"
+            f"see {self._logs}/trainer-{ranks[0]}.log{hint}"
         )
         failure.__cause__ = cause
         return failure

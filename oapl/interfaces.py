@@ -22,6 +22,7 @@ from oapl.records import (
     CreditedGroup,
     EvalAnswers,
     Judgement,
+    Lateness,
     LossInputs,
     LossOutputs,
     Metrics,
@@ -145,6 +146,9 @@ class Engine(Protocol):
     def stats(self) -> Metrics:
         """What was counted since the last call: sums only, which are added over workers."""
 
+    def quiet_s(self) -> float:
+        """Seconds since it last made something, a token or a whole response; inf before that."""
+
     def close(self) -> None:
         """End the engine and its processes; what is in flight ends as aborted. May block."""
 
@@ -165,6 +169,13 @@ class Scorer(Protocol):
 
     async def stats(self) -> Metrics:
         """What happened since the last call. The learner asks servers, a worker its own scorer."""
+
+
+class JoinedScorer(Scorer, Protocol):
+    """What a worker scores by; `actors.scoring.BatchedScorer`."""
+
+    def awaited(self) -> tuple[int, float]:
+        """Rollouts without a verdict, and for how many seconds the oldest has had none."""
 
 
 class RewardServer(Scorer, Protocol):
@@ -336,6 +347,9 @@ class Replay(Batches, Protocol):
             StaleError: The worker was released.
         """
 
+    async def lateness(self) -> Lateness:
+        """What the learner waits for now, and who has it."""
+
     async def release(self, worker: WorkerId) -> None:
         """Take back the draws of a dead worker; later calls of this incarnation are refused.
 
@@ -407,6 +421,9 @@ class Worker(Answering, Protocol):
 
     async def stats(self) -> Metrics:
         """Sums since the last call: the engine's, the scorer's and the worker's own."""
+
+    async def says(self) -> str:
+        """What it is at, in words: when its last token came, which verdicts it awaits."""
 
     async def stop(self) -> None:
         """End `run` and the engine; what is in flight goes back to replay."""

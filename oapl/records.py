@@ -591,6 +591,25 @@ class WorkerId:
         return f"worker {self.index}.{self.incarnation}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lateness:
+    """What the learner waits for at the replay buffer, and who has it.
+
+    Attributes:
+        missing: Groups that have yet to come.
+        versions: Of which they may be, oldest first.
+        holders: Draws in flight, by worker.
+        queued: Draws that wait for a worker.
+        needed: Draws that may still be handed out.
+    """
+
+    missing: int
+    versions: tuple[int, ...]
+    holders: Mapping[WorkerId, int]
+    queued: int
+    needed: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EvalAnswers:
     """The judged rollouts of one evaluation prompt.

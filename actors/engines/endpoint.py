@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal
@@ -128,6 +129,7 @@ class EndpointEngine:
     version = UNVERSIONED
 
     def __init__(self, config: RunConfig) -> None:
+        self._answered_at = float("-inf")
         self._options = Config(**config.rollout.engine_options)
         self._tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._variables = choose(config.data, self._tokenizer).variables
@@ -154,6 +156,7 @@ class EndpointEngine:
             said = str(answer)[: base.LONGEST_REASON]
             raise EngineError(f"{self._place} sent no completion: {said!r}")
         rollout = self._rollout(choices[0])
+        self._answered_at = time.monotonic()
         base.count_rollout(self._counters, rollout)
         return rollout
 
@@ -180,6 +183,10 @@ class EndpointEngine:
     def stats(self) -> Metrics:
         """Report sums since the last call."""
         return self._counters.take()
+
+    def quiet_s(self) -> float:
+        """Seconds since its last response."""
+        return time.monotonic() - self._answered_at
 
     def close(self) -> None:
         """Ask for nothing more."""

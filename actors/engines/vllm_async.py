@@ -170,6 +170,7 @@ class VllmAsync:
         self._has_loaded = False
         self._may_hold_nan = False
         self._fault: str | None = None
+        self._answered_at = float("-inf")
         self._closed = False
         self._in_flight: dict[str, asyncio.Task[Any]] = {}
         self._gate = asyncio.Event()
@@ -228,6 +229,10 @@ class VllmAsync:
         """Report sums since the last call; `engine/busy_s` counts while a request is in flight."""
         self._stopwatch.count()
         return self._counters.take()
+
+    def quiet_s(self) -> float:
+        """Seconds since its last response: vLLM tells of whole ones."""
+        return time.monotonic() - self._answered_at
 
     def close(self) -> None:
         """End the engine; what is in flight ends as aborted."""
@@ -308,6 +313,7 @@ class VllmAsync:
             raise EngineError(f"vLLM ended a request with {reason!r}")
         (text,) = self._decode([list(output.token_ids)])
         rollout = to_rollout(output, reason, text, self._version)
+        self._answered_at = time.monotonic()
         base.count_rollout(self._counters, rollout)
         assert rollout.inference_logprobs is not None, "rollouts are asked for with log-probs"
         self._may_hold_nan |= not base.is_finite([rollout.inference_logprobs])

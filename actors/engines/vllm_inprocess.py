@@ -196,6 +196,10 @@ class VllmInprocess:
         self._thread.count_idle()
         return self._counters.take()
 
+    def quiet_s(self) -> float:
+        """Seconds since its last token."""
+        return time.monotonic() - self._thread.stepped_at
+
     def close(self) -> None:
         """End the engine and its thread; what is in flight ends as aborted."""
         self._thread.close()

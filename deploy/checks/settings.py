@@ -16,6 +16,7 @@ from deploy.checks.evaluation import evaluation_rules
 from deploy.checks.keeping import keeping_rules
 from deploy.checks.plugins import declared, objective_rules, plugin_rules, source_of
 from deploy.checks.stored import stored_rules
+from deploy.checks.written_keys import written_key_rules
 from oapl.config import RunConfig
 from oapl.config.listing import fields
 from oapl.config.messages import shown
@@ -62,6 +63,7 @@ def check(config: RunConfig) -> None:
         plugin_rules,
         objective_rules,
         stored_rules,
+        written_key_rules,
     ):
         problems.extend(rule(config))
     if problems:

@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deploy.processes import stacks
+from deploy.processes.keys import Keys
 from oapl.config import RunConfig, plugins
 from oapl.errors import DeadlineError, DiedError, OaplError
 from oapl.remote.waiting import within
@@ -190,8 +192,18 @@ class _Host:
     restarted builds its object anew in the same way.
     """
 
-    def __init__(self, build: str, config: RunConfig, log: str, kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        build: str,
+        config: RunConfig,
+        log: str,
+        kwargs: Mapping[str, Any],
+        keys: Keys | None = None,
+    ) -> None:
         _redirect_output(log)
+        if keys is not None:
+            keys.forget(os.environ)
+        stacks.arm()
         self._make = partial(plugins.resolve(build), config, **kwargs)
         self._target: Any = None
 
@@ -231,6 +243,10 @@ class AsyncHost(_Host):
         """
         self._method("__init__")
         return os.getpid()
+
+    async def stacks(self) -> str:
+        """Tell what every coroutine here waits for, whatever else goes on."""
+        return stacks.of_tasks()
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of the object, and wait for what it returns.

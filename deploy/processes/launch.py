@@ -13,11 +13,12 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from actors.data.tokenizer import load_model_config
 from actors.engines.base import ENGINES
-from deploy.processes import kept_ray, ray_cluster
+from deploy.processes import kept_ray, keys, ray_cluster, stacks
 from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
 from deploy.processes.kept_ray import Kept
 from deploy.processes.nodes import Demand, has, unmet, words
@@ -130,6 +131,14 @@ class Processes(Protocol):
 
         Args:
             patience_s: How long something that may come back may be away; 0 for as long as it may.
+        """
+
+    async def write_stacks(self, path: Path, why: str) -> None:
+        """Write where every process stands; see `deploy.processes.stacks.write`.
+
+        Args:
+            path: The file.
+            why: For its head.
         """
 
     async def kill(self, process: Process[Any]) -> None:
@@ -258,10 +267,20 @@ class LocalProcesses:
         """Know of none."""
         return None
 
+    async def write_stacks(self, path: Path, why: str) -> None:
+        """Write where this process stands.
+
+        Args:
+            path: The file.
+            why: For its head.
+        """
+        await stacks.write(path, why, ())
+
     async def kill(self, process: Process[Any]) -> None:
         """Close the object, if it can be."""
+        limit_s = self._config.sync.timeout_s
         with contextlib.suppress(AttributeError):
-            await process.handle.close()
+            await within(limit_s, process.handle.close(), f"{process.name} to close")
         if process in self._started:
             self._started.remove(process)
 
@@ -402,7 +421,8 @@ class RayProcesses:
         runtime = {"env_vars": environment(self._config, role)}
         log = str(self._config.folder / "logs" / f"{name}.log")
         remote = self._ray.remote(host).options(**options, runtime_env=runtime)
-        return remote.remote(BUILDERS_ALONE.get(role, BUILDERS[role]), self._config, log, kwargs)
+        build, own = BUILDERS_ALONE.get(role, BUILDERS[role]), keys.of(self._config, role)
+        return remote.remote(build, self._config, log, kwargs, own)
 
     async def _begin(
         self, role: Role, name: str, actor: Any, late: Mapping[str, Any]
@@ -455,6 +475,15 @@ class RayProcesses:
             limit_s = patience_s or ray_cluster.HEAD_SILENCE_S
             self._trouble = await ray_cluster.lost_head(self._ray, limit_s)
         return self._trouble
+
+    async def write_stacks(self, path: Path, why: str) -> None:
+        """See `Processes.write_stacks`.
+
+        Args:
+            path: The file.
+            why: For its head.
+        """
+        await stacks.write(path, why, self._started)
 
     async def kill(self, process: Process[Any]) -> None:
         """Kill the actor."""

@@ -8,13 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+TIMEOUT_S = 300
+"""For pip to read an index and a few kilobytes of metadata."""
+
 
 def main() -> int:
     pins = str(Path(__file__).with_name("cpu-torch.txt"))
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--quiet"]
-    answer = subprocess.run(
-        [*pip, "--ignore-installed", "--report", "-", "-r", pins], capture_output=True, text=True
-    )
+    try:
+        answer = subprocess.run(
+            [*pip, "--ignore-installed", "--report", "-", "-r", pins],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"waited {TIMEOUT_S} s for pip to answer; is its index in reach?", file=sys.stderr)
+        return 1
     if answer.returncode != 0:
         print(answer.stderr.strip(), file=sys.stderr)
         return answer.returncode

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from actors.data.ordering import digest_of
 from oapl.config import RunConfig
 from oapl.evaluation import Protocol
 from oapl.records import EvalAnswers, Prompt
+from oapl.remote import plain_pickles
 from oapl.weight_files import fingerprint_of
 
 DIGEST_BYTES, SIZE_BYTES = 16, 8
@@ -71,7 +71,7 @@ class AnswerLog:
 
     def add(self, answers: EvalAnswers) -> None:
         """Append the answers of a problem: they are in the system's hands when this returns."""
-        self._file.write(_record(pickle.dumps(answers)))
+        self._file.write(_record(plain_pickles.dumps(answers)))
         self._file.flush()
 
 
@@ -131,7 +131,7 @@ def _whole(there: bytes, start: int) -> Iterator[tuple[int, EvalAnswers]]:
         if there[start : start + head + size] != _record(content):
             return
         try:
-            found = pickle.loads(content)
+            found = plain_pickles.loads(content)
         except Exception:  # noqa: BLE001  of a build with other records: it is asked again
             return
         start += head + size

@@ -120,7 +120,7 @@ def locked(
             yield
         finally:
             done.set()
-            renewing.join()
+            renewing.join(beat_s)  # a server that is out of reach may hold it: it is a daemon
             file.truncate(0)
 
 

@@ -149,7 +149,7 @@ async def _run(
     try:
         with phases(GENERATE), stop.by(" with what is there stored", lambda: None):
             failures = [pulse.failed, workers.failed, rewards.failed]
-            storing = _store(config, buffer.handle, workers.outlast, progress, stop)
+            storing = _store(config, buffer.handle, workers.await_batch, progress, stop)
             await unless_failed(failures, storing)
         progress.tell()
         cause: str = await buffer.handle.first_failure()

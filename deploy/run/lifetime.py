@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from deploy.processes.launch import FAREWELL_S, Processes, connect
 from deploy.run.signals import Stop
+from deploy.run.stalls import told
 from oapl.config import RunConfig
 from oapl.config.objective import Purpose
 from oapl.remote.waiting import in_thread_of_its_own, within
@@ -35,7 +36,8 @@ async def processes_of(
     processes = await stop.unless_asked(connecting)
     stop.rearm()
     try:
-        yield processes
+        async with told(config.sync.stall_s, config.folder, stop.tell, processes):
+            yield processes
     except Exception as error:
         if trouble := await processes.trouble(FAREWELL_S):
             raise trouble from error

@@ -77,7 +77,7 @@ class Parts:
     @property
     def outlast(self) -> Outlast | None:
         """What makes the learner wait longer while workers are being replaced."""
-        return None if self.workers is None else self.workers.outlast
+        return None if self.workers is None else self.workers.await_batch
 
     async def close(self) -> None:
         """Watch nobody any more, and leave nothing running here; others end the processes."""

@@ -112,7 +112,8 @@ class RewardServers:
 
     async def _hear(self, server: RewardServer, timeout_s: float) -> None:
         limit_s = timeout_s + ANSWER_S
-        for trouble in await within(limit_s, server.troubles(timeout_s), "a server's troubles"):
+        asking = server.troubles(timeout_s)
+        for trouble in await within(limit_s, asking, "a server's troubles", is_told=False):
             if (trouble.verifier, trouble.sort) not in self._told:
                 self._told.add((trouble.verifier, trouble.sort))
                 self._note(

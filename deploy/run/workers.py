@@ -23,8 +23,9 @@ from oapl.config import RunConfig
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError, WeightsError
 from oapl.evaluation import Protocol
 from oapl.interfaces import Replay, Scorer, Worker
-from oapl.loops import evaluate
+from oapl.loops import Take, evaluate
 from oapl.records import (
+    CreditedGroup,
     EvalAnswers,
     Metrics,
     ProbeReport,
@@ -33,6 +34,7 @@ from oapl.records import (
     WeightsVersion,
     WorkerId,
 )
+from oapl.remote.open_waits import OPEN
 from oapl.remote.waiting import within
 
 T = TypeVar("T")
@@ -41,6 +43,10 @@ STATS_WAIT_S = 2.0
 """How long a learner step may wait for workers' counters; what comes later is counted later."""
 STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
+SAYS_S = 3.0
+"""For a worker to say what it is at."""
+MOST_NAMED = 4
+"""Workers, when it is told who is late."""
 LONGEST_NOTE = 400
 """Letters of an error's first line."""
 OF_ALL_ENGINES = ("engine/load_s", "engine/idle_s")
@@ -225,6 +231,22 @@ class Workers:
                 who = f"{', '.join(silent)} to answer or to be replaced" if silent else "a worker"
                 self._note(f"waited {timeout_s:g} s; going on to wait for {who}")
 
+    async def await_batch(self, take: Take, timeout_s: float) -> Sequence[CreditedGroup] | None:
+        """Wait for a batch as `outlast` does; while that lasts, it is known who is late.
+
+        Args:
+            take: The wait, for at most so many seconds.
+            timeout_s: Of one wait.
+
+        Raises:
+            DeadlineError: As of `outlast`.
+        """
+        with OPEN.awaiting("a batch", timeout_s, who="learner", describe=self.lateness) as wait:
+            try:
+                return await self.outlast(take, timeout_s)
+            except DeadlineError as error:
+                raise DeadlineError(f"{error}{wait.hint}") from error.__cause__
+
     def _is_recovering(self, since: float) -> bool:
         """Whether a worker or reward server was missing at any time since then."""
         ready = sum(member.version >= 0 for member in self._members.values())
@@ -266,6 +288,7 @@ class Workers:
 
         def keep(answers: EvalAnswers) -> None:
             found[answers.prompt.id] = answers
+            wait.heard()
             if answered is not None:
                 answered(answers)
 
@@ -276,7 +299,8 @@ class Workers:
                 asked = [_Asked(member, dead) for member in members]
                 what = f"{len(asked)} workers to answer {len(rest)} evaluation prompts"
                 asking = evaluate(asked, rest, protocol=protocol, answered=keep, slots=slots)
-                await within(self._config.eval.timeout_s, asking, what)
+                with OPEN.awaiting(what, self._config.eval.timeout_s) as wait:
+                    await within(self._config.eval.timeout_s, asking, what)
             except Exception as error:
                 attempts = attempts + 1 if len(found) == before else 1
                 ours = isinstance(error, OaplError) and not isinstance(error, DiedError)
@@ -284,6 +308,36 @@ class Workers:
                     raise
                 self._note(f"evaluation interrupted ({_one_line(error)}); once more")
         return [found[prompt.id] for prompt in prompts]
+
+    async def lateness(self) -> str:
+        """Say what the learner waits for, and what those workers say who have it."""
+        if self._replay is None:
+            return "a batch"
+        late = await self._replay.lateness()
+        versions = " or ".join(map(str, late.versions))
+        text = f"{late.missing} groups of version {versions}"
+        if not late.holders:
+            return f"{text}; no worker has any, {late.needed} are still to be handed out"
+        named = sorted(late.holders, key=lambda worker: -late.holders[worker])[:MOST_NAMED]
+        words = await asyncio.gather(*map(self._says, named))
+        lines = [
+            f"{worker} has {late.holders[worker]} of them, {said}"
+            for worker, said in zip(named, words, strict=True)
+        ]
+        more = len(late.holders) - len(named)
+        return "; ".join([text, *lines, *([f"{more} more workers have some"] if more else [])])
+
+    async def _says(self, worker: WorkerId) -> str:
+        member = self._members.get(worker.index)
+        if member is None or member.id != worker:
+            return "and is gone"
+        try:
+            async with asyncio.timeout(SAYS_S):
+                return await member.process.handle.says()
+        except TimeoutError:
+            return "and does not answer"
+        except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
+            return f"and cannot be asked ({type(error).__name__})"
 
     async def stats(self) -> Metrics:
         """Sum the counters of all workers since the last call, of those that answer soon."""

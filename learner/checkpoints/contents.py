@@ -1,7 +1,8 @@
 """What a checkpoint holds beside the ranks' own files: the learner's numbers and pickled records.
 
 Invariants: `state.json` names the format, and another one is refused before anything is loaded; a
-pickle that cannot be read is refused in words, whatever became of the classes that it names.
+pickle is read without running code (`oapl.remote.plain_pickles`), and one that cannot be read is
+refused in words, whatever became of the classes that it names.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from oapl.errors import CheckpointError
 from oapl.records import State
+from oapl.remote import plain_pickles
 
 FORMAT = 5
 """Raised when what `state.json` or a pickle holds changes: a key, a class's place or its fields, or
@@ -115,18 +117,27 @@ def write_pickle(path: Path, value: Any) -> None:
     Args:
         path: The file.
         value: Records, or containers of them.
+
+    Raises:
+        CheckpointError: Something in them is of a class that would not be read again.
     """
-    path.write_bytes(pickle.dumps(value))
+    try:
+        path.write_bytes(plain_pickles.dumps(value))
+    except plain_pickles.Refused as error:
+        raise CheckpointError(
+            f"{path.name} cannot be saved: {error}; where a column of the data holds it, make text "
+            "of it"
+        ) from error
 
 
 def read_pickle(path: Path) -> Any:
     """Read what `write_pickle` wrote.
 
     Raises:
-        CheckpointError: It names classes that are no longer there, or have other fields now.
+        CheckpointError: It names what is no record of ours, or one with other fields now.
     """
     try:
-        return pickle.loads(path.read_bytes())
+        return plain_pickles.loads(path.read_bytes())
     except UNREADABLE as error:
         raise CheckpointError(
             f"checkpoint {path.parent}: {path.name} holds what this version of oapl cannot read "

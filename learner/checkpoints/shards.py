@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from learner.checkpoints import by_name, contents, digests, engine_state
+from learner.checkpoints import by_name, contents, digests, engine_state, reading
 from learner.checkpoints.contents import CRITIC
 from learner.models.frozen import FrozenPolicies
 from learner.zero_engine import ZeroEngine
@@ -142,7 +142,7 @@ def load(
         frozen.add({name: copy for name, copy in saved.items() if name in only})
     random_file = path / _random_file(torch.distributed.get_rank())
     if random_file.exists():  # else there were fewer ranks
-        _restore_random_state(torch.load(random_file, weights_only=False))
+        _restore_random_state(reading.load(random_file))
     state: dict[str, Any] = json.loads((path / STATE).read_text())["state"]
     return state
 
@@ -170,9 +170,10 @@ def _load_by_deepspeed(tag: str, inner: Any, path: Path) -> None:
     """Weights and optimizer of one engine, but for the optimizer's settings."""
     ours = _options(inner)
     try:
-        loaded, _ = inner.load_checkpoint(
-            str(path), tag=contents.BY_DEEPSPEED if tag == POLICY else tag
-        )
+        with reading.without_code(path):
+            loaded, _ = inner.load_checkpoint(
+                str(path), tag=contents.BY_DEEPSPEED if tag == POLICY else tag
+            )
     except RuntimeError as error:  # torch: other tensors than the model's
         what, setting = SOURCES[tag]
         raise CheckpointError(
@@ -217,9 +218,10 @@ def _random_file(rank: int) -> str:
 
 
 def _random_state() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()
     state = {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
     }
     if torch.accelerator.is_available():

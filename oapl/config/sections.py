@@ -354,6 +354,9 @@ class SyncSection:
     timeout_s: Positive = 600.0
     """Longest wait for a publication to reach one engine, and for a batch; where a worker is
     replaced meanwhile, that time is added."""
+    stall_s: Positive = 40.0
+    """A wait that has been silent for so long is told, with who is awaited and what they say, long
+    before its deadline; again each time its silence has doubled."""
     probe_sequences: Count = 2
     """Sequences re-scored after each publication."""
     probe_bound: NonNegative = 0.0

@@ -11,13 +11,16 @@ from functools import partial
 from typing import TypeVar
 
 from oapl.errors import DeadlineError
+from oapl.remote.open_waits import OPEN
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-async def within(seconds: float, what: Awaitable[T], description: str) -> T:
-    """Await `what` for at most `seconds`.
+async def within(
+    seconds: float, what: Awaitable[T], description: str, *, is_told: bool = True
+) -> T:
+    """Await `what` for at most `seconds`; meanwhile the wait stands in `OPEN`.
 
     The remote side is not told: where a late answer would matter, the deadline travels to the
     callee as an argument instead.
@@ -26,17 +29,20 @@ async def within(seconds: float, what: Awaitable[T], description: str) -> T:
         seconds: Longest wait.
         what: Cancelled here when time is over.
         description: Who is awaited, for what; ends the sentence "waited 5 s for ...".
+        is_told: False where the other side may hold its answer back: that it lasts is no stall.
 
     Raises:
         DeadlineError: Names `description` and the time.
     """
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            return await what
-    except TimeoutError as error:
-        if not limit.expired():  # the other side's own
-            raise
-        raise DeadlineError(f"waited {seconds:g} s for {description}") from error
+    with OPEN.awaiting(description, seconds, is_told=is_told) as wait:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await what
+        except TimeoutError as error:
+            if not limit.expired():  # the other side's own
+                raise
+            message = f"waited {seconds:g} s for {description}{wait.hint}"
+            raise DeadlineError(message) from error
 
 
 async def unless(stop: asyncio.Event, what: Awaitable[T]) -> T | None:

@@ -18,6 +18,7 @@ from oapl.records import (
     Credit,
     CreditedGroup,
     Fate,
+    Lateness,
     Metrics,
     Prompt,
     ScoredGroup,
@@ -53,6 +54,7 @@ class ReplayBuffer:
     ) -> None:
         self._ledger = Ledger(source, credit, periods, on_fate, seed, version)
         self._changed = asyncio.Condition()
+        self._asked = 0  # groups that the learner waits for now
 
     # For workers
 
@@ -123,9 +125,14 @@ class ReplayBuffer:
         """
         ledger = self._ledger
         async with self._changed:
-            if not await self._wait(
-                lambda: ledger.can_take(count) or ledger.is_hopeless(), timeout_s
-            ):
+            self._asked = count
+            try:
+                came = await self._wait(
+                    lambda: ledger.can_take(count) or ledger.is_hopeless(), timeout_s
+                )
+            finally:
+                self._asked = 0
+            if not came:
                 raise DeadlineError(self._overdue(count, timeout_s))
             if ledger.is_hopeless():
                 raise DrawsError.since(ledger.first_failure)
@@ -177,6 +184,17 @@ class ReplayBuffer:
     async def counts(self) -> dict[str, int]:
         """Draws by fate and by place; `drawn` is the sum of the others."""
         return self._ledger.counts()
+
+    async def lateness(self) -> Lateness:
+        """What the learner waits for, and who has it; nothing changes."""
+        counts = self._ledger.counts()
+        return Lateness(
+            missing=max(0, self._asked - counts["buffered"]),
+            versions=self._ledger.usable,
+            holders=self._ledger.in_flight_by_worker(),
+            queued=counts["queued"],
+            needed=self._ledger.need(),
+        )
 
     async def first_failure(self) -> str:
         """Cause of the first draw that failed; empty while none has."""

@@ -113,6 +113,9 @@ class FakeEngine:
     def stats(self) -> Metrics:
         return {"rollout/rollouts": 0.0}
 
+    def quiet_s(self) -> float:
+        return 3.0
+
     def close(self) -> None:
         self.closed = True
         for cut in list(self._in_flight):

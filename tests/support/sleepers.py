@@ -130,11 +130,17 @@ class SleepingEngine:
             f"engine/slot_s/{self._index}": busy_s,
         }
 
+    def quiet_s(self) -> float:
+        return 0.0
+
     def close(self) -> None:
         pass
 
 
 class YesScorer:
+    def awaited(self) -> tuple[int, float]:
+        return 0, 0.0
+
     async def score(self, tasks: list[tuple[Prompt, Rollout]]) -> list[Judgement]:
         verdict = {"yes": Verdict(kind="accepted", reward=1.0)}
         return [Judgement(reward=1.0, verdicts=verdict) for _ in tasks]

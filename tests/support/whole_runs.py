@@ -61,8 +61,8 @@ class Run:
 
     def __init__(self, recipe, name, *overrides, verb="train"):
         self.folder = recipe.parent / "runs" / name
-        self._mark = f"OAPL_TEST_RUN={uuid.uuid4().hex}"
-        key, _, value = self._mark.partition("=")
+        self.mark = f"OAPL_TEST_RUN={uuid.uuid4().hex}"
+        key, _, value = self.mark.partition("=")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "oapl", verb, recipe, f"run.name={name}", *overrides],
             stdout=subprocess.PIPE,
@@ -95,7 +95,7 @@ class Run:
     def left(self, seconds=30):
         """Commands of what the run has started and is still there after so long."""
         deadline = time.monotonic() + seconds
-        while (found := marked(self._mark)) and time.monotonic() < deadline:
+        while (found := marked(self.mark)) and time.monotonic() < deadline:
             time.sleep(0.2)
         return found
 

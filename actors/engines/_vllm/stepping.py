@@ -68,6 +68,7 @@ class SteppingThread:
         name: Of the thread.
 
     Attributes:
+        stepped_at: When a step ended last, by the monotonic clock; -inf before the first.
         may_hold_nan: The KV cache may: a log-prob was not finite, or a request ended unseen.
     """
 
@@ -82,6 +83,7 @@ class SteppingThread:
     ) -> None:
         self.engine: Any = None
         self.version = INITIAL_VERSION
+        self.stepped_at = float("-inf")
         self.may_hold_nan = False
         self._build = build
         self._decode = decode
@@ -285,7 +287,8 @@ class SteppingThread:
         )
         for out in outputs:
             del self._active[out.request_id]
-        self._counters.add({"engine/steps": 1, "engine/busy_s": time.monotonic() - started})
+        self.stepped_at = time.monotonic()
+        self._counters.add({"engine/steps": 1, "engine/busy_s": self.stepped_at - started})
 
     def _finish(self, finished: list[tuple[EngineRequest, Any, FinishReason]]) -> None:
         """Turn vLLM's outputs into rollouts, count them and hand them over."""

@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from actors import scoring
 from actors.scoring import BatchedScorer
 from oapl.records import Prompt, Rollout
 from oapl.remote.batched_calls import MAX_ITEMS, PACE_S
@@ -143,3 +144,15 @@ async def test_a_caller_that_left_is_not_scored_for():
 def test_no_server_is_an_error():
     with pytest.raises(ValueError, match="at least one reward server"):
         scorer()
+
+
+async def test_what_waits_for_a_verdict_is_known_with_its_age(monkeypatch):
+    monkeypatch.setattr(scoring.time, "monotonic", asyncio.get_running_loop().time)
+    batched = scorer(FakeServer(seconds=4.0))
+    assert batched.awaited() == (0, 0.0)
+    asking = asyncio.create_task(score_apart(batched, 3))
+    await asyncio.sleep(2)
+    count, oldest_s = batched.awaited()
+    assert (count, oldest_s) == (3, pytest.approx(2, abs=0.1))
+    await asking
+    assert batched.awaited() == (0, 0.0)

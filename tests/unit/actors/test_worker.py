@@ -360,3 +360,13 @@ async def test_a_worker_that_only_evaluates_waits_for_its_end():
     assert len(await worker.evaluate(prompts(2), Sampling(), 1, False)) == 2
     await worker.stop()
     await asyncio.wait_for(running, 5)
+
+
+async def test_a_worker_says_what_it_is_at():
+    engine = FakeEngine()
+    worker = make_worker(engine)
+    assert await worker.says() == "last token 3 s ago"
+    worker._scorer.awaited = lambda: (7, 31.4)
+    assert await worker.says() == "last token 3 s ago, 7 verdicts awaited for 31 s"
+    engine.quiet_s = lambda: float("inf")
+    assert (await worker.says()).startswith("no token yet")

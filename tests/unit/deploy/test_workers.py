@@ -1,6 +1,7 @@
 """Workers that die, hang, find no place and come back, with processes that are told what to do."""
 
 import asyncio
+import dataclasses
 import math
 import sys
 
@@ -13,7 +14,7 @@ from deploy.run.restarts import RestartPolicy
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
-from oapl.records import EvalAnswers, ProbeReport, Sampling
+from oapl.records import EvalAnswers, Lateness, ProbeReport, Sampling, WorkerId
 from tests.support.fakes import publication
 from tests.support.sleepers import CountingSource
 
@@ -242,6 +243,29 @@ async def test_an_engine_that_disagrees_with_the_learner_stops_the_run():
     await bench.workers.close()
 
 
+async def test_an_engine_that_disagrees_later_stops_the_run_though_others_agree():
+    bench = Bench()
+    await bench.workers.load(publication(0))
+    await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))
+    bench.processes.workers["worker-1.0"].probe_fails = True
+    await bench.workers.load(publication(4))
+    with pytest.raises(ProbeError):
+        await asyncio.wait_for(bench.workers.failed, 2)
+    await bench.workers.close()
+
+
+async def test_a_worker_that_only_evaluates_is_ended_when_it_answers_no_more():
+    bench = Bench(num_engines=1)
+    await bench.workers.close()  # the places that it holds of itself
+    await bench.workers.start_idle()
+    name = bench.processes.started[-1]
+    bench.processes.killed.clear()
+    bench.processes.workers[name].is_stopped = True
+    await asyncio.sleep(SILENCE_S + 2 * BEAT_S)
+    assert bench.processes.killed == [name]
+    await bench.workers.close()
+
+
 async def test_a_worker_that_dies_while_it_is_asked_for_counters_costs_nobody_the_others():
     bench = Bench()
     await bench.workers.load(publication(0))
@@ -363,6 +387,46 @@ async def test_a_place_that_stays_empty_is_not_waited_for_for_ever():
     await bench.workers.close()
 
 
+class Late:
+    """A buffer of which the learner awaits three groups; of the workers that have them one answers,
+    one does not, and one is gone."""
+
+    def __init__(self):
+        holders = {WorkerId(index=0): 2, WorkerId(index=1): 1, WorkerId(index=1, incarnation=7): 1}
+        self.late = Lateness(missing=3, versions=(120,), holders=holders, queued=0, needed=4)
+
+    async def lateness(self):
+        return self.late
+
+    async def release(self, worker):
+        pass
+
+
+async def test_who_is_late_is_told_with_what_they_say():
+    bench = Bench()
+    await bench.workers.load(publication(0))
+    await bench.until(lambda: bench.holds("worker-0.0", 0) and bench.holds("worker-1.0", 0))
+    bench.workers._replay = replay = Late()
+
+    async def says():
+        return "last token 38 s ago"
+
+    async def never():
+        await asyncio.sleep(3600)
+
+    bench.processes.workers["worker-0.0"].says = says
+    bench.processes.workers["worker-1.0"].says = never
+    assert await bench.workers.lateness() == (
+        "3 groups of version 120; worker 0.0 has 2 of them, last token 38 s ago; "
+        "worker 1.0 has 1 of them, and does not answer; worker 1.7 has 1 of them, and is gone"
+    )
+    replay.late = dataclasses.replace(replay.late, holders={})
+    assert (await bench.workers.lateness()).endswith(
+        "no worker has any, 4 are still to be handed out"
+    )
+    await bench.workers.stop()
+
+
 # --- evaluations
 
 
@@ -403,6 +467,23 @@ async def test_an_evaluation_outlives_the_death_of_its_only_worker(monkeypatch):
     bench.processes.workers["worker-0.0"].die()
     assert await asking == [prompt.id for prompt in problems(4)]
     assert any("evaluation interrupted" in note for note in bench.notes)
+    await bench.workers.stop()
+
+
+async def test_a_worker_whose_death_nobody_has_noticed_yet_is_asked_once(monkeypatch):
+    bench = Examining(monkeypatch, num_engines=1)
+    await bench.workers.load(publication(0))
+    asked = []
+
+    async def gone(*arguments):
+        asked.append(now())
+        raise DiedError("the actor is dead")
+
+    worker = bench.processes.workers["worker-0.0"]
+    worker.evaluate = gone
+    asyncio.get_running_loop().call_later(1.0, worker.die)
+    assert await bench.examine() == [prompt.id for prompt in problems(4)]
+    assert len(set(asked)) == 1, "not again, before it is replaced"
     await bench.workers.stop()
 
 

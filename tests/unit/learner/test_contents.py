@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from learner.checkpoints import contents
+from oapl import records
 from oapl.errors import CheckpointError
 from oapl.records import Credit, Probe, Prompt, Verdict, WorkerId
 from oapl.remote import pickling
@@ -50,20 +51,28 @@ def test_a_pickle_of_a_module_that_is_gone_is_refused_with_the_remedy(tmp_path, 
     gone.Old = Old
     monkeypatch.setitem(sys.modules, "oapl.gone", gone)
     monkeypatch.setattr(Old, "__module__", "oapl.gone")
-    contents.write_pickle(tmp_path / "replay.pkl", {"queue": [Old()]})
+    (tmp_path / "replay.pkl").write_bytes(pickle.dumps({"queue": [Old()]}))
     monkeypatch.delitem(sys.modules, "oapl.gone")
     with pytest.raises(CheckpointError) as caught:
         contents.read_pickle(tmp_path / "replay.pkl")
     assert str(caught.value).startswith(f"checkpoint {tmp_path}: replay.pkl holds what")
-    assert "No module named 'oapl.gone'" in str(caught.value)
+    assert "it names oapl.gone.Old, which is no record" in str(caught.value)
     assert str(caught.value).endswith("or begin afresh under another run.name")
 
 
-def test_a_pickle_of_a_class_that_is_gone_is_refused(tmp_path, monkeypatch):
-    contents.write_pickle(tmp_path / "replay.pkl", Old())
-    monkeypatch.delattr(sys.modules[__name__], "Old")
+def test_a_pickle_of_a_record_that_is_gone_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "Old", Old, raising=False)
+    monkeypatch.setattr(Old, "__module__", "oapl.records")
+    (tmp_path / "replay.pkl").write_bytes(pickle.dumps(Old()))
+    monkeypatch.delattr(records, "Old")
     with pytest.raises(CheckpointError, match="'Old'"):
         contents.read_pickle(tmp_path / "replay.pkl")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(CheckpointError, match=r"Old is neither text, number, nor a record"):
+        contents.write_pickle(tmp_path / "replay.pkl", {"queue": [Old()]})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pickle_of_a_record_that_has_got_a_field_is_refused(tmp_path, monkeypatch):

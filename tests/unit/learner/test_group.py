@@ -83,11 +83,13 @@ class FakeTrainer:
 
 
 class FakeReplay:
+    restored = None
+
     async def snapshot(self):
         return {"cursor": 7}
 
     async def restore(self, state):
-        assert state == {"cursor": 7}
+        self.restored = state
 
     async def take_over(self, state):
         return state == {"cursor": 7}
@@ -873,8 +875,10 @@ async def test_a_checkpoint_at_a_synchronisation_brings_step_and_replay_back(con
     learner = make(config)
     learner.step = 8
     path = await learner.checkpoint()
-    again = make(config)
+    replay = FakeReplay()
+    again = make(config, replay=replay)
     await again.restore(path)
+    assert replay.restored == {"cursor": 7}
     assert (again.step, again.version) == (8, -1), "learn publishes the learner's own weights"
     assert again.last_checkpoint == learner.last_checkpoint == path
     assert json.loads((path / "state.json").read_text())["step"] == 8

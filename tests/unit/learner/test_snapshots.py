@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from learner.checkpoints import resuming, snapshots
+from learner.checkpoints import digests, resuming, snapshots
 
 
 def save(folder, step, text="state"):
@@ -89,3 +89,16 @@ def test_pruning_leaves_one_for_so_many_hours_beside_the_newest(tmp_path):
         "step-6",
         "step-7",
     ]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_whichever_file_is_damaged_one_of_the_ranks_finds_it(tmp_path, ranks):
+    names = [f"part-{number}.bin" for number in range(4)]
+    for name in names:
+        (tmp_path / name).write_text("whole")
+    digests.write(tmp_path)
+    for name in names:
+        (tmp_path / name).write_text("whale")
+        found = [digests.problem(tmp_path, rank, ranks) for rank in range(ranks)]
+        assert [problem for problem in found if problem] == [f"{name} is damaged"]
+        (tmp_path / name).write_text("whole")

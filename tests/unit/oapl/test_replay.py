@@ -735,6 +735,21 @@ async def test_take_says_who_is_late_for_what():
     assert "1 buffered, 2 in flight (worker 0.0 has 2)" in text
 
 
+async def test_while_the_learner_waits_it_can_be_told_who_is_late():
+    replay = buffer()
+    prompts = await replay.next_prompts(ANN, 0, 3, 1)
+    assert prompts
+    assert (await replay.lateness()).missing == 0, "nobody waits"
+    waiting = asyncio.create_task(replay.take(2, 5))
+    await asyncio.sleep(0)
+    await replay.put(ANN, [scored(prompts[0])])
+    late = await replay.lateness()
+    assert (late.missing, late.versions, late.holders) == (1, (0,), {ANN: 2})
+    await replay.put(ANN, [scored(prompts[1])])
+    await waiting
+    assert (await replay.lateness()).missing == 0
+
+
 async def test_next_prompts_answers_empty_at_its_deadline_and_none_for_another_version():
     replay = buffer()
     assert await replay.next_prompts(BOB, 3, 1, 60) is None
