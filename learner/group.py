@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from learner.books import Books
@@ -128,10 +128,13 @@ class LearnerGroup:
         """Say what an alarm calls that shall stop the run, between two iterations."""
         self._deciders.ends_by(end)
 
-    def count_restarts(self, number: int) -> None:
-        """Note for the next line of metrics how often ranks were replaced by others."""
-        if number:
-            self._line.note({"faults/learner_restarts": float(number)})
+    def count_restarts(self, number: Mapping[str, int]) -> None:
+        """Note for the next line of metrics how often all was started again.
+
+        Args:
+            number: By what was lost: rank, node, replay.
+        """
+        self._line.note({f"faults/{kind}_restarts": float(n) for kind, n in number.items()})
 
     async def publish(self, begin: int) -> None:
         """Give the weights of `step` to the engines; see `Publications.publish`."""

@@ -25,13 +25,20 @@ PREPARE, UPDATE, OTHER = "prepare", "update", "other"
 FINISH = "finish"
 """From the last line of a step to the end: the last evaluation, the model that is saved."""
 WAITS = (DATA, SYNCHRONISE)
+ON_WORKERS = (WAITS, (PUBLISH,))
+"""States in which the learner waits for workers, each group with a usual time of its own."""
 SETTING_UP = (START, RESTART)
 AWAITS_EVALUATION = (*SETTING_UP, PUBLISH, CHECKPOINT)
 """States in which the learner waits for an evaluation, if one is made meanwhile."""
 GENERATE, THROWN_AWAY, LOAD, IDLE, ABSENT = "generate", "thrown_away", "load", "idle", "absent"
 """Of engines: at work for what was kept and for what was not; absent is what none has told: they
 were not there yet, or are silent."""
-FAULTS = ("faults/worker_restarts", "faults/engine", "faults/reward_servers_down")
+FAULTS = (
+    "faults/worker_restarts",
+    "faults/engine",
+    "faults/reward_servers_down",
+    "faults/reward_server_restarts",
+)
 """While these are counted, a learner that waits longer than usual waits on a fault."""
 USUAL = 50
 """Lines without a fault whose median wait is the usual one."""
@@ -55,7 +62,9 @@ class Account:
     redone_s: float = 0.0
     held_s: float = 0.0
     on_faults_s: float = 0.0
-    _waits: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL))
+    _waits: tuple[deque[float], ...] = field(
+        default_factory=lambda: tuple(deque(maxlen=USUAL) for _ in ON_WORKERS)
+    )
 
     def add(self, row: Row, *, is_lost: bool = False) -> None:
         """Take in a line; one without seconds changes nothing.
@@ -68,14 +77,17 @@ class Account:
         _add(self.learner, told)
         _add(self.engines, _states(row, ENGINES))
         self.held_s += row.get(DEVICES) or 0.0
-        waited = sum(told.get(state, 0.0) for state in WAITS)
         if is_lost:
             self.redone_s += sum(told.values()) - _setting_up(told)
-        elif any(row.get(name) for name in FAULTS):
-            usual = statistics.median(self._waits) if self._waits else 0.0
-            self.on_faults_s += max(waited - usual, 0.0)
-        elif UPDATE in told:
-            self._waits.append(waited)
+            return
+        is_faulty = any(row.get(name) for name in FAULTS)
+        for states, waits in zip(ON_WORKERS, self._waits, strict=True):
+            there = [told[state] for state in states if state in told]
+            if is_faulty:
+                usual = statistics.median(waits) if waits else 0.0
+                self.on_faults_s += max(sum(there) - usual, 0.0)
+            elif UPDATE in told and (there or states == WAITS):
+                waits.append(sum(there))
 
     @property
     def wall_s(self) -> float:

@@ -22,12 +22,32 @@ class DiedError(OaplError, RuntimeError):
     """A process of the run ended while it was asked for something: names it and its log."""
 
 
-class RankError(OaplError, RuntimeError):
+class LostError(OaplError, RuntimeError):
+    """What cannot be replaced alone died, hung or failed: only the whole run can be started again,
+    from its last checkpoint.
+
+    Attributes:
+        part: Whose policy in `[restarts]` says how often that happens.
+        kind: What is counted as `faults/KIND_restarts`.
+    """
+
+    part = kind = "rank"
+
+
+class RankError(LostError):
     """A learner rank died, hung or failed: the ranks can only be started again together."""
+
+
+class ReplayError(LostError):
+    """The replay buffer died or hangs, and with it what it held since the last checkpoint."""
+
+    part = kind = "replay"
 
 
 class NodeError(RankError):
     """Ray has ended on this machine under the run, and its processes there with it."""
+
+    kind = "node"
 
 
 class HeadError(OaplError, RuntimeError):

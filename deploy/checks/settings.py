@@ -20,6 +20,7 @@ from deploy.checks.written_keys import written_key_rules
 from oapl.config import RunConfig
 from oapl.config.listing import fields
 from oapl.config.messages import shown
+from oapl.config.restarts import RestartsSection
 from oapl.config.sections import DataSource, ReferenceSection
 from oapl.errors import InputError
 
@@ -411,15 +412,16 @@ def _ranks(config: RunConfig) -> Iterator[str]:
             'host\'s memory, but cluster.device = "cpu" holds all of it there; leave it out'
         )
     if config.cluster.mode == "local":
-        for key, value, least in (
-            ("learner.num_ranks", learner.num_ranks, 1),
-            ("run.max_restarts", config.run.max_restarts, 0),
-        ):
-            if value > least:
-                yield (
-                    f'{key} = {value}: cluster.mode = "local" is one process, which holds '
-                    f'one rank and ends with it; set it to {least}, or cluster.mode = "ray"'
-                )
+        if learner.num_ranks > 1:
+            yield (
+                f'learner.num_ranks = {learner.num_ranks}: cluster.mode = "local" is one process, '
+                'which holds one rank; set it to 1, or cluster.mode = "ray"'
+            )
+        if config.restarts != RestartsSection():
+            yield (
+                'restarts: cluster.mode = "local" is one process, in which nothing is started '
+                'again; leave the section out, or set cluster.mode = "ray"'
+            )
 
 
 def _cluster(config: RunConfig) -> Iterator[str]:

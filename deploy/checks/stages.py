@@ -34,7 +34,7 @@ from oapl.config.stages import Stage, StageSection, changes, stages_of
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 
-OF_THE_RUN = ("run.name", "run.dir", "run.max_hours", "run.max_restarts", "checkpoint.resume")
+OF_THE_RUN = ("run.name", "run.dir", "run.max_hours", "restarts", "checkpoint.resume")
 """Settings that all stages have in common."""
 OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "train": ("reset", "patience", "leaves"),
@@ -123,7 +123,7 @@ def _own_keys(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
 
 def _common(stages: Sequence[Stage], stage: Stage) -> Iterator[str]:
     for key in OF_THE_RUN:
-        if key in stage.says:
+        if any(said == key or said.startswith(f"{key}.") for said in stage.says):
             yield f"{key}: all stages have it in common; set it in the recipe itself"
 
 

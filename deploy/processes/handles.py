@@ -23,8 +23,11 @@ from typing import Any
 from deploy.processes import stacks
 from deploy.processes.keys import Keys
 from oapl.config import RunConfig, plugins
-from oapl.errors import DeadlineError, DiedError, OaplError
+from oapl.errors import DeadlineError, DiedError, OaplError, ReplayError
 from oapl.remote.waiting import within
+
+REPLAY = "replay"
+"""The process that holds the buffer."""
 
 
 class LocalHandle:
@@ -145,6 +148,7 @@ class RayPromise:
         Raises:
             DeadlineError: It did not come within `timeout_s`.
             DiedError: The process is gone.
+            ReplayError: The same of the replay buffer.
             OaplError: What the method raised.
         """
         import ray
@@ -178,11 +182,23 @@ class RayPromise:
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
         except ActorDiedError as error:
-            how = "died with its node" if "node has died" in str(error) else "died"
-            raise DiedError(
-                f"{self._name} {how} when it was asked for {self._method}; see "
-                f"logs/{self._name}.log in the run folder"
-            ) from error
+            raise death(self._name, error, f"when it was asked for {self._method}") from error
+
+
+def death(name: str, error: Exception, when: str) -> OaplError:
+    """Say that a process has died.
+
+    Args:
+        name: Its own.
+        error: Ray's.
+        when: What it did then.
+
+    Returns:
+        A `ReplayError` where it held the buffer: whoever asks hears that the run goes back.
+    """
+    how = "died with its node" if "node has died" in str(error) else "died"
+    text = f"{name} {how} {when}; see logs/{name}.log in the run folder"
+    return ReplayError(text) if name == REPLAY else DiedError(text)
 
 
 class _Host:

@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 from actors.data.tokenizer import load_model_config
 from actors.engines.base import ENGINES
 from deploy.processes import kept_ray, keys, ray_cluster, stacks
-from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost
+from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost, death
 from deploy.processes.kept_ray import Kept
 from deploy.processes.nodes import Demand, has, unmet, words
 from deploy.processes.ray_cluster import start_local_ray
@@ -29,7 +29,7 @@ from oapl.config import RunConfig, plugins
 from oapl.config.objective import Purpose, has_engines, samples
 from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
-from oapl.errors import DeadlineError, HeadError, InputError, NodeError, OaplError
+from oapl.errors import DeadlineError, HeadError, InputError, NodeError, OaplError, RankError
 from oapl.interfaces import Replay, RewardServer, Scorer, Trainer, Worker
 from oapl.remote.waiting import within
 from oapl.whole_files import written_aside
@@ -120,8 +120,9 @@ class Processes(Protocol):
             OaplError: What a builder raised.
         """
 
-    async def ping(self, process: Process[Any]) -> None:
-        """Return when it answers; bounded by the caller. Not for learner ranks, which compute."""
+    async def ping(self, process: Process[Any]) -> int:
+        """Return its process id when it answers: a restart changes it. Bounded by the caller; not
+        for learner ranks, which compute."""
 
     async def replace(self, process: Process[Any]) -> None:
         """End a reward server, which is started again where it was: its handle stays good."""
@@ -161,6 +162,12 @@ def connect(config: RunConfig, purpose: Purpose = "train") -> Processes:
     if config.cluster.mode == "local":
         return LocalProcesses(config)
     return RayProcesses(config, demands(config, purpose))
+
+
+def _died_early(role: Role, name: str, error: Exception) -> OaplError:
+    """A process that was killed while it started; ranks can only be started again together."""
+    died = death(name, error, "while it was being started")
+    return RankError(f"learner rank {died}") if role == "trainer" else died
 
 
 def demands(config: RunConfig, purpose: Purpose = "train") -> list[Demand]:
@@ -257,8 +264,9 @@ class LocalProcesses:
             for rank in range(world)
         ]
 
-    async def ping(self, process: Process[Any]) -> None:
+    async def ping(self, process: Process[Any]) -> int:
         """Return: who asks is there."""
+        return os.getpid()
 
     async def replace(self, process: Process[Any]) -> None:
         """Do nothing: it has no process of its own."""
@@ -431,7 +439,7 @@ class RayProcesses:
         limit_s = self._config.cluster.start_timeout_s
         try:
             pid = await within(limit_s, actor.start.remote(**late), f"{name} to start")
-        except BaseException as error:  # noqa: BLE001  raised again, without Ray's wrapping
+        except BaseException as error:
             self._ray.kill(actor)
             if isinstance(error, DeadlineError):
                 raise DeadlineError(
@@ -439,7 +447,11 @@ class RayProcesses:
                     f"{words(_amounts(self._config, role))}; {self._there()}"
                 ) from None
             cause = getattr(error, "cause", None)
-            raise (cause if isinstance(cause, OaplError) else error) from None
+            if isinstance(cause, OaplError):
+                raise cause from None
+            if isinstance(error, self._ray.exceptions.RayActorError):
+                raise _died_early(role, name, error) from error
+            raise
         limit = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
         process = Process(name, RayHandle(actor, name, limit), pid, actor)
         self._started.append(process)
@@ -459,9 +471,11 @@ class RayProcesses:
         with contextlib.suppress(OSError), written_aside(self._config.folder / PIDS_FILE) as part:
             part.write_text(json.dumps(there, indent=1) + "\n")  # a full disk stops what matters
 
-    async def ping(self, process: Process[Any]) -> None:
+    async def ping(self, process: Process[Any]) -> int:
         """Ask the actor for its process id, and note it; see `Processes.ping`."""
-        self._note_pid(process, await process.actor.ping.remote())
+        pid: int = await process.actor.ping.remote()
+        self._note_pid(process, pid)
+        return pid
 
     async def replace(self, process: Process[Any]) -> None:
         """Kill the process; Ray starts the actor again. See `Processes.replace`."""

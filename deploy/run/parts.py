@@ -18,7 +18,7 @@ from actors.data import fingerprints
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.evaluation import how_evaluated
 from deploy.processes.launch import Process, Processes
-from deploy.run import restarts, reward_servers
+from deploy.run import reward_servers
 from deploy.run.attempts import Attempts
 from deploy.run.batches import build_given, logprobs_of
 from deploy.run.evaluation import Evaluator
@@ -39,6 +39,7 @@ from oapl.records import Metrics, Prompt
 from oapl.remote.waiting import both, in_thread_of_its_own
 from oapl.replay.stored import StoredBatches
 from oapl.tracking import history
+from oapl.tracking.restarts import RestartLog
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -128,7 +129,8 @@ async def start(
         attempts: Of which this is one.
     """
     leg = attempts.leg
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
+    record = RestartLog(config.folder).add
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
     if samples(config):
         tracker.message("starting replay, reward server, learner and rollout workers")
     async with contextlib.AsyncExitStack() as if_it_fails:
@@ -148,7 +150,8 @@ async def start(
         starting = both(_making(start), processes.start_ranks())
         loading = in_thread_of_its_own(partial(_tokenizer, config))
         (making, ranks), tokenizer = await both(starting, loading)
-        pulse.keep(making.buffer, making.rewards.processes if making.rewards else ())
+        judges = making.rewards.processes if making.rewards else ()
+        pulse.keep(making.buffer, judges, config.restarts.reward_server)
         store = _store(config, tokenizer, tracker)
         trainers = [rank.handle for rank in ranks]
         parts = _put_together(start, attempts, making, given, trainers, store)
@@ -240,7 +243,8 @@ async def _making(start: _Start) -> Making:
     if not has_engines(config):
         return Making()
     buffer, rewards = await both(
-        _buffer(start), reward_servers.start(config, start.processes, start.tracker.message)
+        _buffer(start),
+        reward_servers.start(config, start.processes, start.tracker.message, start.pulse.restarts),
     )
     start.if_it_fails.push_async_callback(rewards.close)
     make = partial(
@@ -248,9 +252,10 @@ async def _making(start: _Start) -> Making:
         config,
         processes=start.processes,
         pulse=start.pulse,
-        restarts=restarts.of_a_worker(config),
+        restarts=config.restarts.worker,
         scorers=rewards.servers,
         note=start.tracker.message,
+        record=RestartLog(config.folder).add,
         step=start.step,
     )
     every = range(config.rollout.num_engines)
@@ -293,7 +298,8 @@ async def start_making(
         done: Draws that have been, and are not made again.
         step: That the engines' seeds are made of.
     """
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
+    record = RestartLog(config.folder).add
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
     tracker.message("starting prompt queue, reward server and rollout workers")
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(pulse.close)
@@ -309,7 +315,8 @@ async def start_making(
                 done=done,
             )
         )
-        pulse.keep(making.buffer, making.rewards.processes if making.rewards else ())
+        judges = making.rewards.processes if making.rewards else ()
+        pulse.keep(making.buffer, judges, config.restarts.reward_server)
         if_it_fails.pop_all()
     return making, pulse
 
@@ -325,23 +332,25 @@ async def start_idle(
         tracker: Takes what it tells of itself.
         trials: Prompts to try each verifier on.
     """
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s)
-    rewards = await reward_servers.start(config, processes, tracker.message)
+    record = RestartLog(config.folder).add
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
+    rewards = await reward_servers.start(config, processes, tracker.message, pulse.restarts)
     workers = Workers(
         config,
         processes=processes,
         pulse=pulse,
-        restarts=restarts.of_a_worker(config),
+        restarts=config.restarts.worker,
         replay=None,
         scorers=rewards.servers,
         note=tracker.message,
+        record=RestartLog(config.folder).add,
     )
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(rewards.close)
         if_it_fails.push_async_callback(workers.close)
         await both(workers.start_idle(), rewards.try_out(config, trials))
         if_it_fails.pop_all()
-    pulse.keep(rewards=rewards.processes)
+    pulse.keep(rewards=rewards.processes, policy=config.restarts.reward_server)
     return workers, rewards, pulse
 
 

@@ -15,6 +15,7 @@ from deploy.run.loops import run_alone
 from deploy.run.outcome import RunOutcome, earlier_outcome
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
+from oapl.tracking.restarts import RestartLog
 from reward_server import settings as reward_settings
 
 
@@ -35,7 +36,8 @@ def train(config: RunConfig) -> RunOutcome:
         if earlier := earlier_outcome(config, resume):
             return earlier
         attempts = Attempts(
-            policy=restarts.of_the_run(config),
+            restarts=restarts.of_the_run(config),
+            record=RestartLog(config.folder).add,
             resume=resume,
             setting=config.checkpoint.resume,
             trials=report.trials,

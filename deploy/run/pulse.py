@@ -2,7 +2,8 @@
 
 Invariants: a process that has not answered for `SILENCE_S` is noticed within `BEAT_S` more, whether
 the learner waits or works; a silent reward server is replaced, a silent worker is its watcher's to
-end, and without replay or Ray itself the run cannot go on, which `failed` says with the right name.
+end, and without replay or Ray itself this attempt cannot go on, which `failed` says with the right
+name.
 A server that is down is told once until it answers again, and by nobody else; while it starts anew
 it has the time of a start.
 """
@@ -15,14 +16,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from deploy.processes.launch import Process, Processes
-from oapl.errors import DeadlineError, OaplError
+from deploy.run.restarts import Failures
+from oapl.config.restarts import RewardServerRestarts
+from oapl.errors import DeadlineError, OaplError, ReplayError
 from oapl.remote.waiting import within
+from oapl.tracking.restarts import Record, silent
 
 BEAT_S = 5.0
 SILENCE_S = 30.0
 """What does not answer for so long does not run: a call of `ping` takes milliseconds."""
 PROBE_S = 5.0
 """For an answer when somebody is to be blamed now."""
+AWAY = "ActorUnavailableError"
+"""What Ray says of a process that it cannot reach, and that may be there."""
+REPLACED = "it had ended"
+"""State of a reward server that answers, but from another process: it died between two questions.
+"""
 THERE, SILENT = "there", "silent"
 """States of a process that was asked; of one that has died it is the name of Ray's exception."""
 
@@ -34,30 +43,46 @@ class Pulse:
         processes: Knows how to ask.
         note: Is given lines for the person who watches.
         start_s: How long a process may take to start.
+        record: Takes note of reward servers that are started again.
 
     Attributes:
         failed: Set to an exception when what cannot be replaced has ended or is silent.
         replaced_at: When a process was last replaced, by the event loop's clock.
     """
 
-    def __init__(self, processes: Processes, note: Callable[[str], None], start_s: float) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        note: Callable[[str], None],
+        start_s: float,
+        record: Record = silent,
+    ) -> None:
+        self._record = record
         self._processes = processes
         self._note = note
         self._start_s = start_s
         self._watched: dict[str, Process[Any]] = {}
+        self._pids: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._policy = RewardServerRestarts()
+        self._restarts = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.replaced_at = float("-inf")
 
     def keep(
-        self, replay: Process[Any] | None = None, rewards: Sequence[Process[Any]] = ()
+        self,
+        replay: Process[Any] | None = None,
+        rewards: Sequence[Process[Any]] = (),
+        policy: RewardServerRestarts | None = None,
     ) -> None:
         """Begin to ask, until `close`: Ray always.
 
         Args:
             replay: The buffer, where there is one.
             rewards: The reward servers.
+            policy: How often each of those is started again; None: the default.
         """
+        self._policy = policy or self._policy
         keepers = [self._keep_ray(), *map(self._keep_reward, rewards)]
         if replay is not None:
             keepers.append(self._keep_replay(replay))
@@ -88,6 +113,11 @@ class Pulse:
             process.name for process, state in zip(asked, states, strict=True) if state == SILENT
         ]
 
+    def restarts(self) -> float:
+        """Reward servers started again since the last call."""
+        number, self._restarts = self._restarts, 0
+        return float(number)
+
     async def close(self) -> None:
         """Ask nobody any more."""
         for task in self._tasks:
@@ -105,7 +135,8 @@ class Pulse:
     async def _state(self, process: Process[Any], seconds: float) -> str:
         """`THERE`; `SILENT`, when it does not answer in time; or what Ray says of a dead one."""
         try:
-            await within(seconds, self._processes.ping(process), f"{process.name} to answer")
+            what = f"{process.name} to answer"
+            self._pids[process.name] = await within(seconds, self._processes.ping(process), what)
         except DeadlineError:
             return SILENT
         except Exception as error:  # noqa: BLE001 - Ray raises what it likes for a dead actor
@@ -118,28 +149,48 @@ class Pulse:
         self._fail(trouble)
 
     async def _keep_replay(self, replay: Process[Any]) -> None:
-        silent_s = await self.silence_of(replay)
-        self._fail(
-            DeadlineError(
-                f"{replay.name} (process {replay.pid}), which holds the buffer, has not answered "
-                f"for {silent_s:.0f} s: it is stopped, or its machine is"
-            )
-        )
+        with self._watching(replay):
+            while (state := await self._state(replay, SILENCE_S)) in (THERE, AWAY):  # noqa: ASYNC110 - unannounced
+                await asyncio.sleep(BEAT_S)
+        how = f"has ended ({state}); see logs/{replay.name}.log in the run folder"
+        if state == SILENT:
+            how = f"has not answered for {SILENCE_S:.0f} s: it is stopped, or its machine is"
+        who = f"{replay.name} (process {replay.pid}), which holds the buffer,"
+        self._fail(ReplayError(f"{who} {how}"))
 
     async def _keep_reward(self, server: Process[Any]) -> None:
-        limit_s, is_told = SILENCE_S, False
+        loop = asyncio.get_running_loop()
+        deaths, began = Failures(self._policy, "reward_server", loop.time), loop.time()
+        limit_s, is_down, pid = SILENCE_S, False, server.pid
         with self._watching(server):
-            while True:
+            while not deaths.are_too_many:
                 state = await self._state(server, limit_s)
-                if state == SILENT:
-                    self._note(f"{server.name} has not answered for {limit_s:.0f} s; replacing it")
-                    await self._processes.replace(server)
-                    self.replaced_at = asyncio.get_running_loop().time()
-                elif state != THERE and not is_told:
-                    self._note(f"{server.name} is down ({state}); Ray starts it again")
-                is_told = state != THERE
-                limit_s = self._start_s if is_told else SILENCE_S
+                is_other = state == THERE and self._pids[server.name] != pid
+                if is_other and not is_down:
+                    state = REPLACED
+                if state in (SILENT, REPLACED) or (state != THERE and not is_down):
+                    deaths.add(loop.time() - began)
+                    await self._start_again(server, state, limit_s)
+                if is_other:
+                    pid, began = self._pids[server.name], loop.time()
+                is_down = state not in (THERE, REPLACED)
+                limit_s = self._start_s if is_down else SILENCE_S
                 await asyncio.sleep(BEAT_S)
+        log = f"logs/{server.name}.log in the run folder"
+        self._fail(OaplError(f"{server.name} died or hung more than {deaths.limit}; see {log}"))
+
+    async def _start_again(self, server: Process[Any], state: str, silent_s: float) -> None:
+        """Ray does it by itself where the process has ended."""
+        self._restarts += 1
+        how = f"no answer for {silent_s:.0f} s" if state == SILENT else state
+        self._record(server.name, how)
+        if state != SILENT:
+            then = "has started it again" if state == REPLACED else "starts it again"
+            self._note(f"{server.name} is down ({state}); Ray {then}")
+            return
+        self._note(f"{server.name} has not answered for {silent_s:.0f} s; replacing it")
+        await self._processes.replace(server)
+        self.replaced_at = asyncio.get_running_loop().time()
 
     def _fail(self, why: OaplError) -> None:
         if not self.failed.done():

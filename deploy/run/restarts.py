@@ -1,76 +1,84 @@
-"""How often what died is started again, and after what pause: a worker, and the whole run.
+"""Counts failures by the policy of the part that failed (`[restarts]`), and says what follows.
 
-Two policies of one form: a worker's place is given up when its workers die again and again, the run
-when its learner ranks fail too often. Pure: counts and times in, decisions out.
+Pure: times in, decisions out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 
 from oapl.config import RunConfig
-
-GOOD_WORK_S = 300.0
-"""A worker that lived so long did not die of its start, which takes less: its place has all its
-restarts again."""
-LONGEST_PAUSE_S = 30.0
-"""Between two starts of a worker that dies again and again: long against what a start in vain
-costs the machine, short against what the run loses while the cause is already gone."""
+from oapl.config.restarts import PausingPolicy, RestartPolicy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
-    """What is done about deaths in a row.
+class Failures:
+    """Those of one part that still count.
 
-    Attributes:
-        max_restarts: Deaths in a row that are followed by another start.
-        setting: The key that says so, for messages.
-        forgiven_after_s: A life longer than this ends the row of the deaths before it.
-        longest_pause_s: A start waits for at most so long; the pauses double from 1 s.
+    Args:
+        policy: What is done about them.
+        part: Its key in `[restarts]`.
+        now: The monotonic clock.
     """
 
-    max_restarts: int
-    setting: str
-    forgiven_after_s: float = math.inf
-    longest_pause_s: float = 0.0
+    def __init__(
+        self, policy: RestartPolicy, part: str, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.policy = policy
+        self.setting = f"restarts.{part}.max_restarts"
+        self._now = now
+        self._times: list[float] = []
 
-    def deaths_after(self, deaths: int, lived_s: float) -> int:
-        """Count the deaths in a row when one has died.
+    def add(self, lived_s: float = 0.0) -> None:
+        """Count one.
 
         Args:
-            deaths: In a row before it.
-            lived_s: From its start to its death.
+            lived_s: From its last start until it failed.
         """
-        return 1 if lived_s > self.forgiven_after_s else deaths + 1
+        if 0 < self.policy.forgiven_after_s < lived_s:
+            self._times.clear()
+        self._times.append(self._now())
 
-    def gives_up(self, deaths: int) -> bool:
-        """Whether so many deaths in a row are too many for another start."""
-        return deaths > self.max_restarts
+    @property
+    def number(self) -> int:
+        """How many count now."""
+        oldest = self._now() - (self.policy.window_s or math.inf)
+        return sum(at >= oldest for at in self._times)
 
-    def pause_s(self, deaths: int) -> float:
-        """How long the next start waits after so many deaths in a row.
+    @property
+    def left(self) -> int:
+        """Starts that may still follow; below 0 where one failure was too many."""
+        return self.policy.max_restarts - self.number
 
-        A first death is bad luck; later ones may have a cause that needs time to go away.
-        """
-        return min(2 ** (deaths - 2), self.longest_pause_s) if deaths > 1 else 0.0
+    @property
+    def are_too_many(self) -> bool:
+        """Whether no start follows the last one."""
+        return self.left < 0
+
+    @property
+    def limit(self) -> str:
+        """What they were more than, in words."""
+        window = self.policy.window_s
+        within = f" within {window:g} s" if window else ""
+        return f"{self.policy.max_restarts} times{within} ({self.setting})"
+
+    @property
+    def pause_s(self) -> float:
+        """How long the next start waits."""
+        if not isinstance(self.policy, PausingPolicy) or self.number < 2:
+            return 0.0
+        pause_s: float = self.policy.first_pause_s * 2.0 ** min(self.number - 2, 60)
+        return min(pause_s, self.policy.longest_pause_s)
 
 
-def of_a_worker(config: RunConfig) -> RestartPolicy:
-    """The policy for the workers of one place."""
-    return RestartPolicy(
-        max_restarts=config.cluster.max_worker_restarts,
-        setting="cluster.max_worker_restarts",
-        forgiven_after_s=GOOD_WORK_S,
-        longest_pause_s=LONGEST_PAUSE_S,
-    )
+def of_the_run(config: RunConfig) -> dict[str, Failures]:
+    """Those of what takes the run back to its last checkpoint, by the part that fails.
 
-
-def of_the_run(config: RunConfig) -> RestartPolicy:
-    """The policy for everything together, which starts again when a learner rank has failed.
-
-    Every failure counts, however well the run went before it, for the limit is one of cost: each
-    restart trains again from the last checkpoint. A pause is not needed: to end and to start all
-    processes takes longer than one would.
+    In `cluster.mode = "local"` all is one process, and nothing follows.
     """
-    return RestartPolicy(max_restarts=config.run.max_restarts, setting="run.max_restarts")
+    parts = {"rank": config.restarts.rank, "replay": config.restarts.replay}
+    if config.cluster.mode == "local":
+        parts = {part: dataclasses.replace(one, max_restarts=0) for part, one in parts.items()}
+    return {part: Failures(policy, part) for part, policy in parts.items()}

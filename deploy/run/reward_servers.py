@@ -29,7 +29,10 @@ COUNTS = ("judged", "failures", "queue_length")
 
 
 async def start(
-    config: RunConfig, processes: Processes, note: Callable[[str], None]
+    config: RunConfig,
+    processes: Processes,
+    note: Callable[[str], None],
+    restarts: Callable[[], float] = lambda: 0.0,
 ) -> RewardServers:
     """Start them all at once, and listen.
 
@@ -37,10 +40,11 @@ async def start(
         config: The run.
         processes: Starts the servers.
         note: Is given lines for the person who watches.
+        restarts: Tells how many were started again since it was asked last.
     """
     names = [f"reward-{index}" for index in range(config.reward.servers)]
     started = await asyncio.gather(*(processes.start("reward", name) for name in names))
-    servers = RewardServers([process.handle for process in started], note)
+    servers = RewardServers([process.handle for process in started], note, restarts)
     servers.processes = tuple(started)
     servers.listen()
     return servers
@@ -52,6 +56,7 @@ class RewardServers:
     Args:
         servers: Their handles.
         note: Is told of troubles; of a server that is down `Pulse` tells.
+        restarts: See `start`.
 
     Attributes:
         servers: As given.
@@ -59,8 +64,14 @@ class RewardServers:
         failed: Set to a `VerifierError` when a verifier does not work.
     """
 
-    def __init__(self, servers: Sequence[RewardServer], note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        servers: Sequence[RewardServer],
+        note: Callable[[str], None],
+        restarts: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.servers = tuple(servers)
+        self._restarts = restarts
         self.processes: tuple[Process[RewardServer], ...] = ()
         self._note = note
         self._counts_failures = False
@@ -101,7 +112,10 @@ class RewardServers:
         reports = await asyncio.gather(*map(self._report, range(len(self.servers))))
         there = [report for report in reports if report is not None]
         down = len(reports) - len(there)
-        return {**merged(there), "faults/reward_servers_down": float(down)}
+        metrics = {**merged(there), "faults/reward_servers_down": float(down)}
+        if again := self._restarts():
+            metrics["faults/reward_server_restarts"] = again
+        return metrics
 
     async def _listen(self, server: RewardServer) -> None:
         while True:

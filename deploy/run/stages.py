@@ -36,6 +36,7 @@ from oapl.config.stages import Stage, StagePlace, stages_of
 from oapl.config.toml import to_toml
 from oapl.errors import InputError, OaplError
 from oapl.tracking import history
+from oapl.tracking.restarts import RestartLog
 from oapl.tracking.status import FILTER, StatusSink
 from oapl.tracking.tracker import build_tracker
 from oapl.whole_files import written_aside
@@ -165,6 +166,7 @@ class _Stages:
         self._resume = found.resume
         self._reports = reports
         self._failures = 0
+        self._restarts = restarts.of_the_run(config)
         self._began = time.monotonic()
         self._seconds: dict[str, float] = {}
 
@@ -212,7 +214,8 @@ class _Stages:
             resuming.check(resume, config)
         leg = self._leg(stage, None if resume else self._hand_over(stage))
         attempts = Attempts(
-            policy=restarts.of_the_run(config),
+            restarts=self._restarts,
+            record=RestartLog(config.folder).add,
             resume=resume,
             setting=config.checkpoint.resume,
             trials=report.trials,

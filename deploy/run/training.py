@@ -1,5 +1,5 @@
 """The training of a leg: an attempt starts the parts, learns, finishes; another one follows when a
-learner rank has failed and `run.max_restarts` allows it.
+learner rank or the replay buffer is lost and `[restarts]` allows it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from oapl.tracking.tracker import Tracker, build_tracker
 
 
 async def train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> RunOutcome:
-    """Attempt a leg; when a learner rank failed, start everything again as often as allowed.
+    """Attempt a leg; when what cannot be replaced alone is lost, start everything again as often
+    as allowed.
 
     Args:
         config: The run's, or the stage's.
@@ -46,6 +47,7 @@ async def train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> 
                 await stop.unless_asked(in_thread_of_its_own(verifying))
             outcome = await _attempt(config, attempts, stop, notes)
             while outcome is None:
+                await stop.unless_asked(asyncio.sleep(attempts.pause_s))
                 outcome = await _attempt(config, attempts, stop)
             return outcome
     except (Stopped, asyncio.CancelledError):
@@ -58,7 +60,7 @@ async def _attempt(
     """Make one attempt, and say how it ended.
 
     Returns:
-        None when a rank failed and all is to be started again.
+        None when a part was lost and all is to be started again.
     """
     leg = attempts.leg
     tracker = build_tracker(config, config.folder, attempts.step, leg.place)
@@ -75,9 +77,10 @@ async def _attempt(
             tracker.phase(STOPPED)
         raise
     except Exception as error:
-        if not stop.signal and attempts.take_another(error, tracker):
+        unwritable = storage.cause(error, config.folder)  # a start would meet it again
+        if not stop.signal and not unwritable and attempts.take_another(error, tracker):
             return None
-        failure = storage.cause(error, config.folder) or error
+        failure = unwritable or error
         if not isinstance(failure, (InputError, CheckpointError)):
             failure.add_note(attempts.next)
         tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")

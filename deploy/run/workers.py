@@ -18,9 +18,18 @@ from typing import Any, TypeVar
 
 from deploy.processes.launch import Process, Processes
 from deploy.run.pulse import SILENCE_S, Pulse
-from deploy.run.restarts import RestartPolicy
+from deploy.run.restarts import Failures
 from oapl.config import RunConfig
-from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError, WeightsError
+from oapl.config.restarts import WorkerRestarts
+from oapl.errors import (
+    DeadlineError,
+    DiedError,
+    InputError,
+    LostError,
+    OaplError,
+    ProbeError,
+    WeightsError,
+)
 from oapl.evaluation import Protocol
 from oapl.interfaces import Replay, Scorer, Worker
 from oapl.loops import Take, evaluate
@@ -36,6 +45,7 @@ from oapl.records import (
 )
 from oapl.remote.open_waits import OPEN
 from oapl.remote.waiting import within
+from oapl.tracking.restarts import Record, silent
 
 T = TypeVar("T")
 
@@ -115,6 +125,7 @@ class Workers:
         replay: What they collect for; None where they only evaluate.
         scorers: The reward servers that they ask.
         note: Is given lines for the person who watches.
+        record: Takes note of those that are started again.
         step: Learner steps made before; what is sampled differs by it.
         has_own_weights: They collect with the model's own weights; none are given to them.
         places: Their numbers; None: of all `rollout.num_engines`.
@@ -132,10 +143,11 @@ class Workers:
         *,
         processes: Processes,
         pulse: Pulse,
-        restarts: RestartPolicy,
+        restarts: WorkerRestarts,
         replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
+        record: Record = silent,
         step: int = 0,
         has_own_weights: bool = False,
         places: range | None = None,
@@ -152,6 +164,7 @@ class Workers:
         self._replay = replay
         self._scorers = tuple(scorers)
         self._note = note
+        self._record = record
         self._members: dict[int, Member] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._weights: WeightsVersion | None = None
@@ -408,8 +421,8 @@ class Workers:
         if self._places == 0 and not self._stopping:
             self._fail(
                 OaplError(
-                    f"every rollout worker died more than {self._restarts.max_restarts} times in a "
-                    f"row ({self._restarts.setting}), the last one of {self._last_death}; see "
+                    f"every rollout worker died more than {self._deaths().limit}, the last one of "
+                    f"{self._last_death}; see "
                     f"{self._config.folder / 'logs'}"
                 )
             )
@@ -421,15 +434,16 @@ class Workers:
 
         Raises:
             ProbeError: It disagrees with the learner.
+            LostError: Replay, for which it collects, is lost.
             InputError: It cannot be started at all.
         """
-        deaths = 0  # in a row, without good work between them
+        deaths = self._deaths()
         for incarnation in itertools.count():
             started = time.monotonic()
             try:
                 await self._live(index, incarnation)
                 return
-            except ProbeError:
+            except (ProbeError, LostError):
                 raise
             except Exception as error:
                 if isinstance(error, InputError) and incarnation == 0:
@@ -440,18 +454,22 @@ class Workers:
                     what = "found no place"  # its node has left: no fault of the worker's
                 else:
                     what = "died"
-                    deaths = self._restarts.deaths_after(deaths, time.monotonic() - started)
-                gives_up = self._restarts.gives_up(deaths)
-                then = "not started again" if gives_up else "restarting"
+                    deaths.add(time.monotonic() - started)
+                then = "not started again" if deaths.are_too_many else "restarting"
                 self._unreported += 1
                 self._last_death = _one_line(error)
                 self._note(f"worker {index}.{incarnation} {what} ({self._last_death}); {then}")
+                if not deaths.are_too_many:
+                    self._record(f"worker {index}", f"{what}: {self._last_death}")
                 await self._discard(index, incarnation)
                 if isinstance(error, WeightsError):
                     await self._let_go()
-                if gives_up:
+                if deaths.are_too_many:
                     return
-                await asyncio.sleep(self._restarts.pause_s(deaths))
+                await asyncio.sleep(deaths.pause_s)
+
+    def _deaths(self) -> Failures:
+        return Failures(self._restarts, "worker")
 
     async def _live(self, index: int, incarnation: int) -> None:
         """The life of one worker: it starts, loads, and collects until it is told to stop."""

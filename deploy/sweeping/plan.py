@@ -22,8 +22,8 @@ from oapl.tracking.lines import MESSAGES_FILE
 
 PLACES = ("run", "run.dir", "run.name")
 """Settings that say where a run is; of a sweep's runs the sweep says it."""
-FREE_SECTIONS = ("checkpoint", "cluster", "tracking")
-FREE = ("run.dir", "run.max_steps", "run.max_hours", "run.max_restarts", "data.date")
+FREE_SECTIONS = ("checkpoint", "cluster", "restarts", "tracking")
+FREE = ("run.dir", "run.max_steps", "run.max_hours", "data.date")
 """What may change between two calls of a sweep without making a cell another one."""
 TOLD = " failed: "
 """Before the cause, in the last message of a run that has failed."""

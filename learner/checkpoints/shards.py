@@ -163,7 +163,7 @@ def _read_by_deepspeed(engines: Mapping[str, ZeroEngine], path: Path) -> dict[st
         _load_by_deepspeed(tag, engine.inner, path)
     is_sharded = engines[POLICY].inner.zero_optimization_stage() == 3
     file = path / _frozen_file(torch.distributed.get_rank() if is_sharded else 0)
-    return torch.load(file, map_location="cpu") if file.exists() else {}
+    return reading.load(file) if file.exists() else {}
 
 
 def _load_by_deepspeed(tag: str, inner: Any, path: Path) -> None:

@@ -93,6 +93,7 @@ ABSENT = {
 """By the beginning of the name of a setting, or of the section it would be in."""
 
 ELSEWHERE = {
+    "max_worker_restarts": "restarts.worker.max_restarts",
     "learning_rate": "optimizer.lr",
     "critic_learning_rate": "critic.lr",
     "critic_lr": "critic.lr",

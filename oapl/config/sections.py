@@ -34,6 +34,7 @@ from oapl.config.fields import (
     section,
 )
 from oapl.config.protocols import laid_under
+from oapl.config.restarts import RestartsSection
 from oapl.config.sets import with_set
 
 
@@ -56,8 +57,6 @@ class RunSection:
     """Learner steps of the whole run; in a run of stages, of each of them."""
     max_hours: NonNegative = 0.0
     """Stop with a checkpoint after this many hours; 0 means no limit."""
-    max_restarts: NonNegativeInt = 0
-    """How often all is started again from the last checkpoint when a learner rank died or hung."""
 
 
 @section
@@ -583,8 +582,6 @@ class ClusterSection:
     peak_tflops: NonNegative = 0.0
     """Most operations per second of one learner device, in 10^12, for `perf/mfu`; 0: what is known
     of the card by its name, and no figure where nothing is."""
-    max_worker_restarts: NonNegativeInt = 10
-    """How often a dead rollout worker is started again, each; a reward server always is."""
 
 
 @section
@@ -611,6 +608,7 @@ class RunConfig:
     tracking: TrackingSection = field(default_factory=TrackingSection)
     alarms: AlarmsSection = field(default_factory=AlarmsSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
+    restarts: RestartsSection = field(default_factory=RestartsSection)
     stages: tuple[dict[str, Any], ...] = ()
     """What is done one after the other in one run, each the recipe with sections of its own and
     the keys `stages.N.*` below."""

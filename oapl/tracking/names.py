@@ -216,6 +216,11 @@ METRICS: dict[str, Metric] = {
     "eval/{SET}/entropy": Metric("mean of -ln p over the tokens of the samples", "nats"),
     "eval/{SET}/unjudged": Metric("samples left out because no verdict could be had", "rollouts"),
     "eval/{SET}/{MEASURE}_se": Metric("standard error of a measure over problems"),
+    "faults/worker_restarts": Metric("workers that died or hung, and places lost with a node"),
+    "faults/reward_server_restarts": Metric("reward servers that died or hung"),
+    "faults/rank_restarts": Metric("times that all went back to a checkpoint for a learner rank"),
+    "faults/replay_restarts": Metric("the same for the replay buffer"),
+    "faults/node_restarts": Metric("the same for Ray on the learner's machine"),
     "faults/{KIND}": Metric("events that should not happen: rebuilt engines, skipped steps..."),
 }
 

@@ -136,7 +136,7 @@ async def _start(config: Any) -> Any:
     preflight(config)
     config.folder.mkdir()
     config = folders.prepare(config)
-    attempts = Attempts(policy=restarts.of_the_run(config), resume=None)
+    attempts = Attempts(restarts=restarts.of_the_run(config), resume=None)
     held, tracker = processes_of(config, Stop()), build_tracker(config, config.folder, 0)
     return await parts.start(config, await held.__aenter__(), tracker, attempts), held
 

@@ -88,7 +88,7 @@ async def lose_a_node(cluster: Any, watcher: Watcher) -> list[str]:
         learner={"batch_size": 16},
         replay={"surplus": 0.1},
         sync={"interval": 10, "max_lead": 5, "timeout_s": 60},
-        cluster={"max_worker_restarts": 2},
+        restarts={"worker": {"max_restarts": 2}},
     )
     config.folder.mkdir()
     import ray

@@ -15,11 +15,12 @@ def recipe(tmp_path_factory):
     return write_recipe(tmp_path_factory.mktemp("program"))
 
 
+NEVER = "restarts.rank.max_restarts=0"
 TWO_RANKS = ("learner.num_ranks=2", "learner.zero_stage=3", "tracking.store_groups=all")
 
 
 def test_two_ranks_go_on_after_the_death_of_one(recipe):
-    run = Run(recipe, "ranks", *TWO_RANKS, "run.max_steps=14", "run.max_restarts=1")
+    run = Run(recipe, "ranks", *TWO_RANKS, "run.max_steps=14", "restarts.rank.max_restarts=1")
     run.wait_for_step(6)
     run.kill(signal.SIGKILL, "trainer-1")
     code, output = run.end()
@@ -27,7 +28,7 @@ def test_two_ranks_go_on_after_the_death_of_one(recipe):
     assert "learner rank 1 of 2 died" in output
     assert "starting all processes again from step-" in output
     assert run.steps() == list(range(1, 15))
-    assert sum(run.metrics("faults/learner_restarts")) == 1
+    assert sum(run.metrics("faults/rank_restarts")) == 1
     assert max(run.metrics("weights/probe")) < 1.001
     trained = read_rollouts(run.folder)
     assert len(trained) == 14 * 4 * 4
@@ -37,7 +38,7 @@ def test_two_ranks_go_on_after_the_death_of_one(recipe):
 @pytest.mark.by_hand
 def test_the_death_of_a_rank_is_named_long_before_the_deadline_of_a_step(recipe):
     """Which is longer than the test may take."""
-    run = Run(recipe, "named", *TWO_RANKS, "run.max_steps=400", "sync.timeout_s=7200")
+    run = Run(recipe, "named", *TWO_RANKS, "run.max_steps=400", "sync.timeout_s=7200", NEVER)
     run.wait_for_step(4)
     run.kill(signal.SIGKILL, "trainer-0")
     code, output = run.end()

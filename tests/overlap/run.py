@@ -12,7 +12,6 @@ from typing import Any
 
 from deploy.processes.handles import AsyncHost, RayHandle
 from deploy.processes.launch import Process
-from deploy.run import restarts
 from deploy.run.pulse import Pulse
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
@@ -186,7 +185,7 @@ async def run(
         config,
         processes=processes,
         pulse=Pulse(processes, lines.message, start_s),
-        restarts=restarts.of_a_worker(config),
+        restarts=config.restarts.worker,
         replay=replay.handle,
         scorers=(),
         note=lines.message,

@@ -9,9 +9,10 @@ import pytest
 
 from deploy.run import lifetime, training
 from deploy.run.attempts import Attempts
-from deploy.run.restarts import RestartPolicy
+from deploy.run.restarts import Failures
 from deploy.run.signals import Stop
 from oapl.config import RunConfig
+from oapl.config.restarts import WholeRestarts
 from oapl.errors import CheckpointError, InputError, RankError, StorageError, in_one_line
 from oapl.tracking import status
 
@@ -25,12 +26,27 @@ def config(tmp_path):
 
 
 def attempts(resume=None):
-    return Attempts(policy=RestartPolicy(max_restarts=0, setting="some.key"), resume=resume)
+    never = Failures(WholeRestarts(max_restarts=0), "rank")
+    return Attempts(restarts={"rank": never, "replay": never}, resume=resume)
 
 
 async def attempt(config, monkeypatch, run, resume=None):
     monkeypatch.setattr(training, "_run", run)
     return await training._attempt(config, attempts(resume), Stop())
+
+
+async def test_a_rank_that_met_a_full_disk_is_not_started_again(config, monkeypatch):
+    """It would meet it again; any other failure of a rank is followed by another attempt."""
+    often = Failures(WholeRestarts(max_restarts=9), "rank")
+    tried = Attempts(restarts={"rank": often}, resume=None)
+    full = RankError(f"learner rank 0 of 1 failed (OSError: {os.strerror(errno.ENOSPC)})")
+    monkeypatch.setattr(training, "_run", raising(full))
+    with pytest.raises(StorageError, match="no space left"):
+        await training._attempt(config, tried, Stop())
+    assert often.number == 0
+    monkeypatch.setattr(training, "_run", raising(RankError("learner rank 0 of 1 died")))
+    assert await training._attempt(config, tried, Stop()) is None
+    assert often.number == 1
 
 
 def raising(error):

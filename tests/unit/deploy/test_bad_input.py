@@ -527,8 +527,8 @@ CASES = [
     ),
     Bad(
         "restarts of the process that is the run",
-        "cluster.mode=local\nrun.max_restarts=2",
-        ("run.max_restarts = 2", "ends with it", "set it to 0"),
+        "cluster.mode=local\nrestarts.rank.max_restarts=2",
+        ("restarts: cluster.mode", "nothing is started again", "leave the section out"),
     ),
     Bad(
         "object store without Ray",

@@ -9,7 +9,6 @@ from actors.data import fingerprints
 from deploy.processes.launch import Process
 from deploy.run import parts
 from deploy.run.attempts import Attempts
-from deploy.run.restarts import RestartPolicy
 from oapl.config import RunConfig
 from oapl.errors import RankError, VerifierError
 from oapl.records import Judgement, Verdict
@@ -104,7 +103,7 @@ def begun(monkeypatch, tmp_path):
     monkeypatch.setattr(fingerprints, "header_of", lambda *_, **__: HEADER)
     config = RunConfig(run={"dir": str(tmp_path)})
     trials = [prompt({"answer": "1"})]
-    attempts = Attempts(RestartPolicy(max_restarts=0, setting="k"), None, trials=trials)
+    attempts = Attempts({}, None, trials=trials)
 
     def begin(kind="accepted", *, training=True, resume=None):
         attempts.resume = resume

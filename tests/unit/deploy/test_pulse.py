@@ -6,7 +6,8 @@ import pytest
 
 from deploy.processes.launch import Process
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
-from oapl.errors import DeadlineError, NodeError
+from oapl.config.restarts import RewardServerRestarts
+from oapl.errors import NodeError, OaplError, ReplayError
 
 pytestmark = pytest.mark.leaping
 
@@ -18,13 +19,15 @@ class Stoppable:
 
     def __init__(self, restart_s=0.0):
         self.stopped, self.replaced, self.dead, self.ended = set(), [], set(), None
+        self.error, self.pids = RuntimeError, {}
         self._restart_s = restart_s
 
     async def ping(self, process):
         if process.name in self.dead:
-            raise RuntimeError("the actor is dead")
+            raise self.error("the actor is dead")
         while process.name in self.stopped:
             await asyncio.sleep(0.1)
+        return self.pids.get(process.name, process.pid)
 
     async def replace(self, process):
         self.replaced.append((process.name, asyncio.get_running_loop().time()))
@@ -77,11 +80,44 @@ async def test_a_replaced_one_has_as_long_to_start_as_any_process():
     await pulse.close()
 
 
-async def test_a_stopped_replay_ends_the_run_in_its_own_name(kept):
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [("stopped", "has not answered for 30 s"), ("dead", r"has ended \(RuntimeError\); see logs/")],
+)
+async def test_a_lost_replay_ends_the_attempt_in_its_own_name(kept, state, why):
     processes, pulse, _ = kept
-    processes.stopped.add("replay")
-    with pytest.raises(DeadlineError, match=r"^replay \(process 7\).* has not answered for 30 s"):
+    getattr(processes, state).add("replay")
+    with pytest.raises(ReplayError, match=rf"^replay \(process 7\), which holds .*, {why}"):
         await asyncio.wait_for(pulse.failed, SILENCE_S + 2 * BEAT_S)
+
+
+async def test_a_replay_that_ray_cannot_reach_for_a_while_is_not_lost(kept):
+    class ActorUnavailableError(Exception):
+        pass
+
+    processes, pulse, _ = kept
+    processes.error = ActorUnavailableError
+    processes.dead.add("replay")
+    await asyncio.sleep(600)
+    processes.dead.clear()
+    assert not pulse.failed.done()
+
+
+async def test_a_reward_server_that_dies_too_often_ends_the_run_and_each_start_is_counted():
+    processes, notes = Stoppable(), []
+    pulse = Pulse(processes, notes.append, START_S)
+    pulse.keep(REPLAY, REWARDS, RewardServerRestarts(max_restarts=2, window_s=600.0))
+    for _ in range(2):
+        processes.dead.add("reward-0")
+        await asyncio.sleep(2 * BEAT_S)
+        processes.dead.clear()
+        await asyncio.sleep(2 * BEAT_S)
+    assert (pulse.restarts(), pulse.restarts(), pulse.failed.done()) == (2.0, 0.0, False)
+    processes.stopped.add("reward-0")
+    key = r"restarts\.reward_server\.max_restarts"
+    with pytest.raises(OaplError, match=rf"^reward-0 .* more than 2 times within 600 s \({key}\)"):
+        await asyncio.wait_for(pulse.failed, SILENCE_S + 3 * BEAT_S)
+    await pulse.close()
 
 
 async def test_what_the_processes_run_on_ends_the_run_in_its_own_name(kept):
@@ -104,6 +140,21 @@ async def test_a_dead_process_is_no_silent_one_and_told_once(kept):
     processes.dead.add("reward-0")
     await asyncio.sleep(600)
     assert notes == told * 2, "another death is told again"
+
+
+async def test_a_death_between_two_questions_is_told_and_counted_once(kept):
+    """Ray was quick: the server answers, but from another process."""
+    processes, pulse, notes = kept
+    processes.pids["reward-1"] = 8
+    await asyncio.sleep(600)
+    assert notes == ["reward-1 is down (it had ended); Ray has started it again"]
+    assert pulse.restarts() == 1.0
+    processes.dead.add("reward-1")
+    await asyncio.sleep(2 * BEAT_S)
+    processes.pids["reward-1"] = 9
+    processes.dead.clear()
+    await asyncio.sleep(600)
+    assert (len(notes), pulse.restarts()) == (2, 1.0)
 
 
 async def test_one_that_died_has_as_long_to_start_as_any_process(kept):

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import math
 import sys
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from deploy.processes.launch import Process
 from deploy.run import workers
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
-from deploy.run.restarts import RestartPolicy
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
+from oapl.config.restarts import WorkerRestarts
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
 from oapl.records import EvalAnswers, Lateness, ProbeReport, Sampling, WorkerId
 from tests.support.fakes import publication
@@ -109,7 +108,7 @@ class Bench:
         num_engines=2,
         max_restarts=2,
         refusals=(),
-        forgiven_after_s=math.inf,
+        forgiven_after_s=0.0,
         timeout_s=2,
         step=0,
         **aside,
@@ -126,9 +125,8 @@ class Bench:
             config,
             processes=self.processes,
             pulse=self.pulse,
-            restarts=RestartPolicy(
+            restarts=WorkerRestarts(
                 max_restarts=max_restarts,
-                setting="some.key",
                 forgiven_after_s=forgiven_after_s,
                 longest_pause_s=0.01,
             ),
@@ -202,13 +200,15 @@ async def test_the_run_fails_when_every_place_is_given_up():
     refusals = {index: [RuntimeError("out of memory")] * 9 for index in (0, 1)}
     bench = Bench(max_restarts=1, refusals=refusals)
     last = r"the last one of RuntimeError: out of memory; see"
-    with pytest.raises(OaplError, match=rf"more than 1 times in a row \(some.key\), {last}"):
+    with pytest.raises(
+        OaplError, match=rf"more than 1 times \(restarts.worker.max_restarts\), {last}"
+    ):
         await asyncio.wait_for(bench.workers.failed, 2)
     await bench.workers.close()
 
 
 async def test_good_work_gives_a_place_all_its_restarts_again():
-    bench = Bench(num_engines=1, max_restarts=1, forgiven_after_s=0.0)
+    bench = Bench(num_engines=1, max_restarts=1, forgiven_after_s=1e-9)
     await bench.workers.load(publication(0))
     for incarnation in range(6):
         name = f"worker-0.{incarnation}"

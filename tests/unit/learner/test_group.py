@@ -595,11 +595,12 @@ async def test_an_unforeseen_failure_is_told_with_its_rank_and_cause(config):
 async def test_restarts_are_counted_in_the_next_line_alone(config):
     lines = Lines()
     learner = make(config, tracker=lines)
-    learner.count_restarts(2)
+    learner.count_restarts({"rank": 2, "replay": 1})
     for _ in range(2):
         await learner.update(part())
         await learner.report()
-    assert [v.get("faults/learner_restarts", 0.0) for _, v in lines.rows] == [2.0, 0.0]
+    assert [v.get("faults/rank_restarts", 0.0) for _, v in lines.rows] == [2.0, 0.0]
+    assert [v.get("faults/replay_restarts", 0.0) for _, v in lines.rows] == [1.0, 0.0]
 
 
 async def test_the_last_publication_changes_neither_version_nor_phase(config):

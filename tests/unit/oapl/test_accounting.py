@@ -13,6 +13,15 @@ def line(**seconds: float) -> dict[str, float]:
     return {f"seconds/learner/{state}": value for state, value in seconds.items()}
 
 
+def test_a_publication_that_waits_for_a_worker_to_be_replaced_waits_on_a_fault():
+    usual = [line(publish=2.0, synchronise=3.0, update=5.0), line(data=1.0, update=9.0)] * 4
+    faulty = {**line(publish=62.0, synchronise=1.0, update=5.0), "faults/worker_restarts": 1.0}
+    # Beyond the usual 2 s of a publication; the wait for the batch is shorter than most.
+    assert account([*usual, faulty]).on_faults_s == pytest.approx(60.0)
+    calm = {**faulty, "faults/worker_restarts": 0.0}
+    assert account([*usual, calm]).on_faults_s == 0.0
+
+
 def test_the_effective_time_leaves_out_starts_restarts_what_was_made_again_and_faults():
     rows = [
         line(start=20.0, publish=2.0, synchronise=3.0, update=5.0),

@@ -19,6 +19,7 @@ from oapl.reports import (
     lengths,
     pass_at_k,
     ratio_by_position,
+    restarts,
     results,
     rollouts,
     seconds,
@@ -30,7 +31,7 @@ from oapl.reports._study.study import Study
 from oapl.reports.base import FIGURES, SECTIONS, Absent, Panels
 from tests.support import run_folders
 
-NEVER_DRAWN_FROM_SUCH_RUNS = {"ratio_by_position", "categories"}
+NEVER_DRAWN_FROM_SUCH_RUNS = {"ratio_by_position", "categories", "restarts"}
 NAMES = FIGURES.names()
 
 
@@ -287,6 +288,46 @@ def test_an_alarm_stands_where_it_went_on_and_a_fault_as_often_as_it_was(tmp_pat
     engine, alarm = events.lanes_of(Run(tmp_path))
     assert (engine.label, engine.at, engine.weights) == ("engine", (2.0,), (2.0,))
     assert (alarm.label, alarm.at) == ("alarm: entropy", (1.0,))
+
+
+def test_what_was_started_again_is_told_with_its_cause_and_what_it_cost(tmp_path):
+    """A worker alone; then all, back from step 8 to step 4: 4 steps of 2 s again, 30 s to start."""
+    folder = run_folders.make(tmp_path / "one", steps=10)
+    at = run_folders.BEGAN + 100.0
+    lines = [
+        {
+            "step": step,
+            "time/step_s": 2.0,
+            "time/unix_s": at + 2.0 * step,
+            "seconds/learner/update": 2.0,
+        }
+        for step in range(1, 9)
+    ]
+    again = [
+        {**line, "time/unix_s": line["time/unix_s"] + 42.0, "seconds/learner/restart": restart_s}
+        for line, restart_s in zip(lines[4:], (30.0, 0.0, 0.0, 0.0), strict=True)
+    ]
+    write_lines(folder / "metrics.jsonl", [*lines[:4], *again])
+    write_lines(folder / "metrics.after-step-4.jsonl", lines[4:])
+    write_lines(
+        folder / "restarts.jsonl",
+        [
+            {"at_unix_s": at + 3.0, "part": "worker 0", "cause": "died: killed by signal 9"},
+            {"at_unix_s": at + 16.5, "part": "replay", "cause": "replay died"},
+        ],
+    )
+    table = restarts.draw(Study.read([folder]))
+    assert [[cell.text for cell in row][1:] for row in table.rows] == [
+        ["1", "worker 0", "died: killed by signal 9", "–"],
+        ["8", "all, for the replay", "replay died", "30 s to start, 4 steps again (8 s)"],
+    ]
+    # 16 s of steps and 30 s to start are kept, 8 s were made again: 1 - 38 / 54.
+    assert "2 in all; starts after them took 30 s, steps made again 8 s" in table.note
+    assert "effective training time 29.6%" in table.note
+
+
+def write_lines(path, rows):
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def test_resets_and_stages_are_marked_in_every_curve(tmp_path):
