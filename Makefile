@@ -8,10 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards clean
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination harness mixed puzzles oracle recipes stages beside docs boards clean
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes resumes stages beside docs boards clean
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards planted footprint clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards harness resumes planted footprint clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -88,8 +85,6 @@ lag-sweep: $(VENV)/.dev
 example: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.example
 
-# A rollout node is killed under a run and started again; processes of the reward pool are killed;
-# each process of a run, its Ray and its disk fail in turn; a sweep is killed and goes on.
 # Faults are done to real runs, one after the other; each leaves a row in build/chaos, and the table of
 # deploy/OPERATIONS.md is written from them. An hour at most; the same command goes on with the rest.
 chaos: $(VENV)/.dev

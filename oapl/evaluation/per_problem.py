@@ -33,12 +33,22 @@ def number_of(measure: str) -> Number | None:
 
 
 def mean(problem: Problem, protocol: Protocol) -> float | None:
-    """Mean reward of the samples."""
+    """Mean reward of the samples.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     return _mean([judgement.reward for _, judgement in problem.samples])
 
 
 def maj(problem: Problem, protocol: Protocol) -> float | None:
-    """Whether the samples' most frequent answer is right, as the first one of it was judged."""
+    """Whether the samples' most frequent answer is right, as the first one of it was judged.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     if not problem.samples:
         return None
     votes = [extract_answer(rollout.text) for rollout, _ in problem.samples]
@@ -49,17 +59,32 @@ def maj(problem: Problem, protocol: Protocol) -> float | None:
 
 
 def greedy(problem: Problem, protocol: Protocol) -> float | None:
-    """Reward at temperature 0."""
+    """Reward at temperature 0.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     return None if problem.greedy is None else problem.greedy[1].reward
 
 
 def right(problem: Problem, protocol: Protocol) -> float | None:
-    """Share of the responses that is right."""
+    """Share of the responses that is right.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     return _mean([judgement.reward >= protocol.threshold for _, judgement in problem.responses])
 
 
 def halved(problem: Problem, protocol: Protocol) -> float | None:
-    """The same at half the limit: what is longer would have been cut off, and is not right."""
+    """The same at half the limit: what is longer would have been cut off, and is not right.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     if not protocol.sampling.max_tokens:
         return None
     half = protocol.sampling.max_tokens // 2
@@ -72,24 +97,44 @@ def halved(problem: Problem, protocol: Protocol) -> float | None:
 
 
 def length(problem: Problem, protocol: Protocol) -> float | None:
-    """Mean response length in tokens."""
+    """Mean response length in tokens.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     return _mean([len(rollout.token_ids) for rollout, _ in problem.responses])
 
 
 def truncated(problem: Problem, protocol: Protocol) -> float | None:
-    """Share of the responses cut off at the limit."""
+    """Share of the responses cut off at the limit.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     return _mean([rollout.is_truncated for rollout, _ in problem.responses])
 
 
 def think(problem: Problem, protocol: Protocol) -> float | None:
     """Share of the responses with something between `<think>` and `</think>`, the first of which
-    may stand at the end of the prompt."""
+    may stand at the end of the prompt.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     begin = f"<{THINK}>" if opens_thinking(problem.prompt.text) else ""
     return _mean([bool(blocks(begin + rollout.text, [THINK])) for rollout, _ in problem.responses])
 
 
 def reflection(problem: Problem, protocol: Protocol) -> float | None:
-    """Share of the responses with at least one of the words, in small or capital letters."""
+    """Share of the responses with at least one of the words, in small or capital letters.
+
+    Args:
+        problem: With its judged responses.
+        protocol: By which they were made and are judged.
+    """
     words = _any_of(protocol.reflection_words)
     return _mean([bool(words.search(rollout.text)) for rollout, _ in problem.responses])
 

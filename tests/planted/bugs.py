@@ -210,16 +210,16 @@ BUGS = (
     Bug(
         "an older format is read",
         "learner/checkpoints/contents.py",
-        "if found != FORMAT:",
+        "if found not in READABLE:",
         "if found > FORMAT:",
         f"{CONTENTS}::test_another_format_is_refused_with_both_numbers",
     ),
     Bug(
         "a checkpoint of another learner is loaded",
-        "learner/checkpoints/resuming.py",
-        "if here != saved:",
-        "if not here:",
-        f"{RESUMING}::test_another_shape_of_the_learner_is_refused_before_anything_starts",
+        "learner/checkpoints/contents.py",
+        "if name not in free and one != here[name]}",
+        "if name not in free and not here}",
+        f"{RESUMING}::test_another_precision_of_the_learner_is_refused_before_anything_starts",
     ),
     Bug(
         "a resumed run begins its data anew",

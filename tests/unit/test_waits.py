@@ -18,6 +18,7 @@ LIFE = "as long as the process lives: whoever ends it ends the wait"
 PARENT = "a child that its parent feeds: it ends with the socket, and with the parent by the kernel"
 CALLER = "bounded by the caller, as the docstring says"
 ALLOWED = {
+    "learner/saving.py:Saving._found:committing.result": "of a task that is done",
     "oapl/loops.py:collect:asyncio.wait": OWN_TASKS,
     "oapl/remote/open_waits.py:OpenWaits.awaiting:self._outer.get": "a context variable: no wait",
     "oapl/remote/waiting.py:unless:stop.wait": "until the other of two waits, which has a deadline",

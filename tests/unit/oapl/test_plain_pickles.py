@@ -57,7 +57,9 @@ def test_arrays_groups_and_counters_come_back():
     assert texts.tolist() == ["a", "bc"]
 
 
-@pytest.mark.parametrize("function", [runs, print, eval, pickle.loads, getattr], ids=repr)
+@pytest.mark.parametrize(
+    "function", [runs, print, eval, pickle.loads, getattr], ids=lambda function: function.__name__
+)
 def test_nothing_that_a_file_names_is_called(function):
     content = pickle.dumps({"queue": [Runs(function, "RAN.append(1)")]})
     with pytest.raises(plain_pickles.Refused, match="no record of this version"):
