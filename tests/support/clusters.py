@@ -146,7 +146,9 @@ class Cluster:
         command += [f"--resources={json.dumps(resources)}"]
         if number == 0:
             command += [f"--dashboard-host={HEAD}", f"--dashboard-port={self._dashboard}"]
-            command += [f"--temp-dir={self.folder}"]
+        # As on machines of their own: in one folder the second node would unpack a job's package
+        # anew, and with that remove the folder that the job's driver works in.
+        command += [f"--temp-dir={self.folder / str(number)}"]
         log = self.folder / f"node-{number}.log"
         environment = {
             **os.environ,
