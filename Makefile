@@ -64,7 +64,7 @@ objectives: $(VENV)/.dev
 		tests/integration/test_program.py::test_history_goes_on_across_a_stop \
 		tests/integration/test_imitation.py
 
-# A run of stages, killed in each of its hand-overs. Six minutes.
+# Runs of stages, killed in their hand-overs, one with a critic on two ranks. Ten minutes.
 stages: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m "" tests/integration/test_stages.py
 

@@ -248,13 +248,12 @@ class Trainer:
             CheckpointError: As of `load`.
         """
         only = (REFERENCE,) if "reference" in keeps else ()
-        state = shards.load(self._engines(), Path(path), self._shape(), self._frozen, only=only)
+        engines = self._engines() if "optimizer" in keeps else {shards.POLICY: self.engine}
+        state = shards.load(engines, Path(path), self._shape(), self._frozen, only=only)
         if not only and REFERENCE in self._frozen.names:
             self._preparation.reset_reference()
         if "optimizer" not in keeps:
-            for engine in (self.engine, self.critic):
-                if engine is not None:
-                    engine.reset_optimizer()
+            self.engine.reset_optimizer()
         elif "state" in self._needs and state["objective"]:
             self._stateful.restore(state["objective"])
 

@@ -41,7 +41,7 @@ OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "filter": ("filters", "threshold"),
 }
 """A stage's own keys that belong to one kind alone."""
-SHAPE = ("learner.num_ranks", "learner.zero_stage", "learner.precision")
+SHAPE = ("learner.precision",)
 """What two stages have in common when one takes over the ranks' parts of the other."""
 PURPOSES: Mapping[str, Purpose] = {
     "train": "train",

@@ -34,7 +34,8 @@ from oapl.errors import InputError
 StageKind = Literal["train", "generate", "filter", "evaluate"]
 Part = Literal["optimizer", "reference", "data"]
 """What a stage may take over from the one before beside the weights: the moments of Adam (and the
-critic, and what the objective remembers), the reference policy, the place in the data."""
+critic, and what the objective remembers), the reference policy, the place in the data. ReMix's
+history is of a stage's own iterations."""
 PARTS: tuple[Part, ...] = ("optimizer", "reference", "data")
 OF_THE_LIST = ("stages", "rounds", "filters")
 """Keys of a recipe that are about its stages."""

@@ -198,6 +198,32 @@ def test_a_resumed_run_is_bit_identical_with_history_and_the_policy_of_before(
     assert all(one["policy/reference_kl"] > 0 for one in metrics)
 
 
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_stage_takes_over_the_critic_with_the_optimizer_or_not_at_all(
+    model: Path, tmp_path: Path, stage: int
+):
+    """A reference alone that is kept must not bring the critic of the stage before along."""
+    config = replace(valued_config(model, zero_stage=stage), objective=REMIX)
+    with ranks.running(config) as trainer:
+        begun = critic_weights(trainer)
+        iterate(trainer, batches_of(config), config)
+        trainer.save(tmp_path / "trainer")
+        handed_over = critic_weights(trainer)
+        after = iterate(trainer, batches_of(config, 4), config)
+    assert distance(begun, handed_over) > 0
+    for keeps in ({"optimizer", "reference"}, {"reference"}):
+        with ranks.running(config) as trainer:
+            trainer.take_over(tmp_path / "trainer", keeps)
+            expected = handed_over if "optimizer" in keeps else begun
+            assert distance(expected, critic_weights(trainer)) == 0
+            again = iterate(trainer, batches_of(config, 4), config)
+            values = [one["critic/value_mean"] for one in again]
+            if "optimizer" in keeps:
+                assert values == [one["critic/value_mean"] for one in after]
+            else:
+                assert values[0] == 0, "a head of zeros"
+
+
 Found = tuple[list[dict[str, float]], dict[str, torch.Tensor], dict[str, torch.Tensor]]
 """Metrics of an iteration's updates, and the weights of policy and critic after them."""
 

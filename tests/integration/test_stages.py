@@ -1,6 +1,6 @@
 """A run of stages killed in its hand-overs: real Ray, vLLM and DeepSpeed, started anew each time.
 
-By hand (`make stages`): nine starts of all processes, three minutes and more.
+By hand (`make stages`): fourteen starts of all processes, seven minutes and more.
 """
 
 import json
@@ -24,6 +24,14 @@ STAGES = """stages=[
     { name = "left", kind = "filter", filters = [{ name = "exact_duplicates" }] },
     { name = "off", like = "first", replay = { source = "stored" }, run = { max_steps = 5 } },
 ]"""
+CRITICS = """stages=[
+    { name = "two", run.max_steps = 8 },
+    { name = "one", like = "two", learner = { num_ranks = 1, zero_stage = 0 } },
+    { name = "mixed", objective = { name = "remix", until = 0 }, reset = ["data"] },
+    { name = "again", like = "mixed", reset = [] },
+]"""
+"""Of iterations of two learner steps. The critic of `two` goes over to one rank; remix, on two
+again, begins with another."""
 SETTINGS = (" ".join(STAGES.split()), "run.max_steps=4", "checkpoint.every_syncs=1")
 
 
@@ -96,6 +104,31 @@ def test_a_run_of_stages_that_is_killed_in_its_hand_overs_loses_and_doubles_noth
     again = start()
     code, output = again.end()
     assert (code, "nothing to do" in output) == (0, True)
+
+
+def test_a_critic_goes_from_two_ranks_to_one_though_hand_overs_are_killed(recipe):
+    settings = ("objective.name=ppo", "run.max_steps=8", "critic.lr=1e-2", "learner.num_ranks=2")
+    shape = ("learner.zero_stage=2", "learner.updates_per_batch=2", "sync.interval=2")
+
+    def start():
+        return Run(recipe, "critics", " ".join(CRITICS.split()), *settings, *shape)
+
+    run = start()
+    folder = run.folder
+    kill_when(run, lambda: ended(folder) == ["two"])
+    kill_when(start(), lambda: ended(folder) == ["two", "one", "mixed"])
+    last = start()
+    code, output = last.end()
+    assert code == 0, output
+    assert last.steps() == list(range(1, 33))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    made = {line["step"]: line for line in lines if "time/step_s" in line}
+    values = {step: made[step]["critic/value_std"] for step in (1, 9, 17, 25)}
+    assert values[1] == values[17] == 0, "a head of zeros; remix begins with one of its own"
+    assert values[9] > 0 < values[25], "the critic of the stage before"
+    history = [made[step]["remix/history_rate"] for step in range(17, 33)]
+    assert history == 2 * [0, 0, *[0.5] * 6], "it is of the stage's own iterations"
+    assert max(last.metrics("weights/probe")) < 1.001
 
 
 def test_a_stage_is_ended_by_hand_and_another_by_what_evaluations_say(recipe):

@@ -104,7 +104,8 @@ class Run:
 
     def end(self, seconds=600):
         output, _ = self._process.communicate(timeout=seconds)
-        (self.folder / "output.log").write_text(output)
+        if self.folder.is_dir():  # not where it was refused
+            (self.folder / "output.log").write_text(output)
         return self._process.returncode, output
 
     def metrics(self, name):

@@ -112,7 +112,7 @@ def test_each_stage_gets_what_the_ones_before_have_left(tmp_path):
         ([{}, {"patience": 2}], "stage 2 (train-2): patience = 2: counts evaluations"),
         ([{}, {"run": {"max_hours": 2.0}}], "stage 2 (train-2): run.max_hours: all stages have"),
         ([{"kind": "evaluate"}], "stage 1 (evaluate-1): eval.sources is empty"),
-        ([{}, {"learner": {"zero_stage": 2}}], "optimizer and reference cannot be taken over"),
+        ([{}, {"learner": {"precision": "fp32"}}], "optimizer and reference cannot be taken over"),
         ([{}, {"learner": {"batch_size": 12}}], "stage 2 (train-2): learner.batch_size = 12"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -124,8 +124,12 @@ def test_a_stage_that_cannot_work_is_named(stages, says):
 
 
 def test_another_shape_is_no_problem_where_nothing_is_taken_over():
-    anew = {"reset": ["optimizer", "reference"], "learner": {"zero_stage": 2}}
+    anew = {"reset": ["optimizer", "reference"], "learner": {"precision": "fp32"}}
     check_stages(resolved({}, anew))
+
+
+def test_a_stage_may_have_other_ranks_and_share_them_out_otherwise():
+    check_stages(resolved({}, {"learner": {"zero_stage": 2, "num_ranks": 2}}))
 
 
 def test_a_run_without_stages_has_the_rules_that_it_had():
