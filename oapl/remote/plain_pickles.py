@@ -26,6 +26,7 @@ NAMED = {
     ("oapl.counters", "Moments"),
     ("oapl.remote.pickling", "_restored"),
     ("oapl.replay.counts", "ReplayCounts"),
+    ("oapl.replay.stored", "_Draw"),
     ("uuid", "UUID"),
 }
 """Beside them: module and name."""

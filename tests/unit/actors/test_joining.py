@@ -1,6 +1,5 @@
 """A source that joins a run in its middle: the others go on as if nothing had happened."""
 
-import pickle
 from collections import Counter
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ import pytest
 from actors.data.ordering import Drawing
 from actors.data.prompts import PromptStream
 from oapl.errors import CheckpointError, InputError
+from tests.support.saved import saved
 from tests.unit.actors.test_mixture import ids, prompt
 
 TWO = {"a": 6, "b": 3}
@@ -26,7 +26,7 @@ def stream(sizes: Mapping[str, int], weights=None, **more) -> PromptStream:
 def resumed(before: PromptStream, *arguments, **options) -> PromptStream:
     """What another process makes of a checkpoint."""
     made = stream(*arguments, **options)
-    made.restore(pickle.loads(pickle.dumps(before.state())))
+    made.restore(saved(before.state()))
     return made
 
 

@@ -26,6 +26,7 @@ from oapl.config.sections import DataSection, DataSource, EvalSource
 from oapl.errors import CheckpointError, InputError
 from tests.support import speed
 from tests.support.makers import make_model, make_tokenizer
+from tests.support.saved import saved
 
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
@@ -491,7 +492,7 @@ def test_a_restored_stream_goes_on_with_the_very_next_draw(tmp_path, model, toke
     made = config(model, *two_sources(tmp_path))
     stream = build(made, tokenizer)
     draw(stream, drawn)
-    state = pickle.loads(pickle.dumps(stream.state()))
+    state = saved(stream.state())
     expected = draw(stream, 100)
     other = build(made, tokenizer)
     draw(other, 7)
@@ -556,7 +557,7 @@ async def test_examples_resume_in_mid_epoch(tmp_path, model, tokenizer):
     made = config(model, source(path), objective={"name": "sft"})
     queue = ExampleQueue(made, tokenizer)
     queue.draw(10)
-    state = pickle.loads(pickle.dumps(await queue.snapshot()))
+    state = saved(await queue.snapshot())
     expected = [group.id for group in queue.draw(9)]
     other = ExampleQueue(made, tokenizer)
     await other.restore(state)

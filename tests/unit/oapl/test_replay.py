@@ -25,6 +25,7 @@ from tests.support.replaying import (
     scored,
     train,
 )
+from tests.support.saved import saved
 
 pytestmark = pytest.mark.leaping
 
@@ -462,7 +463,7 @@ def test_a_snapshot_during_a_lead_brings_both_buffers_back():
     rules.put(ANN, scored(kept, 1))
     rules.take(2)
     again = Ledger(Counting(), keep_all, rules.periods)
-    again.restore(pickle.loads(pickle.dumps(rules.snapshot())))
+    again.restore(saved(rules.snapshot()))
     assert (again.version, again.begin, again.step) == (1, 3, 1)
     for step in (2, 3):
         again.trained(ids(again.take(2) or []), step)
@@ -599,7 +600,7 @@ def test_a_snapshot_brings_everything_back_with_draws_in_flight_first():
     for prompt in ann[:3]:
         rules.put(ANN, scored(prompt))
     rules.take(2)
-    state = pickle.loads(pickle.dumps(rules.snapshot()))
+    state = saved(rules.snapshot())
 
     again = Ledger(Counting(), keep_all, rules.periods)
     again.restore(state)
@@ -629,7 +630,7 @@ def test_a_snapshot_keeps_the_versions_and_fewer_hold_from_the_next_publication_
     old, *_ = rules.draw(ANN, 0, 1)
     rules.put(ANN, scored(old))
     rules.advance(3)
-    state = pickle.loads(pickle.dumps(rules.snapshot()))
+    state = saved(rules.snapshot())
     again = Ledger(Counting(), keep_all, rules.periods)
     again.restore(state)
     assert (again.usable, again.version) == ((0, 3), 3)
@@ -656,7 +657,7 @@ def test_the_next_stage_draws_on_where_the_one_before_has_ended():
     rules = ledger()
     rules.draw(ANN, 0, 3)
     rules.advance(3)
-    state = pickle.loads(pickle.dumps(rules.snapshot()))
+    state = saved(rules.snapshot())
     following = ledger()
     assert following.take_over(state)
     assert following.counts()["drawn"] == 0, "what was drawn before has its fate there"

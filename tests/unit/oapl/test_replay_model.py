@@ -14,7 +14,6 @@ import copy
 import itertools
 import math
 import os
-import pickle
 from dataclasses import dataclass, field, replace
 
 import hypothesis.strategies as st
@@ -43,6 +42,7 @@ from oapl.records import (
     State,
     WorkerId,
 )
+from oapl.remote import plain_pickles
 from oapl.replay.ledger import Ledger
 from oapl.replay.periods import PeriodNeeds
 
@@ -599,7 +599,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @rule()
     def a_snapshot_is_saved(self) -> None:
-        state = pickle.dumps(self.ledger.snapshot())
+        state = plain_pickles.dumps(self.ledger.snapshot())
         self.saved = (state, copy.deepcopy(self.oracle), list(self.tickets))
 
     @precondition(lambda self: self.saved is not None)
@@ -610,7 +610,7 @@ class ReplayMachine(RuleBasedStateMachine):
         state, oracle, tickets = self.saved
         self.oracle, self.tickets = copy.deepcopy(oracle), list(tickets) if restarts else []
         self.ledger = self.new_ledger()
-        self.ledger.restore(pickle.loads(state))
+        self.ledger.restore(plain_pickles.loads(state))
         self.oracle.resume()
         self.workers = [WorkerId(index=FAST), WorkerId(index=SLOW)]
         self.holds = [self.oracle.version, self.oracle.version]

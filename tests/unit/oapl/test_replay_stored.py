@@ -11,6 +11,7 @@ from oapl.groups_file import StoredGroup
 from oapl.objectives.base import build
 from oapl.replay.stored import OF_ANOTHER, OF_THE_MODEL, StoredBatches, credited
 from tests.support.makers import make_group
+from tests.support.saved import saved
 
 
 def stored(number, rewards, *, kept=None, version=0):
@@ -150,7 +151,7 @@ async def test_a_resumed_run_goes_on_with_the_very_next_rollout(stops_after):
         await step(whole, 3, number + 1)
         await step(broken, 3, number + 1)
     lost = broken.draw(3)
-    state = pickle.loads(pickle.dumps(await broken.snapshot()))
+    state = saved(await broken.snapshot())
     resumed = batches(epochs=2, uniform="drop")
     await resumed.restore(state)
     number, trained = stops_after, []
@@ -229,5 +230,5 @@ async def test_a_run_that_looked_ahead_resumes_as_one_that_did_not():
     broken.foresee(9)
     again = batches(epochs=2)
     again.foresee(2)
-    await again.restore(pickle.loads(pickle.dumps(await broken.snapshot())))
+    await again.restore(saved(await broken.snapshot()))
     assert names(again.foresee(6)) == names(again.draw(6))
