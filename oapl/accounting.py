@@ -39,7 +39,10 @@ FAULTS = (
     "faults/reward_servers_down",
     "faults/reward_server_restarts",
 )
-"""While these are counted, a learner that waits longer than usual waits on a fault."""
+"""From a line that counts one to the first in which no engine is missing, a learner that waits
+longer than usual waits on a fault."""
+MISSING = 0.5
+"""Engines absent on average, in a line, of which one is missing."""
 USUAL = 50
 """Lines without a fault whose median wait is the usual one."""
 
@@ -54,7 +57,7 @@ class Account:
         learner, engines: Seconds by state; of the engines added up over all of them.
         redone_s: The learner's seconds in lines that were set aside: that work was made again.
         held_s: Seconds of all devices that the run held.
-        on_faults_s: What it waited beyond the usual in lines that count a fault.
+        on_faults_s: What it waited beyond the usual from a fault until all engines are back.
     """
 
     learner: dict[str, float] = field(default_factory=dict)
@@ -62,6 +65,7 @@ class Account:
     redone_s: float = 0.0
     held_s: float = 0.0
     on_faults_s: float = 0.0
+    _is_faulty: bool = False
     _waits: tuple[deque[float], ...] = field(
         default_factory=lambda: tuple(deque(maxlen=USUAL) for _ in ON_WORKERS)
     )
@@ -73,17 +77,19 @@ class Account:
             row: Of metrics, by name.
             is_lost: It was set aside, as its step was made again.
         """
-        told = _states(row, LEARNER)
+        told, engines = _states(row, LEARNER), _states(row, ENGINES)
         _add(self.learner, told)
-        _add(self.engines, _states(row, ENGINES))
+        _add(self.engines, engines)
         self.held_s += row.get(DEVICES) or 0.0
         if is_lost:
             self.redone_s += sum(told.values()) - _setting_up(told)
             return
-        is_faulty = any(row.get(name) for name in FAULTS)
+        is_missing = engines.get(ABSENT, 0.0) > MISSING * sum(told.values())
+        counts = any(row.get(name) for name in FAULTS)
+        self._is_faulty = counts or (self._is_faulty and (is_missing or not told))
         for states, waits in zip(ON_WORKERS, self._waits, strict=True):
             there = [told[state] for state in states if state in told]
-            if is_faulty:
+            if self._is_faulty:
                 usual = statistics.median(waits) if waits else 0.0
                 self.on_faults_s += max(sum(there) - usual, 0.0)
             elif UPDATE in told and (there or states == WAITS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from oapl.reports._drawing.texts import Answer, Question
+from oapl.reports._drawing.texts import Answer, Question, length
 from oapl.reports._study.answers import Answered, Problem
 from oapl.reports._study.run import Run
 from oapl.reports._study.study import Study
@@ -96,7 +96,7 @@ def _change(answers: list[dict[str, Any]]) -> tuple[float, float]:
 def _told(title: str, run: Run, row: Problem) -> Answer:
     one = _answer(row)
     reward = one.get("reward")
-    facts = [f"{one.get('tokens', 0):,} tokens", str(one.get("finish_reason", ""))]
+    facts = [length(one.get("tokens", 0)), str(one.get("finish_reason", ""))]
     facts.insert(0, "not judged" if reward is None else f"reward {reward:g}")
     threshold = float(run.setting("eval.threshold", 1.0))
     return Answer(

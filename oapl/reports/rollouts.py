@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oapl.reports._drawing.texts import Answer, Question, Token
+from oapl.reports._drawing.texts import Answer, Question, Token, length
 from oapl.reports._study.rollouts import Stored, Tokens, pieces, stored, tokens
 from oapl.reports._study.run import Run
 from oapl.reports._study.study import Study
@@ -19,7 +19,7 @@ DECLARES = About(
     place=20,
     reads="Of the last part of the run: the best and the worst of different prompts, the longest "
     "and the shortest. A token is tinted where the learner, when it trained on it, thought it "
-    "likelier (one colour) or less likely (the other) than the engine had when it sampled it.",
+    "likelier (blue) or less likely (orange) than the engine had when it sampled it.",
     like="ReMix Appendix E; Perplexity, model collapse",
 )
 LATE_SHARE = 0.34
@@ -93,7 +93,7 @@ def _told(run: Run, kind: str, one: Stored) -> Question:
         f"version {told['version']:,}",
         f"reward {told['reward']:g}",
         credit,
-        f"{len(read.ids):,} tokens",
+        length(len(read.ids)),
         str(told["finish_reason"]),
     )
     verdicts = tuple(

@@ -56,7 +56,7 @@ def draw(study: Study) -> Drawing:
         ("seeds", _seeds),
         ("learner steps made", lambda series: _each(series, lambda run: f"{run.steps:,}")),
         ("rollouts generated", lambda series: _each(series, _rollouts)),
-        ("wall time", lambda series: _each(series, lambda run: duration(run.seconds))),
+        ("wall time from step 0", lambda series: _each(series, lambda run: duration(run.seconds))),
         ("device-hours", lambda series: _each(series, _device_hours)),
         ("effective training time", lambda series: _each(series, _ettr)),
     ]

@@ -110,6 +110,11 @@ def words(text: object) -> Cell:
     return Cell(text=str(text))
 
 
+def length(tokens: int) -> str:
+    """A response's length, as facts of an answer tell it."""
+    return f"{tokens:,} token{'' if tokens == 1 else 's'}"
+
+
 def marked(values: Sequence[float | None]) -> list[Mark]:
     """Mark the best of a column and the one after it; nothing where fewer than two are known."""
     known = sorted({v for v in values if v is not None and math.isfinite(v)}, reverse=True)

@@ -22,6 +22,17 @@ def test_a_publication_that_waits_for_a_worker_to_be_replaced_waits_on_a_fault()
     assert account([*usual, calm]).on_faults_s == 0.0
 
 
+def test_a_fault_lasts_until_no_engine_is_missing():
+    """The worker dies in one step, and the publication after the next waits for the new one."""
+    usual = [line(publish=2.0, data=1.0, update=5.0), line(data=1.0, update=9.0)] * 4
+    dead = {**line(data=1.0, update=9.0), f"{accounting.ENGINES}{accounting.ABSENT}": 10.0}
+    waits = {**line(publish=62.0, update=5.0), f"{accounting.ENGINES}{accounting.ABSENT}": 66.0}
+    back = {**line(publish=12.0, update=5.0), f"{accounting.ENGINES}{accounting.ABSENT}": 0.1}
+    died = {**dead, "faults/worker_restarts": 1.0}
+    assert account([*usual, died, dead, waits, back, waits]).on_faults_s == pytest.approx(60.0)
+    assert account([*usual, dead, waits]).on_faults_s == 0.0, "nothing was told to have failed"
+
+
 def test_the_effective_time_leaves_out_starts_restarts_what_was_made_again_and_faults():
     rows = [
         line(start=20.0, publish=2.0, synchronise=3.0, update=5.0),
