@@ -8,9 +8,9 @@ worked examples before the question, and the question alone in the model's chat 
 side judges both sides' answers: what generation and what judging make of a difference is told
 apart: two judges may read other things from one text, and each such problem gets its cause.
 
-The harness lives in an environment of its own (build/harness, 1 GB). `record.json` holds versions
-and counts, no problem and no answer. The exit code is 1 where a difference has no known cause, and
-0, with the reason, where model, data or harness are not at hand.
+The harness lives in an environment of its own (build/harness, 1 GB). `record.json` and
+docs/lm_eval.md hold versions and counts, no problem and no answer. The exit code is 1 where a
+difference has no known cause, and 0, with the reason, where model, data or harness are not at hand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_server.answers import equality
-from tests.harness import ours
+from tests.harness import document, ours
 from tests.harness.causes import UNKNOWN, cause, until
 from tests.support import real_data
 
@@ -94,7 +94,8 @@ def main() -> int:
         "settings": told,
     }
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"recorded in {RECORD}")
+    document.PAGE.write_text(document.page(record))
+    print(f"recorded in {RECORD} and {document.PAGE}")
     return int(any(UNKNOWN in one["causes"] for row in told for one in row["judged"]))
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.harness import __main__ as harness
-from tests.harness import causes, ours
+from tests.harness import causes, document, ours
 
 
 def test_a_text_ends_before_the_first_stop_word():
@@ -35,6 +35,7 @@ def test_a_difference_has_a_cause_or_is_told_as_unknown(text, number, is_right, 
 def test_the_record_explains_every_difference():
     record = json.loads(harness.RECORD.read_text())
     assert record["versions"]["lm_eval"] in harness.PINS.read_text()
+    assert document.PAGE.read_text() == document.page(record), "the page is of this record"
     for setting in record["settings"]:
         assert 0 <= setting["equal answers"] <= record["problems"] == setting["equal prompts"]
         for judged in setting["judged"]:
