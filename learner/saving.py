@@ -204,7 +204,9 @@ class Saving:
     async def _commit(self, part: Path, total: int) -> Path:
         path = await asyncio.to_thread(snapshots.commit, part, total)
         section, spared = self._section, self._deciders.kept.spared
-        snapshots.prune(self._folder, section.keep, spared, section.keep_every_hours)
+        await asyncio.to_thread(
+            snapshots.prune, self._folder, section.keep, spared, section.keep_every_hours
+        )
         self.last = path
         return path
 

@@ -208,3 +208,11 @@ def test_who_fails_says_what_the_same_command_does(tmp_path, setting, resume, ex
     tried = attempts(0, resume and tmp_path / "checkpoints" / resume)
     tried.setting = setting
     assert tried.next.startswith(expected)
+
+
+def test_a_long_attempt_forgives_the_losses_before_it_where_the_policy_says_so():
+    policy = WholeRestarts(max_restarts=1, forgiven_after_s=3600.0)
+    tried = Attempts(restarts={"rank": Failures(policy, "rank")}, resume=None)
+    for lived_s in (10.0, 3601.0, 3601.0):
+        assert tried.take_another(RankError("learner rank 0 of 1 died"), Told(), lived_s)
+    assert not tried.take_another(RankError("learner rank 0 of 1 died"), Told(), 3599.0)
