@@ -150,8 +150,9 @@ class Saving:
             calls = [trainer.saved(waits=True) for trainer in self._ranks.trainers]
             if not all(await self._ranks.gather(calls, "a checkpoint beside training", step)):
                 raise DeadlineError(
-                    f"waited {self._timeout_s:g} s (sync.timeout_s) for the learner's ranks to "
-                    f"write {self._under_way[0]}"
+                    f"the learner's ranks have not written {self._under_way[0]} within "
+                    f"{self._timeout_s:g} s (sync.timeout_s); raise it, or set "
+                    "checkpoint.beside = false"
                 )
         part, _ = self._under_way
         committing = asyncio.shield(self._committing or self._begin_commit())

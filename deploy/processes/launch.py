@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 from actors.data.tokenizer import load_model_config
 from actors.engines.base import ENGINES
@@ -164,10 +164,13 @@ def connect(config: RunConfig, purpose: Purpose = "train") -> Processes:
     return RayProcesses(config, demands(config, purpose))
 
 
-def _died_early(role: Role, name: str, error: Exception) -> OaplError:
-    """A process that was killed while it started; ranks can only be started again together."""
+def _tell_of_early_death(role: Role, name: str, error: Exception) -> NoReturn:
+    """A process was killed while it started; ranks can only be started again together."""
     died = death(name, error, "while it was being started")
-    return RankError(f"learner rank {died}") if role == "trainer" else died
+    died.__cause__ = error
+    if role != "trainer":
+        raise died
+    raise RankError(f"learner rank {died}") from died
 
 
 def demands(config: RunConfig, purpose: Purpose = "train") -> list[Demand]:
@@ -403,7 +406,7 @@ class RayProcesses:
             place: tuple[str, int]
             place = await within(limit_s, actor.place.remote(), f"the address of {name}")
         except self._ray.exceptions.RayActorError as error:
-            raise _died_early("trainer", name, error) from error
+            _tell_of_early_death("trainer", name, error)
         return place
 
     async def _place_ranks(self) -> list[Any]:
@@ -457,7 +460,7 @@ class RayProcesses:
             if isinstance(cause, OaplError):
                 raise cause from None
             if isinstance(error, self._ray.exceptions.RayActorError):
-                raise _died_early(role, name, error) from error
+                _tell_of_early_death(role, name, error)
             raise
         limit = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
         process = Process(name, RayHandle(actor, name, limit), pid, actor)

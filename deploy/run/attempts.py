@@ -13,7 +13,7 @@ from deploy.run.leg import WHOLE, Leg
 from deploy.run.restarts import Failures
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.errors import DiedError, LostError
+from oapl.errors import DiedError, LostError, RankError
 from oapl.interfaces import Tracker
 from oapl.records import Prompt
 from oapl.tracking.restarts import Record, silent
@@ -109,7 +109,8 @@ class Attempts:
 
     def _is_met_again(self, why: LostError) -> bool:
         before, self._raised = self._raised, ""
-        if why.__cause__ is None or isinstance(why.__cause__, DiedError):
+        cause = why.__cause__ if isinstance(why, RankError) else None
+        if cause is None or isinstance(cause, DiedError):
             return False  # it hung or died: of something outside, perhaps
         self._raised = str(why)
         if self._raised != before:

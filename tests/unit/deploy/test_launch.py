@@ -7,7 +7,7 @@ import pytest
 from deploy.processes import launch, stacks
 from deploy.processes.launch import LocalProcesses, Process, RayProcesses
 from oapl.config import RunConfig
-from oapl.errors import RankError
+from oapl.errors import DiedError, RankError
 
 
 class RayActorError(Exception):
@@ -46,8 +46,11 @@ async def test_a_rank_that_dies_before_it_has_an_address_takes_the_run_back(proc
         raise RayActorError("killed by signal 9")
 
     actor = SimpleNamespace(place=SimpleNamespace(remote=died))
-    with pytest.raises(RankError, match="learner rank trainer-1 died while it was being started"):
+    told = "learner rank trainer-1 died while it was being started"
+    with pytest.raises(RankError, match=told) as caught:
         await processes._place_of(1, actor)
+    assert isinstance(caught.value.__cause__, DiedError), "it raised nothing that comes again"
+    assert isinstance(caught.value.__cause__.__cause__, RayActorError)
 
 
 async def test_what_goes_wrong_as_an_object_here_is_closed_is_not_swallowed(monkeypatch):

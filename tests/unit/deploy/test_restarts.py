@@ -168,6 +168,16 @@ def test_what_a_rank_raises_again_at_the_same_step_is_not_tried_a_third_time():
         assert tried.take_another(raised(9, DiedError("trainer-0 died")), told), "a kill may stop"
 
 
+def test_a_replay_buffer_that_dies_again_is_started_again_as_often_as_its_policy_allows():
+    """Ray's own error is the cause of what is told of it, and the same each time."""
+    told, tried = Told(), attempts(3)
+    for _ in range(3):
+        died = ReplayError("replay died when it was asked for next_prompts")
+        died.__cause__ = RuntimeError("The actor died unexpectedly before finishing this task.")
+        assert tried.take_another(died, told)
+    assert not tried.take_another(ReplayError("replay died when it was asked for take"), told)
+
+
 @pytest.mark.parametrize("why", [DeadlineError("waited 30 s for a batch"), HeadError("no head")])
 def test_what_no_checkpoint_makes_good_is_followed_by_nothing(why):
     told, tried = Told(), attempts(2)
