@@ -144,7 +144,6 @@ class _Start:
             self.config,
             processes=self.processes,
             pulse=self.pulse,
-            restarts=self.config.restarts.worker,
             scorers=rewards.servers,
             note=self.tracker.message,
             record=self.record,

@@ -21,7 +21,6 @@ from deploy.run.members import Member, lateness, one_line
 from deploy.run.pulse import SILENCE_S, Pulse
 from deploy.run.restarts import Failures
 from oapl.config import RunConfig
-from oapl.config.restarts import WorkerRestarts
 from oapl.errors import (
     DeadlineError,
     DiedError,
@@ -64,7 +63,6 @@ class Workers:
         config: The run.
         processes: Starts and ends them.
         pulse: Knows which of the run's processes answer.
-        restarts: How often, and after what pause, a dead one is followed by another.
         replay: What they collect for; None where they only evaluate.
         scorers: The reward servers that they ask.
         note: Is given lines for the person who watches.
@@ -86,7 +84,6 @@ class Workers:
         *,
         processes: Processes,
         pulse: Pulse,
-        restarts: WorkerRestarts,
         replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
@@ -103,7 +100,6 @@ class Workers:
         self._step = step
         self._processes = processes
         self._pulse = pulse
-        self._restarts = restarts
         self._replay = replay
         self._scorers = tuple(scorers)
         self._note = note
@@ -365,7 +361,7 @@ class Workers:
                 await asyncio.sleep(deaths.pause_s)
 
     def _deaths(self) -> Failures:
-        return Failures(self._restarts, "worker")
+        return Failures(self._config.restarts.worker, "worker")
 
     async def _live(self, index: int, incarnation: int) -> None:
         """The life of one worker: it starts, loads, and collects until it is told to stop."""
