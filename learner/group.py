@@ -62,37 +62,19 @@ class LearnerGroup:
         self._has_told = False  # of a prompt that failed
         self._has_told_of_cost = False  # of checkpoints
         self._waits = accounting.DATA if around.engines is None else accounting.SYNCHRONISE
-        self._objective = declares = build_objective(config.objective).declares
+        self._objective = build_objective(config.objective).declares
         self._ranks = Ranks(config, trainers)
-        self._packing = Packing(
-            config,
-            len(trainers),
-            at_temperature=declares.at_temperature,
-            foresee=around.foresee,
-            wanted=lambda groups, step: around.store.wanted(groups, stage.first + step + 1),
-        )
+        self._packing = self._packed_for(around, stage)
         self._books = Books(config, stage.past)
         self._watch = self._books.watch
         self._deciders = Deciders(
-            config, around.tracker, self.save_model, history=declares.history, stage=stage
-        )
-        self._scores = Scores(
             config,
-            around.evaluators,
-            send=lambda step, start: self._publications.send_aside(step, start),
-            is_waited_for=lambda: self.begin <= self.step,
-            tracker=around.tracker,
-            deciders=self._deciders,
-            watch=self._watch,
-            first=stage.first,
+            around.tracker,
+            self.save_model,
+            history=self._objective.history,
+            stage=stage,
         )
-        self._publications = Publications(
-            config,
-            ranks=self._ranks,
-            tracker=around.tracker,
-            engines=around.engines,
-            evaluate=None if self._scores.are_beside else self._scores.now,
-        )
+        self._scores, self._publications = self._shown(around)
         self._line = Line(config, self._books, around, self._publications, self._scores)
         self._saving = Saving(
             config,
@@ -103,6 +85,37 @@ class LearnerGroup:
             deciders=self._deciders,
             first=stage.first,
         )
+
+    def _packed_for(self, around: Surroundings, stage: Stage) -> Packing:
+        """What divides a mini-batch among the ranks."""
+        return Packing(
+            self._config,
+            len(self._ranks.trainers),
+            at_temperature=self._objective.at_temperature,
+            foresee=around.foresee,
+            wanted=lambda groups, step: around.store.wanted(groups, stage.first + step + 1),
+        )
+
+    def _shown(self, around: Surroundings) -> tuple[Scores, Publications]:
+        """What evaluates and what publishes, each of which asks the other."""
+        scores = Scores(
+            self._config,
+            around.evaluators,
+            send=lambda step, start: publications.send_aside(step, start),
+            is_waited_for=lambda: self.begin <= self.step,
+            tracker=around.tracker,
+            deciders=self._deciders,
+            watch=self._watch,
+            first=self._first,
+        )
+        publications = Publications(
+            self._config,
+            ranks=self._ranks,
+            tracker=around.tracker,
+            engines=around.engines,
+            evaluate=None if scores.are_beside else scores.now,
+        )
+        return scores, publications
 
     @property
     def version(self) -> int:

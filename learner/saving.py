@@ -150,8 +150,9 @@ class Saving:
             calls = [trainer.saved(waits=True) for trainer in self._ranks.trainers]
             if not all(await self._ranks.gather(calls, "a checkpoint beside training", step)):
                 raise DeadlineError(
-                    f"waited {self._timeout_s:g} s (sync.timeout_s) for the learner's ranks to "
-                    f"write {self._under_way[0]}"
+                    f"the learner's ranks have not written {self._under_way[0]} within "
+                    f"{self._timeout_s:g} s (sync.timeout_s); raise it, or set "
+                    "checkpoint.beside = false"
                 )
         part, _ = self._under_way
         committing = asyncio.shield(self._committing or self._begin_commit())
@@ -204,7 +205,9 @@ class Saving:
     async def _commit(self, part: Path, total: int) -> Path:
         path = await asyncio.to_thread(snapshots.commit, part, total)
         section, spared = self._section, self._deciders.kept.spared
-        snapshots.prune(self._folder, section.keep, spared, section.keep_every_hours)
+        await asyncio.to_thread(
+            snapshots.prune, self._folder, section.keep, spared, section.keep_every_hours
+        )
         self.last = path
         return path
 

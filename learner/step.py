@@ -142,7 +142,7 @@ class Step:
         index: int,
         is_last: bool,
     ) -> LossOutputs:
-        """Forward pass and objective; a dummy's loss is 0 times its log-probs."""
+        """Forward pass and objective."""
         micro_batch = batch.micro_batches[index]
         has_entropy = "entropy" in self._needs
         logprobs, entropy = logprobs_of(
@@ -154,7 +154,7 @@ class Step:
             is_last=is_last,
         )
         if micro_batch.is_dummy:
-            return LossOutputs(loss=logprobs.sum() * 0.0, metrics={})
+            return _of_a_dummy(logprobs)
         if self._critic is not None or batch.kept_groups:
             scored[index] = logprobs.detach()
         inputs = self._preparation.inputs(
@@ -175,10 +175,15 @@ class Step:
         micro_batch = batch.micro_batches[index]
         values = values_of(critic, micro_batch, is_last=is_last)
         if micro_batch.is_dummy:
-            return LossOutputs(loss=values.sum() * 0.0, metrics={})
+            return _of_a_dummy(values)
         inputs = self._preparation.inputs(
             batch, index, counts, logprobs=scored[index], values=values
         )
         outputs = cast(Valued, self._objective).value_loss(inputs)
         metrics = {"critic/value_*": values, **outputs.metrics}
         return LossOutputs(loss=outputs.loss, metrics=metrics)
+
+
+def _of_a_dummy(answer: Tensor) -> LossOutputs:
+    """0 times what the pass gave: gradients of exact zeros, though every rank makes equal calls."""
+    return LossOutputs(loss=answer.sum() * 0.0, metrics={})

@@ -37,6 +37,9 @@ from oapl.records import Batch, Metrics, Sent, TokenScores, WeightsVersion
 from oapl.remote.background import Background
 from oapl.weights.base import TRANSPORTS
 
+PATIENCE = 0.9
+"""Of the time that whoever asks waits for an answer: one that comes later is taken for a hang."""
+
 
 def build(
     config: RunConfig,
@@ -217,9 +220,10 @@ class Trainer:
         """Tell whether what is written beside has been; raises what went wrong with that.
 
         Args:
-            waits: Until it is, for at most `sync.timeout_s`.
+            waits: Until it is, for at most `PATIENCE` of `sync.timeout_s`.
         """
-        writing, patience_s = self._writing, self._config.sync.timeout_s if waits else 0.0
+        writing = self._writing
+        patience_s = PATIENCE * self._config.sync.timeout_s if waits else 0.0
         if writing is None or not writing.is_over(patience_s):
             return writing is None
         self._writing = None

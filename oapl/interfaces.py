@@ -603,7 +603,7 @@ class Trainer(Protocol):
         """Whether what is written beside has been; raises what went wrong with that.
 
         Args:
-            waits: Until it is.
+            waits: Until it is, but not for all of `sync.timeout_s`.
         """
 
     async def load(self, path: Path) -> None:

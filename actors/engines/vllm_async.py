@@ -102,12 +102,7 @@ def problems(config: RunConfig) -> Iterator[str]:
 
 def environment(config: RunConfig) -> dict[str, str]:
     """What must be in the environment before torch and vLLM are imported."""
-    variables = {
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": str(config.cluster.engine_threads),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    variables = inputs.environment(config)
     if config.cluster.device == "cpu":
         variables["TORCHDYNAMO_DISABLE"] = "1"  # the token-rank kernel would be compiled for 20 s
         if config.rollout.tensor_parallel_size == 1:

@@ -76,10 +76,7 @@ def environment(config: RunConfig) -> dict[str, str]:
     return {
         "TORCHDYNAMO_DISABLE": "1",  # the token-rank kernel would be compiled for 18-24 s
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": str(config.cluster.engine_threads),
-        "TOKENIZERS_PARALLELISM": "false",
+        **inputs.environment(config),
     }
 
 

@@ -1,10 +1,11 @@
 """Which keys and tokens of the environment a process of the run keeps: those that it needs.
 
 Ray hands a run's environment to every process. Here each forgets, before it imports anything, what
-others need: the key of W&B is the command's alone; the hub's token is for who reads models and
-data; a judge's key is for the reward servers, an endpoint's for the workers that ask it. What a
-user's own reward function needs nobody knows, so reward servers that run one keep all but W&B's
-key; programs that models write have no environment at all (`reward_server/sandbox`).
+others need: the key of W&B is the command's alone, unless a judge or an endpoint is asked with it;
+the hub's token is for who reads models and data; a judge's key is for the reward servers, an
+endpoint's for the workers that ask it. What a user's own reward function needs nobody knows, so
+reward servers that run one keep all but W&B's key; programs that models write have no environment
+at all (`reward_server/sandbox`).
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class Keys:
                 del environment[name]
 
     def _keeps(self, name: str) -> bool:
-        if name.startswith(OF_WANDB):
-            return False
-        return name in self.names or name.startswith((OF_RAY, *self.begins))
+        if name in self.names:
+            return True
+        return name.startswith((OF_RAY, *self.begins)) and not name.startswith(OF_WANDB)
 
 
 def of(config: RunConfig, role: Role) -> Keys:
@@ -69,7 +70,6 @@ def of(config: RunConfig, role: Role) -> Keys:
     from reward_server.settings import in_use  # late: every process imports this file
 
     found = in_use(config)
-    if any(verifier.plugin == "function" or "." in verifier.plugin for verifier in found):
-        return Keys(begins=("",))
     named = (verifier.options.get(KEY_NAMES) for verifier in found)
-    return Keys(names=frozenset(filter(None, named)))
+    is_users = any(one.plugin == "function" or "." in one.plugin for one in found)
+    return Keys(names=frozenset(filter(None, named)), begins=("",) if is_users else ())

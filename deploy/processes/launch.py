@@ -12,9 +12,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 from actors.data.tokenizer import load_model_config
 from actors.engines.base import ENGINES
@@ -61,7 +61,7 @@ class Process(Generic[H_co]):
     Attributes:
         name: Of the process, its log file, and what errors call it.
         handle: Calls the object.
-        pid: The operating system's process id.
+        pid: The operating system's process id, as it was when it was started.
         actor: The Ray actor that holds it, if one does.
     """
 
@@ -164,10 +164,13 @@ def connect(config: RunConfig, purpose: Purpose = "train") -> Processes:
     return RayProcesses(config, demands(config, purpose))
 
 
-def _died_early(role: Role, name: str, error: Exception) -> OaplError:
-    """A process that was killed while it started; ranks can only be started again together."""
+def _tell_of_early_death(role: Role, name: str, error: Exception) -> NoReturn:
+    """A process was killed while it started; ranks can only be started again together."""
     died = death(name, error, "while it was being started")
-    return RankError(f"learner rank {died}") if role == "trainer" else died
+    died.__cause__ = error
+    if role != "trainer":
+        raise died
+    raise RankError(f"learner rank {died}") from died
 
 
 def demands(config: RunConfig, purpose: Purpose = "train") -> list[Demand]:
@@ -287,8 +290,8 @@ class LocalProcesses:
     async def kill(self, process: Process[Any]) -> None:
         """Close the object, if it can be."""
         limit_s = self._config.sync.timeout_s
-        with contextlib.suppress(AttributeError):
-            await within(limit_s, process.handle.close(), f"{process.name} to close")
+        if close := getattr(process.handle, "close", None):
+            await within(limit_s, close(), f"{process.name} to close")
         if process in self._started:
             self._started.remove(process)
 
@@ -377,6 +380,7 @@ class RayProcesses:
 
         Raises:
             DeadlineError: They got no place within `cluster.start_timeout_s`.
+            RankError: One died meanwhile.
         """
         bundles = await self._place_ranks()
         world = len(bundles)
@@ -385,10 +389,7 @@ class RayProcesses:
             options = {**_options(self._config, "trainer"), "scheduling_strategy": strategy}
             place = {"rank": rank, "world_size": world}
             actors.append(self._create("trainer", f"trainer-{rank}", options, place))
-        limit_s = self._config.cluster.start_timeout_s
-        places = await within(
-            limit_s, asyncio.gather(*(a.place.remote() for a in actors)), "the ranks' addresses"
-        )
+        places = await asyncio.gather(*(self._place_of(*one) for one in enumerate(actors)))
         address, port = places[0]
         if len({address for address, _ in places}) == 1:
             address = LOOPBACK
@@ -398,6 +399,15 @@ class RayProcesses:
             for rank, actor in enumerate(actors)
         ]
         return list(await asyncio.gather(*starts))
+
+    async def _place_of(self, rank: int, actor: Any) -> tuple[str, int]:
+        name, limit_s = f"trainer-{rank}", self._config.cluster.start_timeout_s
+        try:
+            place: tuple[str, int]
+            place = await within(limit_s, actor.place.remote(), f"the address of {name}")
+        except self._ray.exceptions.RayActorError as error:
+            _tell_of_early_death("trainer", name, error)
+        return place
 
     async def _place_ranks(self) -> list[Any]:
         """Scheduling strategies, one per rank."""
@@ -450,7 +460,7 @@ class RayProcesses:
             if isinstance(cause, OaplError):
                 raise cause from None
             if isinstance(error, self._ray.exceptions.RayActorError):
-                raise _died_early(role, name, error) from error
+                _tell_of_early_death(role, name, error)
             raise
         limit = self._config.sync.timeout_s + CALL_GRACE_S if role == "replay" else None
         process = Process(name, RayHandle(actor, name, limit), pid, actor)
@@ -497,7 +507,8 @@ class RayProcesses:
             path: The file.
             why: For its head.
         """
-        await stacks.write(path, why, self._started)
+        there = [replace(one, pid=self._pids.get(one.name) or one.pid) for one in self._started]
+        await stacks.write(path, why, there)
 
     async def kill(self, process: Process[Any]) -> None:
         """Kill the actor."""

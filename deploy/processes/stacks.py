@@ -90,7 +90,7 @@ async def write(path: Path, why: str, processes: Sequence[Stuck]) -> None:
     path.parent.mkdir(exist_ok=True)  # a run folder that was removed is not made again
     parts = [f"{why}\n", _of_this_process(path.parent)]
     logs = path.parent.parent / "logs"
-    parts += await asyncio.gather(*(_of(process, logs) for process in processes))
+    parts += await asyncio.gather(*(_told_of(process, logs) for process in processes))
     _keep(path, "\n".join(parts))
 
 
@@ -109,17 +109,24 @@ def _of_this_process(place: Path) -> str:
     return f"== the run itself (process {os.getpid()})\n{threads}\n-- tasks\n{of_tasks()}"
 
 
-async def _of(process: Stuck, logs: Path) -> str:
+async def _told_of(process: Stuck, logs: Path) -> str:
     head = f"== {process.name} (process {process.pid})"
     log = logs / f"{process.name}.log"
     if not _is_ours(process.pid, log):
         return f"{head}: gone, or on another machine\n"
-    size = log.stat().st_size
+    try:
+        return f"{head}\n{await _of(process, log)}"
+    except OSError as error:  # the others are told all the same
+        return f"{head}: it went meanwhile, or its log did ({error})\n"
+
+
+async def _of(process: Stuck, log: Path) -> str:
+    size = os.stat(log).st_size
     os.kill(process.pid, SIGNAL)
     tasks = await _tasks(process)
     threads = await _grown(log, size) or await _spied(process.pid) or "no stack: it is stopped\n"
     below = "".join(f"{line}\n" for line in _family(process.pid))
-    return f"{head}\n{below}-- threads\n{threads}\n-- tasks\n{tasks}"
+    return f"{below}-- threads\n{threads}\n-- tasks\n{tasks}"
 
 
 def _is_ours(pid: int, log: Path) -> bool:

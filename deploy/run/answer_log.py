@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from actors.data.ordering import digest_of
 from oapl.config import RunConfig
+from oapl.errors import InputError
 from oapl.evaluation import Protocol
 from oapl.records import EvalAnswers, Prompt
 from oapl.remote import plain_pickles
@@ -70,8 +71,22 @@ class AnswerLog:
         self.answers = dict(answers)
 
     def add(self, answers: EvalAnswers) -> None:
-        """Append the answers of a problem: they are in the system's hands when this returns."""
-        self._file.write(_record(plain_pickles.dumps(answers)))
+        """Append the answers of a problem: they are in the system's hands when this returns.
+
+        Args:
+            answers: To one prompt.
+
+        Raises:
+            InputError: What the prompt's reference holds would not be read again.
+        """
+        try:
+            content = plain_pickles.dumps(answers)
+        except plain_pickles.Refused as error:
+            raise InputError(
+                f"the answers to {answers.prompt.id} cannot be kept: {error}; where a column of "
+                "the data holds it, make text of it"
+            ) from error
+        self._file.write(_record(content))
         self._file.flush()
 
 

@@ -13,7 +13,7 @@ from deploy.run.leg import WHOLE, Leg
 from deploy.run.restarts import Failures
 from learner.checkpoints import resuming
 from oapl.config import RunConfig
-from oapl.errors import DiedError, LostError
+from oapl.errors import DiedError, LostError, RankError
 from oapl.interfaces import Tracker
 from oapl.records import Prompt
 from oapl.tracking.restarts import Record, silent
@@ -30,7 +30,7 @@ class Attempts:
         setting: `checkpoint.resume`, as it was written.
         trials: Prompts that verifiers are tried on before each of them.
         leg: What of the run they are at.
-        failures: Attempts that ended with the loss of what cannot be replaced alone.
+        failures: Attempts at this leg that ended with the loss of what cannot be replaced alone.
         uncounted: Those since the line of metrics that counts them and is kept was written, by
             what was lost.
         pause_s: How long the next one waits.
@@ -74,12 +74,13 @@ class Attempts:
         if checkpoint is not None and checkpoint != self.resume:
             self.resume, self.uncounted = checkpoint, Counter()
 
-    def take_another(self, why: Exception, tracker: Tracker) -> bool:
+    def take_another(self, why: Exception, tracker: Tracker, lived_s: float = 0.0) -> bool:
         """Decide what follows a failed attempt.
 
         Args:
             why: What ended it.
             tracker: Is told when all is to be started again.
+            lived_s: From the attempt's beginning until then.
 
         Returns:
             Whether it is: only after a loss that a checkpoint makes good, as often as the policy
@@ -90,7 +91,7 @@ class Attempts:
         if self._is_met_again(why):
             return False
         failures = self.restarts[why.part]
-        failures.add()
+        failures.add(lived_s)
         self.failures += 1
         self.uncounted[why.kind] += 1
         if failures.are_too_many:
@@ -108,7 +109,8 @@ class Attempts:
 
     def _is_met_again(self, why: LostError) -> bool:
         before, self._raised = self._raised, ""
-        if why.__cause__ is None or isinstance(why.__cause__, DiedError):
+        cause = why.__cause__ if isinstance(why, RankError) else None
+        if cause is None or isinstance(cause, DiedError):
             return False  # it hung or died: of something outside, perhaps
         self._raised = str(why)
         if self._raised != before:

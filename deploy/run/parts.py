@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from oapl.records import Metrics, Prompt
 from oapl.remote.waiting import both, in_thread_of_its_own
 from oapl.replay.stored import StoredBatches
 from oapl.tracking import history
-from oapl.tracking.restarts import RestartLog
+from oapl.tracking.restarts import Record, RestartLog
 from oapl.tracking.rollouts import RolloutStore
 
 
@@ -99,9 +99,10 @@ class _Start:
         config: The run.
         processes: Starts and ends its processes.
         tracker: Takes what it tells of itself.
+        trials: Prompts to try each verifier on.
+        record: Takes note of what is started again.
         pulse: Asks who still answers.
         if_it_fails: Is given what then has to be closed.
-        trials: Prompts to try each verifier on.
         step: That the engines' seeds are made of.
         done: Draws that have been, and are not made again, where nobody trains on what is made;
             None in training.
@@ -110,11 +111,87 @@ class _Start:
     config: RunConfig
     processes: Processes
     tracker: Tracker
+    trials: Sequence[Prompt]
+    record: Record
     pulse: Pulse
     if_it_fails: contextlib.AsyncExitStack
-    trials: Sequence[Prompt]
-    step: int
+    step: int = 0
     done: frozenset[str] | None = None
+
+    async def rewards(self) -> RewardServers:
+        """Start the reward servers."""
+        note = self.tracker.message
+        rewards = await reward_servers.start(self.config, self.processes, note, self.pulse.restarts)
+        self.if_it_fails.push_async_callback(rewards.close)
+        return rewards
+
+    def workers(
+        self,
+        rewards: RewardServers,
+        replay: Replay | None,
+        places: range | None = None,
+        *,
+        has_own_weights: bool = False,
+        is_aside: bool = False,
+    ) -> Workers:
+        """Make workers; they are not started yet.
+
+        Args:
+            rewards: Judge for them.
+            replay, places, has_own_weights, is_aside: As of `Workers`.
+        """
+        made = Workers(
+            self.config,
+            processes=self.processes,
+            pulse=self.pulse,
+            scorers=rewards.servers,
+            note=self.tracker.message,
+            record=self.record,
+            step=self.step,
+            replay=replay,
+            places=places,
+            has_own_weights=has_own_weights,
+            is_aside=is_aside,
+        )
+        self.if_it_fails.push_async_callback(made.close)
+        return made
+
+    def watch(self, rewards: RewardServers | None, buffer: Process[Replay] | None = None) -> None:
+        """Ask them from now on whether they answer."""
+        judges = rewards.processes if rewards else ()
+        self.pulse.keep(buffer, judges, self.config.restarts.reward_server)
+
+
+@contextlib.asynccontextmanager
+async def _starting(
+    config: RunConfig,
+    processes: Processes,
+    tracker: Tracker,
+    trials: Sequence[Prompt],
+    step: int = 0,
+    done: frozenset[str] | None = None,
+) -> AsyncIterator[_Start]:
+    """What is started within the block is closed where that fails.
+
+    Args:
+        config, processes, tracker, trials, step, done: As of `_Start`.
+    """
+    record = RestartLog(config.folder).add
+    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
+    async with contextlib.AsyncExitStack() as if_it_fails:
+        if_it_fails.push_async_callback(pulse.close)
+        yield _Start(
+            config=config,
+            processes=processes,
+            tracker=tracker,
+            trials=trials,
+            record=record,
+            pulse=pulse,
+            if_it_fails=if_it_fails,
+            step=step,
+            done=done,
+        )
+        if_it_fails.pop_all()
 
 
 async def start(
@@ -129,34 +206,20 @@ async def start(
         attempts: Of which this is one.
     """
     leg = attempts.leg
-    record = RestartLog(config.folder).add
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
     if samples(config):
         tracker.message("starting replay, reward server, learner and rollout workers")
-    async with contextlib.AsyncExitStack() as if_it_fails:
-        if_it_fails.push_async_callback(pulse.close)
+    noise = leg.noise(attempts.step - leg.first)
+    async with _starting(config, processes, tracker, attempts.trials, step=noise) as start:
         given: Batches | None = None
         if not samples(config):
             given = await in_thread_of_its_own(partial(build_given, config))
-        start = _Start(
-            config=config,
-            processes=processes,
-            tracker=tracker,
-            pulse=pulse,
-            if_it_fails=if_it_fails,
-            trials=attempts.trials,
-            step=leg.noise(attempts.step - leg.first),
-        )
         starting = both(_making(start), processes.start_ranks())
         loading = in_thread_of_its_own(partial(_tokenizer, config))
         (making, ranks), tokenizer = await both(starting, loading)
-        judges = making.rewards.processes if making.rewards else ()
-        pulse.keep(making.buffer, judges, config.restarts.reward_server)
+        start.watch(making.rewards, making.buffer)
         store = _store(config, tokenizer, tracker)
         trainers = [rank.handle for rank in ranks]
-        parts = _put_together(start, attempts, making, given, trainers, store)
-        if_it_fails.pop_all()
-    return parts
+        return _put_together(start, attempts, making, given, trainers, store)
 
 
 def _put_together(
@@ -242,32 +305,17 @@ async def _making(start: _Start) -> Making:
     config, is_trained_on = start.config, start.done is None
     if not has_engines(config):
         return Making()
-    buffer, rewards = await both(
-        _buffer(start),
-        reward_servers.start(config, start.processes, start.tracker.message, start.pulse.restarts),
-    )
-    start.if_it_fails.push_async_callback(rewards.close)
-    make = partial(
-        Workers,
-        config,
-        processes=start.processes,
-        pulse=start.pulse,
-        restarts=config.restarts.worker,
-        scorers=rewards.servers,
-        note=start.tracker.message,
-        record=RestartLog(config.folder).add,
-        step=start.step,
-    )
+    buffer, rewards = await both(_buffer(start), start.rewards())
+    make = partial(start.workers, rewards)
     every = range(config.rollout.num_engines)
     first = config.num_collecting if is_trained_on else len(every)
     workers, aside = None, None
     if every[:first]:
         replay = None if buffer is None else buffer.handle
-        workers = make(replay=replay, has_own_weights=not is_trained_on, places=every[:first])
+        workers = make(replay, every[:first], has_own_weights=not is_trained_on)
     if every[first:]:
-        aside = make(replay=None, places=every[first:], is_aside=True)
+        aside = make(None, every[first:], is_aside=True)
     for made in filter(None, (workers, aside)):
-        start.if_it_fails.push_async_callback(made.close)
         made.start()
     await rewards.try_out(config, start.trials)
     return Making(workers=workers, aside=aside, rewards=rewards, buffer=buffer)
@@ -298,27 +346,11 @@ async def start_making(
         done: Draws that have been, and are not made again.
         step: That the engines' seeds are made of.
     """
-    record = RestartLog(config.folder).add
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
     tracker.message("starting prompt queue, reward server and rollout workers")
-    async with contextlib.AsyncExitStack() as if_it_fails:
-        if_it_fails.push_async_callback(pulse.close)
-        making = await _making(
-            _Start(
-                config=config,
-                processes=processes,
-                tracker=tracker,
-                pulse=pulse,
-                if_it_fails=if_it_fails,
-                trials=trials,
-                step=step,
-                done=done,
-            )
-        )
-        judges = making.rewards.processes if making.rewards else ()
-        pulse.keep(making.buffer, judges, config.restarts.reward_server)
-        if_it_fails.pop_all()
-    return making, pulse
+    async with _starting(config, processes, tracker, trials, step=step, done=done) as start:
+        making = await _making(start)
+        start.watch(making.rewards, making.buffer)
+        return making, start.pulse
 
 
 async def start_idle(
@@ -332,26 +364,12 @@ async def start_idle(
         tracker: Takes what it tells of itself.
         trials: Prompts to try each verifier on.
     """
-    record = RestartLog(config.folder).add
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
-    rewards = await reward_servers.start(config, processes, tracker.message, pulse.restarts)
-    workers = Workers(
-        config,
-        processes=processes,
-        pulse=pulse,
-        restarts=config.restarts.worker,
-        replay=None,
-        scorers=rewards.servers,
-        note=tracker.message,
-        record=RestartLog(config.folder).add,
-    )
-    async with contextlib.AsyncExitStack() as if_it_fails:
-        if_it_fails.push_async_callback(rewards.close)
-        if_it_fails.push_async_callback(workers.close)
+    async with _starting(config, processes, tracker, trials) as start:
+        rewards = await start.rewards()
+        workers = start.workers(rewards, None)
         await both(workers.start_idle(), rewards.try_out(config, trials))
-        if_it_fails.pop_all()
-    pulse.keep(rewards=rewards.processes, policy=config.restarts.reward_server)
-    return workers, rewards, pulse
+        start.watch(rewards)
+        return workers, rewards, start.pulse
 
 
 def _past(config: RunConfig, attempts: Attempts) -> Past:

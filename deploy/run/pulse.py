@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from deploy.processes.launch import Process, Processes
@@ -46,7 +47,8 @@ class Pulse:
         record: Takes note of reward servers that are started again.
 
     Attributes:
-        failed: Set to an exception when what cannot be replaced has ended or is silent.
+        failed: Set to an exception when what cannot be replaced has ended or is silent, or when
+            somebody can be asked no more.
         replaced_at: When a process was last replaced, by the event loop's clock.
     """
 
@@ -83,10 +85,11 @@ class Pulse:
             policy: How often each of those is started again; None: the default.
         """
         self._policy = policy or self._policy
-        keepers = [self._keep_ray(), *map(self._keep_reward, rewards)]
+        keepers: list[Callable[[], Awaitable[None]]] = [self._keep_ray]
+        keepers += [partial(self._keep_reward, server) for server in rewards]
         if replay is not None:
-            keepers.append(self._keep_replay(replay))
-        self._tasks += [asyncio.create_task(keeper) for keeper in keepers]
+            keepers.append(partial(self._keep_replay, replay))
+        self._tasks += [asyncio.create_task(self._kept(keeper)) for keeper in keepers]
 
     async def silence_of(self, process: Process[Any], first_s: float = SILENCE_S) -> float:
         """Ask a process until it is silent; one that is dead says so to whoever waits for it.
@@ -143,6 +146,12 @@ class Pulse:
             return type(error).__name__
         return THERE
 
+    async def _kept(self, keeper: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await keeper()
+        except Exception as error:  # noqa: BLE001 - who is asked no more could be lost unnoticed
+            self._fail(error)
+
     async def _keep_ray(self) -> None:
         while (trouble := await self._processes.trouble()) is None:  # noqa: ASYNC110 - unannounced
             await asyncio.sleep(BEAT_S)
@@ -192,6 +201,6 @@ class Pulse:
         await self._processes.replace(server)
         self.replaced_at = asyncio.get_running_loop().time()
 
-    def _fail(self, why: OaplError) -> None:
+    def _fail(self, why: Exception) -> None:
         if not self.failed.done():
             self.failed.set_exception(why)

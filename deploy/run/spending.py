@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oapl import accounting
 from oapl.tracking import history
-from oapl.tracking.view import duration
+from oapl.tracking.drawing import duration
 
 LEAST_SHARE = 0.005
 """What is less is not listed."""

@@ -165,7 +165,6 @@ class _Stages:
         self._ended = list(found.ended)
         self._resume = found.resume
         self._reports = reports
-        self._failures = 0
         self._restarts = restarts.of_the_run(config)
         self._began = time.monotonic()
         self._seconds: dict[str, float] = {}
@@ -220,12 +219,10 @@ class _Stages:
             setting=config.checkpoint.resume,
             trials=report.trials,
             leg=leg,
-            failures=self._failures,
             began=self._began,
         )
         notes = [*self._begins(stage, leg, resume), *report.notes]
         outcome = run_alone(training.train(reward_settings.prepare(config), attempts, notes))
-        self._failures = attempts.failures
         return outcome, Ended(
             name=stage.name,
             kind=stage.kind,

@@ -139,10 +139,16 @@ async def told(
     with _opened(file) as standing:
 
         async def beat() -> None:
-            while True:
-                faulthandler.dump_traceback_later(STANDSTILL_S, file=standing)
-                await stalls.look()
-                await asyncio.sleep(BEAT_S)
+            try:
+                while True:
+                    faulthandler.dump_traceback_later(STANDSTILL_S, file=standing)
+                    await stalls.look()
+                    await asyncio.sleep(BEAT_S)
+            except Exception as error:
+                note(f"waits are looked at no more ({type(error).__name__}: {error})")
+                raise
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
         beating = asyncio.create_task(beat())
         try:
@@ -150,14 +156,13 @@ async def told(
         finally:
             beating.cancel()
             await asyncio.gather(beating, stalls.close(), return_exceptions=True)
-            faulthandler.cancel_dump_traceback_later()
             _remove_if_empty(file)
 
 
 def _opened(file: Path) -> IO[str]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("w")
+        return file.open("a")  # behind what an attempt before has left
     except OSError:  # a full disk, of which others tell
         return open(os.devnull, "w")
 

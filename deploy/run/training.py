@@ -62,7 +62,7 @@ async def _attempt(
     Returns:
         None when a part was lost and all is to be started again.
     """
-    leg = attempts.leg
+    leg, began = attempts.leg, time.monotonic()
     tracker = build_tracker(config, config.folder, attempts.step, leg.place)
     stop.tell = tracker.message
     try:
@@ -78,8 +78,10 @@ async def _attempt(
         raise
     except Exception as error:
         unwritable = storage.cause(error, config.folder)  # a start would meet it again
-        if not stop.signal and not unwritable and attempts.take_another(error, tracker):
-            return None
+        if not stop.signal and not unwritable:
+            lived_s = time.monotonic() - began
+            if attempts.take_another(error, tracker, lived_s):
+                return None
         failure = unwritable or error
         if not isinstance(failure, (InputError, CheckpointError)):
             failure.add_note(attempts.next)

@@ -13,14 +13,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deploy.processes.launch import Process, Processes
+from deploy.processes.launch import Processes
+from deploy.run.answering import Answering
+from deploy.run.members import Member, lateness, one_line
 from deploy.run.pulse import SILENCE_S, Pulse
 from deploy.run.restarts import Failures
 from oapl.config import RunConfig
-from oapl.config.restarts import WorkerRestarts
 from oapl.errors import (
     DeadlineError,
     DiedError,
@@ -31,8 +31,8 @@ from oapl.errors import (
     WeightsError,
 )
 from oapl.evaluation import Protocol
-from oapl.interfaces import Replay, Scorer, Worker
-from oapl.loops import Take, evaluate
+from oapl.interfaces import Replay, Scorer
+from oapl.loops import Take
 from oapl.records import (
     CreditedGroup,
     EvalAnswers,
@@ -53,65 +53,7 @@ STATS_WAIT_S = 2.0
 """How long a learner step may wait for workers' counters; what comes later is counted later."""
 STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
-SAYS_S = 3.0
-"""For a worker to say what it is at."""
-MOST_NAMED = 4
-"""Workers, when it is told who is late."""
-LONGEST_NOTE = 400
-"""Letters of an error's first line."""
 OF_ALL_ENGINES = ("engine/load_s", "engine/idle_s")
-EVALUATION_ATTEMPTS = 3
-"""A worker that dies takes its answers with it; one that this meets thrice is no accident."""
-
-
-@dataclass(slots=True)
-class Member:
-    """The worker that holds a place now.
-
-    Attributes:
-        index: The place.
-        incarnation: How many workers held it before.
-        process: Where it runs.
-        version: What it has loaded; -1 before its first weights.
-        counters: Its answer to the last question for counters, until that was counted.
-        asked_at: When that was asked, by the monotonic clock.
-    """
-
-    index: int
-    incarnation: int
-    process: Process[Worker]
-    version: int = -1
-    counters: asyncio.Future[Metrics] | None = None
-    asked_at: float = 0.0
-
-    @property
-    def id(self) -> WorkerId:
-        """How replay and messages call it."""
-        return WorkerId(index=self.index, incarnation=self.incarnation)
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A worker as an evaluation sees it: one that turns out to be dead is asked no more."""
-
-    member: Member
-    dead: list[Member]
-
-    async def evaluate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
-        gives_way: bool = False,
-    ) -> Sequence[EvalAnswers]:
-        handle = self.member.process.handle
-        way = (True,) if gives_way else ()
-        try:
-            return await handle.evaluate(prompts, sampling, num_samples, greedy, *way)
-        except DiedError:
-            self.dead.append(self.member)
-            raise
 
 
 class Workers:
@@ -121,7 +63,6 @@ class Workers:
         config: The run.
         processes: Starts and ends them.
         pulse: Knows which of the run's processes answer.
-        restarts: How often, and after what pause, a dead one is followed by another.
         replay: What they collect for; None where they only evaluate.
         scorers: The reward servers that they ask.
         note: Is given lines for the person who watches.
@@ -143,7 +84,6 @@ class Workers:
         *,
         processes: Processes,
         pulse: Pulse,
-        restarts: WorkerRestarts,
         replay: Replay | None,
         scorers: Sequence[Scorer],
         note: Callable[[str], None],
@@ -160,7 +100,6 @@ class Workers:
         self._step = step
         self._processes = processes
         self._pulse = pulse
-        self._restarts = restarts
         self._replay = replay
         self._scorers = tuple(scorers)
         self._note = note
@@ -276,8 +215,6 @@ class Workers:
     ) -> list[EvalAnswers]:
         """Answer and judge `prompts` on every worker that holds the current version.
 
-        A worker that dies takes with it what it was answering, which others are asked again.
-
         Args:
             prompts: The problems.
             sampling: How to sample the answers.
@@ -290,67 +227,22 @@ class Workers:
             One record per prompt, in their order.
 
         Raises:
-            DeadlineError: They did not end within `eval.timeout_s`, or no worker holds the current
-                version.
-            DiedError: Workers died `EVALUATION_ATTEMPTS` times, and no problem was answered between
-                two deaths.
-            StaleError: With `slots`: a load has cut it off.
+            DeadlineError: No worker holds the current version; or see `Answering.answers_to`.
+            DiedError, StaleError: See `Answering.answers_to`.
         """
-        protocol = Protocol(sampling=sampling, num_samples=num_samples, greedy=greedy)
-        found: dict[str, EvalAnswers] = {}
-
-        def keep(answers: EvalAnswers) -> None:
-            found[answers.prompt.id] = answers
-            wait.heard()
-            if answered is not None:
-                answered(answers)
-
-        attempts, dead = 0, list[Member]()
-        while rest := [prompt for prompt in prompts if prompt.id not in found]:
-            members, before = await self._await_current(dead), len(found)
-            try:
-                asked = [_Asked(member, dead) for member in members]
-                what = f"{len(asked)} workers to answer {len(rest)} evaluation prompts"
-                asking = evaluate(asked, rest, protocol=protocol, answered=keep, slots=slots)
-                with OPEN.awaiting(what, self._config.eval.timeout_s) as wait:
-                    await within(self._config.eval.timeout_s, asking, what)
-            except Exception as error:
-                attempts = attempts + 1 if len(found) == before else 1
-                ours = isinstance(error, OaplError) and not isinstance(error, DiedError)
-                if attempts == EVALUATION_ATTEMPTS or ours:
-                    raise
-                self._note(f"evaluation interrupted ({_one_line(error)}); once more")
-        return [found[prompt.id] for prompt in prompts]
+        answering = Answering(
+            protocol=Protocol(sampling=sampling, num_samples=num_samples, greedy=greedy),
+            members=self._await_current,
+            timeout_s=self._config.eval.timeout_s,
+            note=self._note,
+            answered=answered,
+            slots=slots,
+        )
+        return await answering.answers_to(prompts)
 
     async def lateness(self) -> str:
         """Say what the learner waits for, and what those workers say who have it."""
-        if self._replay is None:
-            return "a batch"
-        late = await self._replay.lateness()
-        versions = " or ".join(map(str, late.versions))
-        text = f"{late.missing} groups of version {versions}"
-        if not late.holders:
-            return f"{text}; no worker has any, {late.needed} are still to be handed out"
-        named = sorted(late.holders, key=lambda worker: -late.holders[worker])[:MOST_NAMED]
-        words = await asyncio.gather(*map(self._says, named))
-        lines = [
-            f"{worker} has {late.holders[worker]} of them, {said}"
-            for worker, said in zip(named, words, strict=True)
-        ]
-        more = len(late.holders) - len(named)
-        return "; ".join([text, *lines, *([f"{more} more workers have some"] if more else [])])
-
-    async def _says(self, worker: WorkerId) -> str:
-        member = self._members.get(worker.index)
-        if member is None or member.id != worker:
-            return "and is gone"
-        try:
-            async with asyncio.timeout(SAYS_S):
-                return await member.process.handle.says()
-        except TimeoutError:
-            return "and does not answer"
-        except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
-            return f"and cannot be asked ({type(error).__name__})"
+        return "a batch" if self._replay is None else await lateness(self._replay, self._members)
 
     async def stats(self) -> Metrics:
         """Sum the counters of all workers since the last call, of those that answer soon."""
@@ -386,7 +278,7 @@ class Workers:
         try:
             return answer.result()
         except Exception as error:  # noqa: BLE001  a dying worker: _keep_alive deals with it
-            self._note(f"no counters from {member.id}: {_one_line(error)}")
+            self._note(f"no counters from {member.id}: {one_line(error)}")
             return {}
 
     async def stop(self) -> None:
@@ -457,7 +349,7 @@ class Workers:
                     deaths.add(time.monotonic() - started)
                 then = "not started again" if deaths.are_too_many else "restarting"
                 self._unreported += 1
-                self._last_death = _one_line(error)
+                self._last_death = one_line(error)
                 self._note(f"worker {index}.{incarnation} {what} ({self._last_death}); {then}")
                 if not deaths.are_too_many:
                     self._record(f"worker {index}", f"{what}: {self._last_death}")
@@ -469,7 +361,7 @@ class Workers:
                 await asyncio.sleep(deaths.pause_s)
 
     def _deaths(self) -> Failures:
-        return Failures(self._restarts, "worker")
+        return Failures(self._config.restarts.worker, "worker")
 
     async def _live(self, index: int, incarnation: int) -> None:
         """The life of one worker: it starts, loads, and collects until it is told to stop."""
@@ -566,7 +458,7 @@ class Workers:
         except DiedError:
             return  # _keep_alive tells of it
         except Exception as error:  # noqa: BLE001  a worker without the weights is of no use
-            self._note(f"{member.id} did not load: {_one_line(error)}; killing it")
+            self._note(f"{member.id} did not load: {one_line(error)}; killing it")
             await self._processes.kill(member.process)
 
     def _current(self) -> list[Member]:
@@ -608,9 +500,3 @@ def _of_evaluations(total: Metrics) -> Metrics:
     busy = total.get("engine/busy_s", 0.0)
     tokens = total.get("rollout/tokens", 0.0)
     return {**kept, "engine/evaluation_busy_s": busy, "engine/evaluation_tokens": tokens}
-
-
-def _one_line(error: BaseException) -> str:
-    error = getattr(error, "cause", None) or error  # Ray's own text begins with its traceback
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:LONGEST_NOTE]}" if text else type(error).__name__

@@ -49,8 +49,6 @@ def rank_memory(config: RunConfig, shape: Shape, longest: int) -> Memory:
         step = max(step - passes["activations"] - passes["logits"], 0)
     if learner.offload != "none":
         step = 0
-    if learner.offload == "all":
-        host, copies = host + copies, 0
     beside = _beside(config, shape, copies)
     if learner.offload == "all":
         host, copies = host + copies, 0

@@ -137,9 +137,12 @@ def _put_moments(
 ) -> None:
     """Into the tensors that are there, which DeepSpeed may know; else into new ones."""
     owner, step = share.owner, pieces.steps.get(name)
-    if step is None:  # it was kept before the first step
-        for value in adam.state.get(owner, {}).values():
-            value.zero_()
+    if step is None:  # it was kept before its first step
+        state = adam.state.get(owner, {})
+        for moment in (name for name in MOMENTS if name in state):
+            share.flat(state[moment]).zero_()
+        if STEP in state and id(owner) not in stepped:
+            state[STEP].zero_()
         return
     if owner not in adam.state:
         adam.state[owner] = {m: torch.zeros_like(owner) for m in MOMENTS}

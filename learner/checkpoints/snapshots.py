@@ -46,10 +46,13 @@ def commit(part: Path, step: int) -> Path:
     """
     digests.write(part)
     final = part.parent / f"step-{step}"
+    before = part.with_name(f".step-{step}.before.part")
     if final.exists():  # a run that came back to the same step
-        shutil.rmtree(final)
+        final.rename(before)
     part.rename(final)
     digests.flush(final.parent)
+    if before.exists():
+        shutil.rmtree(before)
     return final
 
 

@@ -88,12 +88,10 @@ ABSENT = {
     "gae": f"{CRITIC}, and so GAE: objective.gamma and objective.lam",
     "reward_model": "there is no reward model; verifiers judge (reward.verifiers), your own "
     "function among them",
-    "max_uses": "each group is trained on once",
 }
 """By the beginning of the name of a setting, or of the section it would be in."""
 
 ELSEWHERE = {
-    "max_worker_restarts": "restarts.worker.max_restarts",
     "learning_rate": "optimizer.lr",
     "critic_learning_rate": "critic.lr",
     "critic_lr": "critic.lr",
@@ -142,6 +140,20 @@ ELSEWHERE = {
 }
 """What other trainers call a setting, and its name here."""
 
+RENAMED = {
+    "run.max_restarts": "restarts.rank.max_restarts",
+    "learner.max_restarts": "restarts.rank.max_restarts",
+    "cluster.max_restarts": "restarts.worker.max_restarts",
+    "cluster.max_worker_restarts": "restarts.worker.max_restarts",
+}
+"""What a setting was called in a version before this one, and its name now."""
+
+FORMER_VALUES = {
+    ("reward.options.math.mode", "rule_or_math_verify"): 'is called "prorl" now',
+    ("tracking.rollout_groups_per_step", 0): 'is tracking.store_groups = "off" now',
+}
+"""The same of values, by their setting."""
+
 
 def explain(error: ValidationError, root: type = RunConfig, prefix: str = "") -> list[str]:
     """One line per problem.
@@ -178,6 +190,8 @@ def unknown_key(path: Sequence[int | str], root: type = RunConfig, prefix: str =
         root, prefix: As of `explain`.
     """
     key, name = prefix + dotted(path), str(path[-1])
+    if now := RENAMED.get(dotted(path)):
+        return f"{key}: is called {now} now"
     for part in path:
         if words := _absent(str(part)):
             return f"{key}: {words}; leave it out"
@@ -208,6 +222,8 @@ def _line(problem: ErrorDetails, root: type, prefix: str) -> str:
         remedy = f" ({about.help.rstrip('.')}{default})" if about.help else default
     if kind in ("missing", "missing_argument"):
         return f"{key}: is needed and missing{remedy}"
+    if was := _former(key, problem["input"]):
+        return f"{key} = {shown(problem['input'])}: {was}"
     section = section_at(path, root)
     if section is not None:
         remedy = f"; set its keys: {', '.join(sorted(fields(section)))}"
@@ -229,6 +245,10 @@ def _rule(problem: ErrorDetails, about: Any) -> str:
         return str(context["error"])
     expected = TYPES.get(kind.split("_")[0])
     return f"must be {expected}" if expected else problem["msg"]
+
+
+def _former(key: str, value: Any) -> str | None:
+    return FORMER_VALUES.get((key, value)) if isinstance(value, str | int) else None
 
 
 def _absent(name: str) -> str | None:

@@ -144,17 +144,6 @@ def stages_of(config: RunConfig) -> tuple[Stage, ...]:
     return tuple(made)
 
 
-def stage_named(config: RunConfig, name: str) -> RunConfig:
-    """The settings of one stage of a run; those of the recipe where no stage has that name.
-
-    Args:
-        config: The whole run.
-        name: Of the stage.
-    """
-    found = [stage.config for stage in stages_of(config) if stage.name == name]
-    return found[0] if found else config
-
-
 def _rounds(config: RunConfig) -> Iterator[dict[str, Any]]:
     """Each round begins from the model that the one before has made, as a new run would."""
     for number in range(1, config.rounds + 1):

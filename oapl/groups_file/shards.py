@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ ROWS_PER_SHARD = 4096
 TOKENS_PER_SHARD = 2**23
 """Response tokens at which a shard is full, however few its rows: what a writer holds back."""
 ROWS_PER_READ = 64
-UNEQUAL = ("model", "weights", "format")
-"""Of a header: what may differ within a set."""
 
 
 class Writer:
@@ -284,7 +282,8 @@ def _demand_equal(path: Path, found: Header, expected: Header, where: Path) -> N
     if found == expected:
         return
     theirs, ours = asdict(found), asdict(expected)
-    name = next(name for name in ours if name not in UNEQUAL and theirs[name] != ours[name])
+    compared = (field.name for field in fields(Header) if field.compare)
+    name = next(name for name in compared if theirs[name] != ours[name])
     raise InputError(
         f"{path}: {name} is {theirs[name]!r}, but {where} says {ours[name]!r}; a set is of one "
         "tokenizer, template and way of making: keep different ones in different folders"

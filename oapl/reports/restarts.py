@@ -47,8 +47,8 @@ def draw(study: Study) -> Drawing:
 
 def _rows(run: Run, ones: Sequence[Restart]) -> Iterator[tuple[Cell, ...]]:
     lost = [*history.lost_rows(run.folder)]
-    for number, one in enumerate(ones):
-        since = ones[number - 1].at_unix_s if number else 0.0
+    since = 0.0  # when all went back last: lines before that are of another attempt
+    for one in ones:
         passed_s = max(one.at_unix_s - run.began, 0.0)
         step = max(
             (row[STEP] for row in (*run.lines, *lost) if _at(row) <= one.at_unix_s), default=0
@@ -56,6 +56,7 @@ def _rows(run: Run, ones: Sequence[Restart]) -> Iterator[tuple[Cell, ...]]:
         cause = one.cause if len(one.cause) <= LONGEST else f"{one.cause[: LONGEST - 1]}…"
         cost = _cost(run, lost, one, since) if one.is_of_all else DASH
         what = f"all, for the {one.part}" if one.is_of_all else one.part
+        since = one.at_unix_s if one.is_of_all else since
         yield (
             Cell(text=duration(passed_s), key=passed_s),
             Cell(text=f"{step:,}", key=step),

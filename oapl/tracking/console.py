@@ -22,9 +22,11 @@ from oapl.comparison import Comparison
 from oapl.config import RunConfig
 from oapl.config.stages import StagePlace
 from oapl.records import StepMetrics
+from oapl.tracking.drawing import DASH, figure
 from oapl.tracking.history import Tail, feed
 from oapl.tracking.sink import Sink
-from oapl.tracking.view import DASH, Clock, View, figure, is_telling
+from oapl.tracking.view import Clock, View
+from oapl.tracking.view_parts import is_telling
 
 REFRESHES_PER_S = 4
 

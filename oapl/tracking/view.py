@@ -10,8 +10,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -21,13 +20,20 @@ from rich.table import Table
 from rich.text import Text
 
 from oapl.records import StepMetrics
+from oapl.tracking.drawing import (
+    DASH,
+    LEAST_BAR,
+    SPARK_WIDTH,
+    Rows,
+    bar,
+    duration,
+    figure,
+    pairs,
+    sparkline,
+)
 from oapl.tracking.status import DONE, ENDS, GENERATE, PHASES, STOPPED
+from oapl.tracking.view_parts import most_telling, said, scores
 
-DASH = "–"
-BLOCKS = "▁▂▃▄▅▆▇█"
-SPARK_WIDTH = 24
-BAR_WIDTH = 16
-LEAST_BAR = 4
 HISTORY = 400
 ETA_STEPS = 50
 """Steps of which the pace is the mean."""
@@ -42,25 +48,7 @@ TWO_COLUMNS, THREE_COLUMNS = 68, 126
 GAP = 3
 ENDS_STYLE = {DONE: "bold reverse green", STOPPED: "bold reverse yellow"}
 BUSY, IDLE = 0.15, 0.4  # idle shares below and above which a bar is green and red
-WARNINGS = (
-    "alarm",
-    "died",
-    "killing",
-    "fail",
-    "warning",
-    "did not",
-    "interrupted",
-    "non-finite",
-    "refused",
-)
-MEASURES = (
-    *("mean@", "greedy", "maj@", "pass@"),
-    *("length_mean", "entropy", "truncated_rate", "malformed_rate"),
-)
-"""Of an evaluation, the most telling first: where there is no room the last are left out."""
-
 Clock = Callable[[], float]
-Rows = Sequence[tuple[str, RenderableType]]
 
 RATES = ("rollout/tokens_per_s", "idle/learner", "idle/engines")
 
@@ -265,13 +253,14 @@ class View:
             parts += [Text(), body]
         messages = min(len(self._messages), LEAST_MESSAGES)
         if self._evaluations and inner < THREE_COLUMNS:
-            shown = min(len(self._measures()), left - 2 - (messages + 1 if messages else 0))
+            room = left - 2 - (messages + 1 if messages else 0)
+            shown = min(len(most_telling(self._evaluations)), room)
             if shown > 0:
-                parts += [Text(), self._evaluation(shown, inner)]
+                parts += [Text(), self._scores(shown, inner)]
                 left -= shown + 2
-        said = list(self._said(min(NUM_MESSAGES, left - 1)))
-        parts += [Text(), *said] if said else []
-        left -= len(said) + 1
+        lines = list(said(self._messages, min(NUM_MESSAGES, left - 1)))
+        parts += [Text(), *lines] if lines else []
+        left -= len(lines) + 1
         title = Text.assemble((" oapl ", "bold reverse cyan"), f" {self.title} ")
         return Panel(
             Group(*parts),
@@ -288,16 +277,16 @@ class View:
         """What is known, in as many columns as fit, and how many rows that takes."""
         if width < TWO_COLUMNS:
             learning, flow = self._learning(width), self._flow(width)
-            stacked = Group(_pairs("learning", learning), Text(), _pairs("flow", flow))
+            stacked = Group(pairs("learning", learning), Text(), pairs("flow", flow))
             return stacked, len(learning) + len(flow) + 3
         is_wide = width >= THREE_COLUMNS and bool(self._evaluations)
         each = width // (2 + is_wide) - GAP
         learning, flow = self._learning(each), self._flow(each)
         grid = Table.grid(expand=True, padding=(0, GAP, 0, 0))
-        cells: list[RenderableType] = [_pairs("learning", learning), _pairs("flow", flow)]
+        cells: list[RenderableType] = [pairs("learning", learning), pairs("flow", flow)]
         rows = max(len(learning), len(flow))
         if is_wide:
-            cells.append(self._evaluation(rows, each))
+            cells.append(self._scores(rows, each))
         for _ in cells:
             grid.add_column(ratio=1)
         grid.add_row(*cells)
@@ -418,60 +407,17 @@ class View:
             return Text(DASH)
         steps = size / self._groups_per_step
         full = min(1.0, steps / self._interval)
-        return _bar(full, f"{size:.0f} = {steps:.1f} steps", "blue", room)
+        return bar(full, f"{size:.0f} = {steps:.1f} steps", "blue", room)
 
     def _idle(self, name: str, room: int) -> RenderableType:
         share = self._values.get(name)
         if share is None:
             return Text(DASH)
         style = "green" if share < BUSY else "yellow" if share < IDLE else "red"
-        return _bar(share, f"{share:.0%}", style, room)
+        return bar(share, f"{share:.0%}", style, room)
 
-    def _measures(self) -> list[str]:
-        """Names of evaluated figures, the most telling first."""
-        names = [name for name in self._evaluations if not name.endswith("_se")]
-
-        def rank(name: str) -> int:
-            measure = name.split("/", 2)[-1]
-            return next((i for i, m in enumerate(MEASURES) if measure.startswith(m)), len(MEASURES))
-
-        return sorted(names, key=rank)
-
-    def _evaluation(self, most: int, width: int) -> RenderableType:
-        names = self._measures()[:most]
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="right")
-        table.add_column(no_wrap=True)
-        is_wide = width >= TWO_COLUMNS
-        table.add_row(Text("evaluation", style="bold cyan"), "", Text("change", "dim"), "")
-        for name in names:
-            seen = self._evaluations[name]
-            change = f"{seen[-1] - seen[0]:+.3f}" if len(seen) > 1 else DASH
-            error = self._evaluations.get(name + "_se")
-            shown = f"{figure(seen[-1])}" + (f" ± {error[-1]:.3f}" if error else "")
-            has_curve = is_wide and len(seen) > 2  # of two points the change says all
-            spark = Text(sparkline(seen, SPARK_WIDTH) if has_curve else "", "green")
-            table.add_row(name.removeprefix("eval/"), shown, change, spark)
-        return table
-
-    def _said(self, most: int) -> Iterator[Text]:
-        """The last messages; earlier warnings keep up to half of the lines."""
-        if most <= 0:
-            return
-        older, last = list(self._messages)[:-most], list(self._messages)[-most:]
-        new = sum(is_warning(text) for _, text in last)
-        warned = [item for item in older if is_warning(item[1])][-max(most // 2 - new, 0) :]
-        if most // 2 > new and warned:
-            last = [*warned, *islice(last, len(warned), None)]
-        for at, text in last:
-            moment = time.strftime("%H:%M:%S", time.localtime(at))
-            style = "yellow" if is_warning(text) else ""
-            shown = " ".join(text.split())
-            line = Text.assemble((f"{moment}  ", "dim"), (shown, style), overflow="ellipsis")
-            line.no_wrap = True
-            yield line
+    def _scores(self, most: int, width: int) -> RenderableType:
+        return scores(self._evaluations, most, with_curves=width >= TWO_COLUMNS)
 
     def _loss_name(self) -> str:
         if "loss/total" in self._values:
@@ -485,79 +431,3 @@ class View:
     def _percent(self, name: str) -> str:
         value = self._values.get(name)
         return DASH if value is None else f"{value:.0%}"
-
-
-def is_telling(name: str) -> bool:
-    """Whether a figure of an evaluation is one for a line: of a whole set, and of `MEASURES`."""
-    measure = name.split("/", 2)[-1]
-    is_measure = measure.startswith(MEASURES) and "/" not in measure
-    return name == "eval/score" or (is_measure and not measure.endswith("_se"))
-
-
-def is_warning(text: str) -> bool:
-    """Whether a message tells of something that should not happen."""
-    return any(word in text.lower() for word in WARNINGS)
-
-
-def sparkline(values: Iterable[float], width: int) -> str:
-    """Draw a curve of block letters: means of equal stretches, from the lowest to the highest.
-
-    Args:
-        values: The curve; fewer than two make an empty string.
-        width: Letters at most.
-    """
-    numbers = list(values)
-    if len(numbers) < 2:
-        return ""
-    width = min(width, len(numbers))
-    edges = [round(index * len(numbers) / width) for index in range(width + 1)]
-    means = [
-        math.fsum(numbers[edges[i] : edges[i + 1]]) / (edges[i + 1] - edges[i])
-        for i in range(width)
-    ]
-    low, span = min(means), max(means) - min(means)
-    top = len(BLOCKS) - 1
-    return "".join(BLOCKS[round((m - low) / span * top) if span else top // 2] for m in means)
-
-
-def _pairs(title: str, rows: Rows) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True, min_width=max(len(name) for name, _ in rows))
-    table.add_column(no_wrap=True)
-    table.add_row(Text(title, style="bold cyan"), "")
-    for name, value in rows:
-        table.add_row(name, value)
-    return table
-
-
-def _bar(share: float, text: str, style: str, room: int) -> RenderableType:
-    width = min(BAR_WIDTH, room - len(text) - 1)
-    if width < LEAST_BAR:
-        return Text(text)
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row(
-        ProgressBar(
-            total=1.0, completed=share, width=width, complete_style=style, finished_style=style
-        ),
-        Text(text),
-    )
-    return grid
-
-
-def figure(value: float) -> str:
-    """Write four significant digits, thousands set apart, tiny ones with an exponent."""
-    size = abs(value)
-    if size >= 1000 and math.isfinite(value):
-        return f"{value:,.0f}"
-    if 0 < size < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:.4g}"
-
-
-def duration(seconds: float | None) -> str:
-    """Write a time as `1:02:03`; a dash for one that is not known."""
-    if seconds is None:
-        return DASH
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"

@@ -46,11 +46,6 @@ class Structure:
     items: tuple[str, ...]
     shape: tuple[str | int, ...] = ()
 
-    @property
-    def is_ordered(self) -> bool:
-        """Whether its items are compared each with the one in its own place."""
-        return self.kind in ("bracketed", "matrix")
-
 
 def read(text: str) -> Structure:
     """The outermost structure of a cleaned text."""

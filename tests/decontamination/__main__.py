@@ -12,8 +12,6 @@ two differ for a cause that is not known.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,11 +24,12 @@ from deploy.filters._words import Numbers, words_of
 from tests.decontamination import cases, ours
 from tests.decontamination.causes import UNKNOWN, Exam, cause
 from tests.support import real_data
+from tests.support.peers import Peer
 
 HERE = Path(__file__).parent
 RECORD, PINS = HERE / "record.json", HERE / "requirements.txt"
 NUMBERS: tuple[Numbers, ...] = ("kept", "alike")
-PLACE = Path("build/datatrove")
+DATATROVE = Peer(place=Path("build/datatrove"), pins=PINS, script=HERE / "theirs.py")
 SETTINGS: list[tuple[int, Numbers]] = [(words, numbers) for words in (8, 13) for numbers in NUMBERS]
 REAL = (
     ("math_train", ("math500", "aime24", "aime25", "amc23_83")),
@@ -67,14 +66,14 @@ class Asked:
 
 
 def main() -> int:
-    python = install()
+    DATATROVE.install()
     written = [_asked(WRITTEN, cases.EXAM, list(cases.cases().values()), *s) for s in SETTINGS]
     real = list(_real())
-    answers = ask(python, [one.as_json() for one in (*written, *real)])
+    answers = DATATROVE.ask([one.as_json() for one in (*written, *real)])
     found = answers["found"]
     told, unknown = [], 0
     for one, theirs in zip((*written, *real), found, strict=True):
-        row, odd = compare(python, one, theirs["matches"])
+        row, odd = compare(one, theirs["matches"])
         unknown += odd
         told.append({**row, "matches": theirs["matches"]} if one.name == WRITTEN else row)
     record = {
@@ -86,31 +85,6 @@ def main() -> int:
     RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     print(f"recorded in {RECORD}")
     return int(unknown > 0)
-
-
-def install() -> Path:
-    """Make the environment, unless it is there with these pins."""
-    python, done = PLACE / "bin" / "python", PLACE / "pins.txt"
-    if not done.is_file() or done.read_text() != PINS.read_text():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", PINS], check=True)
-        done.write_text(PINS.read_text())
-    return python
-
-
-def ask(python: Path, asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Put questions to datatrove."""
-    done = subprocess.run(
-        [python, "-P", HERE / "theirs.py"],
-        input=json.dumps(asked),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    answers: dict[str, Any] = json.loads(done.stdout)
-    return answers
 
 
 def _asked(
@@ -131,11 +105,10 @@ def _real() -> Iterator[Asked]:
             yield _asked(f"{train} in {', '.join(exams)}", exam, questions, *setting)
 
 
-def compare(python: Path, asked: Asked, theirs: Sequence[str | None]) -> tuple[dict[str, Any], int]:
+def compare(asked: Asked, theirs: Sequence[str | None]) -> tuple[dict[str, Any], int]:
     """Count equal verdicts, and explain the others.
 
     Args:
-        python: Of datatrove's environment.
         asked: What both were asked.
         theirs: Their matches.
 
@@ -145,7 +118,7 @@ def compare(python: Path, asked: Asked, theirs: Sequence[str | None]) -> tuple[d
     mine = ours.matches(asked.exam, asked.questions, asked.words, asked.numbers)
     pairs = list(zip(asked.questions, mine, theirs, strict=True))
     differ = [pair for pair in pairs if (pair[1] is None) != (pair[2] is None)]
-    why = list(_causes(python, asked, differ)) if differ else []
+    why = list(_causes(asked, differ)) if differ else []
     causes = Counter(why)
     told = {
         "sets": asked.name,
@@ -168,10 +141,10 @@ def compare(python: Path, asked: Asked, theirs: Sequence[str | None]) -> tuple[d
     return told, causes[UNKNOWN]
 
 
-def _causes(python: Path, asked: Asked, differ: Sequence[Pair]) -> Iterator[str]:
+def _causes(asked: Asked, differ: Sequence[Pair]) -> Iterator[str]:
     texts = [question for question, *_ in differ]
     asking = replace(asked, questions=()).as_json([*texts, *asked.exam])
-    split = ask(python, [asking])["found"][0]["words"]
+    split = DATATROVE.ask([asking])["found"][0]["words"]
     ours_of = partial(words_of, numbers=asked.numbers)
     our_exam = Exam.of(asked.words, [ours_of(text) for text in asked.exam])
     their_exam = Exam.of(asked.words, split[len(texts) :])

@@ -31,9 +31,11 @@ from reward_server.answers import equality
 from tests.harness import document, ours
 from tests.harness.causes import UNKNOWN, cause, until
 from tests.support import real_data
+from tests.support.peers import Peer
 
 HERE = Path(__file__).parent
-RECORD, PINS, PLACE = HERE / "record.json", HERE / "requirements.txt", Path("build/harness")
+RECORD, PINS = HERE / "record.json", HERE / "requirements.txt"
+HARNESS = Peer(place=Path("build/harness"), pins=PINS, script=HERE / "theirs.py")
 MODEL = Path("build/smollm2")
 SHOTS, SHOWN = 5, 100
 """Worked examples before a question; rows of the training set that they are drawn from."""
@@ -73,9 +75,8 @@ def main() -> int:
     if reason := absent(options.model):
         print(f"not compared: {reason}")
         return 0
-    python = PLACE / "bin" / "python"
     test = real_data.rows("gsm8k_test")[: options.problems]
-    theirs = {setting.name: _theirs(python, options, setting, test) for setting in SETTINGS}
+    theirs = {setting.name: _theirs(options, setting, test) for setting in SETTINGS}
     with tempfile.TemporaryDirectory() as folder:
         sets = {
             setting.name: _rows_of(setting, theirs[setting.name]["problems"], test)
@@ -83,7 +84,7 @@ def main() -> int:
         }
         mine = ours.evaluate(Path(folder), options.model.absolute(), sets, options.max_tokens)
     told = [
-        compared(python, options, setting, test, theirs[setting.name], mine[setting.name])
+        compared(options, setting, test, theirs[setting.name], mine[setting.name])
         for setting in SETTINGS
     ]
     record = {
@@ -106,7 +107,7 @@ def absent(model: Path) -> str:
     try:
         for name in ("gsm8k_train", "gsm8k_test"):
             real_data.rows(name)
-        install()
+        HARNESS.install()
     except real_data.Absent as error:
         return str(error)
     except subprocess.CalledProcessError as error:
@@ -114,32 +115,7 @@ def absent(model: Path) -> str:
     return ""
 
 
-def install() -> None:
-    """Make the harness's environment, unless it is there with these pins."""
-    done = PLACE / "pins.txt"
-    if not done.is_file() or done.read_text() != PINS.read_text():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", PLACE], check=True)
-        pip = [PLACE / "bin" / "python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "--disable-pip-version-check", "-r", PINS], check=True)
-        done.write_text(PINS.read_text())
-
-
-def ask(python: Path, asked: Row) -> dict[str, Any]:
-    """Put problems, or answers to them, to the harness."""
-    done = subprocess.run(
-        [python, "-P", HERE / "theirs.py"],
-        input=json.dumps(asked),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    answers: dict[str, Any] = json.loads(done.stdout)
-    return answers
-
-
 def _theirs(
-    python: Path,
     options: argparse.Namespace,
     setting: Setting,
     test: Sequence[Row],
@@ -157,7 +133,7 @@ def _theirs(
         "train": [_problem(row, "") for row in real_data.rows("gsm8k_train")[:SHOWN]],
         "test": [_problem(row, BOX if setting.is_chat else "") for row in test],
     }
-    return ask(python, asked if texts is None else {**asked, "texts": [*texts]})
+    return HARNESS.ask(asked if texts is None else {**asked, "texts": [*texts]})
 
 
 def _problem(row: Row, ending: str) -> Row:
@@ -177,7 +153,6 @@ def _rows_of(
 
 
 def compared(
-    python: Path,
     options: argparse.Namespace,
     setting: Setting,
     test: Sequence[Row],
@@ -190,7 +165,7 @@ def compared(
     stopped = [until(answer.text, stop) for answer in mine]
     judged = {
         "lm-eval": problems,
-        "oapl eval": _theirs(python, options, setting, test, stopped)["problems"],
+        "oapl eval": _theirs(options, setting, test, stopped)["problems"],
     }
     pairs = list(zip(mine, problems, strict=True))
     told = {

@@ -185,7 +185,6 @@ async def run(
         config,
         processes=processes,
         pulse=Pulse(processes, lines.message, start_s),
-        restarts=config.restarts.worker,
         replay=replay.handle,
         scorers=(),
         note=lines.message,

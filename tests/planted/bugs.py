@@ -289,7 +289,7 @@ BUGS = (
     ),
     Bug(
         "an evaluation asks a worker that is dead again",
-        "deploy/run/workers.py",
+        "deploy/run/answering.py",
         "            self.dead.append(self.member)\n",
         "",
         f"{WORKERS}::test_a_worker_whose_death_nobody_has_noticed_yet_is_asked_once",

@@ -198,15 +198,5 @@ def build_replay(config: RunConfig) -> ReplayBuffer:
     return ReplayBuffer(
         CountingSource(),
         keep,
-        PeriodNeeds(
-            groups_per_step=config.groups_per_step,
-            interval=config.sync.interval,
-            max_steps=config.run.max_steps,
-            capacity=config.replay.capacity,
-            group_size=config.rollout.group_size,
-            surplus=config.replay.surplus,
-            max_deaths=config.rollout.max_deaths,
-            max_versions=config.replay.max_versions,
-            drains=config.sync.in_flight == "drain",
-        ),
+        PeriodNeeds.of(config, history=None),
     )

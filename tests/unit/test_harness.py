@@ -1,11 +1,13 @@
 """Why lm-evaluation-harness and our verifier judge one text differently; what is recorded of it."""
 
 import json
+import sys
 
 import pytest
 
 from tests.harness import __main__ as harness
 from tests.harness import causes, document, ours
+from tests.support.peers import Peer
 
 
 def test_a_text_ends_before_the_first_stop_word():
@@ -41,3 +43,18 @@ def test_the_record_explains_every_difference():
         for judged in setting["judged"]:
             assert causes.UNKNOWN not in judged["causes"]
             assert abs(judged["flexible"] - judged["math"]) <= sum(judged["causes"].values())
+
+
+def test_a_peer_is_asked_in_an_environment_of_its_own_that_is_made_once(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    for name in ("pins.txt", "wanted.txt"):
+        (tmp_path / name).write_text("lm_eval==1\n")
+    script = tmp_path / "theirs.py"
+    script.write_text(
+        "import json, os, sys\nasked = json.load(sys.stdin)\n"
+        "print(json.dumps({'asked': asked, 'ours': os.environ['PYTHONPATH']}))\n"
+    )
+    peer = Peer(place=tmp_path, pins=tmp_path / "wanted.txt", script=script)
+    peer.install()
+    assert peer.ask([1, "a"]) == {"asked": [1, "a"], "ours": ""}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oapl.config.listing import settings
+from oapl.config.messages import RENAMED
 from tests.conftest import LONG
 from tests.unit.test_layering import MAY_IMPORT, ROOT
 
@@ -17,7 +18,7 @@ IN_COMMAND = re.compile(rf"(?:-m|from|import) +({DOTTED.pattern})")
 PATH = re.compile(rf"`((?:{'|'.join(PACKAGES)})/(?:[\w./-]*/|[\w./-]*\.\w+))`")
 PLANTED = ("test_names.py", "test_docstrings.py", "test_contents.py", "test_shadows.py")
 """Files with names that are meant to lead nowhere."""
-SETTINGS = {setting.key for setting in settings()}
+SETTINGS = {setting.key for setting in settings()} | RENAMED.keys()
 TEXTS = ("README.md", "Makefile", ".github/CONTRIBUTING.md", "reward_server/README.md")
 
 

@@ -66,7 +66,7 @@ ALLOWED = {
         "a handle of replay has a limit of its own, `launch.CALL_GRACE_S`"
     ),
     "deploy/run/lifetime.py:unless_failed:asyncio.wait": "the run itself, with all its deadlines",
-    "deploy/run/workers.py:_Asked.evaluate:handle.evaluate": (
+    "deploy/run/answering.py:_Asked.evaluate:handle.evaluate": (
         "`Workers.evaluate` gives it eval.timeout_s"
     ),
     "deploy/run/workers.py:Workers.load.first:self._changed.wait_for": (

@@ -1,4 +1,5 @@
-"""What both vLLM hosts give to vLLM: engine arguments, sampling parameters, probe requests.
+"""What both vLLM hosts give to vLLM: environment, engine arguments, sampling parameters, probe
+requests.
 
 Log-probs are those of the distribution sampled from (`processed_logprobs`); greedy decoding reports
 them at temperature 1. Only names that vLLM 0.23 and 0.32 share are used here.
@@ -48,6 +49,20 @@ def problems(config: RunConfig, *, max_num_seqs: int, max_batched_tokens: int) -
             f"max_num_seqs ({max_num_seqs}) sequences has a token in a forward pass; raise it, or "
             "lower rollout.engine_options.max_num_seqs"
         )
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """What stands in the environment of every host before torch and vLLM are imported.
+
+    Args:
+        config: The run.
+    """
+    return {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": str(config.cluster.engine_threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
 
 
 def _of_sets(config: RunConfig) -> Iterator[tuple[str, float]]:

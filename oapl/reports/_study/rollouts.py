@@ -25,8 +25,6 @@ TOLD = (
     *("verdicts", "finish_reason"),
 )
 TOKENS = ("token_ids", "inference_logprobs", LEARNER)
-SHORTEST_HELD = 1
-"""Characters of a response that counts as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

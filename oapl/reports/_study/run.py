@@ -30,7 +30,6 @@ from oapl.tracking.lines import (
 from oapl.tracking.names import STEP
 
 RECIPE, STAGES = "config.toml", "stages.json"
-LAG = "replay/lag_mean"
 MADE = "time/step_s"
 """In every line of a learner step."""
 

@@ -12,6 +12,7 @@ import pytest
 from deploy.run import answer_log
 from deploy.run.evaluation import Evaluator
 from oapl.config.toml import load_config
+from oapl.errors import InputError
 from oapl.sampling import protocol_of
 from tests.support.makers import make_model
 from tests.unit.deploy.test_stored_answers import answers, prompt
@@ -160,3 +161,9 @@ def test_what_decides_about_the_answers_is_in_the_recipe(recipe, other):
     config = load_config(recipe)
     protocol = protocol_of(config, config.eval.sources[0])
     assert answer_log.recipe_of(config, [other_prompt], protocol) != made()
+
+
+def test_what_would_not_be_read_again_is_refused_with_the_prompt_and_a_remedy(log):
+    odd = dataclasses.replace(prompt("a"), reference={"answer": object()})
+    with pytest.raises(InputError, match=r"sums:a@0 cannot be kept: .*object.*make text of it"):
+        log(1, answers(odd, 1.0))

@@ -143,3 +143,17 @@ async def test_what_fails_beside_an_act_ends_it_in_its_own_name():
         await lifetime.unless_failed([failure], act())
     assert ended == [1]
     assert await lifetime.unless_failed([asyncio.Future()], asyncio.sleep(0, "done")) == "done"
+
+
+async def test_how_long_an_attempt_lived_is_told_to_the_policy(config, monkeypatch):
+    lived = []
+
+    async def run(*_):
+        await asyncio.sleep(0.05)
+        raise RankError("learner rank 0 of 1 died")
+
+    monkeypatch.setattr(training, "_run", run)
+    monkeypatch.setattr(Failures, "add", lambda self, lived_s=0.0: lived.append(lived_s))
+    tried = Attempts(restarts={"rank": Failures(WholeRestarts(), "rank")}, resume=None)
+    assert await training._attempt(config, tried, Stop()) is None
+    assert 0.05 <= lived[0] < 60

@@ -88,6 +88,41 @@ CASES = [
         "objective.ppo_epochs=4",
         ("objective.ppo_epochs:", "the setting is called learner.updates_per_batch"),
     ),
+    Bad(
+        "restarts of ranks as they were",
+        "run.max_restarts=2",
+        ("run.max_restarts:", "is called restarts.rank.max_restarts now"),
+    ),
+    Bad(
+        "restarts of ranks as they were at first",
+        "learner.max_restarts=2",
+        ("learner.max_restarts:", "is called restarts.rank.max_restarts now"),
+    ),
+    Bad(
+        "restarts of workers as they were",
+        "cluster.max_worker_restarts=2",
+        ("cluster.max_worker_restarts:", "is called restarts.worker.max_restarts now"),
+    ),
+    Bad(
+        "restarts of workers as they were at first",
+        "cluster.max_restarts=2",
+        ("cluster.max_restarts:", "is called restarts.worker.max_restarts now"),
+    ),
+    Bad(
+        "a mode of math as it was",
+        "reward.options.math.mode=rule_or_math_verify",
+        ('reward.options.math.mode = "rule_or_math_verify"', 'is called "prorl" now'),
+    ),
+    Bad(
+        "no stored groups as it was",
+        "tracking.rollout_groups_per_step=0",
+        ("tracking.rollout_groups_per_step = 0:", 'is tracking.store_groups = "off" now'),
+    ),
+    Bad(
+        "uses of groups in another section",
+        "learner.max_uses=2",
+        ("learner.max_uses:", "did you mean replay.max_uses?"),
+    ),
     Bad("FSDP", "fsdp.wrap=true", ("fsdp:", "DeepSpeed", "learner.zero_stage")),
     Bad(
         "old log-probs",

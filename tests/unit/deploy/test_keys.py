@@ -70,3 +70,13 @@ def test_only_workers_keep_the_key_of_the_endpoint_that_they_ask():
 def test_what_a_user_s_own_function_reads_is_kept_but_never_the_key_of_wandb():
     own = kept("reward", reward={"verifiers": {"function": 1.0}})
     assert own == {name for name in CANARIES if not name.startswith("WANDB_")}
+
+
+@pytest.mark.parametrize("verifiers", [{"judge": 1.0}, {"judge": 1.0, "function": 1.0}])
+def test_the_key_of_wandb_is_kept_by_whom_a_recipe_has_ask_with_it(verifiers):
+    options = {"base_url": "http://h/v1", "model": "m", "api_key_env": "WANDB_API_KEY"}
+    found = kept("reward", reward={"verifiers": verifiers, "options": {"judge": options}})
+    assert "WANDB_API_KEY" in found
+    assert "WANDB_IDENTITY_TOKEN_FILE" not in found
+    endpoint = {"base_url": "http://h/v1", "api_key_env": "WANDB_API_KEY"}
+    assert "WANDB_API_KEY" in kept("worker", eval={"endpoint": endpoint})

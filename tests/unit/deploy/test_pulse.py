@@ -190,3 +190,14 @@ async def test_one_that_is_replaced_is_told_once_however_slowly_it_dies_and_star
     assert notes == ["reward-1 has not answered for 30 s; replacing it"]
     assert len(processes.replaced) == 1
     await pulse.close()
+
+
+async def test_a_server_that_cannot_be_replaced_ends_the_run_instead_of_being_forgotten(kept):
+    async def refuse(process):
+        raise ValueError("no actor of that name")
+
+    processes, pulse, _ = kept
+    processes.replace = refuse
+    processes.stopped.add("reward-0")
+    with pytest.raises(ValueError, match="no actor of that name"):
+        await asyncio.wait_for(pulse.failed, SILENCE_S + 2 * BEAT_S)

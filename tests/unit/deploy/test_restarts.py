@@ -168,6 +168,16 @@ def test_what_a_rank_raises_again_at_the_same_step_is_not_tried_a_third_time():
         assert tried.take_another(raised(9, DiedError("trainer-0 died")), told), "a kill may stop"
 
 
+def test_a_replay_buffer_that_dies_again_is_started_again_as_often_as_its_policy_allows():
+    """Ray's own error is the cause of what is told of it, and the same each time."""
+    told, tried = Told(), attempts(3)
+    for _ in range(3):
+        died = ReplayError("replay died when it was asked for next_prompts")
+        died.__cause__ = RuntimeError("The actor died unexpectedly before finishing this task.")
+        assert tried.take_another(died, told)
+    assert not tried.take_another(ReplayError("replay died when it was asked for take"), told)
+
+
 @pytest.mark.parametrize("why", [DeadlineError("waited 30 s for a batch"), HeadError("no head")])
 def test_what_no_checkpoint_makes_good_is_followed_by_nothing(why):
     told, tried = Told(), attempts(2)
@@ -208,3 +218,11 @@ def test_who_fails_says_what_the_same_command_does(tmp_path, setting, resume, ex
     tried = attempts(0, resume and tmp_path / "checkpoints" / resume)
     tried.setting = setting
     assert tried.next.startswith(expected)
+
+
+def test_a_long_attempt_forgives_the_losses_before_it_where_the_policy_says_so():
+    policy = WholeRestarts(max_restarts=1, forgiven_after_s=3600.0)
+    tried = Attempts(restarts={"rank": Failures(policy, "rank")}, resume=None)
+    for lived_s in (10.0, 3601.0, 3601.0):
+        assert tried.take_another(RankError("learner rank 0 of 1 died"), Told(), lived_s)
+    assert not tried.take_another(RankError("learner rank 0 of 1 died"), Told(), 3599.0)

@@ -152,6 +152,21 @@ def test_a_critics_states_go_where_the_policys_go():
         assert host / 1e9 == pytest.approx(2 * on_host, rel=1e-6)
 
 
+def test_frozen_copies_are_written_beside_training_wherever_they_lie():
+    learner = {"zero_stage": 3, "num_ranks": 4, "precision": "bf16"}
+    for offload, place in (("none", "device"), ("all", "host")):
+        config = RunConfig(
+            learner={**learner, "offload": offload},
+            objective={"name": "grpo", "kl_coefficient": 0.1},
+            cluster={"device": "cuda"},
+        )
+        beside = dataclasses.replace(config, checkpoint=CheckpointSection(beside=True))
+        more = rank_memory(beside, SHAPE, longest=100).host
+        more -= rank_memory(config, SHAPE, longest=100).host
+        # A quarter of masters and two moments, and of the reference's 2 bytes a parameter.
+        assert more / 1e9 == pytest.approx(12 + 2, rel=1e-6), f"copies on the {place}"
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_critic_has_the_parameters_that_torch_counts(tmp_path, tied):
     from learner.models.critic import load_critic

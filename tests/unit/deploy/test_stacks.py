@@ -99,3 +99,15 @@ async def test_the_oldest_files_go(tmp_path):
     left = sorted(path.name for path in place.iterdir())
     assert len(left) == stacks.KEPT
     assert left[0] > "2020-01-12"
+
+
+async def test_one_that_goes_while_it_is_asked_keeps_none_of_the_others_from_being_told(
+    tmp_path, stuck, monkeypatch
+):
+    def gone(pid, number):
+        raise ProcessLookupError("No such process")
+
+    monkeypatch.setattr(stacks.os, "kill", gone)
+    text = await _written(tmp_path, stuck, Process("replay", None, 2**22 + 1))
+    assert f"== trainer-0 (process {stuck.pid}): it went meanwhile" in text
+    assert "== replay (process 4194305): gone" in text

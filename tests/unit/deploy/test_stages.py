@@ -14,8 +14,9 @@ from deploy.run.outcome import BY_STEPS, RunOutcome
 from learner.checkpoints import contents, digests
 from learner.moving_on import REQUEST
 from oapl.config import RunConfig
-from oapl.errors import CheckpointError, InputError
+from oapl.errors import CheckpointError, InputError, RankError
 from oapl.tracking.jsonl import JsonlSink
+from oapl.tracking.tracker import Tracker
 
 THREE = (
     {"name": "a", "run": {"max_steps": 10}},
@@ -114,6 +115,22 @@ def test_stages_follow_one_another_and_count_on(config, training):
         ("b", 30, 20),
         ("c", 60, 30),
     ]
+
+
+def test_losses_are_counted_over_all_stages_and_each_begins_with_a_start(
+    config, training, monkeypatch
+):
+    """What a stage needs to start is no restart because one before it has lost a rank."""
+    made = []
+
+    async def losing(config, attempts, notes):
+        made.append((attempts.failures, attempts.restarts["rank"].number))
+        attempts.take_another(RankError("learner rank 0 of 1 died"), Tracker())
+        return await training(config, attempts, notes)
+
+    monkeypatch.setattr(stages.training, "train", losing)
+    program.train(config)
+    assert made == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_a_run_that_is_done_has_nothing_to_do_and_one_with_more_steps_has(config, training):

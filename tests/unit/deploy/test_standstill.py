@@ -62,3 +62,29 @@ async def test_a_disk_that_takes_nothing_ends_no_run(tmp_path):
     async with told(40, tmp_path, print, Written()):
         await within(30, asyncio.sleep(0.01), "a batch")
     assert [path.name for path in tmp_path.iterdir()] == ["stacks"]
+
+
+async def test_what_an_attempt_has_left_stays_when_another_follows(tmp_path, monkeypatch):
+    monkeypatch.setattr(stalls, "STANDSTILL_S", 0.1)
+    async with told(40, tmp_path, print, Written()):
+        await asyncio.sleep(0.05)
+        time.sleep(0.4)  # noqa: ASYNC251 - that is what it is about
+    text = (tmp_path / "stacks" / "standstill.txt").read_text()
+    async with told(40, tmp_path, print, Written()):
+        await asyncio.sleep(0.05)
+    assert (tmp_path / "stacks" / "standstill.txt").read_text() == text != ""
+
+
+async def test_a_watch_that_fails_says_so_and_leaves_no_standstill_that_was_none(
+    tmp_path, monkeypatch
+):
+    async def look(self):
+        raise KeyError("a wait without a kind")
+
+    monkeypatch.setattr(stalls, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(stalls.Stalls, "look", look)
+    lines = []
+    async with told(40, tmp_path, lines.append, Written()):
+        await asyncio.sleep(0.3)
+    assert lines == ["waits are looked at no more (KeyError: 'a wait without a kind')"]
+    assert list(tmp_path.iterdir()) == []

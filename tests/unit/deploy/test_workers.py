@@ -11,7 +11,6 @@ from deploy.run import workers
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
-from oapl.config.restarts import WorkerRestarts
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
 from oapl.records import EvalAnswers, Lateness, ProbeReport, Sampling, WorkerId
 from tests.support.fakes import publication
@@ -117,6 +116,13 @@ class Bench:
             rollout={"num_engines": num_engines},
             sync={"timeout_s": timeout_s},
             cluster={"start_timeout_s": 60},
+            restarts={
+                "worker": {
+                    "max_restarts": max_restarts,
+                    "forgiven_after_s": forgiven_after_s,
+                    "longest_pause_s": 0.01,
+                }
+            },
         )
         self.notes, self.replay = [], FakeReplay()
         self.processes = FakeProcesses(refusals)
@@ -125,11 +131,6 @@ class Bench:
             config,
             processes=self.processes,
             pulse=self.pulse,
-            restarts=WorkerRestarts(
-                max_restarts=max_restarts,
-                forgiven_after_s=forgiven_after_s,
-                longest_pause_s=0.01,
-            ),
             replay=None if aside else self.replay,
             scorers=(),
             note=self.notes.append,

@@ -187,3 +187,20 @@ def test_another_model_is_refused_before_anything_of_it_is_loaded(monkeypatch, t
     with pytest.raises(CheckpointError, match=r"c has 7 elements in it\); set model\.path back"):
         engine_state.put_back(one.inner, one.adam, pieces)
     assert torch.equal(one.inner.module.a, before)
+
+
+@pytest.mark.parametrize("unstepped", ["a", "c"])
+def test_a_parameter_that_was_never_stepped_leaves_the_moments_of_the_others(
+    monkeypatch, tmp_path, unstepped
+):
+    """From stage 1 on they lie in one tensor, whose count of steps is one."""
+    pieces = save(monkeypatch, tmp_path, 0, 1)
+    expected = pieces.read(by_name.key_of("exp_avg", "b"), Stretch(0, 2))
+    del pieces.steps[unstepped]
+    one = engine(monkeypatch, 1, 1, 0, seed=7)
+    engine_state.put_back(one.inner, one.adam, pieces)
+    (state,) = one.adam.state.values()
+    assert torch.equal(state["exp_avg"][15:17], expected)
+    place = {"a": slice(0, 15), "c": slice(17, 24)}[unstepped]
+    assert not state["exp_avg"][place].any()
+    assert state["step"] == 4.0

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -1196,6 +1197,20 @@ async def test_training_goes_on_while_a_checkpoint_is_written_and_it_is_of_when_
     assert again.step == 4
 
 
+async def test_old_checkpoints_are_removed_beside_what_the_learner_waits_for(config, monkeypatch):
+    """On a disk that is far away that takes long; meanwhile waits are looked at."""
+    main, prune, threads = threading.get_ident(), snapshots.prune, []
+
+    def remembered(*given):
+        threads.append(threading.get_ident())
+        prune(*given)
+
+    monkeypatch.setattr(snapshots, "prune", remembered)
+    await make(config).checkpoint()
+    assert threads != []
+    assert main not in threads
+
+
 async def test_the_next_checkpoint_and_the_last_wait_for_the_one_that_is_written(config):
     config, lines = beside(config, keep=3), Lines()
     learner = make(config, trainers=[SlowWriter()], tracker=lines)
@@ -1229,7 +1244,7 @@ async def test_a_rank_that_does_not_write_in_time_leaves_no_checkpoint(config):
     config = beside(config)
     learner = make(config, trainers=[Stuck()])
     await saved_and_trained(learner)
-    with pytest.raises(DeadlineError, match=r"ranks to write .*\.step-4\.part"):
+    with pytest.raises(DeadlineError, match=r"ranks have not written .*\.step-4\.part"):
         await learner.checkpoint()
     assert names(config) == [".step-4.part"]
 

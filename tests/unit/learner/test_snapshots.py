@@ -102,3 +102,21 @@ def test_whichever_file_is_damaged_one_of_the_ranks_finds_it(tmp_path, ranks):
         found = [digests.problem(tmp_path, rank, ranks) for rank in range(ranks)]
         assert [problem for problem in found if problem] == [f"{name} is damaged"]
         (tmp_path / name).write_text("whole")
+
+
+def test_a_run_that_comes_back_to_a_step_never_stands_without_a_checkpoint(tmp_path, monkeypatch):
+    """What takes long of it, and may be killed, is to remove the older one."""
+    save(tmp_path, 10, "old")
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(snapshots.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 10, "new")
+    monkeypatch.undo()
+    left = snapshots.latest(tmp_path)
+    assert (left / "trainer" / "weights.bin").read_text() == "new"
+    resuming.verify(left)
+    save(tmp_path, 20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-20"]

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from deploy.checks.settings import check
-from oapl.config import RunConfig
+from oapl.config import RunConfig, messages
 from oapl.config.fields import Count, section
 from oapl.config.listing import field_at, section_at, settings
 from oapl.config.plugins import parse
@@ -142,3 +142,17 @@ def test_a_plugin_without_options_takes_none():
         InputError, match=r"^objective.x: unknown setting; section objective has no"
     ):
         check(config(objective={"name": "sft", "x": 1}, rollout={"group_size": 1}))
+
+
+def test_every_name_that_a_message_says_to_set_instead_is_a_setting():
+    keys = {one.key for one in settings()}
+    own = {"objective"}  # its options are in its own file
+    named = [*messages.ELSEWHERE.values(), *messages.RENAMED.values()]
+    assert [key for key in named if key not in keys and key.split(".")[0] not in own] == []
+    assert not keys & messages.RENAMED.keys(), "what has a new name has not the old one too"
+
+
+def test_nothing_that_there_is_stands_among_what_there_is_not_unless_that_names_it():
+    for beginning, words in messages.ABSENT.items():
+        there = [one.key for one in settings() if one.key.split(".")[-1].startswith(beginning)]
+        assert [key for key in there if key not in words] == [], beginning

@@ -14,9 +14,11 @@ from oapl.config import RunConfig
 from oapl.records import StepMetrics
 from oapl.tracking import console
 from oapl.tracking.console import LiveConsole, PlainConsole, comparison_table, save_svg
+from oapl.tracking.drawing import figure, sparkline
 from oapl.tracking.history import Tail
 from oapl.tracking.jsonl import JsonlSink
-from oapl.tracking.view import View, figure, is_warning, sparkline
+from oapl.tracking.view import View
+from oapl.tracking.view_parts import is_warning
 
 STEP = {
     "reward/mean": 0.5,

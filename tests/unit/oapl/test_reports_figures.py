@@ -313,16 +313,18 @@ def test_what_was_started_again_is_told_with_its_cause_and_what_it_cost(tmp_path
         folder / "restarts.jsonl",
         [
             {"at_unix_s": at + 3.0, "part": "worker 0", "cause": "died: killed by signal 9"},
+            {"at_unix_s": at + 13.0, "part": "reward-0", "cause": "no answer for 30 s"},
             {"at_unix_s": at + 16.5, "part": "replay", "cause": "replay died"},
         ],
     )
     table = restarts.draw(Study.read([folder]))
     assert [[cell.text for cell in row][1:] for row in table.rows] == [
         ["1", "worker 0", "died: killed by signal 9", "–"],
+        ["6", "reward-0", "no answer for 30 s", "–"],
         ["8", "all, for the replay", "replay died", "30 s to start, 4 steps again (8 s)"],
     ]
     # 16 s of steps and 30 s to start are kept, 8 s were made again: 1 - 38 / 54.
-    assert "2 in all; starts after them took 30 s, steps made again 8 s" in table.note
+    assert "3 in all; starts after them took 30 s, steps made again 8 s" in table.note
     assert "effective training time 29.6%" in table.note
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from oapl.config import RunConfig
-from oapl.config.stages import PARTS, changes, stage_named, stages_of
+from oapl.config.stages import PARTS, changes, stages_of
 from oapl.config.toml import load_config, to_toml
 from oapl.errors import InputError
 
@@ -70,12 +70,6 @@ def test_a_recipe_of_stages_reads_back_from_what_was_written_of_it(recipe, tmp_p
     assert again == config
     assert stages_of(again) == stages_of(config)
     assert not load_config(tmp_path / "config.toml", ["stages=[]"]).is_staged
-
-
-def test_a_stage_is_found_by_its_name(recipe):
-    config = load_config(recipe)
-    assert stage_named(config, "imitate").objective["name"] == "sft"
-    assert stage_named(config, "") == config
 
 
 def test_rounds_are_short_for_stages_that_each_begin_from_the_model_before():
