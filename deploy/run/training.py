@@ -47,7 +47,6 @@ async def train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> 
                 await stop.unless_asked(in_thread_of_its_own(verifying))
             outcome = await _attempt(config, attempts, stop, notes)
             while outcome is None:
-                await stop.unless_asked(asyncio.sleep(attempts.pause_s))
                 outcome = await _attempt(config, attempts, stop)
             return outcome
     except (Stopped, asyncio.CancelledError):
@@ -79,9 +78,10 @@ async def _attempt(
     except Exception as error:
         unwritable = storage.cause(error, config.folder)  # a start would meet it again
         if not stop.signal and not unwritable and attempts.take_another(error, tracker):
-            return None
+            return await _paused(attempts, tracker, stop)
         failure = unwritable or error
-        if not isinstance(failure, (InputError, CheckpointError)):
+        is_gone = attempts.resume is not None and not attempts.resume.exists()
+        if not isinstance(failure, (InputError, CheckpointError)) and not is_gone:
             failure.add_note(attempts.next)
         tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
         if failure is error:
@@ -89,6 +89,16 @@ async def _attempt(
         raise failure from error
     finally:
         tracker.close()
+
+
+async def _paused(attempts: Attempts, tracker: Tracker, stop: Stop) -> None:
+    """Wait before the next attempt, while whoever asks to stop is still told that it is heard."""
+    try:
+        await stop.unless_asked(asyncio.sleep(attempts.pause_s))
+    except (Stopped, asyncio.CancelledError):
+        if stop.signal:
+            tracker.phase(STOPPED)
+        raise
 
 
 async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: Stop) -> RunOutcome:

@@ -29,6 +29,7 @@ from oapl.errors import (
     OaplError,
     ProbeError,
     WeightsError,
+    original,
 )
 from oapl.evaluation import Protocol
 from oapl.interfaces import Replay, Scorer, Worker
@@ -611,6 +612,6 @@ def _of_evaluations(total: Metrics) -> Metrics:
 
 
 def _one_line(error: BaseException) -> str:
-    error = getattr(error, "cause", None) or error  # Ray's own text begins with its traceback
+    error = original(error)
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:LONGEST_NOTE]}" if text else type(error).__name__

@@ -81,6 +81,14 @@ def below(pid: int) -> list[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def _born(pid: int) -> str:
     """When it began: another process may get its number."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
