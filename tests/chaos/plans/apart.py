@@ -92,6 +92,14 @@ PLAN = Apart(
             does="mend the function; reward/function/timeout_rate and error_rate tell of it",
             goes_on=GoesOn.UNHARMED,
         ),
+        cases_of("`oapl generate`")(
+            "generation-queue-killed",
+            "its prompt queue",
+            by_itself("kill -9", "once some groups are stored"),
+            detected_by="whoever asks it, or the pulse",
+            loses="no draw; what is in no whole shard is made again",
+            goes_on=GoesOn.BACK,
+        ),
         cases_of("a sweep", **KILLED)(
             "sweep-killed", "in its third run", by_itself("kill -9", "while that trains")
         ),
@@ -100,6 +108,7 @@ PLAN = Apart(
         "node-with-engines": "tests.chaos.nodes",
         "reward-pool-under-load": "tests.chaos.rewards",
         "reward-code-misbehaves": "tests.chaos.deeds",
+        "generation-queue-killed": "tests.chaos.generations",
         "sweep-killed": "tests.chaos.sweeps",
     },
 )
