@@ -78,7 +78,8 @@ async def _attempt(
     except Exception as error:
         unwritable = storage.cause(error, config.folder)  # a start would meet it again
         if not stop.signal and not unwritable and attempts.take_another(error, tracker):
-            return await _paused(attempts, tracker, stop)
+            await _paused(attempts, tracker, stop)
+            return None
         failure = unwritable or error
         is_gone = attempts.resume is not None and not attempts.resume.exists()
         if not isinstance(failure, (InputError, CheckpointError)) and not is_gone:
@@ -104,7 +105,7 @@ async def _paused(attempts: Attempts, tracker: Tracker, stop: Stop) -> None:
 async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: Stop) -> RunOutcome:
     """Start everything, learn to the end, save, stop everything."""
     phases = Phases(tracker, attempts.seconds)
-    async with processes_of(config, stop) as processes:
+    async with processes_of(config, stop, is_again=bool(attempts.failures)) as processes:
         with phases("start"):
             run = await stop.unless_asked(parts.start(config, processes, tracker, attempts))
         run.learner.count_restarts(attempts.uncounted)

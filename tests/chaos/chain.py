@@ -32,6 +32,8 @@ GRACE_S, END_S = 30.0, 120.0
 """
 CODES = {GoesOn.ENDS: 1, GoesOn.STOPS: 143, GoesOn.KILLED: -signal.SIGKILL, GoesOn.REFUSED: 2}
 ENDS_RUN = (GoesOn.ENDS, GoesOn.STOPS, GoesOn.KILLED)
+FAILURES = (AssertionError, OSError, subprocess.SubprocessError, ValueError, LookupError)
+"""What a case that fails raises."""
 STEP = '"time/step_s"'
 """In the line of each learner step."""
 IMITATION = ("objective.name=sft", "rollout.group_size=1")
@@ -214,7 +216,7 @@ class Chain:
             self._try(case, found)
         except Skipped as error:
             return self._row(case, seed, "skipped", found, str(error))
-        except (AssertionError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        except FAILURES as error:
             why = f"{type(error).__name__}: {error}"
             return self._row(case, seed, "failed", found, why)
         finally:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.making import KILLED, by_itself, cases_of
+from tests.chaos.making import KILLED, SINCE, by_itself, cases_of
 from tests.chaos.records import Case, GoesOn, Row
 
 LIMIT_S = 1200.0
@@ -72,6 +72,14 @@ PLAN = Apart(
             loses="no draw",
             goes_on=GoesOn.ALONE,
         ),
+        cases_of("the node of the learner")(
+            "node-with-the-learner",
+            "",
+            by_itself("kill -9 of all that runs there", "it comes back after 20 s"),
+            detected_by="Ray",
+            loses=SINCE,
+            goes_on=GoesOn.BACK,
+        ),
         cases_of("two reward servers")(
             "reward-pool-under-load",
             "they, their fork servers and workers",
@@ -106,6 +114,7 @@ PLAN = Apart(
     ),
     scripts={
         "node-with-engines": "tests.chaos.nodes",
+        "node-with-the-learner": "tests.chaos.learner_node",
         "reward-pool-under-load": "tests.chaos.rewards",
         "reward-code-misbehaves": "tests.chaos.deeds",
         "generation-queue-killed": "tests.chaos.generations",

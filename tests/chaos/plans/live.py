@@ -58,7 +58,9 @@ WORKERS = (
 
 def reward_worker(chain: Chain) -> int:
     """A process that judges."""
-    return below(FORK_SERVER(chain))[0]
+    found = below(FORK_SERVER(chain))
+    assert found, "the fork server has no process below it"
+    return found[0]
 
 
 REWARD, FORK_SERVER = process("reward-0"), child(process("reward-0"), "fork_server")

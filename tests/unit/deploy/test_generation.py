@@ -185,7 +185,7 @@ async def attempt(tmp_path, monkeypatch):
         folder=tmp_path, header=None, recipe={}, total=10, done=frozenset(), group_size=2
     )
     monkeypatch.setattr(generation, "done_in", lambda folder: frozenset("abc"))
-    monkeypatch.setattr(generation, "processes_of", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(generation, "processes_of", lambda *_, **__: contextlib.nullcontext())
     told, stop, tracker = [], Stop(), Tracker()
     tracker.message = told.append
     progress = Progress(work, told.append, lambda *how: None)
