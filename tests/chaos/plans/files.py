@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chaos.chain import Chain
 from tests.chaos.making import SINCE, cases_of
 from tests.chaos.records import GoesOn, Strike, Struck
-from tests.chaos.strikes import KILL, at_place, child, driver, signalled, with_clock
+from tests.chaos.strikes import KILL, STOP, at_place, child, driver, signalled, with_clock
 
 START_S = 240.0
 """For a second command to be refused."""
@@ -227,6 +227,15 @@ OTHERS = (
         within_s=60.0,
         reads="W&B .*; going on without it: metrics.jsonl has everything",
         loses="what W&B was not told yet; metrics.jsonl has all",
+        goes_on=GoesOn.UNHARMED,
+    ),
+    _wandb(
+        "wandb-stopped",
+        "its process",
+        signalled(child(driver, "wandb-core"), STOP, stays=True),
+        detected_by="the run, at its end",
+        does="see the line at the run's end: `wandb sync` uploads the rest",
+        loses="nothing; metrics.jsonl has all",
         goes_on=GoesOn.UNHARMED,
     ),
     cases_of("the run folder")(
