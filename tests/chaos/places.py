@@ -41,6 +41,7 @@ FAULTS = {
     "raise": "an exception",
     "fill_disk": "the disk is full",
     "fill_store": "Ray's object store is full",
+    "refuse": "Ray's object store takes nothing, nor does its disk",
 }
 """What is done there, in words."""
 STAYING = ("fill_disk", "fill_store")

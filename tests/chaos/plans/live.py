@@ -144,6 +144,14 @@ RANK = (
         loses="nothing",
         goes_on=GoesOn.UNHARMED,
     ),
+    _rank(
+        "object-store-refuses",
+        "putting a chunk into Ray's object store",
+        at_place("put_weights", "refuse"),
+        detected_by="the rank itself",
+        reads=rf"learner rank 0 of 1 failed \(ObjectStoreFullError: .*{BACK}",
+        does="give /dev/shm, and the disk of Ray's temporary files, more room",
+    ),
 )
 
 _command = cases_of("the command", **STOPS)

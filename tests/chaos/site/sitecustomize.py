@@ -81,6 +81,12 @@ def _fill_the_store():
 _HELD = []
 
 
+def _refuse():
+    import ray
+
+    raise ray.exceptions.ObjectStoreFullError("struck")
+
+
 def _self(number):
     return lambda: os.kill(os.getpid(), number)
 
@@ -93,6 +99,7 @@ _ACTS = {
     "raise": _fail,
     "fill_disk": _fill_the_disk,
     "fill_store": _fill_the_store,
+    "refuse": _refuse,
 }
 
 
