@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards harness resumes planted footprint clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos soak attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards harness resumes planted footprint clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -90,6 +90,12 @@ example: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(VENV)/bin/python -m tests.chaos --seed $(SEED)
 	$(VENV)/bin/python -m pytest -m by_hand tests/integration/test_learner.py
+
+# One live run with two engines under a random schedule of the same faults; at its end draws and steps must
+# balance, and no process may have grown beyond its bound: build/soak. `make soak MINUTES=5 SEED=3`.
+MINUTES ?= 30
+soak: $(VENV)/.dev
+	$(VENV)/bin/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
 
 # Killed runs end as undisturbed ones do, bit for bit, and go on with other ranks and stages; half an hour.
 resumes: $(VENV)/.dev

@@ -3,7 +3,7 @@
 Invariants: `collect` only ever runs with a version whose probe was within the bound; loads,
 evaluations and recoveries exclude one another, so nothing is evaluated under two versions; after an
 engine fault the engine is rebuilt with the weights it held, once: a second fault soon after is not
-bad luck, and ends the worker.
+bad luck, and ends the worker; so does an engine that hangs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oapl import loops
 from oapl.config import RunConfig
 from oapl.counters import Counters
 from oapl.devices import base as devices
-from oapl.errors import EngineError, ProbeError, StaleError
+from oapl.errors import DeadlineError, EngineError, ProbeError, StaleError
 from oapl.interfaces import Engine, JoinedScorer, Replay, Scorer
 from oapl.records import (
     EvalAnswers,
@@ -33,6 +33,7 @@ from oapl.records import (
     WeightsVersion,
     WorkerId,
 )
+from oapl.remote.waiting import within
 from oapl.sampling import of_rollouts
 from oapl.weights.base import TRANSPORTS
 
@@ -40,6 +41,9 @@ EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
 """Mean exp(|log-prob difference|): all fp32; else; and where it is worth a look."""
 FAULT_WINDOW_S = 60.0
 """Two engine faults within this time are one too many."""
+PING_S, ANSWER_S, MOST_MISSED = 5.0, 30.0, 2
+"""Between two questions to the engine, for its answer to one, and answers in a row that do not come
+of an engine that hangs: one may meet a load."""
 
 
 def build(
@@ -144,8 +148,49 @@ class RolloutWorker:
             has_own_weights: Begin with what the engine was built with, the model's own.
 
         Raises:
-            EngineError: The engine failed twice in quick succession.
+            EngineError: The engine failed twice in quick succession, or hangs.
         """
+        collecting = asyncio.create_task(self._collect(has_own_weights))
+        listening = asyncio.create_task(self._listen_to_engine())
+        acts = (collecting, listening)
+        try:
+            await asyncio.wait(acts, return_when=asyncio.FIRST_COMPLETED)
+            (collecting if collecting.done() else listening).result()
+        finally:
+            for act in acts:
+                act.cancel()
+            if not listening.done():  # else what is in flight would be awaited for ever
+                await asyncio.gather(*acts, return_exceptions=True)
+
+    async def _listen_to_engine(self) -> None:
+        """Ask the engine again and again, but for loads and rebuilds, which have their deadlines.
+
+        Raises:
+            EngineError: It does not answer.
+        """
+        missed = 0
+        while missed < MOST_MISSED:
+            await asyncio.sleep(PING_S)
+            if self._is_loading:
+                continue
+            try:
+                what = f"the engine of {self._id} to answer"
+                await within(ANSWER_S, self._engine.ping(), what, is_told=False)
+                missed = 0
+            except DeadlineError:
+                missed = 0 if self._is_loading else missed + 1
+            except Exception:  # noqa: BLE001 - it has failed: whoever asks it for something hears so
+                missed = 0
+        raise EngineError(
+            f"the inference engine has not answered for {MOST_MISSED * ANSWER_S:.0f} s: its "
+            "process is stopped or hangs"
+        )
+
+    @property
+    def _is_loading(self) -> bool:
+        return self._lock.locked() and not self._evaluating
+
+    async def _collect(self, has_own_weights: bool) -> None:
         if self._replay is None:
             await self._stop.wait()
             return

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 from oapl.config import RunConfig
-from oapl.errors import DiedError, OaplError, RankError
+from oapl.errors import DiedError, OaplError, RankError, first_line, original
 from oapl.interfaces import Trainer
 from oapl.remote.open_waits import OPEN
 
@@ -79,7 +79,8 @@ class Ranks:
             ranks, how, cause = dead, "died", errors[dead[0]]
         elif errors:
             cause = next(iter(errors.values()))
-            ranks, how = list(errors), f"failed ({type(cause).__name__}: {cause})"
+            met = original(cause)
+            ranks, how = list(errors), f"failed ({type(met).__name__}: {first_line(met)})"
         else:
             ranks = [rank for rank, task in enumerate(tasks) if not task.done()]
             how = f"did not answer within {self._timeout_s:g} s (sync.timeout_s)"

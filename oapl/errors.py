@@ -103,6 +103,13 @@ def in_one_line(error: BaseException) -> str:
     return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
+def original(error: BaseException) -> BaseException:
+    """What another process raised, where Ray's copy stands for it: that one's text is a traceback
+    with process ids, of which no two are equal."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
 def first_line(error: BaseException) -> str:
     """Give the first line of an error's text, which in the heavy libraries may run over twenty.
 

@@ -149,6 +149,10 @@ class Engine(Protocol):
     def quiet_s(self) -> float:
         """Seconds since it last made something, a token or a whole response; inf before that."""
 
+    async def ping(self) -> None:
+        """Return as soon as it could take something in, which is between two of its steps; at once
+        where it has failed or was closed. Not asked during a load or a rebuild."""
+
     def close(self) -> None:
         """End the engine and its processes; what is in flight ends as aborted. May block."""
 

@@ -188,6 +188,9 @@ class EndpointEngine:
         """Seconds since its last response."""
         return time.monotonic() - self._answered_at
 
+    async def ping(self) -> None:
+        """Return: each request to a server elsewhere has its own deadline."""
+
     def close(self) -> None:
         """Ask for nothing more."""
         self._is_closed = True

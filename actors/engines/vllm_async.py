@@ -229,6 +229,12 @@ class VllmAsync:
         """Seconds since its last response: vLLM tells of whole ones."""
         return time.monotonic() - self._answered_at
 
+    async def ping(self) -> None:
+        """Have vLLM's own process answer; see `oapl.interfaces.Engine.ping`."""
+        llm = self._llm
+        if llm is not None and not self._closed and not llm.errored:
+            await asyncio.wrap_future(self._submit(llm.is_sleeping()))
+
     def close(self) -> None:
         """End the engine; what is in flight ends as aborted."""
         if not self._closed:

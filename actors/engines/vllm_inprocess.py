@@ -197,6 +197,10 @@ class VllmInprocess:
         """Seconds since its last token."""
         return time.monotonic() - self._thread.stepped_at
 
+    async def ping(self) -> None:
+        """Have the stepping thread answer; see `oapl.interfaces.Engine.ping`."""
+        await asyncio.wrap_future(self._thread.call(lambda: None))
+
     def close(self) -> None:
         """End the engine and its thread; what is in flight ends as aborted."""
         self._thread.close()

@@ -28,6 +28,8 @@ from oapl.remote.waiting import within
 
 REPLAY = "replay"
 """The process that holds the buffer."""
+AWAY = "ActorUnavailableError"
+"""What Ray raises of a process that it cannot reach, and that may be there."""
 
 
 class LocalHandle:
@@ -174,14 +176,14 @@ class RayPromise:
 
     @contextmanager
     def _own_errors(self) -> Iterator[None]:
-        from ray.exceptions import ActorDiedError
+        from ray.exceptions import ActorDiedError, ActorUnavailableError
 
         try:
             yield
         except OaplError as error:  # Ray's copy, whose text is a traceback, stands for the cause
             cause = getattr(error, "cause", None)
             raise (cause if isinstance(cause, OaplError) else error) from None
-        except ActorDiedError as error:
+        except (ActorDiedError, ActorUnavailableError) as error:
             raise death(self._name, error, f"when it was asked for {self._method}") from error
 
 
@@ -197,6 +199,8 @@ def death(name: str, error: Exception, when: str) -> OaplError:
         A `ReplayError` where it held the buffer: whoever asks hears that the run goes back.
     """
     how = "died with its node" if "node has died" in str(error) else "died"
+    if type(error).__name__ == AWAY:  # what it was asked for may be done, or never be
+        how = "could not be reached any more"
     text = f"{name} {how} {when}; see logs/{name}.log in the run folder"
     return ReplayError(text) if name == REPLAY else DiedError(text)
 

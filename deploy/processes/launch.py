@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ CALL_GRACE_S = 60.0
 LOOPBACK = "127.0.0.1"
 FAREWELL_S = 5.0
 """For the head of a cluster to answer at the end of a run, that went wrong or not."""
+LOOK_S = 1.0
+"""Between two looks at a cluster's nodes: nobody announces one."""
 PIDS_FILE = "processes.json"
 BUILDERS: dict[Role, str] = {
     "replay": "deploy.run.batches:build_replay",
@@ -149,19 +152,20 @@ class Processes(Protocol):
         """End every process that was started here."""
 
 
-def connect(config: RunConfig, purpose: Purpose = "train") -> Processes:
+def connect(config: RunConfig, purpose: Purpose = "train", patience_s: float = 0.0) -> Processes:
     """Make the launcher that `cluster.mode` names.
 
     Args:
         config: The run.
         purpose: Only to train takes learner ranks, and an evaluation no replay buffer.
+        patience_s: How long nodes that it needs may be away.
 
     Raises:
         InputError: The cluster does not answer, cannot hold the run, or its nodes differ.
     """
     if config.cluster.mode == "local":
         return LocalProcesses(config)
-    return RayProcesses(config, demands(config, purpose))
+    return RayProcesses(config, demands(config, purpose), patience_s)
 
 
 def _tell_of_early_death(role: Role, name: str, error: Exception) -> NoReturn:
@@ -307,12 +311,13 @@ class RayProcesses:
     Args:
         config: The run.
         asked: What it will start; refused before anything is, where the cluster can never hold it.
+        patience_s: As of `connect`.
 
     Raises:
         InputError: See `connect`.
     """
 
-    def __init__(self, config: RunConfig, asked: Sequence[Demand]) -> None:
+    def __init__(self, config: RunConfig, asked: Sequence[Demand], patience_s: float = 0.0) -> None:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._config = config
@@ -328,6 +333,7 @@ class RayProcesses:
         try:
             if self._has_own_servers and (lost := ray_cluster.lost_server(self._ray)):
                 raise lost  # since the stage before
+            self._await_nodes(asked, patience_s)
             self._check(asked, is_joined=bool(where) and self._own)
         except (HeadError, NodeError) as error:
             self._abandon(error)
@@ -356,6 +362,14 @@ class RayProcesses:
                 )
             found.store_bytes = needed
         return found.ray
+
+    def _await_nodes(self, asked: Sequence[Demand], patience_s: float) -> None:
+        """Wait, not longer than that, until the cluster could hold what is asked for."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if not unmet(asked, ray_cluster.living_nodes(self._ray), {}):
+                return
+            time.sleep(LOOK_S)
 
     def _check(self, asked: Sequence[Demand], *, is_joined: bool) -> None:
         nodes = ray_cluster.living_nodes(self._ray)

@@ -2,15 +2,16 @@
 
 Invariants: each draw of the data is in at most one whole shard, and, once the command has ended by
 itself, in one, but for draws that failed, which it tells; whatever ends it, the same command goes
-on with the draws that are in no whole shard. Beside the shards of a command that ended by itself
-lie the pass rates of its questions.
+on with the draws that are in no whole shard, and so does this one by itself where the prompt queue
+is lost, or Ray on this machine, as often as `[restarts]` allows. Beside the shards of a command
+that ended by itself lie the pass rates of its questions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,18 @@ from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.loops import run_alone
 from deploy.run.outcome import Generated
 from deploy.run.phases import Phases
+from deploy.run.restarts import Failures, of_the_run
 from deploy.run.signals import Stop, Stopped
 from deploy.run.stored_answers import as_stored
 from oapl.config import RunConfig
-from oapl.errors import in_one_line
+from oapl.errors import LostError, in_one_line
 from oapl.groups_file import Writer, pass_rates
 from oapl.interfaces import Batches, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt, ScoredGroup
 from oapl.remote.waiting import unless
-from oapl.tracking.status import GENERATE, STOPPED, StatusSink
+from oapl.tracking.restarts import RestartLog
+from oapl.tracking.status import GENERATE, RESTART, STOPPED, StatusSink
 from oapl.tracking.tracker import build_tracker
 from reward_server import settings as reward_settings
 
@@ -100,10 +103,12 @@ async def _generate(
     try:
         for note in report.notes:
             tracker.message(note)
-        cause = ""
+        failures, cause = of_the_run(config), None
         with stop.on_signals():
-            async with processes_of(config, stop, "generate") as processes:
-                cause = await _run(config, processes, tracker, stop, progress, report.trials, leg)
+            while cause is None:
+                cause = await _attempt(
+                    config, tracker, stop, progress, report.trials, leg, failures
+                )
         outcome = progress.outcome(stop.signal, cause)
         tracker.phase(STOPPED if stop.signal else leg.end(is_over=outcome.is_whole))
         return outcome
@@ -119,6 +124,41 @@ async def _generate(
         raise failure from error
     finally:
         tracker.close()
+
+
+async def _attempt(
+    config: RunConfig,
+    tracker: Tracker,
+    stop: Stop,
+    progress: Progress,
+    trials: Sequence[Prompt],
+    leg: Leg,
+    restarts: Mapping[str, Failures],
+) -> str | None:
+    """Make the groups that are in no whole shard.
+
+    Returns:
+        Why the first draw failed that did, empty where none did; None where what cannot be replaced
+        alone was lost, and all is to be started again.
+    """
+    is_again = any(failures.number for failures in restarts.values())
+    try:
+        async with processes_of(config, stop, "generate", is_again=is_again) as processes:
+            return await _run(config, processes, tracker, stop, progress, trials, leg)
+    except LostError as error:
+        failures = restarts[error.part]
+        failures.add()
+        if stop.signal or failures.are_too_many or storage.cause(error, config.folder):
+            raise
+        RestartLog(config.folder).add(error.kind, str(error))
+        tracker.phase(RESTART)
+        tracker.message(
+            f"{error}; starting all processes again, {failures.left} restarts left "
+            f"({failures.setting})"
+        )
+    progress.begin_again()
+    await stop.unless_asked(asyncio.sleep(failures.pause_s))
+    return None
 
 
 async def _run(
@@ -198,8 +238,8 @@ class Progress:
         now: The monotonic clock.
 
     Attributes:
-        work: As given.
-        groups: Stored by this process.
+        work: As given, with what was done when all was started last.
+        groups: Made since then.
     """
 
     def __init__(
@@ -209,10 +249,17 @@ class Progress:
         made: Callable[[int, int], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.work = work
-        self.groups = 0
         self._tell, self._made = tell, made
         self._now = now
+        self._begin(work)
+
+    def begin_again(self) -> None:
+        """Count anew, from what is in whole shards now."""
+        self._begin(replace(self.work, done=done_in(self.work.folder)))
+
+    def _begin(self, work: Generation) -> None:
+        self.work = work
+        self.groups = 0
         self._began = self._told = self._last = 0.0
         self._tokens = self._rollouts = 0
         self._reward = 0.0

@@ -22,7 +22,7 @@ CLOSE_TIMEOUT_S = 60.0
 
 @contextlib.asynccontextmanager
 async def processes_of(
-    config: RunConfig, stop: Stop, purpose: Purpose = "train"
+    config: RunConfig, stop: Stop, purpose: Purpose = "train", *, is_again: bool = False
 ) -> AsyncIterator[Processes]:
     """Start and, at the end, end processes. What goes wrong because Ray itself has ended is told as
     that.
@@ -31,8 +31,11 @@ async def processes_of(
         config: The run.
         stop: Ends the wait for a cluster.
         purpose: What the processes are for.
+        is_again: They follow others that were lost: a node that went with them may come back within
+            `cluster.start_timeout_s`.
     """
-    connecting = in_thread_of_its_own(partial(connect, config, purpose), stays=True)
+    patience_s = config.cluster.start_timeout_s if is_again else 0.0
+    connecting = in_thread_of_its_own(partial(connect, config, purpose, patience_s), stays=True)
     processes = await stop.unless_asked(connecting)
     stop.rearm()
     try:

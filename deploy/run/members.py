@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.processes.launch import Process
+from oapl.errors import original
 from oapl.interfaces import Replay, Worker
 from oapl.records import Metrics, WorkerId
 
@@ -85,6 +86,6 @@ async def _said(members: Mapping[int, Member], worker: WorkerId) -> str:
 
 def one_line(error: BaseException) -> str:
     """An error of a worker, for a line of a run."""
-    error = getattr(error, "cause", None) or error  # Ray's own text begins with its traceback
+    error = original(error)
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:LONGEST_NOTE]}" if text else type(error).__name__

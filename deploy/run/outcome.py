@@ -49,8 +49,8 @@ class Generated:
     Attributes:
         folder: Of the groups.
         groups, total: That are there, of the whole.
-        tokens, seconds: Response tokens that this command has stored, and its time from the first
-            hand-out of a prompt to the last whole shard.
+        tokens, seconds: Response tokens that were stored since all was started last, and the time
+            from the first hand-out of a prompt then to the last whole shard.
         signal: Number of the signal that stopped it; 0 where none did.
         cause: Why the first draw failed that did; empty where none did.
     """

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from deploy.processes.handles import AWAY
 from deploy.processes.launch import Process, Processes
 from deploy.run.restarts import Failures
 from oapl.config.restarts import RewardServerRestarts
@@ -28,8 +29,6 @@ SILENCE_S = 30.0
 """What does not answer for so long does not run: a call of `ping` takes milliseconds."""
 PROBE_S = 5.0
 """For an answer when somebody is to be blamed now."""
-AWAY = "ActorUnavailableError"
-"""What Ray says of a process that it cannot reach, and that may be there."""
 REPLACED = "it had ended"
 """State of a reward server that answers, but from another process: it died between two questions.
 """

@@ -47,7 +47,6 @@ async def train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> 
                 await stop.unless_asked(in_thread_of_its_own(verifying))
             outcome = await _attempt(config, attempts, stop, notes)
             while outcome is None:
-                await stop.unless_asked(asyncio.sleep(attempts.pause_s))
                 outcome = await _attempt(config, attempts, stop)
             return outcome
     except (Stopped, asyncio.CancelledError):
@@ -81,9 +80,11 @@ async def _attempt(
         if not stop.signal and not unwritable:
             lived_s = time.monotonic() - began
             if attempts.take_another(error, tracker, lived_s):
+                await _paused(attempts, tracker, stop)
                 return None
         failure = unwritable or error
-        if not isinstance(failure, (InputError, CheckpointError)):
+        is_gone = attempts.resume is not None and not attempts.resume.exists()
+        if not isinstance(failure, (InputError, CheckpointError)) and not is_gone:
             failure.add_note(attempts.next)
         tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
         if failure is error:
@@ -93,10 +94,20 @@ async def _attempt(
         tracker.close()
 
 
+async def _paused(attempts: Attempts, tracker: Tracker, stop: Stop) -> None:
+    """Wait before the next attempt, while whoever asks to stop is still told that it is heard."""
+    try:
+        await stop.unless_asked(asyncio.sleep(attempts.pause_s))
+    except (Stopped, asyncio.CancelledError):
+        if stop.signal:
+            tracker.phase(STOPPED)
+        raise
+
+
 async def _run(config: RunConfig, attempts: Attempts, tracker: Tracker, stop: Stop) -> RunOutcome:
     """Start everything, learn to the end, save, stop everything."""
     phases = Phases(tracker, attempts.seconds)
-    async with processes_of(config, stop) as processes:
+    async with processes_of(config, stop, is_again=bool(attempts.failures)) as processes:
         with phases("start"):
             run = await stop.unless_asked(parts.start(config, processes, tracker, attempts))
         run.learner.count_restarts(attempts.uncounted)

@@ -63,7 +63,7 @@ class RewardServerRestarts(RestartPolicy):
 class RestartsSection:
     """How often what died, hung or failed is started again. A worker and a reward server are
     replaced alone; for a learner rank, or the replay buffer, the run goes back to its last
-    checkpoint by itself."""
+    checkpoint by itself (`oapl generate`: to its last whole shard)."""
 
     worker: WorkerRestarts = field(default_factory=WorkerRestarts)
     rank: WholeRestarts = field(default_factory=WholeRestarts)

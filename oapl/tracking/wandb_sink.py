@@ -30,7 +30,9 @@ SUMMARIES = {"reward/mean": "max,last,mean", "total/ettr": "last", "eval/*": "ma
 """What W&B keeps of a metric in its table of runs; of the others the last figure."""
 TABLE_COLUMNS = ("step", "version", "id", "prompt", "response", "reward", "credit", "verdicts")
 WANDB_START_S = 30
-WANDB_FINISH_S = 60
+WANDB_FINISH_S, WANDB_UPLOAD_S = 20, 120
+"""For W&B to take the rest at the end, and where checkpoints are uploaded: batch systems give half
+a minute to a run that they stop."""
 WANDB_FORGET_S = 10
 ALERT_EVERY_S = 600
 """At least between two alerts of one title."""
@@ -146,7 +148,7 @@ class WandbSink(Sink):
         self._run.define_metric("*", step_metric=STEP)
         for name, summary in SUMMARIES.items():
             self._run.define_metric(name, step_metric=STEP, summary=summary)
-        files = Path(self._run.dir).parent
+        self._files = files = Path(self._run.dir).parent
         offline = f"{files} (upload: wandb sync {files})"
         self.where = str(self._run.url) if mode == "online" else offline
         self._sending = threading.Thread(target=self._send, daemon=True)
@@ -192,14 +194,20 @@ class WandbSink(Sink):
         self._run.log_artifact(made, aliases=[checkpoint.name, "latest"])
 
     def close(self) -> None:
-        """Finish the upload, for at most a minute: what is left lies in the run folder."""
+        """Finish the upload within `WANDB_FINISH_S`; what is left then lies in the run folder, and
+        W&B's process is ended: at the program's end wandb would wait for it, however long."""
         self._do(lambda: self._run.finish(), "did not finish")
         if self._is_dropped:
             return
         self._waiting.put(None)
-        self._sending.join(WANDB_FINISH_S)
+        limit_s = WANDB_UPLOAD_S if self._uploads else WANDB_FINISH_S
+        self._sending.join(limit_s)
         if self._sending.is_alive():
-            self._tell(f"W&B still uploads after {WANDB_FINISH_S} s; not waiting: {self.where}")
+            self._tell(
+                f"W&B did not finish within {limit_s} s and is ended; upload the rest: "
+                f"wandb sync {self._files}"
+            )
+            _forget()
         elif self._failure:
             self._drop()
 

@@ -59,8 +59,9 @@ def prepare(work: Path) -> None:
     """Write the recipe, its data and models."""
     write_recipe(work)
     make_model(work / "other", seed=1)
-    lines = (work / "sums.jsonl").read_text().splitlines()[::25]
-    (work / "exam.jsonl").write_text("\n".join(lines) + "\n")
+    lines = (work / "sums.jsonl").read_text().splitlines()
+    for name, some in (("exam", lines[::25]), ("more", lines[::4])):
+        (work / f"{name}.jsonl").write_text("\n".join(some) + "\n")
 
 
 def do(plan: Plan | Apart, work: Path, options: argparse.Namespace, deadline: float) -> None:

@@ -20,15 +20,20 @@ from pathlib import Path
 
 from tests.chaos.places import SITE, Armoury
 from tests.chaos.records import Case, GoesOn, Plan, Row, Skipped, Struck
-from tests.chaos.remains import Remains
+from tests.chaos.remains import Remains, is_alive
 from tests.support.run_files import steps
 
 START_S = 600.0
 """For a run to come to a step, on a machine that does other things too."""
 AFTER = 2
 """Learner steps that show that a run goes on."""
+GRACE_S, END_S = 30.0, 120.0
+"""Within which a run that is asked to stop has ended (batch systems give that), and one that fails.
+"""
 CODES = {GoesOn.ENDS: 1, GoesOn.STOPS: 143, GoesOn.KILLED: -signal.SIGKILL, GoesOn.REFUSED: 2}
 ENDS_RUN = (GoesOn.ENDS, GoesOn.STOPS, GoesOn.KILLED)
+FAILURES = (AssertionError, OSError, subprocess.SubprocessError, ValueError, LookupError)
+"""What a case that fails raises."""
 STEP = '"time/step_s"'
 """In the line of each learner step."""
 IMITATION = ("objective.name=sft", "rollout.group_size=1")
@@ -46,6 +51,7 @@ class Chain:
     Attributes:
         armoury: What strikes inside its processes.
         folder: The run's.
+        lasting: Settings of every start from now on.
         process: The command, while there is one.
         random: Chooses the moments.
     """
@@ -58,6 +64,7 @@ class Chain:
         self.process: subprocess.Popen[bytes] | None = None
         self.remains = Remains("")
         self.slack = slack
+        self.lasting: tuple[str, ...] = ()
         self._number = 0
         self._overrides: tuple[str, ...] = ()
         self._log = work / f"{plan.name}.0.log"
@@ -76,7 +83,8 @@ class Chain:
             settings = (*IMITATION, f"data.sources.0.path={self.work}/sft.jsonl", *settings)
         name = f"run.name={self.plan.name}"
         recipe = str(self.work / "recipe.toml")
-        words = [sys.executable, "-m", "oapl", self.verb, recipe, name, *settings, *overrides]
+        settings = (*settings, *self.lasting, *overrides)
+        words = [sys.executable, "-m", "oapl", self.verb, recipe, name, *settings]
         return [word.replace("{work}", str(self.work)) for word in words]
 
     def start(self, *overrides: str, **variables: str) -> None:
@@ -87,7 +95,8 @@ class Chain:
         self.remains = Remains(mark)
         key, _, value = mark.partition("=")
         path = os.pathsep.join(filter(None, (str(SITE), os.environ.get("PYTHONPATH", ""))))
-        own = {key: value, "PYTHONPATH": path, **self.armoury.variables, **variables}
+        disk = {"OAPL_CHAOS_DISK": str(self.folder)}
+        own = {key: value, "PYTHONPATH": path, **disk, **self.armoury.variables, **variables}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 self.words(*overrides),
@@ -133,15 +142,17 @@ class Chain:
 
     def pid(self, name: str) -> int:
         """Of a process that it notes in `processes.json`."""
-        return int(json.loads((self.folder / "processes.json").read_text())[name])
+        return self.pids()[name]
 
-    def names(self) -> list[str]:
-        """Of all such processes."""
-        return [*json.loads((self.folder / "processes.json").read_text())]
+    def pids(self) -> dict[str, int]:
+        """Of all such processes, by name."""
+        noted: dict[str, int] = json.loads((self.folder / "processes.json").read_text())
+        return noted
 
-    def worker(self) -> int:
-        """Of the rollout worker that holds place 0 now."""
-        return self.pid(next(name for name in self.names() if name.startswith("worker-0.")))
+    def workers(self) -> list[int]:
+        """Of the rollout workers that live now."""
+        found = [pid for name, pid in self.pids().items() if name.startswith("worker-")]
+        return [pid for pid in found if is_alive(pid)]
 
     def phase(self) -> str:
         """What it says that it does."""
@@ -205,7 +216,7 @@ class Chain:
             self._try(case, found)
         except Skipped as error:
             return self._row(case, seed, "skipped", found, str(error))
-        except (AssertionError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        except FAILURES as error:
             why = f"{type(error).__name__}: {error}"
             return self._row(case, seed, "failed", found, why)
         finally:
@@ -227,24 +238,27 @@ class Chain:
     def _try(self, case: Case, found: dict[str, object]) -> None:
         self.alive()
         if case.is_down:
-            self._stop()
+            self.stop()
         time.sleep(self.random.uniform(0.0, 0.5))
         mark, before = len(self.output), self._set_aside()
-        struck = case.strike(self)
-        found["evidence"] = struck.evidence
-        assert struck.evidence, "nothing shows that the fault fired"
-        if case.is_down:
-            mark = 0
-        self._await_word(case, struck, mark, found)
-        self._await_end(case)
-        if case.mends is not None:
-            case.mends(self)
+        try:
+            struck = case.strike.act(self)
+            found["evidence"] = struck.evidence
+            assert struck.evidence, "nothing shows that the fault fired"
+            if case.is_down:
+                mark = 0
+            self._await_word(case, struck, mark, found)
+            self._await_end(case)
+        finally:
+            if case.mends is not None:
+                case.mends(self)
         if not self.is_alive:
             assert not (left := self.remains.left(90 * self.slack)), f"left behind: {left}"
+            mark = 0
         self.alive()
         found["resumed_s"] = round(time.time() - struck.at, 1)
         found["redone_steps"] = self._set_aside() - before
-        self._check(case, struck)
+        self._check(case, struck, mark)
 
     def _await_word(self, case: Case, struck: Struck, mark: int, found: dict[str, object]) -> None:
         """Until the user reads what is due."""
@@ -264,25 +278,27 @@ class Chain:
     def _await_end(self, case: Case) -> None:
         if case.goes_on not in (*ENDS_RUN, GoesOn.REFUSED):
             return
-        code = self.end(120 * self.slack)
+        limit_s = GRACE_S if case.goes_on is GoesOn.STOPS else END_S
+        code = self.end(limit_s * self.slack)
         due = CODES[case.goes_on] if case.code is None else case.code
         assert code == due, f"exit code {code}, not {due}:\n{self.output[-3000:]}"
         assert "Traceback" not in self.output, self.output[-3000:]
 
-    def _check(self, case: Case, struck: Struck) -> None:
+    def _check(self, case: Case, struck: Struck, mark: int) -> None:
         made = steps(self.folder)
         assert made == list(range(1, len(made) + 1)), f"steps are not each there once: {made}"
         assert "Traceback" not in self.output, self.output[-3000:]
         alive = [pid for pid in struck.victims if pid in self.remains.processes()]
         assert not alive, f"victims that are still there: {alive}"
         if case.goes_on is GoesOn.UNHARMED and not case.reads:
-            told = self._told("restart|starting all|killing|replacing|failed", 0)
-            assert told is None or case.is_down, f"it was to be unharmed, but: {told}"
+            told = self._told("restart|starting all|killing|replacing|failed", mark)
+            assert told is None, f"it was to be unharmed, but: {told}"
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Ask it to stop, and wait for its end."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.end(120 * self.slack)
+        code = self.end(END_S * self.slack)
         assert code == 143, f"{code}:\n{self.output[-3000:]}"
 
 

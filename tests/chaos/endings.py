@@ -8,7 +8,8 @@ from collections import Counter
 
 from oapl.tracking import rollouts
 from tests.chaos.chain import Chain
-from tests.chaos.records import Case, GoesOn, Row, Struck
+from tests.chaos.making import by_itself, cases_of
+from tests.chaos.records import GoesOn, Row
 from tests.support.run_files import steps
 
 GROUPS_PER_STEP = 4
@@ -16,34 +17,15 @@ ROLLOUTS_PER_GROUP = 4
 LIMIT_S = 3600.0
 
 
-def _never(chain: Chain) -> Struck:
-    raise AssertionError("the end of a run is no strike")
-
-
-def _ending(name: str, place: str, fault: str) -> Case:
-    return Case(
-        name=name,
-        place=place,
-        fault=fault,
-        injected="one after the other",
-        detected_by="the comparison at its end",
-        within_s=0.0,
-        goes_on=GoesOn.UNHARMED,
-        strike=_never,
-    )
-
-
+_ended = cases_of(
+    "",
+    detected_by="the comparison at its end",
+    goes_on=GoesOn.UNHARMED,
+)
+_ALL = by_itself("all of the above that were done to it", "one after the other")
 ENDINGS = {
-    "imitation": _ending(
-        "imitation-ending",
-        "parameters of the run of two ranks at its end",
-        "all of the above that were done to it",
-    ),
-    "live": _ending(
-        "live-ending",
-        "draws of the run with an engine at its end",
-        "all of the above that were done to it",
-    ),
+    "imitation": _ended("imitation-ending", "parameters of the run of two ranks at its end", _ALL),
+    "live": _ended("live-ending", "draws of the run with an engine at its end", _ALL),
 }
 
 

@@ -30,7 +30,25 @@ PLACES = {
     "drain": "actors.engines.base:drain",
     "judge": "reward_server.server:RewardServer.score",
     "log": "oapl.tracking.jsonl:JsonlSink.log",
+    "store_groups": "oapl.tracking.rollouts:RolloutStore.flush",
+    "put_weights": "oapl.weights.object_store:Sender.put",
 }
+FAULTS = {
+    "kill": "kill -9",
+    "stop": "SIGSTOP for ever",
+    "exit": "exit",
+    "gil": "a thread holds the GIL in C",
+    "raise": "an exception",
+    "fill_disk": "the disk is full",
+    "fill_store": "Ray's object store is full",
+    "refuse": "Ray's object store takes nothing, nor does its disk",
+}
+"""What is done there, in words."""
+STAYING = ("fill_disk", "fill_store")
+"""Deeds after which the process goes on with what it was called for."""
+NUMBERS = {"oapl.weights.base:SMALLEST_CHUNK": 2**18}
+"""What is another number in the runs that are struck: a tiny model has one chunk else, so that
+nothing could strike between two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +77,8 @@ class Armoury:
             (folder / name).mkdir(parents=True, exist_ok=True)
         lines = [f"{place} {target}\n" for place, target in PLACES.items()]
         (folder / "places").write_text("".join(lines))
+        numbers = [f"{target} {number}\n" for target, number in NUMBERS.items()]
+        (folder / "numbers").write_text("".join(numbers))
 
     @property
     def variables(self) -> dict[str, str]:
@@ -70,13 +90,14 @@ class Armoury:
 
         Args:
             place: One of `PLACES`.
-            act: kill, stop, exit, gil (a sleep in C that holds it) or raise.
+            act: One of `FAULTS`.
             call: Which of the calls from now on.
             prompt: A word, without blanks, of the prompt for which each call strikes; empty: one
                 call does, for any.
         """
         assert place in PLACES, place
-        (self._folder / "fired" / place).unlink(missing_ok=True)
+        for note in (place, f"{place}.done"):
+            (self._folder / "fired" / note).unlink(missing_ok=True)
         part = self._folder / f"{place}.part"
         part.write_text(f"{act} {call} {prompt}")
         part.rename(self._folder / "armed" / place)
@@ -87,12 +108,23 @@ class Armoury:
         Raises:
             AssertionError: None was made in time.
         """
-        note, deadline = self._folder / "fired" / place, time.monotonic() + seconds
-        while not note.exists():
-            assert time.monotonic() < deadline, f"nothing came to {place} within {seconds:g} s"
-            time.sleep(0.05)
-        _, pid, at = note.read_text().split()
+        _, pid, at = self._read(place, f"nothing came to {place}", seconds).split()
         return Fired(pid=int(pid), at=float(at))
+
+    def done(self, place: str, seconds: float) -> str:
+        """Wait until a deed after which the process goes on is done; what it tells.
+
+        Raises:
+            AssertionError: It was not in time.
+        """
+        return self._read(f"{place}.done", f"what was begun at {place} is not done", seconds)
+
+    def _read(self, name: str, late: str, seconds: float) -> str:
+        note, deadline = self._folder / "fired" / name, time.monotonic() + seconds
+        while not note.exists():
+            assert time.monotonic() < deadline, f"{late} within {seconds:g} s"
+            time.sleep(0.05)
+        return note.read_text()
 
     def disarm(self) -> None:
         """Take away what has not struck."""

@@ -15,6 +15,7 @@ class GoesOn(StrEnum):
     """What a run does after a fault."""
 
     UNHARMED = "as if nothing had been"
+    ACCEPTED = "with the new setting"
     ALONE = "the part is replaced alone"
     BACK = "by itself from the last checkpoint"
     ENDS = "ends (exit 1); the same command resumes"
@@ -42,6 +43,24 @@ class Struck:
     victims: tuple[int, ...] = ()
 
 
+Act = Callable[["Chain"], Struck]
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """How a fault is made.
+
+    Attributes:
+        fault: What is done, in words.
+        injected: How, in words.
+        act: Does it to a run.
+    """
+
+    fault: str
+    injected: str
+    act: Act
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One fault at one place.
@@ -49,31 +68,27 @@ class Case:
     Attributes:
         name: Of its file of results.
         place: Where it strikes, in words.
-        fault: What is done.
-        injected: How, in words.
+        strike: What is done there.
         detected_by: Who must notice.
         within_s: Longest time until it is told, by a free machine's clock; see `Chain.slack`.
         reads: What the user reads, as a pattern; empty where nothing is to be told.
         loses: What may be lost.
         does: What to do, for an operator.
         goes_on: What the run does then.
-        strike: Does it to a run.
         is_down: The run is stopped first, and the fault is met by the next start.
         code: The exit code of a run that ends; None: that of `goes_on`.
-        mends: Undoes what would keep the run from going on.
+        mends: Undoes what would keep the run from going on, also where the case has failed.
     """
 
     name: str
     place: str
-    fault: str
-    injected: str
+    strike: Strike
     detected_by: str
-    within_s: float
+    goes_on: GoesOn
+    within_s: float = 0.0
     reads: str = ""
     loses: str = "nothing"
     does: str = "nothing"
-    goes_on: GoesOn
-    strike: Callable[[Chain], Struck]
     is_down: bool = False
     code: int | None = None
     mends: Callable[[Chain], None] | None = None

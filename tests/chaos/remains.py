@@ -39,7 +39,7 @@ class Remains:
             with contextlib.suppress(OSError):  # gone meanwhile
                 pid = int(process.name)
                 is_marked = self._mark in (process / "environ").read_bytes().split(b"\0")
-                if is_marked or (pid in self._born and self._born[pid] == _born(pid)):
+                if is_marked or (pid in self._born and self._born[pid] == born(pid)):
                     command = (process / "cmdline").read_text().replace("\0", " ").strip()
                     if command:  # a zombie has none
                         found[pid] = command
@@ -50,7 +50,7 @@ class Remains:
         for pid in self.processes():
             for child in (pid, *below(pid)):
                 with contextlib.suppress(OSError):
-                    self._born[child] = _born(child)
+                    self._born[child] = born(child)
         for pid in self._born:
             self._files |= set(_shared(pid))
             self._sockets |= _sockets(pid)
@@ -81,7 +81,15 @@ def below(pid: int) -> list[int]:
     return found
 
 
-def _born(pid: int) -> str:
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def born(pid: int) -> str:
     """When it began: another process may get its number."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 

@@ -14,6 +14,9 @@ GROUP = "tests/unit/learner/test_group.py"
 WORKERS = "tests/unit/deploy/test_workers.py"
 WORKER = "tests/unit/actors/test_worker.py"
 WEIGHTS = "tests/unit/oapl/test_weights.py"
+HANDLES = "tests/unit/deploy/test_handles.py"
+GENERATION = "tests/unit/deploy/test_generation.py"
+ATTEMPT = "tests/unit/deploy/test_attempt.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,5 +382,57 @@ BUGS = (
         "            await learner.publish(learner.step)\n"
         "            await replay.advance(learner.step)\n",
         f"{LOOPS}::test_without_a_lead_the_acts_are_those_of_algorithm_1_step_for_step",
+    ),
+    # What is told, and what goes back by itself
+    Bug(
+        "an engine that hangs is waited for",
+        "actors/worker.py",
+        "missed = 0 if self._is_loading else missed + 1",
+        "missed = 0",
+        f"{WORKER}::test_an_engine_that_hangs_ends_its_worker",
+    ),
+    Bug(
+        "what is in flight in an engine that hangs is awaited",
+        "actors/worker.py",
+        "            if not listening.done():  # else what is in flight would be awaited for ever",
+        "            if True:",
+        f"{WORKER}::test_an_engine_that_hangs_ends_its_worker",
+    ),
+    Bug(
+        "of what a rank raised Ray's copy is told",
+        "learner/ranks.py",
+        "met = original(cause)",
+        "met = cause",
+        f"{GROUP}::test_what_a_rank_has_raised_is_told_in_a_line_that_is_the_same_each_time",
+    ),
+    Bug(
+        "a buffer that cannot be reached ends the run",
+        "deploy/processes/handles.py",
+        "        except (ActorDiedError, ActorUnavailableError) as error:",
+        "        except ActorDiedError as error:",
+        f"{HANDLES}::test_of_a_process_that_is_gone_or_away_the_name_and_the_log_are_told",
+    ),
+    Bug(
+        "a generation goes back for ever",
+        "deploy/run/generation.py",
+        "if stop.signal or failures.are_too_many or storage.cause(error, config.folder):",
+        "if stop.signal or storage.cause(error, config.folder):",
+        f"{GENERATION}::"
+        "test_a_lost_queue_takes_a_generation_back_to_its_last_shard_as_often_as_allowed",
+    ),
+    Bug(
+        "a generation that goes back makes again what is stored",
+        "deploy/run/generation.py",
+        "    progress.begin_again()\n",
+        "",
+        f"{GENERATION}::"
+        "test_a_lost_queue_takes_a_generation_back_to_its_last_shard_as_often_as_allowed",
+    ),
+    Bug(
+        "who asks to stop between two attempts waits out the pause",
+        "deploy/run/training.py",
+        "        await stop.unless_asked(asyncio.sleep(attempts.pause_s))\n    except",
+        "        await asyncio.sleep(attempts.pause_s)\n    except",
+        f"{ATTEMPT}::test_who_asks_between_two_attempts_is_told_that_it_is_heard",
     ),
 )

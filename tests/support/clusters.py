@@ -86,6 +86,7 @@ class Cluster:
     Attributes:
         address: For `cluster.address`.
         server: For `oapl submit --address`.
+        nodes: The commands that started them.
     """
 
     def __init__(self) -> None:
@@ -94,7 +95,7 @@ class Cluster:
         self.address, self.server = f"{HEAD}:{port}", f"http://{HEAD}:{dashboard}"
         self.token = self.folder / "token"
         self.token.write_text(secrets.token_hex(32))
-        self._nodes: list[subprocess.Popen[bytes]] = []
+        self.nodes: list[subprocess.Popen[bytes]] = []
         self._agents = agents
         self._dashboard = dashboard
 
@@ -112,9 +113,9 @@ class Cluster:
 
     def end(self) -> None:
         """End all nodes."""
-        for node in reversed(self._nodes):
+        for node in reversed(self.nodes):
             node.terminate()
-        for node in self._nodes:
+        for node in self.nodes:
             try:
                 node.wait(30)
             except subprocess.TimeoutExpired:
@@ -137,7 +138,7 @@ class Cluster:
             before: A command in front of it.
             python_path: Where the node finds the code when no job ships it.
         """
-        number = len(self._nodes)
+        number = len(self.nodes)
         port = self._agents[number] if number < 2 else free_ports(1)[0]
         command = [*before, BIN / "ray", "start", "--block", *words, "--disable-usage-stats"]
         # Not 127.0.0.1, which Ray replaces by the machine's outer address.
@@ -160,12 +161,12 @@ class Cluster:
         for name in ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
             environment.pop(name, None)
         with log.open("wb") as file:
-            self._nodes.append(
+            self.nodes.append(
                 subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
             )
         deadline = time.monotonic() + START_S
         while "Ray runtime started" not in (text := log.read_text()):
-            assert self._nodes[-1].poll() is None, text
+            assert self.nodes[-1].poll() is None, text
             assert time.monotonic() < deadline, f"`ray start` took more than {START_S} s:\n{text}"
             time.sleep(0.1)
 

@@ -41,6 +41,7 @@ class FakeEngine:
         self.load_error: Exception | None = None
         self.asked: list[tuple[Prompt, Sampling]] = []
         self.loading = False
+        self.hangs, self.pings = False, 0
         self.closed = False
         self._seconds = seconds
         self._ratios = list(ratios)
@@ -115,6 +116,12 @@ class FakeEngine:
 
     def quiet_s(self) -> float:
         return 3.0
+
+    async def ping(self) -> None:
+        assert not self.loading, "asked while it loads"
+        self.pings += 1
+        if self.hangs:
+            await asyncio.Event().wait()
 
     def close(self) -> None:
         self.closed = True

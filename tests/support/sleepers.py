@@ -133,6 +133,9 @@ class SleepingEngine:
     def quiet_s(self) -> float:
         return 0.0
 
+    async def ping(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

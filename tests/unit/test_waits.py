@@ -38,7 +38,8 @@ ALLOWED = {
         "inside the load's timeout, or of `close`, which has one"
     ),
     "actors/engines/vllm_async.py:VllmAsync._shut_down:asyncio.wait": "tasks that were cancelled",
-    "actors/worker.py:RolloutWorker.run:self._stop.wait": LIFE,
+    "actors/worker.py:RolloutWorker.run:asyncio.wait": LIFE,
+    "actors/worker.py:RolloutWorker._collect:self._stop.wait": LIFE,
     "actors/worker.py:RolloutWorker._no_load:self._lock.acquire": (
         "for a load or a rebuild, each within sync.timeout_s"
     ),

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.chain import Chain
-from tests.chaos.records import Case, GoesOn, Row, Struck
+from tests.chaos.making import KILLED, SINCE, by_itself, cases_of
+from tests.chaos.records import Case, GoesOn, Row
 
 LIMIT_S = 1200.0
 
@@ -26,92 +26,98 @@ class Apart:
 
     name: str
     cases: tuple[Case, ...]
-    scripts: dict[str, tuple[str, ...]]
+    scripts: dict[str, str]
 
     def run(self, due: Sequence[Case], seed: int) -> Iterator[Row]:
         """Run those of the cases; a script asserts that its faults fired."""
         for case in due:
             print(f"{case.name} ...", flush=True)
             began = time.monotonic()
-            done = subprocess.run(
-                [sys.executable, "-m", *self.scripts[case.name]],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=LIMIT_S,
-            )
-            said = done.stdout.strip()
-            last = said.splitlines()[-1] if said else ""
+            said, code = _said(self.scripts[case.name])
             yield Row(
                 name=case.name,
-                outcome="failed" if done.returncode else "ok",
-                why=said[-3000:] if done.returncode else "",
-                evidence=last,
+                outcome="failed" if code else "ok",
+                why=said[-3000:] if code else "",
+                evidence=said.splitlines()[-1] if said else "",
                 resumed_s=round(time.monotonic() - began, 1),
                 seed=seed,
                 chain=self.name,
             )
 
 
-def _never(chain: Chain) -> Struck:
-    raise AssertionError("a script strikes by itself")
+def _said(script: str) -> tuple[str, int]:
+    """What a script has printed, and its exit code."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""
+        return f"{said.decode() if isinstance(said, bytes) else said}\n{error}".strip(), 1
+    return done.stdout.strip(), done.returncode
 
 
 PLAN = Apart(
     name="apart",
     cases=(
-        Case(
-            name="node-with-engines",
-            place="a node with engines",
-            fault="is taken away, and comes back",
-            injected="its Ray is ended",
+        cases_of("a node with engines")(
+            "node-with-engines",
+            "",
+            by_itself("is taken away, and comes back", "its Ray is ended"),
             detected_by="Ray",
-            within_s=10.0,
-            reads="worker 1.0 died",
             loses="no draw",
             goes_on=GoesOn.ALONE,
-            strike=_never,
         ),
-        Case(
-            name="reward-pool-under-load",
-            place="workers, fork servers and servers of two reward servers",
-            fault="20 times kill -9",
-            injected="while 2,000 responses are judged",
+        cases_of("the node of the learner")(
+            "node-with-the-learner",
+            "",
+            by_itself("kill -9 of all that runs there", "it comes back after 20 s"),
+            detected_by="Ray",
+            loses=SINCE,
+            goes_on=GoesOn.BACK,
+        ),
+        cases_of("two reward servers")(
+            "reward-pool-under-load",
+            "they, their fork servers and workers",
+            by_itself("20 times kill -9", "while 2,000 responses are judged"),
             detected_by="the pool, or who asked",
-            within_s=10.0,
             loses="no verdict",
             goes_on=GoesOn.ALONE,
-            strike=_never,
         ),
-        Case(
-            name="reward-code-misbehaves",
-            place="a reward function of the user's own",
-            fault="sleeps, spins in C, forks, takes memory, prints 100 MB, ends its process",
-            injected="for some of the prompts",
+        cases_of("a reward function of the user's own")(
+            "reward-code-misbehaves",
+            "",
+            by_itself(
+                "sleeps, spins in C, forks, takes memory, prints 100 MB, ends its process",
+                "for some of the prompts",
+            ),
             detected_by="the pool that runs it",
-            within_s=10.0,
             loses="nothing; each of these answers gets reward.on_failure and is counted by kind",
             does="mend the function; reward/function/timeout_rate and error_rate tell of it",
             goes_on=GoesOn.UNHARMED,
-            strike=_never,
         ),
-        Case(
-            name="sweep-killed",
-            place="a sweep, in its third run",
-            fault="kill -9",
-            injected="while that trains",
-            detected_by="the shell",
-            within_s=10.0,
-            loses="the steps since the last checkpoint are made again",
-            does="give the same command again",
-            goes_on=GoesOn.KILLED,
-            strike=_never,
+        cases_of("`oapl generate`")(
+            "generation-queue-killed",
+            "its prompt queue",
+            by_itself("kill -9", "once some groups are stored"),
+            detected_by="whoever asks it, or the pulse",
+            loses="no draw; what is in no whole shard is made again",
+            goes_on=GoesOn.BACK,
+        ),
+        cases_of("a sweep", **KILLED)(
+            "sweep-killed", "in its third run", by_itself("kill -9", "while that trains")
         ),
     ),
     scripts={
-        "node-with-engines": ("tests.chaos.nodes",),
-        "reward-pool-under-load": ("tests.chaos.rewards",),
-        "reward-code-misbehaves": ("tests.chaos.deeds",),
-        "sweep-killed": ("tests.chaos.sweeps",),
+        "node-with-engines": "tests.chaos.nodes",
+        "node-with-the-learner": "tests.chaos.learner_node",
+        "reward-pool-under-load": "tests.chaos.rewards",
+        "reward-code-misbehaves": "tests.chaos.deeds",
+        "generation-queue-killed": "tests.chaos.generations",
+        "sweep-killed": "tests.chaos.sweeps",
     },
 )

@@ -5,13 +5,16 @@ Group size 4, surplus 0, an evaluation at each synchronisation of 4 steps, all g
 
 from __future__ import annotations
 
-import signal
-
 from tests.chaos.chain import Chain
-from tests.chaos.records import Case, GoesOn, Plan, Struck
+from tests.chaos.making import BACK, DRAWS, KILLED, SINCE, STOPS, cases_of
+from tests.chaos.records import GoesOn, Plan
+from tests.chaos.remains import below
 from tests.chaos.strikes import (
-    FIRE_S,
+    KILL,
+    STOP,
+    TERM,
     at_place,
+    at_prompt,
     child,
     driver,
     in_phase,
@@ -23,277 +26,154 @@ from tests.chaos.strikes import (
     worker,
 )
 
-KILL, STOP = signal.SIGKILL, signal.SIGSTOP
-DIED = r"worker 0\.\d+ died .*; restarting"
-SILENT = r"worker 0\.\d+ has not answered for 30 s; killing it"
-BACK = "starting all processes again from step-"
-DRAWS = "no draw; what the worker had in flight is made again"
-SINCE = "no draw; the steps since the last checkpoint are made again"
-
-
-def _worker(name: str, place: str, fault: str, strike, reads: str = DIED, **more) -> Case:  # type: ignore[no-untyped-def]
-    return Case(
-        name=f"worker-{name}",
-        place=f"rollout worker, {place}",
-        fault=fault,
-        injected=more.pop("injected", "inside it, at that place"),
-        detected_by=more.pop("detected_by", "Ray, which tells the worker's keeper"),
-        within_s=more.pop("within_s", 15.0),
-        reads=reads,
-        loses=DRAWS,
-        goes_on=GoesOn.ALONE,
-        strike=strike,
-    )
-
-
-def _silent(name: str, place: str, fault: str, strike, injected: str) -> Case:  # type: ignore[no-untyped-def]
-    return _worker(
-        name,
-        place,
-        fault,
-        strike,
-        SILENT,
-        injected=injected,
-        detected_by="the pulse, which asks it every 5 s",
-        within_s=45.0,
-    )
-
-
-INSIDE, OUTSIDE = "inside it, at that place", "a signal from outside"
-WORKERS = (
-    _worker("killed-generating", "generating", "kill -9", at_place("generate", "kill", most=20)),
-    _worker("exits-generating", "generating", "exit", at_place("generate", "exit", most=20)),
-    _worker("killed-loading", "loading", "kill -9", at_place("load", "kill", most=2)),
-    _worker("killed-probing", "probing", "kill -9", at_place("probe", "kill", most=2)),
-    _worker(
-        "killed-evaluating",
-        "evaluating",
-        "kill -9",
-        at_place("evaluate", "kill", most=2),
-        reads=f"{DIED}|evaluation interrupted",
-    ),
-    _silent("stopped", "generating", "SIGSTOP for ever", signalled(worker, STOP), OUTSIDE),
-    _silent("stopped-loading", "loading", "SIGSTOP for ever", at_place("load", "stop"), INSIDE),
-    _silent(
-        "holds-the-gil",
-        "generating",
-        "a thread holds the GIL in C",
-        at_place("generate", "gil", most=20),
-        INSIDE,
-    ),
-    _worker(
-        "over-memory",
-        "any time",
-        "is over a memory limit",
-        over_memory(worker),
-        injected="a control group without memory left",
-        within_s=60.0,
-    ),
-    Case(
-        name="worker-paused",
-        place="rollout worker, generating",
-        fault="SIGSTOP for 20 s",
-        injected=OUTSIDE,
-        detected_by="nobody: 30 s of silence are allowed",
-        within_s=0.0,
-        goes_on=GoesOn.UNHARMED,
-        strike=paused(worker),
-    ),
+SILENCE = {"detected_by": "the pulse, which asks it every 5 s", "within_s": 45.0}
+UNNOTICED = {
+    "detected_by": "nobody: 30 s of silence are allowed",
+    "reads": "",
+    "loses": "nothing",
+    "goes_on": GoesOn.UNHARMED,
+}
+_killing = SILENCE | {"reads": r"worker \d+\.\d+ has not answered for 30 s; killing it"}
+_worker = cases_of(
+    "rollout worker",
+    detected_by="Ray, which tells the worker's keeper",
+    within_s=15.0,
+    reads=r"worker \d+\.\d+ died .*; restarting",
+    loses=DRAWS,
+    goes_on=GoesOn.ALONE,
 )
-DOWN = r"reward-0 is down \([\w ]+\); Ray (starts|has started) it again"
-REPLACED = "reward-0 has not answered for 30 s; replacing it"
+WORKERS = (
+    _worker("worker-killed-generating", "generating", at_place("generate", "kill", most=20)),
+    _worker("worker-exits-generating", "generating", at_place("generate", "exit", most=20)),
+    _worker("worker-killed-loading", "loading", at_place("load", "kill", most=2)),
+    _worker("worker-killed-probing", "probing", at_place("probe", "kill", most=2)),
+    _worker("worker-killed-evaluating", "evaluating", at_place("evaluate", "kill", most=2)),
+    _worker("worker-stopped", "generating", signalled(worker, STOP), **_killing),
+    _worker("worker-stopped-loading", "loading", at_place("load", "stop"), **_killing),
+    _worker("worker-holds-the-gil", "generating", at_place("generate", "gil", most=20), **_killing),
+    _worker("worker-over-memory", "any time", over_memory(worker), within_s=60.0),
+    _worker("worker-paused", "generating", paused(worker), **UNNOTICED),
+)
 
 
-def _reward(name: str, fault: str, strike, **more) -> Case:  # type: ignore[no-untyped-def]
-    return Case(
-        name=f"reward-{name}",
-        place=more.pop("place", "reward server, judging"),
-        fault=fault,
-        injected=more.pop("injected", OUTSIDE),
-        detected_by=more.pop("detected_by", "the pulse, which asks it every 5 s"),
-        within_s=more.pop("within_s", 15.0),
-        reads=more.pop("reads", DOWN),
-        loses="nothing; what it had is judged again",
-        goes_on=more.pop("goes_on", GoesOn.ALONE),
-        strike=strike,
-    )
+def reward_worker(chain: Chain) -> int:
+    """A process that judges."""
+    found = below(FORK_SERVER(chain))
+    assert found, "the fork server has no process below it"
+    return found[0]
 
 
-FORK_SERVER = child(process("reward-0"), "fork_server")
+REWARD, FORK_SERVER = process("reward-0"), child(process("reward-0"), "fork_server")
+_replacing = SILENCE | {"reads": "reward-0 has not answered for 30 s; replacing it"}
+_reward = cases_of(
+    "reward server",
+    detected_by="the pulse, which asks it every 5 s",
+    within_s=15.0,
+    reads=r"reward-0 is down \([\w ]+\); Ray (starts|has started) it again",
+    loses="nothing; what it had is judged again",
+    goes_on=GoesOn.ALONE,
+)
 REWARDS = (
-    _reward("killed", "kill -9", signalled(process("reward-0"), KILL)),
+    _reward("reward-killed", "judging", signalled(REWARD, KILL)),
+    _reward("reward-exits", "judging", at_place("judge", "exit", most=20)),
+    _reward("reward-stopped", "judging", signalled(REWARD, STOP), **_replacing),
+    _reward("reward-holds-the-gil", "judging", at_place("judge", "gil", most=20), **_replacing),
+    _reward("reward-paused", "judging", paused(REWARD), **UNNOTICED),
     _reward(
-        "stopped",
-        "SIGSTOP for ever",
-        signalled(process("reward-0"), STOP),
-        reads=REPLACED,
-        within_s=45.0,
-    ),
-    _reward(
-        "holds-the-gil",
-        "a thread holds the GIL in C",
-        at_place("judge", "gil", most=20),
-        injected=INSIDE,
-        reads=REPLACED,
-        within_s=45.0,
-    ),
-    _reward(
-        "paused",
-        "SIGSTOP for 20 s",
-        paused(process("reward-0")),
-        reads="",
-        detected_by="nobody: 30 s of silence are allowed",
-        goes_on=GoesOn.UNHARMED,
-    ),
-    _reward(
-        "fork-server-killed",
-        "kill -9",
+        "reward-fork-server-killed",
+        "its fork server",
         signalled(FORK_SERVER, KILL),
-        place="fork server of a reward server",
         reads="",
         detected_by="its reward server, which starts another",
     ),
     _reward(
-        "fork-server-stopped",
-        "SIGSTOP for ever",
+        "reward-fork-server-stopped",
+        "its fork server",
         signalled(FORK_SERVER, STOP, stays=True),
-        place="fork server of a reward server",
         reads="",
         detected_by="its reward server, when it needs a worker",
     ),
+    _reward(
+        "reward-worker-killed",
+        "a process of its pool",
+        signalled(reward_worker, KILL),
+        reads="",
+        detected_by="its reward server, which starts another",
+    ),
 )
-LOST_REPLAYS = tuple(
-    Case(
-        name=f"replay-{name}",
-        place=f"replay buffer, {place}",
-        fault=fault,
-        injected=injected,
-        detected_by=by,
-        within_s=within_s,
-        reads=f"replay .*{BACK}",
-        loses=SINCE,
-        goes_on=GoesOn.BACK,
-        strike=strike,
-    )
-    for name, place, fault, injected, by, within_s, strike in (
-        (
-            *("killed", "any time", "kill -9", OUTSIDE, "whoever asks it, or the pulse", 15.0),
-            signalled(process("replay"), KILL),
-        ),
-        (
-            *("exits-taking-in", "taking in a group", "exit", INSIDE, "whoever asks it", 15.0),
-            at_place("put", "exit", most=8),
-        ),
-        (
-            *("killed-saving", "giving its state to a checkpoint", "kill -9", INSIDE),
-            *("the learner, which saves", 15.0, at_place("snapshot", "kill")),
-        ),
-        (
-            *("stopped", "any time", "SIGSTOP for ever", OUTSIDE, "the pulse", 45.0),
-            signalled(process("replay"), STOP),
-        ),
-        (
-            *("holds-the-gil", "lending groups", "a thread holds the GIL in C", INSIDE),
-            *("the pulse", 45.0, at_place("take", "gil")),
-        ),
-    )
+
+REPLAY_PROCESS = process("replay")
+_replay = cases_of(
+    "replay buffer",
+    detected_by="whoever asks it, or the pulse",
+    within_s=15.0,
+    reads=f"replay .*{BACK}",
+    loses=SINCE,
+    goes_on=GoesOn.BACK,
 )
 REPLAY = (
-    *LOST_REPLAYS,
-    Case(
-        name="replay-paused",
-        place="replay buffer, any time",
-        fault="SIGSTOP for 20 s",
-        injected=OUTSIDE,
-        detected_by="nobody: 30 s of silence are allowed",
-        within_s=0.0,
+    _replay("replay-killed", "any time", signalled(REPLAY_PROCESS, KILL)),
+    _replay("replay-exits-taking-in", "taking in a group", at_place("put", "exit", most=8)),
+    _replay("replay-killed-saving", "giving its state", at_place("snapshot", "kill", most=1)),
+    _replay("replay-stopped", "any time", signalled(REPLAY_PROCESS, STOP), **SILENCE),
+    _replay("replay-holds-the-gil", "lending groups", at_place("take", "gil"), **SILENCE),
+    _replay("replay-paused", "any time", paused(REPLAY_PROCESS), **UNNOTICED),
+)
+
+_rank = cases_of(
+    "learner rank, in a publication",
+    detected_by="the learner, which publishes",
+    within_s=30.0,
+    reads=f"learner rank 0 of 1 died.*{BACK}",
+    loses=SINCE,
+    goes_on=GoesOn.BACK,
+)
+RANK = (
+    _rank("publication-rank-killed-exporting", "announcing it", at_place("export", "kill", most=1)),
+    _rank(
+        "publication-rank-killed-between-chunks",
+        "between any two of its chunks",
+        at_place("chunk", "kill", most=16),
+    ),
+    _rank(
+        "object-store-full",
+        "putting a chunk into Ray's object store",
+        at_place("put_weights", "fill_store"),
+        detected_by="Ray, which moves what lies in it to the disk",
+        reads="",
+        loses="nothing",
         goes_on=GoesOn.UNHARMED,
-        strike=paused(process("replay")),
+    ),
+    _rank(
+        "object-store-refuses",
+        "putting a chunk into Ray's object store",
+        at_place("put_weights", "refuse"),
+        detected_by="the rank itself",
+        reads=rf"learner rank 0 of 1 failed \(ObjectStoreFullError: .*{BACK}",
+        does="give /dev/shm, and the disk of Ray's temporary files, more room",
     ),
 )
-RANK = tuple(
-    Case(
-        name=f"publication-rank-{name}",
-        place=f"learner rank, {place}",
-        fault=fault,
-        injected=INSIDE,
-        detected_by="the learner, which publishes",
-        within_s=within_s,
-        reads=f"learner rank 0 of 1 .*{BACK}",
-        loses=SINCE,
-        goes_on=GoesOn.BACK,
-        strike=strike,
-    )
-    for name, place, fault, within_s, strike in (
-        ("killed-exporting", "announcing weights", "kill -9", 30.0, at_place("export", "kill")),
-        (
-            *("killed-between-chunks", "between two chunks of a publication", "kill -9", 30.0),
-            at_place("chunk", "kill", most=4),
-        ),
-    )
-)
 
-
-def _poison(chain: Chain) -> Struck:
-    """Kill the engine each time that it is given a problem of the sum 7+5; told after 3 deaths."""
-    chain.armoury.arm("generate", "kill", prompt="7+5=")
-    fired = chain.armoury.fired("generate", 2 * FIRE_S)
-    return Struck(evidence=f"process {fired.pid} was killed by the prompt 7+5=", at=fired.at)
-
-
-PROMPT = Case(
-    name="prompt-that-kills-engines",
-    place="rollout worker, generating for one prompt",
-    fault="kill -9, each time",
-    injected=INSIDE,
-    detected_by="replay, which counts the deaths under a draw",
-    within_s=150.0,
-    reads="a prompt failed: .*died|a prompt failed: .*deaths",
-    loses="that draw: it fails after rollout.max_deaths",
-    does="look at the prompt that the message names",
-    goes_on=GoesOn.ALONE,
-    strike=_poison,
-)
+_command = cases_of("the command", **STOPS)
 DRIVER = (
-    Case(
-        name="driver-killed-live",
-        place="the command, between two steps",
-        fault="kill -9",
-        injected=OUTSIDE,
-        detected_by="the shell",
-        within_s=5.0,
-        loses=SINCE,
-        does="give the same command again",
-        goes_on=GoesOn.KILLED,
-        strike=signalled(driver, KILL),
+    cases_of("the command", **KILLED)(
+        "driver-killed-live", "between two steps", signalled(driver, KILL)
     ),
     *(
-        Case(
-            name=f"sigterm-in-{phase}",
-            place=f"the command, in phase {phase}",
-            fault="SIGTERM",
-            injected=OUTSIDE,
-            detected_by="the command",
-            within_s=10.0,
-            reads="SIGTERM: stopping",
-            does="give the same command again",
-            goes_on=GoesOn.STOPS,
-            strike=in_phase(phase, signal.SIGTERM),
-        )
+        _command(f"sigterm-in-{phase}", f"in phase {phase}", in_phase(phase, TERM))
         for phase in ("publish", "evaluate")
     ),
-    Case(
-        name="sigterm-live",
-        place="the command, in phase train",
-        fault="SIGTERM to the whole process group",
-        injected=OUTSIDE,
-        detected_by="the command",
-        within_s=10.0,
-        reads="SIGTERM: stopping",
-        does="give the same command again",
-        goes_on=GoesOn.STOPS,
-        strike=told(signal.SIGTERM, group=True),
-    ),
+    _command("sigterm-live", "in phase train", told(TERM, group=True)),
+)
+PROMPT = _worker(
+    "prompt-that-kills-engines",
+    "generating for one prompt",
+    at_prompt("generate", "kill", "3+8="),
+    detected_by="replay, which counts the deaths under a draw",
+    within_s=200.0,
+    reads="a prompt failed: 3 engines died under it",
+    loses="that draw: it fails after rollout.max_deaths",
+    does="look at the prompt: rollouts, and logs/worker-*.log",
 )
 PLAN = Plan(
     name="live",

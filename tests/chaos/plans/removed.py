@@ -6,7 +6,8 @@ import shutil
 import time
 
 from tests.chaos.chain import Chain
-from tests.chaos.records import Case, GoesOn, Plan, Struck
+from tests.chaos.making import cases_of
+from tests.chaos.records import GoesOn, Plan, Strike, Struck
 
 
 def _remove(chain: Chain) -> Struck:
@@ -21,18 +22,16 @@ PLAN = Plan(
     imitates=True,
     settings=("run.max_steps=100000", "sync.interval=10", "sync.timeout_s=45"),
     cases=(
-        Case(
-            name="folder-removed",
-            place="the run folder",
-            fault="is removed",
-            injected="while the run trains",
+        cases_of("the run folder")(
+            "folder-removed",
+            "",
+            Strike("is removed", "while the run trains", _remove),
             detected_by="whoever writes first",
             within_s=60.0,
             reads="failed: StorageError: the run folder .* is gone",
             loses="all that was in it",
             does="restore it; else the same command begins afresh",
             goes_on=GoesOn.ENDS,
-            strike=_remove,
         ),
     ),
 )

@@ -362,6 +362,57 @@ async def test_a_worker_that_only_evaluates_waits_for_its_end():
     await asyncio.wait_for(running, 5)
 
 
+async def test_an_engine_that_hangs_ends_its_worker():
+    """Nothing of what is in flight comes to an end, and nobody waits for it."""
+    engine, replay = FakeEngine(seconds=1e6), make_replay()
+    worker = make_worker(engine, replay)
+    run = asyncio.create_task(worker.run())
+    await replay.advance(0)
+    await worker.load(publication(0))
+    await soon(lambda: engine.asked)
+    engine.hangs = True
+    with pytest.raises(EngineError, match="has not answered for 60 s: its process is stopped"):
+        await asyncio.wait_for(run, 300)
+    assert engine._in_flight
+
+
+@pytest.mark.parametrize("how", ["once", "loading", "failed"])
+async def test_an_engine_that_is_only_late_or_loads_or_has_failed_does_not_hang(how):
+    engine, replay = FakeEngine(seconds=1e6), make_replay()
+    worker = make_worker(engine, replay)
+    run = asyncio.create_task(worker.run())
+    if how == "once":
+        engine.hangs = True
+        asyncio.get_running_loop().call_later(40, setattr, engine, "hangs", False)
+    if how == "loading":
+        await worker._lock.acquire()
+        engine.hangs = True
+    if how == "failed":
+        engine.ping = failing
+    await asyncio.sleep(600)
+    assert not run.done()
+    assert (engine.pings > 0) == (how == "once")
+    await worker.stop()
+    await asyncio.wait_for(run, 60)
+
+
+async def failing():
+    raise EngineError("a kernel broke")
+
+
+async def test_an_engine_that_hangs_during_an_evaluation_ends_its_worker():
+    engine = FakeEngine(seconds=1e6)
+    worker = make_worker(engine)
+    await worker.load(publication(0))
+    run = asyncio.create_task(worker.run())
+    evaluating = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 1, False))
+    await soon(lambda: engine.asked)
+    engine.hangs = True
+    with pytest.raises(EngineError, match="has not answered"):
+        await asyncio.wait_for(run, 300)
+    evaluating.cancel()
+
+
 async def test_a_worker_says_what_it_is_at():
     engine = FakeEngine()
     worker = make_worker(engine)

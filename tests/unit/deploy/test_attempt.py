@@ -10,7 +10,7 @@ import pytest
 from deploy.run import lifetime, training
 from deploy.run.attempts import Attempts
 from deploy.run.restarts import Failures
-from deploy.run.signals import Stop
+from deploy.run.signals import Stop, Stopped
 from oapl.config import RunConfig
 from oapl.config.restarts import WholeRestarts
 from oapl.errors import CheckpointError, InputError, RankError, StorageError, in_one_line
@@ -79,6 +79,7 @@ async def test_a_failure_is_told_once_with_what_the_same_command_does(
     config, monkeypatch, error, kind, words
 ):
     checkpoint = config.folder / "checkpoints" / "step-8"
+    checkpoint.mkdir(parents=True)
     with pytest.raises(kind) as caught:
         await attempt(config, monkeypatch, raising(error), checkpoint)
     expected = words.format(folder=config.folder)
@@ -95,8 +96,9 @@ async def test_a_run_folder_that_is_gone_is_told_though_nothing_can_be_written(c
         config.folder.rmdir()
         raise FileNotFoundError(errno.ENOENT, "No such file", str(config.folder / "metrics.jsonl"))
 
-    with pytest.raises(StorageError, match=f"the run folder {config.folder} is gone"):
-        await attempt(config, monkeypatch, run)
+    with pytest.raises(StorageError, match=f"the run folder {config.folder} is gone") as caught:
+        await attempt(config, monkeypatch, run, config.folder / "checkpoints" / "step-8")
+    assert "resumes from" not in in_one_line(caught.value), "its checkpoint is gone too"
     assert not config.folder.exists()
 
 
@@ -114,6 +116,23 @@ async def test_a_second_signal_ends_the_attempt_and_the_status_says_stopped(conf
     told = (config.folder / "messages.log").read_text()
     assert "SIGTERM: stopping; once more ends at once" in told
     assert "SIGTERM again: ending at once" in told
+
+
+async def test_who_asks_between_two_attempts_is_told_that_it_is_heard(config, monkeypatch):
+    often = Failures(WholeRestarts(max_restarts=9, first_pause_s=60.0), "rank")
+    often.add()
+    monkeypatch.setattr(training, "_run", raising(RankError("learner rank 0 of 1 died")))
+    stop = Stop()
+    with stop.on_signals():
+        tried = Attempts(restarts={"rank": often}, resume=None)
+        attempting = asyncio.create_task(training._attempt(config, tried, stop))
+        while not tried.failures:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped):
+            await attempting
+    assert "SIGTERM: stopping" in (config.folder / "messages.log").read_text()
+    assert status.read(config.folder).phase == status.STOPPED
 
 
 async def test_a_cancelled_run_that_got_no_signal_stays_cancelled(config, monkeypatch):

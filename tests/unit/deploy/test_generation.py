@@ -1,5 +1,6 @@
 """What `oapl generate` finds done, what it hands out, and what it makes of groups."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -10,14 +11,21 @@ import pytest
 from deploy.checks.generation import FOLDER, RECIPE, Generation, generating
 from deploy.checks.preflight import preflight
 from deploy.processes.launch import demands
+from deploy.run import generation
 from deploy.run.batches import build_replay
 from deploy.run.generation import TELL_S, Progress, generate
+from deploy.run.leg import WHOLE
+from deploy.run.restarts import of_the_run
+from deploy.run.signals import Stop
 from deploy.run.stored_answers import as_stored
 from oapl import groups_file
+from oapl.config import RunConfig
 from oapl.config.toml import load_config
-from oapl.errors import InputError
+from oapl.errors import InputError, ReplayError, VerifierError
 from oapl.groups_file import pass_rates
 from oapl.records import WorkerId
+from oapl.tracking import restarts
+from oapl.tracking.tracker import Tracker
 from tests.support.makers import make_group, make_model
 from tests.support.replaying import scored
 
@@ -163,6 +171,61 @@ def test_what_an_engine_makes_before_it_was_given_weights_is_of_the_model_itself
     assert stored.version == 0
     assert {rollout.first_version for rollout in stored.rollouts} == {0}
     assert stored.places == (0, 1)
+
+
+@pytest.fixture
+async def attempt(tmp_path, monkeypatch):
+    """Attempts, each of which meets what is given for it."""
+    config = RunConfig(
+        run={"name": "mine", "dir": str(tmp_path)},
+        restarts={"replay": {"max_restarts": 2, "first_pause_s": 0.0}},
+    )
+    config.folder.mkdir()
+    work = Generation(
+        folder=tmp_path, header=None, recipe={}, total=10, done=frozenset(), group_size=2
+    )
+    monkeypatch.setattr(generation, "done_in", lambda folder: frozenset("abc"))
+    monkeypatch.setattr(generation, "processes_of", lambda *_, **__: contextlib.nullcontext())
+    told, stop, tracker = [], Stop(), Tracker()
+    tracker.message = told.append
+    progress = Progress(work, told.append, lambda *how: None)
+    failures = of_the_run(config)
+
+    async def make(met):
+        async def run(*_):
+            if isinstance(met, Exception):
+                raise met
+            return met
+
+        monkeypatch.setattr(generation, "_run", run)
+        arguments = (config, tracker, stop, progress, (), WHOLE, failures)
+        return await generation._attempt(*arguments)
+
+    return make, progress, told, config.folder, stop
+
+
+async def test_a_lost_queue_takes_a_generation_back_to_its_last_shard_as_often_as_allowed(attempt):
+    make, progress, told, folder, _ = attempt
+    assert await make("") == ""
+    for left in (1, 0):
+        assert await make(ReplayError("replay died")) is None
+        words = f"replay died; starting all processes again, {left} restarts left "
+        assert told[-2] == f"{words}(restarts.replay.max_restarts)"
+        assert told[-1] == "going on: 3 of 10 groups are there"
+        assert progress.work.done == frozenset("abc")
+    with pytest.raises(ReplayError):
+        await make(ReplayError("replay died"))
+    assert [one.part for one in restarts.read(folder)] == ["replay", "replay"]
+
+
+async def test_what_is_no_loss_or_meets_a_stop_ends_a_generation(attempt):
+    make, _, _, folder, stop = attempt
+    with pytest.raises(VerifierError):
+        await make(VerifierError("no verdict"))
+    stop.signal = 15
+    with pytest.raises(ReplayError):
+        await make(ReplayError("replay died"))
+    assert [*restarts.read(folder)] == []
 
 
 def test_progress_is_told_with_rates_that_begin_at_the_first_hand_out(tmp_path):

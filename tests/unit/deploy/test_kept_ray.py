@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from deploy.processes import kept_ray, launch, ray_cluster
+from deploy.processes.nodes import Demand, Node
 from oapl.config import RunConfig
-from oapl.errors import NodeError
+from oapl.errors import InputError, NodeError
 
 
 @pytest.fixture
@@ -86,3 +87,23 @@ async def test_one_that_dies_under_a_run_is_not_used_again(rays):
         assert not rays[0].runs
         await processes().close()
         assert [ray.runs for ray in rays] == [False, True]
+
+
+def test_nodes_that_went_with_what_was_lost_are_awaited_for_so_long(rays, monkeypatch):
+    asked = [Demand(what="learner rank", count=1, each={"far": 1.0}, settings="x")]
+    looks = []
+
+    def living(ray):
+        looks.append(ray)
+        return [Node(id="1", name="far", total={"far": 1.0})] if len(looks) > 3 else []
+
+    monkeypatch.setattr(ray_cluster, "living_nodes", living)
+    monkeypatch.setattr(launch, "LOOK_S", 0.0)
+    with pytest.raises(InputError, match="asks for 1 far, and no node has that"):
+        launch.RayProcesses(RunConfig(), asked)
+    assert launch.RayProcesses(RunConfig(), asked, patience_s=30.0)
+    assert len(looks) == 5, "and looked at once more"
+    looks.clear()
+    monkeypatch.setattr(ray_cluster, "living_nodes", lambda ray: [])
+    with pytest.raises(InputError):
+        launch.RayProcesses(RunConfig(), asked, patience_s=0.05)

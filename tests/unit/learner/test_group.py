@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from ray.exceptions import RayTaskError
 
 from learner import ranks
 from learner.books import Past
@@ -591,6 +592,17 @@ async def test_an_unforeseen_failure_is_told_with_its_rank_and_cause(config):
     error = await failure_of(config, Rank(None), Rank(KeyError("x")))
     assert "rank 1 of 2 failed (KeyError: 'x')" in str(error)
     assert isinstance(error.__cause__, KeyError)
+
+
+async def test_what_a_rank_has_raised_is_told_in_a_line_that_is_the_same_each_time(config):
+    """Ray's copy of it begins with a traceback and the process id."""
+    copies = []
+    for pid in (11, 12):
+        there = RuntimeError("out of memory\nTried to allocate")
+        copy = RayTaskError("call", f"Traceback of process {pid}", there, pid=pid, ip="::1")
+        copies.append(str(await failure_of(config, Rank(copy.as_instanceof_cause()))))
+    assert "rank 0 of 1 failed (RuntimeError: out of memory) after step 0" in copies[0]
+    assert copies[0] == copies[1]
 
 
 async def test_restarts_are_counted_in_the_next_line_alone(config):

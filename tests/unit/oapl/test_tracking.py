@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -643,6 +645,57 @@ def test_wandb_with_a_dead_server_is_offline_and_its_dead_process_is_left_behind
     log_until_said(tracker, FakeBoard(), tmp_path, 3)
     tracker.close()
     assert wandb_setup._singleton is None, "nothing is left to say goodbye to at the end"
+
+
+def test_a_wandb_that_does_not_finish_is_ended_and_what_is_left_is_told(
+    board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(wandb_sink, "WANDB_FINISH_S", 0.1)
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    board.gate.clear()
+    tracker.log(line(1, loss__oapl=1))
+    tracker.close()
+    board.gate.set()
+    assert said_of_wandb(tmp_path)[1:] == [
+        "W&B did not finish within 0.1 s and is ended; upload the rest: "
+        "wandb sync /runs/w/wandb/run"
+    ]
+    assert board.forgotten == [1]
+
+
+STOPPED_WANDB = """
+import os, signal, sys
+from pathlib import Path
+from oapl.config import RunConfig
+from oapl.records import StepMetrics
+from oapl.tracking import wandb_sink
+from oapl.tracking.tracker import build_tracker
+from wandb.sdk import wandb_setup
+
+folder = Path(sys.argv[1])
+wandb_sink.WANDB_FINISH_S = 1
+config = RunConfig(run={"dir": sys.argv[1]}, tracking={"wandb": "offline", "console": "off"})
+tracker = build_tracker(config, folder, 0)
+process = wandb_setup._singleton._connection._proc._process
+os.kill(process.pid, signal.SIGSTOP)
+tracker.log(StepMetrics(step=1, values={"loss/total": 1.0}))
+tracker.close()
+try:
+    assert process.wait(10) == -9
+finally:
+    process.kill()
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("nobody")
+def test_a_wandb_whose_process_is_stopped_does_not_keep_the_command_from_its_end(tmp_path: Path):
+    """wandb itself waits for its process as the program ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_WANDB, tmp_path], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "W&B did not finish within 1 s and is ended" in said_of_wandb(tmp_path)[1]
 
 
 class FailingSink(Sink):
