@@ -56,18 +56,19 @@ async def train(config: RunConfig, attempts: Attempts, notes: Sequence[str]) -> 
 async def _attempt(
     config: RunConfig, attempts: Attempts, stop: Stop, notes: Sequence[str] = ()
 ) -> RunOutcome | None:
-    """Make one attempt, and say how it ended.
+    """Make one attempt, after the pause that is due, and say how it ended.
 
     Returns:
         None when a part was lost and all is to be started again.
     """
-    leg, began = attempts.leg, time.monotonic()
+    leg, begins = attempts.leg, time.monotonic() + attempts.pause_s
     tracker = build_tracker(config, config.folder, attempts.step, leg.place)
     stop.tell = tracker.message
     try:
         mark(tracker, config.folder, leg)
         for note in notes:
             tracker.message(note)
+        await stop.unless_asked(asyncio.sleep(attempts.pause_s))
         outcome = await _run(config, attempts, tracker, stop)
         tracker.phase(STOPPED if stop.signal else leg.end(is_over=bool(outcome.ended)))
         return outcome
@@ -78,7 +79,7 @@ async def _attempt(
     except Exception as error:
         unwritable = storage.cause(error, config.folder)  # a start would meet it again
         if not stop.signal and not unwritable:
-            lived_s = time.monotonic() - began
+            lived_s = time.monotonic() - begins
             if attempts.take_another(error, tracker, lived_s):
                 await _paused(attempts, tracker, stop)
                 return None

@@ -189,7 +189,7 @@ class ReplayBuffer:
         """What the learner waits for, and who has it; nothing changes."""
         counts = self._ledger.counts()
         return Lateness(
-            missing=max(0, self._asked - counts["buffered"]),
+            missing=self._ledger.missing(self._asked),
             versions=self._ledger.usable,
             holders=self._ledger.in_flight_by_worker(),
             queued=counts["queued"],

@@ -78,6 +78,15 @@ class Groups:
         there = len(self.buffer) + (len(self._uses) if all_came else 0)
         return there >= self._periods.fresh(count, step, len(self.window))
 
+    def missing(self, count: int, step: int) -> int:
+        """Count the groups that have yet to come before so many can be taken.
+
+        Args:
+            count: Of the take.
+            step: Learner steps made.
+        """
+        return max(0, self._periods.fresh(count, step, len(self.window)) - len(self.buffer))
+
     def take(self, count: int, begin: int, step: int) -> list[CreditedGroup]:
         """Lease the `count` oldest groups, or what there is of them.
 

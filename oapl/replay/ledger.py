@@ -246,6 +246,10 @@ class Ledger:
         all_came = not self._draws.num_in_flight and not self.need()
         return self._groups.can_take(count, self.step, all_came=all_came) or self.is_over()
 
+    def missing(self, count: int) -> int:
+        """How many groups have yet to come before `take` gives `count`; none for 0."""
+        return self._groups.missing(count, self.step) if count else 0
+
     def take(self, count: int) -> list[CreditedGroup] | None:
         """Lease groups, see `Groups.take`; at the end of the data what is left, then None."""
         assert self.can_take(count), "take before can_take"

@@ -176,3 +176,18 @@ async def test_how_long_an_attempt_lived_is_told_to_the_policy(config, monkeypat
     tried = Attempts(restarts={"rank": Failures(WholeRestarts(), "rank")}, resume=None)
     assert await training._attempt(config, tried, Stop()) is None
     assert 0.05 <= lived[0] < 60
+
+
+async def test_a_run_that_is_stopped_in_the_pause_before_a_start_says_so(config, monkeypatch):
+    policy = WholeRestarts(max_restarts=9, first_pause_s=60.0, longest_pause_s=60.0)
+    often = Failures(policy, "rank")
+    often.add()
+    monkeypatch.setattr(training, "_run", raising(RankError("learner rank 0 of 1 died")))
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.3, os.kill, os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        tried = Attempts(restarts={"rank": often}, resume=None)
+        outcome = await training.train(config, tried, ())
+    assert (outcome.signal, often.number) == (signal.SIGTERM, 2)
+    assert status.read(config.folder).phase == status.STOPPED
+    assert "SIGTERM: stopping" in (config.folder / "messages.log").read_text()

@@ -9,6 +9,7 @@ import pytest
 from oapl.batching import divide
 from oapl.config.objective import History
 from oapl.records import CreditedGroup, Fate
+from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.history import Window
 from oapl.replay.ledger import Ledger
 from oapl.replay.periods import fresh_groups
@@ -124,6 +125,24 @@ def test_a_take_is_152_fresh_groups_and_104_of_history_and_each_mini_batch_has_i
     last = iterate(rules)
     assert (len(last), lent(last)) == (256, [])
     assert rules.counts()["drawn"] == 2 * 256 + 2 * 152
+
+
+def test_who_waits_for_a_mixed_take_misses_fresh_groups_alone():
+    rules = small()
+    assert (rules.missing(10), rules.missing(0)) == (10, 0)
+    iterate(rules)
+    assert rules.missing(10) == 6, "4 of them are history"
+    (prompt,) = rules.draw(ANN, rules.version, 1)
+    assert rules.put(ANN, scored(prompt, rules.version, (0.0, 1.0, 0.0, 1.0))) == "kept"
+    assert rules.missing(10) == 5
+
+
+async def test_what_is_told_of_a_wait_for_a_mixed_take_is_what_has_to_come():
+    rules = small()
+    iterate(rules)
+    replay = object.__new__(ReplayBuffer)
+    replay._ledger, replay._asked = rules, 10
+    assert (await replay.lateness()).missing == 6
 
 
 def test_the_plan_is_what_the_ledger_asks_for():
