@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy  # noqa: F401 - a library that every command has loaded by the time it looks
 import pytest
 
 from deploy.checks.shadows import ROOT, check_shipped, check_working_directory
