@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,8 +57,12 @@ class RestartLog:
             part, cause: As in `Restart`.
         """
         one = Restart(at_unix_s=round(time.time(), 3), part=part, cause=cause)
-        with contextlib.suppress(OSError), self._path.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(one)) + "\n")
+        line = f"{json.dumps(dataclasses.asdict(one))}\n".encode()
+        with contextlib.suppress(OSError), self._path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line  # behind a torn one
+            file.write(line)
 
 
 def silent(part: str, cause: str) -> None:
