@@ -141,13 +141,13 @@ async def _attempt(
         Why the first draw failed that did, empty where none did; None where what cannot be replaced
         alone was lost, and all is to be started again.
     """
-    is_again = any(failures.number for failures in restarts.values())
+    is_again, began = any(failures.number for failures in restarts.values()), time.monotonic()
     try:
         async with processes_of(config, stop, "generate", is_again=is_again) as processes:
             return await _run(config, processes, tracker, stop, progress, trials, leg)
     except LostError as error:
         failures = restarts[error.part]
-        failures.add()
+        failures.add(time.monotonic() - began)
         if stop.signal or failures.are_too_many or storage.cause(error, config.folder):
             raise
         RestartLog(config.folder).add(error.kind, str(error))

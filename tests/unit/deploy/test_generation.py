@@ -15,7 +15,7 @@ from deploy.run import generation
 from deploy.run.batches import build_replay
 from deploy.run.generation import TELL_S, Progress, generate
 from deploy.run.leg import WHOLE
-from deploy.run.restarts import of_the_run
+from deploy.run.restarts import Failures, of_the_run
 from deploy.run.signals import Stop
 from deploy.run.stored_answers import as_stored
 from oapl import groups_file
@@ -216,6 +216,14 @@ async def test_a_lost_queue_takes_a_generation_back_to_its_last_shard_as_often_a
     with pytest.raises(ReplayError):
         await make(ReplayError("replay died"))
     assert [one.part for one in restarts.read(folder)] == ["replay", "replay"]
+
+
+async def test_a_long_attempt_of_a_generation_forgives_the_losses_before_it(attempt, monkeypatch):
+    make, *_ = attempt
+    lived = []
+    monkeypatch.setattr(Failures, "add", lambda self, lived_s=0.0: lived.append(lived_s))
+    assert await make(ReplayError("replay died")) is None
+    assert 0 < lived[0] < 60
 
 
 async def test_what_is_no_loss_or_meets_a_stop_ends_a_generation(attempt):
