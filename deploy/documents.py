@@ -3,6 +3,8 @@ and in the pages of the papers (`docs/papers/`) the tables of what our recipes s
 
     python -m deploy.documents      # writes them anew; `make docs`
 
+`plans.md` is made with them, by `deploy.planning.published`.
+
 Invariant: what stands there is what the code says; a test compares the two.
 """
 
@@ -12,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deploy.commands._settings import KEYS
+from deploy.planning import published
 from deploy.recipe_tables import filled
 from oapl.config import RunConfig
 from oapl.config.listing import Setting, fields, is_section, literal, settings
@@ -65,6 +68,7 @@ def write(folder: Path = FOLDER) -> None:
     folder.mkdir(exist_ok=True)
     for name, text in documents().items():
         (folder / name).write_text(text)
+    published.write(folder / published.PAGE.name)
 
 
 def _settings() -> Iterator[str]:

@@ -20,7 +20,7 @@ from oapl.errors import HeadError, InputError, NodeError, OaplError, in_one_line
 VERBS = (
     *("train", "sft", "eval", "generate", "import_", "filter", "submit", "score", "show", "watch"),
     *("compare", "report", "export", "align", "dashboard", "reset", "next", "sweep", "doctor"),
-    *("init", "quickstart"),
+    *("plan", "init", "quickstart"),
 )
 """The files, in the order in which the help lists them; a word of Python's has a `_` behind it."""
 EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130

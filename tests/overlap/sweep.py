@@ -199,7 +199,7 @@ def _before(cells: Sequence[Cell]) -> Iterator[str]:
         "What one version per buffer costs in idle time by L (`sync.interval`), and what "
         "`replay.surplus` buys back. Measured with the program's own replay, worker, learner group "
         "and messages as Ray actors; engine and trainer only wait. In brackets the simulation of "
-        "the same draws (`tests/overlap/model.py`), in which messages take no time. Made by "
+        "the same draws (`oapl/planning/simulation.py`), in which messages take no time. Made by "
         "`make lag-sweep`, at most 40 minutes an invocation."
     )
     yield "![Idle time, thrown-away tokens and lag against L](lag_sweep.svg)"

@@ -1,0 +1,6 @@
+"""What a run will do before it is started: an event model of engines, buffer and learner.
+
+Pure arithmetic, without a cluster and without torch. `setting` says what is simulated, `lengths`
+how long groups take, `simulation` lets the events follow each other; `rates` are what was measured
+or assumed, `forecast` makes hours, loads and a bottleneck of them, `search` tries other settings.
+"""
