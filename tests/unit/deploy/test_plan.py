@@ -11,7 +11,7 @@ from deploy.planning import bench, published, run
 from deploy.planning.assumptions import assumed
 from deploy.planning.cards import card
 from deploy.planning.lengths import lengths_of
-from deploy.planning.making import Asked, plan, rate_of
+from deploy.planning.making import Asked, _allows, plan, rate_of
 from deploy.planning.model import of_shape, of_size
 from deploy.planning.recipe import laid_over, task_of
 from deploy.planning.shown import figure
@@ -280,18 +280,39 @@ def test_seconds_may_be_none_at_all():
     assert rate_of("step_s=0") == ("step_s", 0.0)
 
 
-def test_the_best_is_a_recipe_that_fits_its_cards():
-    """A rank of 7B in bf16 does not fit 40 GiB unless many share it out; the search sees that."""
+def test_what_does_not_fit_or_breaks_a_rule_is_not_tried():
+    """A rank alone holds 16 bytes a parameter of 7.6 billion; sixteen share them out."""
+    recipe = load_config(RECIPES / "cuda_8gpu.toml", ["learner.mini_batches=2"])
+    stated = published.tomllib.loads(published.STATED.read_text())["models"]
+    shape = published._shape(stated["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"])
+    there = parse("cuda:32x40GiB")
+    task = task_of(recipe, there, publication_bytes=1.0, answers=0)
+    allows, unchecked = _allows(recipe, of_shape(shape, 2), there)
+    assert unchecked == ()
+    assert allows(dataclasses.replace(task, ranks=16))
+    assert not allows(dataclasses.replace(task, ranks=1))
+    assert not allows(dataclasses.replace(task, ranks=16, interval=7)), "half a take"
+    blind, unchecked = _allows(recipe, of_size(7.6e9, 2), there)
+    assert blind(dataclasses.replace(task, ranks=1))
+    assert unchecked
+
+
+def test_the_best_is_found_among_what_fits():
     recipe = load_config(RECIPES / "cuda_8gpu.toml", [])
-    table = published.tomllib.loads(published.STATED.read_text())["models"]
-    shape = published._shape(table["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"])
-    asked = Asked(hardware=parse("cuda:32x40GiB"), shape=shape)
-    free = plan(recipe, dataclasses.replace(asked, shape=None, parameters=7.6e9))
-    held = plan(recipe, asked)
-    assert free.best is not None
-    assert held.best is not None
-    assert held.unchecked == () != free.unchecked
-    assert held.best.task.ranks >= 4
+    found = plan(recipe, Asked(hardware=parse("cuda:32x80GiB"), parameters=8e9))
+    assert found.best is not None
+    assert found.best.found.hours < found.found.hours
+    assert found.best.task.held <= 32
+
+
+def test_what_an_objective_computes_beside_costs_the_learner_time():
+    """PPO has a critic, as large as the policy: no more than half of the tokens."""
+    lengths = lengths_of(config(), "", seed=0).table
+    plain, critic = (
+        assumed(one, of_size(1e9, 2), card("", "cuda"), lengths, None).learner_tokens_per_s.value
+        for one in (config(), config(objective={"name": "ppo"}))
+    )
+    assert critic <= plain / 2
 
 
 def test_the_command_marks_what_nobody_measured_and_says_the_same_twice(capsys):

@@ -147,12 +147,33 @@ def test_a_filter_makes_engines_work_more_for_the_same_steps():
 
 
 def test_the_capacity_bounds_what_is_buffered_and_in_flight():
+    """Groups of eight steps, of which a step needs one: with two at a time the learner has one
+    every four steps."""
+
     def idle(capacity: int) -> float:
         setting = Setting(interval=50, groups_per_step=1, slots=32, capacity=capacity)
-        return simulate(setting, Lognormal(8.0), 400).engine
+        return simulate(setting, Lognormal(8.0), 400).learner
 
-    assert idle(8) > 0.7
-    assert idle(0) == idle(10_000)
+    assert idle(2) > 0.6
+    assert idle(0) == idle(10_000) < 0.3
+
+
+def test_a_take_trains_on_its_history_too_and_as_often_as_it_is_used():
+    """One group of two is made, 3 long; both, of 4 tokens and 2 of prompts, are used twice: 3 of
+    generation, 2 x 2 x 6 x 0.5 of training."""
+    setting = Setting(
+        interval=2,
+        groups_per_step=2,
+        slots=1,
+        fresh_per_take=1,
+        updates_per_batch=2,
+        step=0.0,
+        token_time=0.5,
+        prompt_work=2.0,
+    )
+    found = simulate(setting, Table(np.array([[1.0, 3.0]])), 20)
+    assert found.learner == pytest.approx(3 / 15)
+    assert (found.largest_lag, found.mean_lag) == (1, 0.5)
 
 
 def test_more_engines_never_make_the_learner_wait_more():
