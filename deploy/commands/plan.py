@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lengths",
         metavar="LENGTHS",
         default="",
-        help="of responses: a set of stored groups, a run folder, or mean=4000,sigma=0.6",
+        help="of responses: a set of stored groups, a run folder, or mean=4000,sigma=0.6 "
+        "(default: those of the run that --rates names, else assumed)",
     )
     parser.add_argument(
         "--parameters", type=float, default=0.0, help="of a model that is not here, like 4e9"

@@ -61,11 +61,18 @@ def lengths_of(config: RunConfig, text: str, seed: int) -> Found:
     return Found(table=table, mean=Rate(mean, kind, why))
 
 
+def set_in(place: Path) -> Path | None:
+    """Find the stored groups of a place: a set, or a run with one in it.
+
+    Args:
+        place: A folder.
+    """
+    places = (place, place / "rollouts", place / "groups")
+    return next((one for one in places if groups_file.is_set(one)), None)
+
+
 def _of_set(place: Path, group_size: int, limit: int, seed: int) -> Found:
-    folder = next(
-        (one for one in (place, place / "rollouts", place / "groups") if groups_file.is_set(one)),
-        None,
-    )
+    folder = set_in(place)
     if folder is None:
         raise InputError(
             f"--lengths {place}: holds no stored groups; name a set, a run with rollouts/ or "

@@ -11,7 +11,7 @@ from deploy.checks.settings import check
 from deploy.planning import bench, run
 from deploy.planning.assumptions import assumed
 from deploy.planning.cards import Card, card
-from deploy.planning.lengths import Found, lengths_of
+from deploy.planning.lengths import Found, lengths_of, set_in
 from deploy.planning.model import Model, model_of, of_shape
 from deploy.planning.recipe import laid_over, stage_of, task_of
 from deploy.sizing.hardware import Hardware
@@ -21,8 +21,9 @@ from deploy.sizing.shape import Shape
 from deploy.sizing.shape import lengths_of as context_lengths
 from oapl.config import RunConfig
 from oapl.errors import InputError
-from oapl.planning.forecast import Forecast, forecast
-from oapl.planning.rates import FIELDS, GIVEN, Rate, Rates
+from oapl.planning.forecast import forecast
+from oapl.planning.foreseen import Forecast
+from oapl.planning.rates import FIELDS, GIVEN, MEASURED, Rate, Rates
 from oapl.planning.search import Best, best
 from oapl.planning.task import Task
 
@@ -110,7 +111,7 @@ def plan(config: RunConfig, asked: Asked) -> Plan:
     answers = asked.questions * config.rollout.group_size
     task = task_of(config, asked.hardware, publication_bytes=sent, answers=answers)
     one = card(asked.card, config.cluster.device, config.cluster.peak_tflops)
-    lengths = lengths_of(config, asked.lengths, asked.seed)
+    lengths = _lengths(config, asked)
     rates = assumed(config, model, one, lengths.table, asked.hardware)
     rates = rates.updated(_known(asked, lengths, sent))
     max_lag = _bound(task) if asked.max_lag is None else asked.max_lag
@@ -135,6 +136,20 @@ def plan(config: RunConfig, asked: Asked) -> Plan:
         best=found,
         unchecked=unchecked,
     )
+
+
+def _lengths(config: RunConfig, asked: Asked) -> Found:
+    """As given; else those of the run whose rates are taken: its stored groups, or its mean."""
+    place = asked.rates
+    if asked.lengths or place is None or place.is_file():
+        return lengths_of(config, asked.lengths, asked.seed)
+    if set_in(place) is not None:
+        return lengths_of(config, str(place), asked.seed)
+    if not (mean := run.mean_length(place)):
+        return lengths_of(config, "", asked.seed)
+    found = lengths_of(config, f"mean={mean:.6g}", asked.seed)
+    why = f"{place.name}, the mean alone; {found.mean.why}"
+    return dataclasses.replace(found, mean=Rate(mean, MEASURED, why))
 
 
 def _bound(task: Task) -> int:

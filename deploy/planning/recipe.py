@@ -71,7 +71,7 @@ def task_of(
         devices=0,
         devices_per_engine=num_devices(config, "worker"),
         devices_per_rank=num_devices(config, "trainer"),
-        devices_per_node=PER_NODE if config.cluster.device != "cpu" else 1,
+        devices_per_node=PER_NODE,
         mini_batches=config.learner.mini_batches,
         updates_per_batch=config.learner.updates_per_batch,
         surplus=config.replay.surplus,
@@ -84,7 +84,12 @@ def task_of(
         is_bound=is_live and build(config.objective).declares.history is not None,
     )
     held = math.ceil(task.held - 1e-9)
-    count = hardware.count if hardware is not None and hardware.device != "cpu" else held
+    count = held
+    if config.cluster.device == "cpu":  # processes share machines, as many as are named
+        machines = hardware.count if hardware is not None else 1
+        task = dataclasses.replace(task, devices_per_node=math.ceil(held / machines))
+    elif hardware is not None:
+        count = hardware.count
     if held > count:
         raise InputError(
             f"--for {hardware}: the recipe takes {held} devices ({task.engines} engines, "

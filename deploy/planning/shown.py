@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.planning.making import Plan
-from oapl.planning.forecast import Forecast
+from oapl.planning.foreseen import Forecast
 from oapl.planning.rates import ASSUMED, FIELDS, UNITS
 from oapl.planning.task import Task
 

@@ -2,5 +2,6 @@
 
 Pure arithmetic, without a cluster and without torch. `setting` says what is simulated, `lengths`
 how long groups take, `simulation` lets the events follow each other; `rates` are what was measured
-or assumed, `forecast` makes hours, loads and a bottleneck of them, `search` tries other settings.
+or assumed, `task` what a recipe asks for, `forecast` makes of them hours, loads and a sentence
+about what holds the run up (`foreseen`), `search` tries other settings.
 """

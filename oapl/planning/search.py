@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from oapl.planning.forecast import Forecast, bound_s, forecast
+from oapl.planning.forecast import bound_s, forecast
+from oapl.planning.foreseen import Forecast
 from oapl.planning.lengths import Table
 from oapl.planning.rates import Rates
 from oapl.planning.task import Task

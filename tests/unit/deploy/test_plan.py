@@ -30,6 +30,7 @@ MATH = str(RECIPES / "oapl_math_l50.toml")
 
 def config(**sections) -> RunConfig:
     given = {
+        "model": {"path": "somewhere"},
         "rollout": {"group_size": 4, "max_tokens": 1000, "num_engines": 2},
         "learner": {"batch_size": 64, "num_ranks": 2, "micro_batch_tokens": 4096},
         "data": {"sources": [{"name": "a", "path": "a.jsonl"}]},
@@ -58,18 +59,22 @@ ROW = {
     "rollout/tokens": 60_000.0,
     "seconds/engines/generate": 14.0,
     "seconds/engines/thrown_away": 1.0,
-    "replay/in_flight": 40.0,
+    "rollout/group_seconds_mean": 15.0,
+    "replay/accepted_rollouts": 80.0,
+    "replay/accepted_tokens": 56_000.0,
     "replay/accepted": 20.0,
     "replay/dropped": 5.0,
     "reward/math/latency_p50_s": 0.02,
+    "reward/math/judged": 80.0,
+    "reward/tasks": 80.0,
     "weights/bytes": 8e9,
     "time/publish_s": 4.0,
 }
 
 
 def test_rates_of_a_run_worked_by_hand(tmp_path):
-    """48,000 tokens in 8 s on two ranks; 60,000 in 15 s of engines, of which each has 20 groups in
-    flight, 2.5 rollouts of each at work."""
+    """48,000 tokens in 8 s on two ranks, of 64 rollouts with 700 of a response; 60,000 in 15 s of
+    engines, in which 20 groups were under way for 15 s each, 2.5 rollouts of each at work."""
     rows = [{"step": 0, "eval/a/greedy": 0.5}, *({"step": i, **ROW} for i in range(1, 9))]
     found = run.measured(written(tmp_path / "r", config(), rows), activity=2.5)
     assert {name: rate.value for name, rate in found.items()} == pytest.approx(
@@ -77,6 +82,7 @@ def test_rates_of_a_run_worked_by_hand(tmp_path):
             "learner_tokens_per_s": 3000.0,
             "between_s": 0.5,
             "step_s": 0.0,
+            "prompt_tokens": 50.0,
             "engine_tokens_per_s": 4000.0,
             "engine_rollouts": 50.0,
             "kept": 0.75,
@@ -85,6 +91,26 @@ def test_rates_of_a_run_worked_by_hand(tmp_path):
         }
     )
     assert all((rate.kind, rate.why) == ("measured", "r, 3 steps") for rate in found.values())
+
+
+def test_waits_for_a_process_are_not_taken_for_judging(tmp_path):
+    """Of ten lines two have no queue. Where all have one: two processes had 20 s of a line's 10 for
+    its 500 responses."""
+    busy = {**ROW, "reward/math/latency_p50_s": 4.0}
+    rows = [ROW] * 5 + [busy] * 8 + [{**ROW, "reward/math/latency_p50_s": 0.01}] * 2
+    quiet = run.measured(written(tmp_path / "q", config(), rows), activity=2.5)
+    assert quiet["judge_s"].value == 0.01
+    many = {"reward/math/judged": 500.0, "reward/tasks": 500.0}
+    held = run.measured(written(tmp_path / "h", config(), [{**busy, **many}] * 9), activity=2.5)
+    assert held["judge_s"].value == pytest.approx(20 / 500)
+
+
+def test_a_response_costs_what_its_own_verifiers_take(tmp_path):
+    """Of 80 responses 20 are programs, of 0.8 s each, the others are judged in 0.02 s."""
+    programs = {"reward/code/latency_p50_s": 0.8, "reward/code/judged": 20.0}
+    rows = [{**ROW, **programs, "reward/math/judged": 60.0}] * 9
+    found = run.measured(written(tmp_path / "r", config(), rows), activity=2.5)
+    assert found["judge_s"].value == pytest.approx((20 * 0.8 + 60 * 0.02) / 80)
 
 
 def test_a_full_engine_has_no_more_rollouts_than_it_may(tmp_path):
@@ -97,6 +123,19 @@ def test_what_a_run_does_not_tell_is_not_taken_as_measured(tmp_path):
     rows = [{"time/step_s": 1.0, "perf/tokens_per_s": 5.0, "time/forward_backward_s": 1.0}] * 9
     found = run.measured(written(tmp_path / "r", config(), rows), activity=1.0)
     assert set(found) == {"learner_tokens_per_s", "between_s", "step_s"}
+
+
+def test_a_run_tells_how_long_its_responses_are_unless_somebody_says_it(tmp_path):
+    folder = written(tmp_path / "r", config(), [ROW] * 9)
+    made = plan(config(), Asked(rates=folder, parameters=1e9, is_searched=False))
+    assert (made.lengths.mean.value, made.lengths.mean.kind) == (700.0, "measured")
+    assert made.lengths.table.mean == pytest.approx(700.0, rel=0.01)
+    said = Asked(rates=folder, parameters=1e9, is_searched=False, lengths="mean=300")
+    assert plan(config(), said).lengths.mean.kind == "given"
+    with Writer(folder / "rollouts", HEADER) as writer:
+        writer.add(StoredGroup.from_scored(make_group([10, 20, 30, 40])))
+    made = plan(config(), Asked(rates=folder, parameters=1e9, is_searched=False))
+    assert made.lengths.table.mean == 25.0
 
 
 @pytest.mark.parametrize(
