@@ -83,7 +83,8 @@ def forecast(task: Task, rates: Rates, lengths: Table, *, groups: int = GROUPS) 
         bottleneck="",
     )
     published = publish_s / (task.interval * found.step_s)
-    return dataclasses.replace(found, bottleneck=sentence(found, task, published))
+    said = sentence(found, task, published=published, group_tokens=lengths.mean_total)
+    return dataclasses.replace(found, bottleneck=said)
 
 
 def _mean_shares(phases: Sequence[_Phase]) -> dict[str, float]:

@@ -14,6 +14,9 @@ LARGE = 0.1
 NEAR = 0.8
 """Share of a step that the slower side needs alone, above which it is that side that holds up."""
 
+TOKEN_BYTES = 8
+"""Of a response's token in the buffer: its id, and its log-prob."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
@@ -59,13 +62,14 @@ class Forecast:
     bottleneck: str
 
 
-def sentence(found: Forecast, task: Task, published: float) -> str:
+def sentence(found: Forecast, task: Task, *, published: float, group_tokens: float) -> str:
     """Say what holds a run up, by which figures, and what helps.
 
     Args:
         found: Of the run; its own sentence is not read.
         task: The run.
         published: Share of the time in which weights are published.
+        group_tokens: Of a group, all its responses.
     """
     if found.reward_load > 1:
         return (
@@ -92,10 +96,18 @@ def sentence(found: Forecast, task: Task, published: float) -> str:
             f"The engines: full, they need {found.engines_s:.3g} s for the rollouts of a step, the "
             f"learner {found.learner_s:.3g} s for the step; more engines, fewer ranks."
         )
+    if task.is_narrow:
+        room = task.capacity * group_tokens * TOKEN_BYTES / 2**30
+        return (
+            f"The replay buffer's capacity: its {task.capacity:,} groups, buffered and in flight, "
+            f"are fewer than {task.engines} engines hold beside a take; raise replay.capacity (so "
+            f"many groups are {room:.1f} GiB)."
+        )
+    helps = "L belongs to the objective" if task.is_bound else "a longer L, a surplus or a lead"
     return (
         f"The ends of periods: a step needs {found.learner_s:.3g} s of the learner and "
         f"{found.engines_s:.3g} s of full engines, but takes {found.step_s:.3g} s, since a period "
-        "waits for its longest rollouts; a longer L, a surplus or a lead."
+        f"waits for its longest rollouts; {helps}."
     )
 
 

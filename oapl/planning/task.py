@@ -61,6 +61,13 @@ class Task:
         return self.mini_batches * self.updates_per_batch
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether the buffer's capacity, and not the period, keeps engines from being full."""
+        take = self.groups_per_step * self.mini_batches
+        period = self.interval // self.steps_per_take * take
+        return 0 < self.capacity < min(self.engines * self.groups_per_engine + take, period)
+
+    @property
     def held(self) -> float:
         """Devices that engines and ranks take."""
         return self.engines * self.devices_per_engine + self.ranks * self.devices_per_rank

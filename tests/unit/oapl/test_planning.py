@@ -245,6 +245,7 @@ def test_rewards_and_replay_slow_a_run_that_brings_them_too_much():
         ({"engines": 1}, {}, "The engines: "),
         ({"engines": 64, "interval": 500}, {}, "The learner: "),
         ({"engines": 64, "interval": 2}, {}, "The ends of periods: "),
+        ({"engines": 64, "capacity": 64}, {}, "The replay buffer's capacity: its 64 groups"),
         ({"publication_bytes": 1e10, "interval": 2}, {"host_bytes_per_s": 1e7}, "Publications: "),
     ],
 )
