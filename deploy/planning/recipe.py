@@ -36,10 +36,9 @@ def stage_of(config: RunConfig, name: str) -> RunConfig:
         return config
     named = [stage.config for stage in stages if stage.name == name]
     if not named:
-        known = ", ".join(stage.name for stage in stages) or "none, so leave --stage out"
-        raise InputError(
-            f"--stage {name or '(none)'}: a plan is of one train stage; there are {known}"
-        )
+        known = ", ".join(stage.name for stage in stages)
+        remedy = f"choose one by --stage: {known}" if known else "there are none: leave --stage out"
+        raise InputError(f"--stage {name or '(none)'}: a plan is of one train stage; {remedy}")
     return named[0]
 
 

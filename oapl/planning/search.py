@@ -27,6 +27,10 @@ GROUPS = 8_000
 """Groups of a simulation in the search."""
 EQUAL, EMPTY = 0.02, 0.005
 """Differences in time, and in tokens thrown away, that count as none."""
+ROUNDING = 1e-9
+"""Devices may be shared: 1 - 0.45 is a little less than 0.55."""
+CHOSEN = ("interval", "surplus", "max_lead", "engines", "ranks")
+"""What a search may change of a task."""
 
 Allows = Callable[[Task], bool]
 """Whether a run of that kind can be: memory, and the rules of settings."""
@@ -74,6 +78,7 @@ def best(
 
     apart = sorted(_divisions(task, allows), key=least_s)[:DIVISIONS]
     first = [seen(_longest(one, max_lag)) for one in apart if allows(_longest(one, max_lag))]
+    own = [seen(task)] if _lag(task) <= max_lag and allows(task) else []
     first.sort(key=lambda pair: pair[1].hours)
     finer = [
         seen(other)
@@ -81,18 +86,24 @@ def best(
         for other in _settings(one, max_lag)
         if allows(other)
     ]
-    if not first:
+    if not [*own, *first]:
         return None
-    chosen, _ = _choose([*first, *finer])
+    chosen, _ = _choose(task, [*own, *first, *finer])
     return Best(task=chosen, found=forecast(chosen, rates, lengths), tried=tried)
 
 
-def _choose(seen: list[tuple[Task, Forecast]]) -> tuple[Task, Forecast]:
+def _choose(task: Task, seen: list[tuple[Task, Forecast]]) -> tuple[Task, Forecast]:
+    """The best of them; of equal ones the one that changes least of the recipe."""
     soonest = min(found.hours for _, found in seen)
     equal = [pair for pair in seen if pair[1].hours <= soonest * (1 + EQUAL)]
     least = min(found.wasted for _, found in equal)
     thrifty = [pair for pair in equal if pair[1].wasted <= least + EMPTY]
-    return min(thrifty, key=lambda pair: (_lag(pair[0]), pair[1].hours))
+
+    def order(pair: tuple[Task, Forecast]) -> tuple[int, int, float]:
+        changed = sum(getattr(pair[0], name) != getattr(task, name) for name in CHOSEN)
+        return _lag(pair[0]), changed, pair[1].hours
+
+    return min(thrifty, key=order)
 
 
 def _lag(task: Task) -> int:
@@ -101,10 +112,10 @@ def _lag(task: Task) -> int:
 
 def _divisions(task: Task, allows: Allows) -> Iterator[Task]:
     """Ranks by steps of an eighth at least, and as many engines as have room beside them."""
-    most = int((task.devices - task.devices_per_engine) // task.devices_per_rank)
+    most = int((task.devices - task.devices_per_engine) / task.devices_per_rank + ROUNDING)
     for ranks in sorted({*_counts(most), task.ranks}):
         room = task.devices - ranks * task.devices_per_rank
-        engines = int(room // task.devices_per_engine)
+        engines = int(room / task.devices_per_engine + ROUNDING)
         one = dataclasses.replace(task, ranks=ranks, engines=engines)
         if ranks <= most and engines and allows(one):
             yield one

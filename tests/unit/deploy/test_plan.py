@@ -391,7 +391,7 @@ def test_the_command_as_json_has_all_that_the_tables_have(capsys):
         (["--for", "cuda:4x80GiB", "--parameters", "4e9"], "the recipe takes 8 devices"),
         (["--parameters", "4e9", "--max-lag", "0"], "--max-lag 0: an iteration of 2 learner steps"),
         (["--parameters", "-1"], "--parameters -1.0: is below 0"),
-        (["--parameters", "4e9", "--stage", "one"], "none, so leave --stage out"),
+        (["--parameters", "4e9", "--stage", "one"], "there are none: leave --stage out"),
         (["--parameters", "4e9", "--rates", "nowhere"], "holds no config.toml and metrics.jsonl"),
     ],
 )
@@ -403,7 +403,7 @@ def test_the_command_refuses_with_value_rule_and_remedy(words, said, capsys):
 def test_a_run_of_stages_is_planned_by_the_stage(capsys):
     staged = str(RECIPES / "prorl_staged.toml")
     assert main(["plan", staged, "--parameters", "1.8e9"]) == 2
-    assert "there are run-1, run-2, run-3" in capsys.readouterr().err
+    assert "choose one by --stage: run-1, run-2" in capsys.readouterr().err
     assert main(["plan", staged, "--parameters", "1.8e9", "--stage", "run-8", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["task"]["max_steps"] == 2000
 

@@ -290,6 +290,24 @@ def test_the_search_stays_within_the_bound_and_ends_sooner():
     assert few.task.ranks == 4
 
 
+def test_the_search_changes_nothing_where_nothing_is_gained():
+    """Judges bound the run: the recipe itself ends as soon as all others, at the lag of L = 1."""
+    task = dataclasses.replace(TASK, interval=1)
+    found = best(task, rates(judge_s=10.0), LENGTHS, max_lag=0)
+    assert found is not None
+    assert found.task == task
+
+
+def test_devices_may_be_shared():
+    task = dataclasses.replace(
+        TASK, engines=1, ranks=1, devices=1, devices_per_engine=0.45, devices_per_rank=0.55
+    )
+    found = best(task, rates(), LENGTHS, max_lag=99)
+    assert found is not None
+    assert (found.task.engines, found.task.ranks) == (1, 1)
+    assert found.tried > 5
+
+
 def test_the_search_leaves_what_belongs_to_the_objective():
     task = dataclasses.replace(TASK, devices=32, is_bound=True, interval=2)
     found = best(task, rates(), LENGTHS, max_lag=100)
