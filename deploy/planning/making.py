@@ -75,7 +75,7 @@ class Plan:
         card, model, lengths, rates: What it was made of.
         max_lag: The bound on the lag that was searched within.
         best: What was found; None where nothing can be chosen, or all of it was refused.
-        unchecked: What could not be looked at.
+        notes: What a reader should know: what was not looked at, rates of another model.
     """
 
     asked: Asked
@@ -87,7 +87,7 @@ class Plan:
     rates: Rates
     max_lag: int
     best: Best | None
-    unchecked: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def plan(config: RunConfig, asked: Asked) -> Plan:
@@ -120,7 +120,9 @@ def plan(config: RunConfig, asked: Asked) -> Plan:
             f"--max-lag {max_lag}: an iteration of {task.steps_per_take} learner steps alone has a "
             f"lag of {task.steps_per_take - 1}; allow that much"
         )
-    allows, unchecked = _allows(config, model, asked.hardware)
+    allows, notes = _allows(config, model, asked.hardware)
+    if asked.rates is not None and not asked.rates.is_file():
+        notes = (*run.differences(asked.rates, config), *notes)
     found = None
     if task.engines and asked.is_searched:
         found = best(task, rates, lengths.table, max_lag=max_lag, allows=allows)
@@ -134,7 +136,7 @@ def plan(config: RunConfig, asked: Asked) -> Plan:
         rates=rates,
         max_lag=max_lag,
         best=found,
-        unchecked=unchecked,
+        notes=notes,
     )
 
 
@@ -219,5 +221,8 @@ def _allows(
             return False
         return fits(candidate) if is_sized else True
 
-    unseen = ("memory of other divisions: name a machine of cards, and a model's folder",)
+    unseen = (
+        "the memory of other divisions was not looked at; name a machine of cards by --for, and a "
+        "model that is here, or known to the hub",
+    )
     return allows, () if is_sized else unseen

@@ -20,6 +20,15 @@ WARM_UP = 5
 LATENCY = "/latency_p50_s"
 QUIET = 0.1
 """Share of the lines that have the shortest waits."""
+OF_SPEED = (
+    ("model", "path"),
+    ("model", "dtype"),
+    ("cluster", "device"),
+    ("rollout", "tensor_parallel_size"),
+    ("learner", "precision"),
+    ("objective", "name"),
+)
+"""Settings that rates hang on and that a plan does not count again."""
 
 Row = Mapping[str, float]
 
@@ -55,6 +64,29 @@ def mean_length(folder: Path) -> float:
     """
     _, rows = _read(folder)
     return _length(rows)
+
+
+def differences(folder: Path, config: RunConfig) -> tuple[str, ...]:
+    """Name what sets the run apart from the recipe that its rates are taken for.
+
+    Args:
+        folder: Of the run.
+        config: The recipe.
+
+    Raises:
+        InputError: See `measured`.
+    """
+    theirs, _ = _read(folder)
+    return tuple(
+        f"the rates' run has {section}.{key} = {there!r}, the recipe {here!r}"
+        for section, key in OF_SPEED
+        if (there := _value(theirs, section, key)) != (here := _value(config, section, key))
+    )
+
+
+def _value(config: RunConfig, section: str, key: str) -> object:
+    found = getattr(config, section)
+    return found.get(key) if isinstance(found, dict) else getattr(found, key)
 
 
 def _read(folder: Path) -> tuple[RunConfig, Sequence[Row]]:

@@ -57,7 +57,7 @@ def sentences(plan: Plan) -> list[str]:
     scale = max([plan.found.scale, *([plan.best.found.scale] if plan.best else [])])
     if scale > 1:
         lines.append(f"simulated at up to 1/{scale} of the size")
-    lines += [f"not checked: {what}" for what in plan.unchecked]
+    lines += [f"note: {what}" for what in plan.notes]
     return [*lines, LEFT_OUT]
 
 

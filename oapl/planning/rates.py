@@ -42,7 +42,7 @@ class Rates:
         alone: How many times as fast a rollout is alone as in a full engine.
         prompt_tokens: Of a prompt.
         kept: Share of the groups that the objective's filter leaves.
-        judge_s: Of a response, in one reward process.
+        judge_s: Of a response in one reward process, over all verifiers that judge it.
         host_bytes_per_s: Of a publication inside hosts: gather, cast, copy, check, load, probe.
         network_bytes_per_s: From one machine to another.
         disk_bytes_per_s: Of a storage that all machines share, all together.

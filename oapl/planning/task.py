@@ -27,7 +27,7 @@ class Task:
         devices_per_node: Devices in one host.
         publication_bytes: Of one publication.
         transport: A file of oapl/weights.
-        judges: Reward processes, all servers together.
+        judges: Reward processes of one verifier, all servers together.
         answers: Rollouts to be made before the run that trains on them stored; 0: none.
         is_bound: L belongs to the objective, which takes neither a surplus nor a lead.
     """

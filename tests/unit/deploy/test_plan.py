@@ -138,6 +138,17 @@ def test_a_run_tells_how_long_its_responses_are_unless_somebody_says_it(tmp_path
     assert made.lengths.table.mean == 25.0
 
 
+def test_rates_of_another_model_are_told(tmp_path):
+    other = config(model={"path": "elsewhere"}, objective={"name": "grpo"})
+    folder = written(tmp_path / "r", other, [ROW] * 9)
+    made = plan(config(), Asked(rates=folder, parameters=1e9, is_searched=False))
+    assert made.notes[:2] == (
+        "the rates' run has model.path = 'elsewhere', the recipe 'somewhere'",
+        "the rates' run has objective.name = 'grpo', the recipe 'oapl'",
+    )
+    assert run.differences(folder, other) == ()
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [([ROW] * 5, "no more than 5 learner steps"), ([{"step": 1}], "no more than 5")],
@@ -326,14 +337,14 @@ def test_what_does_not_fit_or_breaks_a_rule_is_not_tried():
     shape = published._shape(stated["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"])
     there = parse("cuda:32x40GiB")
     task = task_of(recipe, there, publication_bytes=1.0, answers=0)
-    allows, unchecked = _allows(recipe, of_shape(shape, 2), there)
-    assert unchecked == ()
+    allows, notes = _allows(recipe, of_shape(shape, 2), there)
+    assert notes == ()
     assert allows(dataclasses.replace(task, ranks=16))
     assert not allows(dataclasses.replace(task, ranks=1))
     assert not allows(dataclasses.replace(task, ranks=16, interval=7)), "half a take"
-    blind, unchecked = _allows(recipe, of_size(7.6e9, 2), there)
+    blind, notes = _allows(recipe, of_size(7.6e9, 2), there)
     assert blind(dataclasses.replace(task, ranks=1))
-    assert unchecked
+    assert notes
 
 
 def test_the_best_is_found_among_what_fits():
