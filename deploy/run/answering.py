@@ -97,7 +97,8 @@ class Answering:
     async def _ask(
         self, asked: Sequence[_Asked], rest: Sequence[Prompt], found: dict[str, EvalAnswers]
     ) -> None:
-        what = f"{len(asked)} workers to answer {len(rest)} evaluation prompts"
+        who = "a worker" if len(asked) == 1 else f"{len(asked)} workers"
+        what = f"{who} to answer {len(rest):,} evaluation prompts"
         with OPEN.awaiting(what, self.timeout_s) as wait:
 
             def keep(answers: EvalAnswers) -> None:
