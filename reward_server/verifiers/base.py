@@ -27,10 +27,11 @@ START_TIMEOUT_S = 60.0  # imports of math-verify and reasoning-gym take 2 s; a u
 MAX_NESTED_BOXES = 8  # unwrapping costs a pass each
 
 Truncated = Literal["wrong", "judge"]
-AnswerIn = Literal["any", "boxed", "tag"]
+AnswerIn = Literal["any", "boxed", "tag", "hashes"]
 Range = Literal["zero_one", "minus_one_one"]
 _BRACES = re.compile(r"\\boxed\s*\{|\\fbox\s*\{|\\.|\{|\}", re.DOTALL)
 _TAG = re.compile(r"<answer>|</answer>")
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 
 
 class AnswerOptions(Protocol):
@@ -196,7 +197,8 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     """Find the final answer of a response; None when it has none.
 
     Only the text after the last `</think>` counts, so that an answer tried out while thinking does
-    not. Of several answers the last one is taken, and of a box and a tag the one that ends later.
+    not. Of several answers the last one is taken, and of a box and a tag the one that ends later;
+    of lines of `####` the first, which ends a solution.
 
     Args:
         prompt: Tells whether thinking had begun before the response.
@@ -206,10 +208,7 @@ def answer_of(prompt: Prompt, rollout: Rollout, where: AnswerIn = "any") -> str 
     text = final_text(prompt, rollout)
     if text is None:
         return None
-    found = [
-        boxed(text) if where != "tag" else None,
-        tagged(text) if where != "boxed" else None,
-    ]
+    found = [find(text) for find in FINDERS[where]]
     ends = [match for match in found if match is not None]
     return max(ends)[1].strip() if ends else None
 
@@ -222,9 +221,14 @@ def no_answer(prompt: Prompt, rollout: Rollout, where: AnswerIn) -> str:
         rollout: The response.
         where: The form asked for.
     """
-    missing = {"any": "no box and no answer tag", "boxed": "no box", "tag": "no answer tag"}[where]
+    missing = {
+        "any": "no box and no answer tag",
+        "boxed": "no box",
+        "tag": "no answer tag",
+        "hashes": "no line of ####",
+    }[where]
     is_elsewhere = where != "any" and answer_of(prompt, rollout) is not None
-    return missing + (", but an answer in the other form" if is_elsewhere else "")
+    return missing + (", but an answer in another form" if is_elsewhere else "")
 
 
 def final_text(prompt: Prompt, rollout: Rollout) -> str | None:
@@ -294,6 +298,21 @@ def tagged(text: str) -> tuple[int, str] | None:
         elif start >= 0:
             found, start = (match.start(), text[start : match.start()]), -1
     return found
+
+
+def hashed(text: str) -> tuple[int, str] | None:
+    """Find end and content of the first line of `#### ...`, as GSM8K's solutions end."""
+    found = _HASHES.search(text)
+    return (found.end(), found.group(1)) if found else None
+
+
+FINDERS: Mapping[AnswerIn, tuple[Callable[[str], tuple[int, str] | None], ...]] = {
+    "any": (boxed, tagged),
+    "boxed": (boxed,),
+    "tag": (tagged,),
+    "hashes": (hashed,),
+}
+"""What looks for an answer, by the form asked for."""
 
 
 def _whole_box(content: str) -> str | None:

@@ -37,7 +37,8 @@ class Config:
     task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """By task the options that its puzzles were made with, for rows without a column `options`."""
     answer_in: base.AnswerIn = "any"
-    r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one."""
+    r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one of the
+    two; hashes is the first line of `#### ...`, as in GSM8K."""
     truncated: base.Truncated = "wrong"
     """A response cut off before EOS: 0 without a look, or judge it by what it says."""
     allow_unsafe: bool = False

@@ -45,7 +45,8 @@ class Config:
     range: base.Range = "zero_one"
     """Reward of a wrong answer: 0 or -1; a right one gives 1."""
     answer_in: base.AnswerIn = "any"
-    r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one."""
+    r"""Where the answer stands: boxed is \boxed{}, tag is <answer>, any takes the later one of the
+    two; hashes is the first line of `#### ...`, as in GSM8K."""
     truncated: base.Truncated = "wrong"
     """A response cut off before EOS: wrong without a look, or judge it by what it says."""
 

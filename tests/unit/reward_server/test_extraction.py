@@ -9,7 +9,21 @@ from reward_server.answers import notation, numerals, structures
 from reward_server.verifiers import base
 from tests.support import speed
 
-PIECES = ["\\boxed{", "{", "}", "\\{", "\\}", "3", " ", "<answer>", "</answer>", "\\", "x", "\n"]
+PIECES = [
+    "\\boxed{",
+    "{",
+    "}",
+    "\\{",
+    "\\}",
+    "3",
+    " ",
+    "<answer>",
+    "</answer>",
+    "####",
+    "\\",
+    "x",
+    "\n",
+]
 anything = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 balanced = st.recursive(
     st.text("ab 1\\,", max_size=4).map(lambda s: s.replace("\\", "\\!")),
@@ -21,7 +35,7 @@ balanced = st.recursive(
 @given(anything)
 @settings(max_examples=200, deadline=None)
 def test_no_text_breaks_the_extraction(text):
-    for found in (base.boxed(text), base.tagged(text)):
+    for found in (base.boxed(text), base.tagged(text), base.hashed(text)):
         assert found is None or found[1].strip() in text
 
 

@@ -63,9 +63,9 @@ def test_an_answer_in_the_other_form_is_malformed_and_said_to_be_that():
     item = entry("chain_sum")
     boxed = judged(item, item["answer"], wrap="\\boxed{{{}}}", answer_in="tag")
     assert (boxed.kind, boxed.reward) == ("malformed", 0.0)
-    assert boxed.detail == "no answer tag, but an answer in the other form"
+    assert boxed.detail == "no answer tag, but an answer in another form"
     tagged = judged(item, item["answer"], answer_in="boxed")
-    assert tagged.detail == "no box, but an answer in the other form"
+    assert tagged.detail == "no box, but an answer in another form"
 
 
 def test_an_answer_needs_its_eos_unless_told_otherwise():

@@ -164,6 +164,31 @@ def test_where_the_answer_stands_is_selectable():
     assert judged(both).kind == "wrong_answer"
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("2 + 2 = 4\n#### 4", "accepted"),
+        ("####4.00  \n", "accepted"),
+        ("#### 4\n\nQuestion: and 2 + 3?\n#### 5", "accepted"),
+        ("#### 5\n#### 4", "wrong_answer"),
+        ("it is #### 4", "malformed"),
+        ("####\n4", "malformed"),
+        (r"\boxed{4}", "malformed"),
+        ("<think>\n#### 4\n</think>\n#### 5", "wrong_answer"),
+    ],
+)
+def test_an_answer_may_stand_behind_hashes_as_in_gsm8k(text, kind):
+    """What follows the first such line is of another question."""
+    assert judged(text, answer_in="hashes").kind == kind
+
+
+def test_hashes_are_no_answer_unless_asked_for():
+    assert judged("#### 4").kind == "malformed"
+    detail = judged(r"\boxed{4}", answer_in="hashes").detail
+    assert detail == "no line of ####, but an answer in another form"
+    assert judged("so 4", answer_in="hashes").detail == "no line of ####"
+
+
 def test_any_of_several_references_will_do():
     assert judged(r"\boxed{4}", reference=["3", "4"]).kind == "accepted"
     assert judged(r"\boxed{4}", reference="so\n#### 4").kind == "accepted"
