@@ -31,8 +31,8 @@ What the differences are:
 - **Judging.** lm-eval's strict filter wants the number behind `####`, its flexible one takes the
   last number of the text, wherever it stands, and compares letters. `oapl`'s `math` reads
   `\boxed{}` (or `<answer>`) alone and compares values: what GSM8K's own examples write behind
-  `####` is no answer to it unless `reward.options.math.answer_in = "hashes"` says so (here it does not), and no number
-  in passing is one.
+  `####` is no answer to it unless `reward.options.math.answer_in = "hashes"` says so (here it does
+  not), and no number in passing is one.
 
 Every problem on which the flexible filter and `math` disagree has one of the causes in the table;
 the command fails where one has none.
