@@ -53,6 +53,9 @@ STATS_WAIT_S = 2.0
 """How long a learner step may wait for workers' counters; what comes later is counted later."""
 STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
+HEAD_START_S = 5.0
+"""Of the worker's own deadline before that of whoever waits for any of them: the one that does not
+load is killed first, and its place is known to be empty."""
 OF_ALL_ENGINES = ("engine/load_s", "engine/idle_s")
 
 
@@ -138,7 +141,8 @@ class Workers:
             What the first one found when it scored the probe.
 
         Raises:
-            DeadlineError: No worker took them within `sync.timeout_s`; see `outlast`.
+            DeadlineError: No worker took them within `sync.timeout_s`, the deadline of each, and a
+                little more, in which those that did not are killed; see `outlast`.
         """
         self._weights, self._report = weights, None
         for member in self._members.values():
@@ -153,9 +157,8 @@ class Workers:
                 return self._report
 
         what = f"one of {len(self._indices)} workers to load {weights.version}"
-        return await self.outlast(
-            lambda seconds: within(seconds, first(), what), self._config.sync.timeout_s
-        )
+        timeout_s = self._config.sync.timeout_s + HEAD_START_S
+        return await self.outlast(lambda seconds: within(seconds, first(), what), timeout_s)
 
     async def outlast(self, wait: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
         """Make a wait for what workers make, and again while one of them is being replaced.

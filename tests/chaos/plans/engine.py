@@ -44,9 +44,10 @@ PLAN = Plan(
             "engine-process-stopped",
             "generating",
             signalled(core, STOP),
-            detected_by="the worker, which asks it every 5 s",
-            within_s=90.0,
-            reads=r"worker \d+\.\d+ died \(EngineError: the inference engine has not answered for",
+            detected_by="the worker, which asks it every 5 s; in a load, its deadline (90 s here)",
+            within_s=110.0,
+            reads=r"worker \d+\.\d+ (died \(EngineError: the inference engine has not answered for"
+            r"|did not load: DeadlineError)",
         ),
         _engine(
             "engine-process-paused",
