@@ -16,6 +16,7 @@ from tests.chaos.records import Case, Row
 FILE = Path(__file__).parents[2] / "deploy" / "OPERATIONS.md"
 BEGIN, END = "<!-- table of make chaos -->", "<!-- end of the table -->"
 FOLDER = re.compile(r"/\S*oapl-chaos-\w+/runs/\w+")
+TEMPORARY = re.compile(r"/tmp/(oapl-chaos-[^/\s']+|ray/session_[^/\s;]+)")
 CLOCK = re.compile(r"^\d\d:\d\d:\d\d +")
 NOT_TRIED = "not tried yet"
 HEADINGS = (
@@ -93,7 +94,7 @@ def _comparison(row: Row) -> str:
 
 
 def _shortened(text: str) -> str:
-    text = CLOCK.sub("", FOLDER.sub("RUN", text))
+    text = CLOCK.sub("", TEMPORARY.sub("...", FOLDER.sub("RUN", text)))
     return text if len(text) < 200 else text[:197] + "..."
 
 
