@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
@@ -32,7 +33,7 @@ from oapl.devices.base import Role, engine_name
 from oapl.devices.base import load as load_device
 from oapl.errors import DeadlineError, HeadError, InputError, NodeError, OaplError, RankError
 from oapl.interfaces import Replay, RewardServer, Scorer, Trainer, Worker
-from oapl.remote.waiting import within
+from oapl.remote.waiting import in_thread_of_its_own, within
 from oapl.whole_files import written_aside
 
 CALL_GRACE_S = 60.0
@@ -534,12 +535,12 @@ class RayProcesses:
     async def close(self) -> None:
         """Kill every actor, and leave the cluster, which ends if it was started here."""
         if trouble := await self.trouble(FAREWELL_S):
-            self._abandon(trouble)
+            await in_thread_of_its_own(partial(self._abandon, trouble))
             return
         for process in self._started.copy():
             await self.kill(process)
         self._free_ranks()
-        self._leave()
+        await in_thread_of_its_own(self._leave)
 
     def _abandon(self, trouble: OaplError) -> None:
         """Part of the cluster answers no more: end what was started here, as far as one can."""

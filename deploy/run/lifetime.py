@@ -36,8 +36,8 @@ async def processes_of(
     """
     patience_s = config.cluster.start_timeout_s if is_again else 0.0
     connecting = in_thread_of_its_own(partial(connect, config, purpose, patience_s), stays=True)
-    processes = await stop.unless_asked(connecting)
-    stop.rearm()
+    async with stop.rearmed():
+        processes = await stop.unless_asked(connecting)
     try:
         async with told(config.sync.stall_s, config.folder, stop.tell, processes):
             yield processes
@@ -46,7 +46,8 @@ async def processes_of(
             raise trouble from error
         raise
     finally:
-        await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")
+        async with stop.rearmed():
+            await within(CLOSE_TIMEOUT_S, processes.close(), "the run's processes to end")
 
 
 async def unless_failed(failures: Sequence[asyncio.Future[None]], act: Awaitable[T]) -> T:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 Outcome = TypeVar("Outcome", RunOutcome, Generated)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REARM_S = 0.02
+"""How long a library's handlers may stand in place of ours."""
 
 
 class Stopped(Exception):
@@ -69,8 +71,28 @@ class Stop:
             for number, before in old.items():
                 signal.signal(number, before)
 
-    def rearm(self) -> None:
-        """Handle the signals again, after a library has put its own handlers in place."""
+    @contextlib.asynccontextmanager
+    async def rearmed(self) -> AsyncIterator[None]:
+        """Within this and after it, handle the signals whatever a library does to them.
+
+        Ray puts its own handler of SIGTERM in place when it starts, and takes away whoever's is
+        there when it ends, beneath Python, so that the signal would kill the process without a
+        word.
+        """
+
+        async def again() -> None:
+            while True:
+                self._rearm()
+                await asyncio.sleep(REARM_S)
+
+        rearming = asyncio.create_task(again())
+        try:
+            yield
+        finally:
+            rearming.cancel()
+            self._rearm()
+
+    def _rearm(self) -> None:
         for number in self._handled:
             signal.signal(number, self._handle)
 
@@ -113,6 +135,7 @@ class Stop:
         if act == self._end:
             for handled in self._handled:
                 signal.signal(handled, signal.SIG_DFL)
+            self._handled = []
         self.signal = self.signal or number
         self._loop.call_soon_threadsafe(act, signal.Signals(number).name)
 

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.by_hand, pytest.mark.timeout(
 
 def test_a_stopped_rank_is_told_before_the_deadline_and_the_error_names_the_stacks(tmp_path):
     recipe = write_recipe(tmp_path)
-    waits = ("sync.timeout_s=60", "sync.stall_s=5")
+    waits = ("sync.timeout_s=60", "sync.stall_s=5", "restarts.rank.max_restarts=0")
     run = Run(recipe, "stopped", "run.max_steps=2000", "sync.interval=500", *waits)
     run.wait_for_step(3)
     run.kill(signal.SIGSTOP, "trainer-0")

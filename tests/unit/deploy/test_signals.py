@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from deploy.run.outcome import RunOutcome
-from deploy.run.signals import SIGNALS, Stop, Stopped
+from deploy.run.signals import REARM_S, SIGNALS, Stop, Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +101,26 @@ async def test_a_handler_that_a_library_puts_in_place_is_put_away_again():
     stop = Stop()
     with stop.on_signals():
         ours = handlers()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        stop.rearm()
-        assert handlers() == ours
+        async with stop.rearmed():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            await asyncio.sleep(2 * REARM_S)
+            assert handlers() == ours, "while the library is at it"
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        assert handlers() == ours, "after it"
+
+
+async def test_after_the_second_signal_the_third_stays_nobody_s():
+    stop = Stop()
+    task = asyncio.current_task()
+    with stop.on_signals():
+        try:
+            async with stop.rearmed():
+                await sent(signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+                await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            task.uncancel()
+        assert set(handlers()) == {signal.SIG_DFL}
 
 
 async def test_the_end_of_a_terminal_that_was_to_be_ignored_is_ignored():
