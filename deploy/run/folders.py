@@ -20,7 +20,8 @@ from oapl.config import RunConfig
 from oapl.config.toml import to_toml
 from oapl.errors import InputError
 
-PARTS = ("checkpoints/step-*", "metrics.jsonl", ".lock")
+LOCK = ".lock"
+PARTS = ("checkpoints/step-*", "metrics.jsonl", LOCK)
 """What a run puts into its folder: a `config.toml` beside one of these is no mere recipe."""
 BEAT_S = 5.0
 PATIENCE_S = 30.0
@@ -103,12 +104,12 @@ def locked(
         InputError: Another process holds it; nothing in it was changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with (folder / LOCK).open("a+") as file:
         is_exclusive = _flock(file, folder)
         file.seek(0)
         owner = file.read().strip()
         is_ours = is_exclusive and owner.startswith(f"{socket.gethostname()} ")
-        if owner and not is_ours and _is_renewed(folder / ".lock", owner, patience_s):
+        if owner and not is_ours and _is_renewed(folder / LOCK, owner, patience_s):
             raise InputError(_in_use(folder, owner))
         file.truncate(0)
         file.write(f"{socket.gethostname()} process {os.getpid()}\n")
@@ -122,6 +123,22 @@ def locked(
             done.set()
             renewing.join(beat_s)  # a server that is out of reach may hold it: it is a daemon
             file.truncate(0)
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder that is `locked` is still the one that it was: its lock goes with it, and
+    whoever makes the folder again, as each writer may, makes none.
+
+    Args:
+        folder: The run's.
+    """
+    try:
+        (folder / LOCK).stat()
+    except FileNotFoundError:
+        return False
+    except OSError:  # an unreachable server: nobody knows
+        return True
+    return True
 
 
 def _flock(file: IO[str], folder: Path) -> bool:

@@ -177,7 +177,8 @@ async def _starting(
         config, processes, tracker, trials, step, done: As of `_Start`.
     """
     record = RestartLog(config.folder).add
-    pulse = Pulse(processes, tracker.message, config.cluster.start_timeout_s, record)
+    start_s = config.cluster.start_timeout_s
+    pulse = Pulse(processes, tracker.message, start_s, record, config.folder)
     async with contextlib.AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(pulse.close)
         yield _Start(

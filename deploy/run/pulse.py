@@ -2,8 +2,8 @@
 
 Invariants: a process that has not answered for `SILENCE_S` is noticed within `BEAT_S` more, whether
 the learner waits or works; a silent reward server is replaced, a silent worker is its watcher's to
-end, and without replay or Ray itself this attempt cannot go on, which `failed` says with the right
-name.
+end, and without replay, Ray itself or the run folder this attempt cannot go on, which `failed` says
+with the right name.
 A server that is down is told once until it answers again, and by nobody else; while it starts anew
 it has the time of a start.
 """
@@ -14,14 +14,16 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from deploy.processes.handles import AWAY
 from deploy.processes.launch import Process, Processes
+from deploy.run import folders, storage
 from deploy.run.restarts import Failures
 from oapl.config.restarts import RewardServerRestarts
 from oapl.errors import DeadlineError, OaplError, ReplayError
-from oapl.remote.waiting import within
+from oapl.remote.waiting import in_thread_of_its_own, within
 from oapl.tracking.restarts import Record, silent
 
 BEAT_S = 5.0
@@ -44,6 +46,7 @@ class Pulse:
         note: Is given lines for the person who watches.
         start_s: How long a process may take to start.
         record: Takes note of reward servers that are started again.
+        folder: The run's, which is `folders.locked`; None: of nobody's concern.
 
     Attributes:
         failed: Set to an exception when what cannot be replaced has ended or is silent, or when
@@ -57,8 +60,10 @@ class Pulse:
         note: Callable[[str], None],
         start_s: float,
         record: Record = silent,
+        folder: Path | None = None,
     ) -> None:
         self._record = record
+        self._folder = folder
         self._processes = processes
         self._note = note
         self._start_s = start_s
@@ -76,7 +81,7 @@ class Pulse:
         rewards: Sequence[Process[Any]] = (),
         policy: RewardServerRestarts | None = None,
     ) -> None:
-        """Begin to ask, until `close`: Ray always.
+        """Begin to ask, until `close`: Ray and the folder always.
 
         Args:
             replay: The buffer, where there is one.
@@ -85,6 +90,8 @@ class Pulse:
         """
         self._policy = policy or self._policy
         keepers: list[Callable[[], Awaitable[None]]] = [self._keep_ray]
+        if self._folder is not None:
+            keepers.append(partial(self._keep_folder, self._folder))
         keepers += [partial(self._keep_reward, server) for server in rewards]
         if replay is not None:
             keepers.append(partial(self._keep_replay, replay))
@@ -155,6 +162,12 @@ class Pulse:
         while (trouble := await self._processes.trouble()) is None:  # noqa: ASYNC110 - unannounced
             await asyncio.sleep(BEAT_S)
         self._fail(trouble)
+
+    async def _keep_folder(self, folder: Path) -> None:
+        """Writers would make it again, and the run would go on without what it was."""
+        while await in_thread_of_its_own(partial(folders.is_there, folder)):  # noqa: ASYNC110 - unannounced
+            await asyncio.sleep(BEAT_S)
+        self._fail(storage.gone(folder))
 
     async def _keep_replay(self, replay: Process[Any]) -> None:
         with self._watching(replay):

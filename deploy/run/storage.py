@@ -53,7 +53,7 @@ def cause(error: BaseException, folder: Path) -> StorageError | None:
         if any(os.strerror(number) in str(met) for number in FULL):
             return _full(_place(met, folder))
         if _is_missing(met, folder):
-            return _gone(folder)
+            return gone(folder)
     return _tried(folder)
 
 
@@ -84,7 +84,7 @@ def _place(error: BaseException, folder: Path) -> Path:
 def _tried(folder: Path) -> StorageError | None:
     """Write as much as a run writes at the least."""
     if not folder.is_dir():
-        return _gone(folder)
+        return gone(folder)
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(b"\0" * TRIAL_BYTES)
@@ -99,7 +99,12 @@ def _tried(folder: Path) -> StorageError | None:
     return None
 
 
-def _gone(folder: Path) -> StorageError:
+def gone(folder: Path) -> StorageError:
+    """That a folder was taken away, with its remedy.
+
+    Args:
+        folder: The run's.
+    """
     return StorageError(
         f"the run folder {folder} is gone; with it went the checkpoints: restore it, or begin "
         "afresh"
