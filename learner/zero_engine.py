@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
@@ -33,6 +34,9 @@ from oapl.config import RunConfig
 from oapl.config.sections import AdamSection
 from oapl.devices.base import load as load_device
 from oapl.errors import OaplError, first_line
+
+NOT_MET = (torch.distributed.DistNetworkError, torch.distributed.DistStoreError)
+"""What torch raises where ranks do not find each other."""
 
 
 def environment(config: RunConfig) -> dict[str, str]:
@@ -100,23 +104,37 @@ def join(
     os.environ.update({key: str(value) for key, value in variables.items()})
     if world_size == 1 and torch.distributed.is_initialized():
         return  # an engine in this process has made the same group of one
-    place: dict[str, Any] = {"init_method": f"tcp://{master_address}:{master_port}"}
-    if world_size == 1:
-        place = {"store": torch.distributed.HashStore()}  # needs no port
+    timeout = timedelta(seconds=config.sync.timeout_s)
     try:
         torch.distributed.init_process_group(
             load_device(config).COLLECTIVE_BACKEND,
             rank=rank,
             world_size=world_size,
-            timeout=timedelta(seconds=config.sync.timeout_s),
-            **place,
+            timeout=timeout,
+            store=_store(rank, world_size, master_address, master_port, timeout),
         )
-    except torch.distributed.DistNetworkError as error:
+    except (*NOT_MET, OSError) as error:
         raise OaplError(
             f"learner rank {rank} cannot meet the others at {master_address}:{master_port} "
             f"({first_line(error)}); if another process took that port meanwhile, start "
             "again; between nodes, a firewall must let it through"
         ) from error
+
+
+def _store(
+    rank: int, world_size: int, address: str, port: int, timeout: timedelta
+) -> torch.distributed.Store:
+    """Where the ranks meet; that of rank 0 listens at its address alone, torch's own at all."""
+    if world_size == 1:
+        return torch.distributed.HashStore()  # needs no port
+    listening = {}
+    if rank == 0:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family)
+        listening = {"master_listen_fd": listener.detach()}
+    return torch.distributed.TCPStore(
+        address, port, world_size, is_master=rank == 0, timeout=timeout, **listening
+    )
 
 
 def leave(*, awaits_others: bool = True) -> None:

@@ -2,12 +2,16 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
+import psutil
 import pytest
 
 from learner import zero_engine
 from oapl.config import RunConfig
 from oapl.errors import OaplError
+from tests.support.clusters import free_ports
 
 
 def test_a_port_that_was_taken_meanwhile_is_named_with_the_remedy(monkeypatch):
@@ -25,3 +29,20 @@ def test_a_port_that_was_taken_meanwhile_is_named_with_the_remedy(monkeypatch):
                 master_port=port,
             )
         assert time.monotonic() - started < 120
+
+
+def test_rank_0_listens_at_its_address_alone():
+    (port,) = free_ports(1)
+    place = ("127.0.0.1", port, timedelta(seconds=60))
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(zero_engine._store, 0, 2, *place)
+        joined = zero_engine._store(1, 2, *place)
+        served = serving.result(60)
+        found = {
+            connection.laddr.ip
+            for connection in psutil.Process().net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        }
+        served.set("key", "value")
+        assert joined.get("key") == b"value"
+    assert found == {"127.0.0.1"}
