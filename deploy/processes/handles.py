@@ -277,7 +277,7 @@ class AsyncHost(_Host):
             kwargs: By name.
         """
         answer = self._method(method)(*args, **kwargs)
-        return await answer if inspect.isawaitable(answer) else answer
+        return await stacks.awaited(answer) if inspect.isawaitable(answer) else answer
 
 
 class SyncHost(_Host):

@@ -20,9 +20,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 SIGNAL = signal.SIGUSR2
 FOLDER = "stacks"
@@ -33,6 +35,9 @@ ANSWER_S = 3.0
 LOOK_S = 0.1
 """Between two looks at a log: nobody tells that it has grown."""
 SPY_S = 20.0
+
+
+_CALLS: dict[asyncio.Task[Any] | None, Awaitable[Any]] = {}
 
 
 class Stuck(Protocol):
@@ -51,23 +56,44 @@ def arm() -> None:
     faulthandler.register(SIGNAL, file=2, all_threads=True, chain=False)
 
 
+async def awaited(call: Awaitable[T]) -> T:
+    """Await a call so that `of_tasks` finds it: Ray's coroutine around it tells no further.
+
+    Args:
+        call: What the current task is there for.
+    """
+    task = asyncio.current_task()
+    _CALLS[task] = call
+    try:
+        return await call
+    finally:
+        del _CALLS[task]
+
+
 def of_tasks() -> str:
     """What each task of the running loop waits for, from its outermost coroutine inwards, but for
     the one that asks."""
     lines: list[str] = []
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        lines += [f"Task {task.get_name()}", *_awaited(task.get_coro())]
+        chain = [*_chain(task.get_coro())]
+        if task in _CALLS and _CALLS[task] not in chain:
+            chain += _chain(_CALLS[task])
+        lines += [f"Task {task.get_name()}", *map(_told, chain)]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _awaited(inner: Any) -> Iterator[str]:
-    """A line per coroutine, or generator, that waits for the next one."""
+def _chain(inner: Any) -> Iterator[Any]:
+    """Each coroutine, or generator, that waits for the next one."""
     while inner is not None:
-        frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None)
-        name = getattr(inner, "__qualname__", type(inner).__name__)
-        place = f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, ' if frame else ""
-        yield f"  {place}in {name}"
+        yield inner
         inner = getattr(inner, "cr_await", None) or getattr(inner, "gi_yieldfrom", None)
+
+
+def _told(inner: Any) -> str:
+    frame = getattr(inner, "cr_frame", None) or getattr(inner, "gi_frame", None)
+    name = getattr(inner, "__qualname__", type(inner).__name__)
+    place = f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, ' if frame else ""
+    return f"  {place}in {name}"
 
 
 def new_file(folder: Path) -> Path:

@@ -33,5 +33,6 @@ def test_a_stopped_rank_is_told_before_the_deadline_and_the_error_names_the_stac
         assert "most recent call first" in by_name[name], name
         assert "-- tasks\nTask " in by_name[name], name
     assert ", in RolloutWorker.run" in by_name["worker-0.0"]
+    assert ", in ReplayBuffer.next_prompts" in by_name["replay"]
     assert len(list(Path(file).parent.iterdir())) == 1
     assert run.left() == []

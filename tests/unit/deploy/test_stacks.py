@@ -90,6 +90,37 @@ async def test_what_a_coroutine_waits_for_is_told_from_the_outermost_inwards():
     ]
 
 
+class Opaque:
+    """Waits for a coroutine and does not tell for which, as Ray's own do."""
+
+    def __init__(self, call):
+        self._steps = call.__await__()
+
+    def __await__(self):
+        return self
+
+    def __next__(self):
+        return next(self._steps)
+
+
+async def test_a_call_is_told_though_ray_s_coroutine_stands_around_it():
+    async def take():
+        await asyncio.sleep(60)
+
+    async def outer():
+        await Opaque(stacks.awaited(take()))
+
+    task = asyncio.create_task(outer(), name="the one")
+    await asyncio.sleep(0)
+    text = stacks.of_tasks()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    lines = text[text.index("Task the one") :].splitlines()
+    found = [line.rpartition(" in ")[2].rpartition(".")[2] for line in lines[1:5]]
+    assert found == ["outer", "Opaque", "take", "sleep"]
+    assert "take" not in stacks.of_tasks()
+
+
 async def test_the_oldest_files_go(tmp_path):
     place = tmp_path / "stacks"
     place.mkdir()
