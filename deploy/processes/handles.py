@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,11 @@ class _Host:
         log: str,
         kwargs: Mapping[str, Any],
         keys: Keys | None = None,
+        folder: str = "",
     ) -> None:
+        if folder:  # of the command: relative paths are meant from there
+            with suppress(OSError):  # this machine has none: then paths are absolute, or not found
+                os.chdir(folder)
         _redirect_output(log)
         if keys is not None:
             keys.forget(os.environ)

@@ -455,7 +455,8 @@ class RayProcesses:
         log = str(self._config.folder / "logs" / f"{name}.log")
         remote = self._ray.remote(host).options(**options, runtime_env=runtime)
         build, own = BUILDERS_ALONE.get(role, BUILDERS[role]), keys.of(self._config, role)
-        return remote.remote(build, self._config, log, kwargs, own)
+        folder = "" if ray_cluster.is_job() else os.getcwd()  # of a job each node has a copy
+        return remote.remote(build, self._config, log, kwargs, own, folder)
 
     async def _begin(
         self, role: Role, name: str, actor: Any, late: Mapping[str, Any]
