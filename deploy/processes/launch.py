@@ -23,7 +23,7 @@ from actors.engines.base import ENGINES
 from deploy.processes import kept_ray, keys, ray_cluster, stacks
 from deploy.processes.handles import AsyncHost, LocalHandle, RayHandle, SyncHost, death
 from deploy.processes.kept_ray import Kept
-from deploy.processes.nodes import Demand, has, unmet, words
+from deploy.processes.nodes import Demand, Node, has, unmet, words
 from deploy.processes.ray_cluster import start_local_ray
 from deploy.sizing.publication import store_bytes
 from deploy.sizing.shape import shape_of
@@ -334,8 +334,7 @@ class RayProcesses:
         try:
             if self._has_own_servers and (lost := ray_cluster.lost_server(self._ray)):
                 raise lost  # since the stage before
-            self._await_nodes(asked, patience_s)
-            self._check(asked, is_joined=bool(where) and self._own)
+            self._find_room(asked, patience_s, is_joined=bool(where) and self._own)
         except (HeadError, NodeError) as error:
             self._abandon(error)
             raise
@@ -364,16 +363,27 @@ class RayProcesses:
             found.store_bytes = needed
         return found.ray
 
-    def _await_nodes(self, asked: Sequence[Demand], patience_s: float) -> None:
-        """Wait, not longer than that, until the cluster could hold what is asked for."""
+    def _find_room(self, asked: Sequence[Demand], patience_s: float, *, is_joined: bool) -> None:
+        """Wait, not longer than that, for nodes that hold what is asked for and are as they must
+        be; a node that has died is among the living for as long as Ray does not know."""
         deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            if not unmet(asked, ray_cluster.living_nodes(self._ray), {}):
-                return
-            time.sleep(LOOK_S)
+        while True:
+            nodes = self._await_nodes(asked, deadline)
+            try:
+                return self._check(asked, nodes, is_joined=is_joined)
+            except InputError:
+                still = {node.id for node in ray_cluster.living_nodes(self._ray)}
+                if time.monotonic() >= deadline or still.issuperset(node.id for node in nodes):
+                    raise
 
-    def _check(self, asked: Sequence[Demand], *, is_joined: bool) -> None:
-        nodes = ray_cluster.living_nodes(self._ray)
+    def _await_nodes(self, asked: Sequence[Demand], deadline: float) -> list[Node]:
+        while unmet(asked, nodes := ray_cluster.living_nodes(self._ray), {}):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(LOOK_S)
+        return nodes
+
+    def _check(self, asked: Sequence[Demand], nodes: Sequence[Node], *, is_joined: bool) -> None:
         if lines := unmet(asked, nodes, ray_cluster.free_resources(self._ray)):
             raise InputError("\n".join(lines))
         if is_joined:

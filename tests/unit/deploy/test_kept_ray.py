@@ -102,8 +102,39 @@ def test_nodes_that_went_with_what_was_lost_are_awaited_for_so_long(rays, monkey
     with pytest.raises(InputError, match="asks for 1 far, and no node has that"):
         launch.RayProcesses(RunConfig(), asked)
     assert launch.RayProcesses(RunConfig(), asked, patience_s=30.0)
-    assert len(looks) == 5, "and looked at once more"
+    assert len(looks) == 4
     looks.clear()
     monkeypatch.setattr(ray_cluster, "living_nodes", lambda ray: [])
     with pytest.raises(InputError):
         launch.RayProcesses(RunConfig(), asked, patience_s=0.05)
+
+
+def test_a_node_that_has_died_unnoticed_is_asked_in_vain_and_the_next_one_awaited(
+    rays, monkeypatch
+):
+    asked = [Demand(what="learner rank", count=1, each={"far": 1.0}, settings="x")]
+    dead, new = (Node(id=id, name=id, total={"far": 1.0, "CPU": 1.0}) for id in ("dead", "new"))
+    seen = [[dead], [], [], [new]]
+
+    def survey(ray, nodes, folder):
+        if nodes != [new]:
+            raise InputError(f"node {nodes[0].name} cannot run oapl")
+
+    monkeypatch.setattr(
+        ray_cluster, "living_nodes", lambda ray: seen.pop(0) if len(seen) > 1 else seen[0]
+    )
+    monkeypatch.setattr(ray_cluster, "free_resources", lambda ray: new.total)
+    monkeypatch.setattr(ray_cluster, "join", lambda where, timeout_s: rays_of_another(rays))
+    monkeypatch.setattr(ray_cluster, "check_nodes", survey)
+    monkeypatch.setattr(launch, "LOOK_S", 0.0)
+    config = RunConfig(cluster={"address": "127.0.0.2:1"})
+    assert launch.RayProcesses(config, asked, patience_s=30.0)
+    seen[:] = [[dead]]
+    with pytest.raises(InputError, match="node dead cannot run oapl"):  # it lives: nothing changes
+        launch.RayProcesses(config, asked, patience_s=30.0)
+
+
+def rays_of_another(rays):
+    """A Ray that was joined."""
+    rays.append(SimpleNamespace(store=0, runs=False, lost=None, shutdown=lambda: None))
+    return rays[-1]
