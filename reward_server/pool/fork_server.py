@@ -3,10 +3,12 @@
 Started by `reward_server.pool.forks`, set-up on standard input. It runs no model's text, answers
 in milliseconds, reaps its children, and ends when its control socket closes: kill -9 of the server
 leaves nothing behind. Forking from the server itself is never safe (Ray's threads hold locks).
+What a worker has started and left behind at its end becomes a child of this process, which ends it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -30,6 +32,8 @@ from reward_server.pool.output import WorkerOutput
 from reward_server.sandbox import probe
 from reward_server.verifiers import base
 from reward_server.verifiers.base import VERIFIERS, Limits, Traits, VerifierFile
+
+SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,7 @@ class ForkServer:
     def __init__(self, control: socket.socket, setup: Setup) -> None:
         self._control = control
         self._output = WorkerOutput()
+        self._workers: set[int] = set()
         self._verifiers: dict[str, tuple[Verifier, Traits]] = {}
         self._limits = setup.limits()
         for name, file, own in setup.files():
@@ -85,7 +90,8 @@ class ForkServer:
         self._say({"ready": True, "level": report.level, "report": str(report)})
 
     def serve(self) -> None:
-        """Fork and reap until the server closes its end."""
+        """Fork and reap until the server closes its end; does not return."""
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         wakeup, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(alarm)
@@ -102,7 +108,7 @@ class ForkServer:
                         self._output.forward()
                     elif not self._request():
                         self._output.drain()
-                        return
+                        os.killpg(0, signal.SIGKILL)  # workers, what they have started, and this
 
     def _request(self) -> bool:
         message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 2)
@@ -116,6 +122,7 @@ class ForkServer:
             self._become_worker(connection, page, name, parent)
         connection.close()
         os.close(page)
+        self._workers.add(pid)
         pidfd = os.pidfd_open(pid)  # before the child can be reaped: it names this very process
         self._say({"pid": pid}, [pidfd])
         os.close(pidfd)
@@ -154,11 +161,27 @@ class ForkServer:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
+                    self._end_left_behind()
                     return
-                self._say({"exit": pid, "code": os.waitstatus_to_exitcode(status)})
+                if pid in self._workers:
+                    self._workers.remove(pid)
+                    self._say({"exit": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _end_left_behind(self) -> None:
+        """End children that are no workers: one of those has started them and died."""
+        for pid in _children():
+            if pid not in self._workers:
+                os.kill(pid, signal.SIGKILL)
 
     def _say(self, message: Mapping[str, Any], descriptors: list[int] | None = None) -> None:
         socket.send_fds(self._control, [json.dumps(message).encode()], descriptors or [])
+
+
+def _children() -> list[int]:
+    """Of this process, whose only thread has started them all, or been given them by the kernel."""
+    with suppress(OSError), open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+    return []  # a kernel without that list
 
 
 def _close_others(kept: int) -> None:

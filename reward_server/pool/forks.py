@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -227,7 +228,9 @@ class Forks:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._control)
         self._control.close()
-        self._process.kill()
+        if self._process.returncode is None:  # so that the number is its own still
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with what workers have started
         gone = PoolError("the fork server of the reward server died", is_killed=True)
         for promise in self._pids:
             if not promise.done():

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from reward_server.pool.backlog import Backlog, Call, Item
 from reward_server.pool.forks import Forks
 from reward_server.pool.handle import PoolError
+from reward_server.pool.loading import Loading
 from reward_server.pool.slot import Slot
 from reward_server.verifiers.base import Limits
 
@@ -48,13 +49,15 @@ class Lane:
     ) -> None:
         self.events: Counter[str] = Counter()
         self._backlog = Backlog(name, capacity, wait_s)
+        loading = Loading(limits.first_s, deadline_s)
         self._slots = [
             Slot(
                 forks,
                 self._backlog,
                 share=num_workers,
                 deadline_s=deadline_s,
-                limits=limits,
+                loading=loading,
+                start_s=limits.start_s,
                 retries=retries,
                 events=self.events,
             )

@@ -23,7 +23,7 @@ from reward_server.pool import frames
 from reward_server.pool.backlog import Backlog, Job
 from reward_server.pool.forks import Forks
 from reward_server.pool.handle import PoolError, PoolWorker
-from reward_server.verifiers.base import Limits
+from reward_server.pool.loading import Loading
 
 CHUNK_S = 0.02
 """Work to send at a time; as much again is under way, so that no worker waits for its server."""
@@ -53,7 +53,8 @@ class Slot:
         backlog: The verifier's queue.
         share: Slots that empty the same queue: one takes no more than its part of it.
         deadline_s: Hard limit for one item.
-        limits: Of the verifier's processes: what their start and their first item may take.
+        loading: What the first item of a process may take.
+        start_s: Hard limit for the start of a process.
         retries: How often what we broke is tried again.
         events: Where mishaps are counted: `lost_workers`, `failed_starts`, `forged`, `leaks`.
     """
@@ -65,7 +66,8 @@ class Slot:
         *,
         share: int,
         deadline_s: float,
-        limits: Limits,
+        loading: Loading,
+        start_s: float,
         retries: int,
         events: Counter[str],
     ) -> None:
@@ -73,8 +75,8 @@ class Slot:
         self._backlog = backlog
         self._share = share
         self._deadline_s = deadline_s
-        self._first_s = max(limits.first_s, deadline_s)
-        self._start_s = limits.start_s
+        self._loading = loading
+        self._start_s = start_s
         self._retries = retries
         self._events = events
         self._seconds = min(FIRST_GUESS_S, deadline_s)  # an item's, on average
@@ -150,12 +152,12 @@ class Slot:
     @property
     def _is_loading(self) -> bool:
         """Whether the worker's next answer is its first, and that one has a limit of its own."""
-        return not self._first and self._first_s > self._deadline_s
+        return not self._first and self._loading.limit_s > self._deadline_s
 
     @property
     def _limit_s(self) -> float:
         """Hard limit for the item that the worker is at."""
-        return self._first_s if self._is_loading else self._deadline_s
+        return self._loading.limit_s if self._is_loading else self._deadline_s
 
     def _feed(self, worker: PoolWorker) -> None:
         """Send a chunk when no more than one is under way, and none is under suspicion."""
@@ -237,7 +239,9 @@ class Slot:
                     seconds += outcome.seconds
         except frames.Malformed:
             return False
-        if count and not was_loading:
+        if count and was_loading:
+            self._loading.took(now - self._since)
+        elif count:
             mean = min(max(seconds / count, 1e-6), self._deadline_s)
             self._seconds += 0.2 * (mean - self._seconds)
         self._since = now

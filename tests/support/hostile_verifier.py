@@ -17,6 +17,7 @@ class Config:
     start: str = ""
     deadline_s: float = 0.0
     workers: int = 0
+    first_s: float = 0.0
 
 
 def limits(config: Config) -> Limits:
@@ -25,6 +26,7 @@ def limits(config: Config) -> Limits:
         memory_bytes=GIB,
         deadline_s=config.deadline_s,
         workers=config.workers,
+        first_s=config.first_s,
     )
 
 

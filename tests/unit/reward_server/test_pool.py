@@ -15,6 +15,7 @@ import pytest_asyncio
 from deploy.run.reward_servers import merged
 from oapl.tracking.names import describe
 from reward_server.pool.forks import Forks
+from reward_server.pool.loading import Loading
 from reward_server.server import RewardServer
 from tests.chaos import rewards as chaos
 from tests.support.judging import HOSTILE, deed, is_gone, server
@@ -80,6 +81,47 @@ async def test_many_hangs_are_each_killed_at_their_own_deadline():
     hung = [a.verdicts[HOSTILE].detail for a in answers if a.verdicts[HOSTILE].kind == "timeout"]
     assert hung == [f"killed after {DEADLINE_S:g} s"] * 3
     assert [a.reward for a in answers[2:8]] == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_hang_that_is_the_first_of_its_process_takes_the_whole_grace_once_at_most():
+    options = {HOSTILE: {"first_s": ENOUGH_S}}
+    async with server({HOSTILE: 1.0}, options, workers=1, deadline_s=DEADLINE_S) as running:
+        await running.score([deed("nothing")])
+        began = time.monotonic()
+        answers = await running.score([deed("loop")] * 3)
+        took_s = time.monotonic() - began
+    assert [answer.verdicts[HOSTILE].kind for answer in answers] == ["timeout"] * 3
+    assert took_s < ENOUGH_S / 2
+
+
+def test_a_first_answer_has_what_the_slowest_one_took_four_times_over():
+    loading = Loading(first_s=60.0, deadline_s=10.0)
+    assert loading.limit_s == 60.0
+    loading.took(2.0)
+    loading.took(1.0)
+    assert loading.limit_s == 18.0
+    loading.took(40.0)
+    assert loading.limit_s == 60.0
+    assert Loading(first_s=0.0, deadline_s=10.0).limit_s == 10.0
+
+
+CHILD = "__import__('subprocess').Popen(['sleep', '1000']).pid"
+
+
+@pytest.mark.parametrize("ends", ["a worker", "the fork server", "the server"])
+async def test_what_a_worker_has_started_ends_with_it(ends):
+    async with hostile(workers=1) as running:
+        (answer,) = await running.score([deed("eval", CHILD)])
+        child = int(answer.verdicts[HOSTILE].detail)
+        fork_server, worker = running.processes()
+        assert not is_gone(child, 0.0)
+        if ends == "the server":
+            await running.close()
+        else:
+            os.kill(worker if ends == "a worker" else fork_server, signal.SIGKILL)
+        assert await asyncio.to_thread(is_gone, child, ENOUGH_S)
+        assert is_gone(worker, ENOUGH_S)
+        assert is_gone(fork_server, 0.0) is (ends != "a worker")
 
 
 async def test_a_worker_killed_from_outside_is_replaced_and_nobody_is_blamed():
