@@ -321,8 +321,9 @@ def _request(store: Store, ticket: int, patience: timedelta) -> ChunkRequest:
     try:
         store.wait([f"ask/{ticket}"], patience)
         request = ChunkRequest(**json.loads(store.get(f"ask/{ticket}")))
-        if not _groups.is_known(request.backend):
-            raise ValueError(f"{request.backend!r} is no back end of this torch")
+        kinds = tuple(map(type, (request.publication, request.first, request.backend)))
+        if kinds != (int, int, str) or not _groups.is_known(request.backend):
+            raise ValueError(f"{request} is none that this process can serve")
         return request
     except (RuntimeError, ValueError, TypeError) as error:
         log.warning("nothing to serve for ticket %d: %s", ticket, str(error).splitlines()[0])

@@ -94,7 +94,8 @@ def test_nonsense_at_the_port_does_not_end_the_service():
     place = weights.chunks[0].get(0).ticket
     stranger = connect(place.host, place.port, collective.PROMPT)
     unknown = b'{"publication": 0, "first": 0, "backend": "pigeons"}'
-    for words in (b"not json", b'{"other": 1}', b"[1, 2]", unknown):
+    unlike = b'{"publication": [0], "first": "0", "backend": 7}'
+    for words in (b"not json", b'{"other": 1}', b"[1, 2]", unknown, unlike):
         stranger.set(f"ask/{stranger.add('tickets', 1)}", words)
     assert dict(collective.Receiver(timeout_s=300.0).receive(weights))["a"].tolist() == [1, 1, 1]
     sender.close()
