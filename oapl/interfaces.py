@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -693,6 +693,22 @@ class WeightReceiver(Protocol):
         Raises:
             WeightsError: It is gone, late, or not what was announced; what has been handed over
                 must be thrown away.
+        """
+
+
+@runtime_checkable
+class DirectReceiver(WeightReceiver, Protocol):
+    """A receiver by way of which tensors need not pass through the engine's host: the processes
+    that hold the model fetch them (`oapl.weights.collective.Intake`)."""
+
+    def offers(self, weights: WeightsVersion) -> Iterator[dict[str, Any]]:
+        """Tell of each chunk as it leaves the learner, in plain types that any serialiser takes.
+
+        Returns:
+            What each of these processes needs to fetch it.
+
+        Raises:
+            WeightsError: As of `receive`.
         """
 
 

@@ -5,10 +5,11 @@ loop, and how busy theirs is, do not matter to it.
 
 A load closes a gate of our own before it pauses vLLM (0.23 and 0.32 queue what arrives during a
 pause, 0.33 rejects it), aborts what is in flight (nothing, after a drain), clears the caches, and
-hands the tensors over in segments (`_vllm.shared_memory`). The first segment is read whole before
-vLLM is touched, so a publication that is not this model's, or a damaged one of a single segment,
-costs no rebuild; whatever fails later leaves a model half old and half new, so the engine is built
-anew. Requests that wait at the gate end as aborted, since they were meant for the version before.
+has the workers load the publication in parts (`_vllm.parts`), which come through this process or,
+where the transport can, straight from the learner. The first part is fetched whole before a model
+is touched, so a publication that is not this model's, or one damaged in that part, costs no
+rebuild; whatever fails later leaves a model half old and half new, so the engine is built anew.
+Requests that wait at the gate end as aborted, since they were meant for the version before.
 vLLM's own exceptions never leave: unpickling one imports vLLM, and takes seconds.
 """
 
@@ -28,8 +29,9 @@ import numpy as np
 from actors.data.context import engine_context
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
-from actors.engines._vllm import inputs, shared_memory
+from actors.engines._vllm import inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
+from actors.engines._vllm.parts import Part, Parts, parts_of
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
 from oapl.counters import Counters, Stopwatch
@@ -45,7 +47,7 @@ from oapl.records import (
     WeightsVersion,
 )
 from oapl.remote.waiting import within
-from oapl.weights.base import Tensors, check_specs
+from oapl.weights.base import check_specs
 
 T = TypeVar("T")
 
@@ -53,6 +55,8 @@ CPU_BLOCK_SIZE = 32
 SHUTDOWN_S = 1.0
 """What vLLM's processes get to end by themselves."""
 ENDED = "the inference engine failed: its process has ended; the worker's log tells the cause"
+REOPEN_S = 30.0
+"""What vLLM gets to take up sampling again after a publication that was refused."""
 GRACE_S = 900.0
 """What a call may take beyond `sync.timeout_s`: a rebuild of a large model."""
 
@@ -344,11 +348,11 @@ class VllmAsync:
                     await self._abort_in_flight()
                     self._stopwatch.enter("load")
                     check_specs(weights, self._expected)
-                    tensors = self._receiver.receive(weights)
-                    first = await asyncio.to_thread(shared_memory.write, tensors)
+                    parts = parts_of(self._receiver, weights, self._llm)
+                    first = await parts.fetch()
                     assert first is not None, "a model without parameters has passed check_specs"
                     is_touched = True
-                    await self._take_in(weights.version, first, tensors)
+                    await self._take_in(weights.version, first, parts)
                     load_s = time.monotonic() - started
                     scores = await self._score(weights.probe_ids)
                     self._may_hold_nan = not base.is_finite(scores)
@@ -380,29 +384,30 @@ class VllmAsync:
             await self._llm.abort(list(self._in_flight))
             await asyncio.wait(list(self._in_flight.values()))
 
-    async def _take_in(self, version: int, first: shared_memory.Segment, rest: Tensors) -> None:
+    async def _take_in(self, version: int, first: Part, rest: Parts) -> None:
         from actors.engines._vllm import weights as vllm_weights
 
         with contextlib.ExitStack() as held:
-            segment: shared_memory.Segment | None = held.enter_context(first)
+            part: Part | None = first
+            held.callback(first.close)
             await self._llm.start_weight_update()
-            while segment is not None:  # the next one is written while vLLM loads this one
-                writing = asyncio.create_task(asyncio.to_thread(shared_memory.write, rest))
+            while part is not None:  # the next one is fetched while vLLM loads this one
+                fetching = asyncio.create_task(rest.fetch())
                 try:
-                    await self._update(segment)
+                    await self._update(part)
                 finally:
                     held.close()
-                    segment = await writing
-                    if segment is not None:
-                        held.enter_context(segment)
+                    part = await fetching
+                    if part is not None:
+                        held.callback(part.close)
         await self._llm.finish_weight_update()
         await self._llm.collective_rpc(vllm_weights.SETTLE, args=(self._may_hold_nan,))
         await self._open(version)
 
-    async def _update(self, segment: shared_memory.Segment) -> None:
+    async def _update(self, part: Part) -> None:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
-        request = WeightTransferUpdateRequest(update_info={"address": segment.address})
+        request = WeightTransferUpdateRequest(update_info=dict(part.update_info))
         await self._llm.update_weights(request)
 
     async def _open(self, version: int) -> None:
@@ -430,8 +435,9 @@ class VllmAsync:
         """After a failed load: version -1. Raises: EngineError."""
         if not is_touched and not self._llm.errored:
             self._version = INITIAL_VERSION
-            with contextlib.suppress(Exception):  # it died meanwhile
-                await self._open(INITIAL_VERSION)  # the weights are whole, but nobody asks for them
+            with contextlib.suppress(Exception):  # it died meanwhile, or a worker still fetches
+                async with asyncio.timeout(REOPEN_S):
+                    await self._open(INITIAL_VERSION)  # whole weights, but nobody asks for them
                 return
         await self._rebuild()
 

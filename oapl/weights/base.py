@@ -14,7 +14,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import xxhash
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Tensors = Iterator[tuple[str, "Tensor"]]
+Bytes = TypeVar("Bytes", np.ndarray, "Tensor")
 
 INFINITIES = {"float32": 0x7F800000, "bfloat16": 0x7F80, "float16": 0x7C00}
 """+infinity as an integer."""
@@ -79,13 +80,15 @@ class Chunk:
     starts: tuple[int, ...]
     num_bytes: int
 
-    def views(self, content: np.ndarray) -> Iterator[tuple[TensorSpec, np.ndarray]]:
+    def views(self, content: Bytes) -> Iterator[tuple[TensorSpec, Bytes]]:
         """Each tensor's part, uint8 [spec.num_bytes], of the chunk's memory, uint8 [num_bytes]."""
         for spec, start in zip(self.specs, self.starts, strict=True):
             yield spec, content[start : start + spec.num_bytes]
 
-    def tensors(self, content: np.ndarray) -> Tensors:
-        """Name and tensor [...] over the chunk's memory, uint8 [num_bytes]; no copies."""
+    def tensors(self, content: Bytes) -> Tensors:
+        """Name and tensor [...] over the chunk's memory, uint8 [num_bytes], of whatever device; no
+        copies.
+        """
         for spec, part in self.views(content):
             yield spec.name, from_bytes(part, spec)
 
@@ -185,7 +188,7 @@ def to_bytes(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
 
 
-def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
+def from_bytes(buffer: np.ndarray | Tensor, spec: TensorSpec) -> Tensor:
     """View bytes as a tensor; no copy.
 
     A buffer of a shared store is read-only: whoever takes the tensor copies, never writes.
@@ -201,7 +204,8 @@ def from_bytes(buffer: np.ndarray, spec: TensorSpec) -> Tensor:
 
     _allow_read_only()
     dtype: torch.dtype = getattr(torch, spec.dtype)
-    return torch.from_numpy(buffer).view(dtype).reshape(spec.shape)
+    flat = torch.from_numpy(buffer) if isinstance(buffer, np.ndarray) else buffer
+    return flat.view(dtype).reshape(spec.shape)
 
 
 @functools.cache
@@ -291,8 +295,85 @@ def send(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A chunk that has left the learner, with all that whoever fetches it must know.
+
+    Attributes:
+        version: Of the publication.
+        number: Which chunk, from 0.
+        num_chunks: Of the publication.
+        chunk: What lies where in it.
+        ticket: What the transport fetches it with.
+        digest: Of what was sent.
+    """
+
+    version: int
+    number: int
+    num_chunks: int
+    chunk: Chunk
+    ticket: Any
+    digest: str
+
+    @property
+    def what(self) -> str:
+        """It, in words."""
+        return f"version {self.version}: chunk {self.number + 1} of {self.num_chunks}"
+
+    def check(self, content: np.ndarray) -> None:
+        """Compare what arrived, uint8 [bytes], with what was announced and sent.
+
+        Raises:
+            WeightsError: Another size, or other contents.
+        """
+        if content.nbytes != self.chunk.num_bytes:
+            raise WeightsError(
+                f"{self.what} has {content.nbytes} bytes, {self.chunk.num_bytes} were announced"
+            )
+        found = digest(self.version, self.number, self.chunk, content)
+        if found != self.digest:
+            raise WeightsError(
+                f"{self.what}: the contents that arrived are not those that were sent "
+                f"(digest {found[:12]}, announced {self.digest[:12]})"
+            )
+
+
+def offers(weights: WeightsVersion, timeout_s: float) -> Iterator[Offer]:
+    """Tell of the chunks of a publication, in order, each as soon as it has left the learner.
+
+    Args:
+        weights: The publication.
+        timeout_s: Longest wait for a chunk.
+
+    Raises:
+        WeightsError: A chunk is missing, surplus or late.
+    """
+    chunks = layout(weights.specs)
+    if len(weights.chunks) != len(chunks):
+        raise WeightsError(
+            f"version {weights.version}: {len(weights.chunks)} chunks were sent, but "
+            f"{len(chunks)} are announced"
+        )
+    for number, (chunk, promise) in enumerate(zip(chunks, weights.chunks, strict=True)):
+        try:
+            sent = promise.get(timeout_s)
+        except OaplError as error:
+            raise WeightsError(
+                f"version {weights.version}: chunk {number + 1} of {len(chunks)} did not leave "
+                f"the learner: {error}"
+            ) from error
+        yield Offer(
+            version=weights.version,
+            number=number,
+            num_chunks=len(chunks),
+            chunk=chunk,
+            ticket=sent.ticket,
+            digest=sent.digest,
+        )
+
+
 def received(
-    weights: WeightsVersion, fetch: Callable[[Sent], np.ndarray], timeout_s: float
+    weights: WeightsVersion, fetch: Callable[[Offer], np.ndarray], timeout_s: float
 ) -> Tensors:
     """Hand on the tensors of `weights.specs`, of chunks that are fetched one at a time, in order.
 
@@ -307,27 +388,7 @@ def received(
     Raises:
         WeightsError: A chunk is missing, surplus, late, of another size, or not what was sent.
     """
-    chunks = layout(weights.specs)
-    if len(weights.chunks) != len(chunks):
-        raise WeightsError(
-            f"version {weights.version}: {len(weights.chunks)} chunks were sent, but "
-            f"{len(chunks)} are announced"
-        )
-    for number, (chunk, promise) in enumerate(zip(chunks, weights.chunks, strict=True)):
-        what = f"version {weights.version}: chunk {number + 1} of {len(chunks)}"
-        try:
-            sent = promise.get(timeout_s)
-        except OaplError as error:
-            raise WeightsError(f"{what} did not leave the learner: {error}") from error
-        content = fetch(sent)
-        if content.nbytes != chunk.num_bytes:
-            raise WeightsError(
-                f"{what} has {content.nbytes} bytes, {chunk.num_bytes} were announced"
-            )
-        found = digest(weights.version, number, chunk, content)
-        if found != sent.digest:
-            raise WeightsError(
-                f"{what}: the contents that arrived are not those that were sent "
-                f"(digest {found[:12]}, announced {sent.digest[:12]})"
-            )
-        yield from chunk.tensors(content)
+    for offer in offers(weights, timeout_s):
+        content = fetch(offer)
+        offer.check(content)
+        yield from offer.chunk.tensors(content)

@@ -1,15 +1,15 @@
-"""Weights by broadcast from the learner to every engine that asks, over gloo between the hosts.
+"""Weights by broadcast from the learner to every process that asks for them.
 
 A sender keeps copies of the chunks of two publications, and of the last one for engines set aside,
-and a small key-value server. Engines that
-ask at about the same time form a round: a process group of its own, in which the sender broadcasts
-chunk after chunk, waiting for each until the learner has sent it; whoever asks later is in a later
-round, so that joining late needs nothing more. When a member dies its round breaks for all; the
-others ask again, from the chunk they lack, until their deadline. Nothing of this touches the ranks'
-own process group, and a sender waits for nobody.
+and a small key-value server. Those who ask at about the same time form a round: a process group of
+its own, in which the sender broadcasts chunk after chunk, waiting for each until the learner has
+sent it; whoever asks later is in a later round, so that joining late needs nothing more. When a
+member dies its round breaks for all; the others ask again, from the chunk they lack, until their
+deadline. Nothing of this touches the ranks' own process group, and a sender waits for nobody.
 
-Tensors end in the memory of the engine's host, as with every transport. NCCL and HCCL straight
-into an engine's workers are not here.
+An engine in this process asks for chunks in the memory of its host, over gloo. One with processes
+of its own hands each of them what it needs to ask itself (`Receiver.offers`, `Intake`): there
+chunks end on the device that holds the model, over its back end. A round has one back end.
 """
 
 from __future__ import annotations
@@ -22,23 +22,35 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oapl.config import RunConfig
-from oapl.errors import WeightsError
+from oapl.devices import base as devices
 from oapl.records import TensorSpec, WeightsVersion
-from oapl.weights.base import Tensors, layout, received
+from oapl.weights import _groups
+from oapl.weights._rounds import (
+    CLOSE,
+    STALL_S,
+    ChunkRequest,
+    Member,
+    Seat,
+    Ticket,
+    ask,
+    connect,
+    group_of,
+    packed,
+)
+from oapl.weights.base import Chunk, Offer, Tensors, layout, offers, received
 
 if TYPE_CHECKING:
     from torch.distributed import Store
 
 KEPT_VERSIONS = 2
-LOOPBACK = "127.0.0.1"
 log = logging.getLogger(__name__)
 
 GATHER_S = 0.05
@@ -46,39 +58,6 @@ GATHER_S = 0.05
 PROMPT = timedelta(seconds=5)
 """More than it takes between drawing a ticket and saying what for."""
 IDLE = timedelta(days=365)
-STALL_S = 30.0
-"""A chunk that takes longer ends its round: when a member dies the others notice only so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """Whom to ask for which publication, and the bytes of this chunk of it."""
-
-    host: str
-    port: int
-    publication: int
-    num_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRequest:
-    """What an engine asks for: the chunks of a publication from `first` on."""
-
-    publication: int
-    first: int
-
-
-CLOSE = ChunkRequest(publication=-2, first=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """The answer: a place in a round."""
-
-    round: int
-    rank: int
-    size: int
-    first: int
 
 
 def build_sender(config: RunConfig) -> Sender:
@@ -88,8 +67,21 @@ def build_sender(config: RunConfig) -> Sender:
 
 def build_receiver(config: RunConfig) -> Receiver:
     """An engine's end."""
-    stall_s = min(config.sync.timeout_s / 4, STALL_S)
-    return Receiver(timeout_s=config.sync.timeout_s, stall_s=stall_s)
+    return Receiver(
+        timeout_s=config.sync.timeout_s,
+        stall_s=min(config.sync.timeout_s / 4, STALL_S),
+        backend=backend_of(config),
+    )
+
+
+def backend_of(config: RunConfig) -> str:
+    """Name the back end to the processes that hold the model: the ranks' own where there is one.
+
+    Two ends on one card NCCL and HCCL refuse, so where cards are shared it is gloo.
+    """
+    cluster, device = config.cluster, devices.load(config)
+    is_shared = 0 < cluster.devices_per_engine < 1 or 0 < cluster.devices_per_rank < 1
+    return _groups.HOSTS if is_shared else device.COLLECTIVE_BACKEND
 
 
 class Publication:
@@ -137,7 +129,7 @@ class Sender:
         self._kept: dict[int, Publication] = {}
         self._served: list[int] = []
         self._aside = self._newest = -1
-        self._host, self._port = LOOPBACK, 0
+        self._host, self._port = _groups.LOOPBACK, 0
         self._server: threading.Thread | None = None
 
     def begin(self, version: int, specs: Sequence[TensorSpec], is_aside: bool = False) -> None:
@@ -165,7 +157,7 @@ class Sender:
         """Forget what was published; who asks now is told so, and rounds in progress end."""
         self._kept = {}
         if self._server is not None:
-            _ask(_connect(self._host, self._port, PROMPT), CLOSE)
+            ask(connect(self._host, self._port, PROMPT), CLOSE)
             self._server.join(self._stall_s)
             self._server = None
 
@@ -198,43 +190,61 @@ class Sender:
             seen += len(asked)
             if any(request == CLOSE for _, request in asked):
                 return
-            for number in {request.publication for _, request in asked}:
-                members = [(t, r) for t, r in asked if r.publication == number]
-                first = min(request.first for _, request in members)
-                turn, size = next(rounds), len(members) + 1
-                publication = self._kept.get(number)
-                for rank, (ticket, _) in enumerate(members, start=1):
-                    seat = Seat(turn, rank, size, first) if publication is not None else None
-                    store.set(f"seat/{ticket}", _packed(seat))
-                if publication is not None:
-                    arguments = (turn, size, publication, first)
-                    threading.Thread(target=self._broadcast, args=arguments, daemon=True).start()
+            for kind in {(request.publication, request.backend) for _, request in asked}:
+                members = [(t, r) for t, r in asked if (r.publication, r.backend) == kind]
+                self._seat(store, next(rounds), *kind, members)
 
-    def _broadcast(self, turn: int, size: int, publication: Publication, first: int) -> None:
+    def _seat(
+        self,
+        store: Store,
+        turn: int,
+        number: int,
+        backend: str,
+        members: list[tuple[int, ChunkRequest]],
+    ) -> None:
+        """Answer those who ask for one publication by one back end, and begin their round."""
+        publication = self._kept.get(number)
+        first, size = min(request.first for _, request in members), len(members) + 1
+        for rank, (ticket, _) in enumerate(members, start=1):
+            seat = Seat(turn, rank, size, first) if publication is not None else None
+            store.set(f"seat/{ticket}", packed(seat))
+        if publication is not None:
+            arguments = (Seat(turn, 0, size, first), backend, publication)
+            threading.Thread(target=self._broadcast, args=arguments, daemon=True).start()
+
+    def _broadcast(self, seat: Seat, backend: str, publication: Publication) -> None:
         """One round. When a member dies it breaks here too; the others ask for another."""
         import torch
 
         deadline = timedelta(seconds=self._stall_s)
         try:
-            group = _group(_connect(self._host, self._port, deadline), turn, 0, size, deadline)
-            for number in range(first, publication.num_chunks):
-                chunk = publication.chunk(number, self._stall_s)
-                _pass_on(group, torch.from_numpy(chunk))
+            store = connect(self._host, self._port, deadline)
+            group = group_of(store, backend, seat, deadline)
+            try:
+                for number in range(seat.first, publication.num_chunks):
+                    chunk = publication.chunk(number, self._stall_s)
+                    group.pass_on(torch.from_numpy(chunk).to(group.device))
+            finally:
+                group.leave()
         except (RuntimeError, OSError) as error:
-            log.warning("round %d of %d engines broke: %s", turn, size - 1, error)
+            log.warning("round %d of %d members broke: %s", seat.round, seat.size - 1, error)
 
 
 class Receiver:
-    """Asks the sender for a place in a round; picklable.
+    """Asks the sender for places in rounds; picklable. See `oapl.interfaces.DirectReceiver`.
 
     Args:
         timeout_s: Longest for a publication.
         stall_s: Longest for a chunk, after which another round is asked for.
+        backend: To the processes that hold the model.
     """
 
-    def __init__(self, timeout_s: float, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self, timeout_s: float, stall_s: float = STALL_S, backend: str = _groups.HOSTS
+    ) -> None:
+        self._limits = {"timeout_s": timeout_s, "stall_s": stall_s}
         self._timeout_s = timeout_s
-        self._stall_s = stall_s
+        self._backend = backend
 
     def receive(self, weights: WeightsVersion) -> Tensors:
         """Fetch the tensors. See `oapl.interfaces.WeightReceiver.receive`.
@@ -243,110 +253,81 @@ class Receiver:
             WeightsError: The sender is gone or no longer has the version, rounds broke until the
                 deadline, or the contents are not what was announced.
         """
-        arriving = self._chunks(weights)
-        return received(weights, lambda sent: next(arriving), self._timeout_s)
+        member = Member(_groups.HOSTS, **self._limits)
+        try:
+            yield from received(weights, lambda offer: member.fetch(offer).numpy(), self._timeout_s)
+        finally:
+            member.leave()
 
-    def _chunks(self, weights: WeightsVersion) -> Iterator[np.ndarray]:
-        """The chunks one after another, from as many rounds as it takes."""
-        place: Ticket = weights.chunks[0].get(0).ticket
-        deadline, first, problem = time.monotonic() + self._timeout_s, 0, "nobody answered"
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                for chunk in _one_round(weights, place, first, left, self._stall_s):
-                    first += 1
-                    yield chunk
-                return
-            except WeightsError:
-                raise
-            except OSError as error:
-                problem = f"the sender is gone: {error}"
-                break
-            except RuntimeError as error:  # torch's, for a peer that is gone or silent
-                problem = str(error).strip().splitlines()[0][:200]
-        raise WeightsError(
-            f"version {weights.version}: chunk {first + 1} of {len(weights.chunks)} did not "
-            f"come from {place.host}:{place.port} within {self._timeout_s:g} s ({problem})"
-        )
+    def offers(self, weights: WeightsVersion) -> Iterator[dict[str, Any]]:
+        """Tell what an `Intake` needs. See `oapl.interfaces.DirectReceiver.offers`.
+
+        Raises:
+            WeightsError: A chunk is missing, surplus or late.
+        """
+        member = {"backend": self._backend, **self._limits}
+        for offer in offers(weights, self._timeout_s):
+            yield {"member": member, "offer": asdict(offer)}
 
 
-def _one_round(
-    weights: WeightsVersion, place: Ticket, first: int, left_s: float, stall_s: float
-) -> Iterator[np.ndarray]:
-    """Chunks from `first` on, as one round brings them. Raises: RuntimeError when it breaks."""
-    import torch
+class Intake:
+    """The end of publications in a process that holds a model, and knows no promises."""
 
-    left = timedelta(seconds=left_s)
-    store = _connect(place.host, place.port, left)
-    turn = _ask(store, ChunkRequest(place.publication, first))
-    store.wait([f"seat/{turn}"], left)
-    answer = json.loads(store.get(f"seat/{turn}"))
-    if answer is None:
-        raise WeightsError(
-            f"version {weights.version} is older than the {KEPT_VERSIONS} versions kept by the "
-            f"sender at {place.host}:{place.port}"
-        )
-    seat, deadline = Seat(**answer), timedelta(seconds=min(left_s, stall_s))
-    group = _group(store, seat.round, seat.rank, seat.size, deadline)
-    for number in range(seat.first, len(weights.chunks)):
-        # The broadcast's own deadline begins when there is something to send. What was sent counts,
-        # not what was announced: torch ends the process when two sizes differ.
-        ticket: Ticket = weights.chunks[number].get(left_s).ticket
-        buffer = np.empty(ticket.num_bytes, dtype=np.uint8)
-        _pass_on(group, torch.from_numpy(buffer))
-        if number >= first:
-            yield buffer
+    def __init__(self) -> None:
+        self._member: Member | None = None
+
+    def fetch(self, offered: Mapping[str, Any]) -> Tensors:
+        """Fetch a chunk, whole, before this returns.
+
+        Args:
+            offered: What `Receiver.offers` gave, possibly by way of JSON; chunks in order. The
+                first of a publication begins anew.
+
+        Returns:
+            Name and tensor [...] on the device of the receiver's back end.
+
+        Raises:
+            WeightsError: As of `Receiver.receive`.
+        """
+        offer = _offer(offered["offer"])
+        if self._member is None or offer.number == 0:
+            self.leave()
+            self._member = Member(**offered["member"])
+        try:
+            content = self._member.fetch(offer)
+            offer.check(content.cpu().numpy())
+        except BaseException:
+            self.leave()
+            raise
+        return offer.chunk.tensors(content)
+
+    def leave(self) -> None:
+        """Give up what was begun."""
+        if self._member is not None:
+            self._member.leave()
+            self._member = None
 
 
-def _ask(store: Store, request: ChunkRequest) -> int:
-    ticket: int = store.add("tickets", 1)
-    store.set(f"ask/{ticket}", _packed(request))
-    return ticket
+def _offer(fields: Mapping[str, Any]) -> Offer:
+    """An offer from plain types."""
+    chunk = fields["chunk"]
+    specs = tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in chunk["specs"])
+    whole = Chunk(specs, tuple(chunk["starts"]), chunk["num_bytes"])
+    return Offer(**{**fields, "chunk": whole, "ticket": Ticket(**fields["ticket"])})
 
 
 def _request(store: Store, ticket: int, patience: timedelta) -> ChunkRequest:
     """What the holder of `ticket` asks for; nothing that is kept when it died while asking."""
     try:
         store.wait([f"ask/{ticket}"], patience)
-        return ChunkRequest(**json.loads(store.get(f"ask/{ticket}")))
+        request = ChunkRequest(**json.loads(store.get(f"ask/{ticket}")))
+        kinds = tuple(map(type, (request.publication, request.first, request.backend)))
+        if kinds != (int, int, str) or not _groups.is_known(request.backend):
+            raise ValueError(f"{request} is none that this process can serve")
+        return request
     except (RuntimeError, ValueError, TypeError) as error:
         log.warning("nothing to serve for ticket %d: %s", ticket, str(error).splitlines()[0])
         return ChunkRequest(publication=-1, first=0)
-
-
-def _packed(record: ChunkRequest | Seat | None) -> bytes:
-    """JSON: whoever reaches the port may write there, and a pickle would run."""
-    return json.dumps(None if record is None else asdict(record)).encode()
-
-
-def _connect(host: str, port: int, timeout: timedelta) -> Store:
-    """Raises: OSError when nobody listens there."""
-    from torch.distributed import TCPStore
-
-    socket.create_connection((host, port), timeout.total_seconds()).close()  # TCPStore would insist
-    return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timeout)
-
-
-def _group(store: Store, turn: int, rank: int, size: int, timeout: timedelta) -> Any:
-    """A process group of this round alone; gone with its last reference."""
-    from torch.distributed import PrefixStore, ProcessGroupGloo
-
-    options = ProcessGroupGloo._Options()
-    options._timeout = timeout
-    is_local = store.host == LOOPBACK  # type: ignore[attr-defined]
-    options._devices = [
-        ProcessGroupGloo.create_device(hostname=LOOPBACK)
-        if is_local
-        else ProcessGroupGloo.create_default_device()
-    ]
-    return ProcessGroupGloo(PrefixStore(f"round/{turn}", store), rank, size, options)
-
-
-def _pass_on(group: Any, tensor: Any) -> None:
-    from torch.distributed import BroadcastOptions
-
-    options = BroadcastOptions()
-    options.rootRank = 0
-    group.broadcast([tensor], options).wait()
 
 
 def _address() -> str:
@@ -356,4 +337,4 @@ def _address() -> str:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         return str(ray.util.get_node_ip_address())
-    return LOOPBACK
+    return _groups.LOOPBACK

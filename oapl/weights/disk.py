@@ -128,7 +128,7 @@ class Receiver:
         Raises:
             WeightsError: The version is gone, cut short, or not what was announced.
         """
-        return received(weights, lambda sent: _read(sent.ticket, weights.version), self._timeout_s)
+        return received(weights, lambda offer: _read(offer.ticket, offer.version), self._timeout_s)
 
 
 def _read(ticket: Ticket, version: int) -> np.ndarray:

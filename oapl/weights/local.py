@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from oapl.config import RunConfig
-from oapl.records import Sent, TensorSpec, WeightsVersion
-from oapl.weights.base import Tensors, received
+from oapl.records import TensorSpec, WeightsVersion
+from oapl.weights.base import Offer, Tensors, received
 
 
 def build_sender(config: RunConfig) -> Sender:
@@ -56,6 +56,6 @@ class Receiver:
         return received(weights, _content, self._timeout_s)
 
 
-def _content(sent: Sent) -> np.ndarray:
-    content: np.ndarray = sent.ticket
+def _content(offer: Offer) -> np.ndarray:
+    content: np.ndarray = offer.ticket
     return content

@@ -16,8 +16,8 @@ import numpy as np
 
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
-from oapl.records import Sent, TensorSpec, WeightsVersion
-from oapl.weights.base import Tensors, received
+from oapl.records import TensorSpec, WeightsVersion
+from oapl.weights.base import Offer, Tensors, received
 
 KEPT_VERSIONS = 2
 
@@ -78,9 +78,9 @@ class Receiver:
         """
         import ray
 
-        def fetch(sent: Sent) -> np.ndarray:
+        def fetch(offer: Offer) -> np.ndarray:
             try:
-                found: np.ndarray = ray.get(sent.ticket, timeout=self._timeout_s)
+                found: np.ndarray = ray.get(offer.ticket, timeout=self._timeout_s)
                 return found
             except ray.exceptions.RayError as error:
                 raise WeightsError(

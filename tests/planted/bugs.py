@@ -308,9 +308,24 @@ BUGS = (
     Bug(
         "a chunk that changed on the way is loaded",
         "oapl/weights/base.py",
-        "if found != sent.digest:",
+        "if found != self.digest:",
         "if not found:",
         f"{WEIGHTS}::test_contents_that_changed_on_the_way_are_refused",
+    ),
+    Bug(
+        "a chunk that changed on its way to a worker is loaded",
+        "oapl/weights/collective.py",
+        "            offer.check(content.cpu().numpy())\n",
+        "",
+        f"{WEIGHTS}::test_contents_that_changed_on_the_way_are_refused",
+    ),
+    Bug(
+        "a worker goes on in the publication before when another begins",
+        "oapl/weights/collective.py",
+        "if self._member is None or offer.number == 0:",
+        "if self._member is None:",
+        "tests/unit/oapl/test_weights_collective.py::"
+        "test_who_is_told_of_another_publication_forgets_the_one_it_had_begun",
     ),
     Bug(
         "NaN is published",

@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 import importlib
 import inspect
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -110,7 +111,7 @@ class Worker:
             "model": self.model,
         }
         wanted = list(recorded.parameters(f"{BASE}:WeightTransferEngine.__init__"))[1:]
-        self.engine = engine_class(*(parts[name] for name in wanted))
+        self.weight_transfer_engine = engine_class(*(parts[name] for name in wanted))
         self.does_layerwise_itself = "load_weights" in recorded.parameters(
             f"{BASE}:WeightTransferEngine.receive_weights"
         )
@@ -119,26 +120,26 @@ class Worker:
         assert "started" not in self.acts
         self.acts.append("started")
         if not self.does_layerwise_itself:
-            self.engine.start_weight_update()
+            self.weight_transfer_engine.start_weight_update()
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         assert self.acts[0] == "started"
-        info = self.engine.parse_update_info(update_info)
+        info = self.weight_transfer_engine.parse_update_info(update_info)
         if self.does_layerwise_itself:
             assert info.update_kind is None, "a dense update, the default"
-            self.engine.receive_weights(info, load_weights=self.model.load_weights)
+            self.weight_transfer_engine.receive_weights(info, load_weights=self.model.load_weights)
         else:
-            self.engine.receive_weights(info)
+            self.weight_transfer_engine.receive_weights(info)
         self.acts.append("updated")
 
     def finish_weight_update(self) -> None:
         if not self.does_layerwise_itself:
-            self.engine.finish_weight_update()
+            self.weight_transfer_engine.finish_weight_update()
         self.acts.append("finished")
 
-    def call(self, method: str, *args: Any) -> None:
-        getattr(self.extension, method)(self, *args)
+    def call(self, method: str, *args: Any) -> Any:
         self.acts.append(method)
+        return getattr(self.extension, method)(self, *args)
 
 
 class Llm:
@@ -203,8 +204,9 @@ class Llm:
 
     async def collective_rpc(
         self, method: str, timeout: float | None = None, args: tuple[Any, ...] = ()
-    ) -> None:
-        self.worker.call(method, *args)
+    ) -> list[Any]:
+        """As through vLLM's sockets: arguments are plain types, each worker's answer is listed."""
+        return [self.worker.call(method, *json.loads(json.dumps(args)))]
 
     async def start_weight_update(self) -> None:
         assert self.is_paused, "an update without a pause kills the engine"
@@ -221,7 +223,7 @@ class Llm:
         self.version = new_version
 
     def shutdown(self, timeout: float | None = None) -> None:
-        self.worker.engine.shutdown()
+        self.worker.weight_transfer_engine.shutdown()
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str) -> None:

@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM
 from actors.engines.base import ENGINES
 from oapl.config import RunConfig
 from oapl.records import Probe, ProbeReport, Prompt, Rollout, Sampling, WeightsVersion
-from oapl.weights import local
-from oapl.weights.base import send
+from oapl.weights.base import TRANSPORTS, send
 
 
 class EngineUnderTest:
@@ -27,6 +26,7 @@ class EngineUnderTest:
         host: str = "vllm_inprocess",
         index: int = 0,
         degree: int = 1,
+        transport: str = "local",
         **options: object,
     ) -> None:
         self.host = host
@@ -38,12 +38,13 @@ class EngineUnderTest:
                 "context_tokens": 256,
                 "tensor_parallel_size": degree,
             },
-            sync={"transport": "local", "timeout_s": 600},
+            sync={"transport": transport, "timeout_s": 600},
         )
+        ends = TRANSPORTS.load(transport)
         self.engine = ENGINES.load(host).build(
-            self.config, receiver=local.build_receiver(self.config), index=index
+            self.config, receiver=ends.build_receiver(self.config), index=index
         )
-        self.sender = local.build_sender(self.config)
+        self.sender = ends.build_sender(self.config)
         self.learner = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         self._first = [p.detach().clone() for p in self.learner.parameters()]
         self.step = 0

@@ -26,7 +26,6 @@ ALLOWED = {
     "oapl/remote/waiting.py:in_thread_of_its_own.call:threading.Event.wait": LIFE,
     "oapl/tracking/wandb_sink.py:WandbSink._send:self._waiting.get": LIFE,
     "oapl/weights/collective.py:Sender._serve:TCPStore": "serves, and waits for nobody",
-    "oapl/weights/collective.py:_pass_on:group.broadcast.wait": "the group's own, from `_group`",
     "actors/engines/_vllm/stepping.py:SteppingThread._take_in:self._inbox.get": LIFE,
     "actors/engines/vllm_async.py:VllmAsync._generate:self._gate.wait": (
         "for a load in progress, which ends within sync.timeout_s and then opens the gate"

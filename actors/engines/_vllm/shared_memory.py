@@ -44,11 +44,15 @@ class Segment:
             "contents": [[asdict(spec), *place] for spec, *place in self.contents],
         }
 
+    def close(self) -> None:
+        """Let go of it; what is mapped elsewhere stays there."""
+        os.close(self.fd)
+
     def __enter__(self) -> Segment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
+        self.close()
 
 
 def write(tensors: Tensors, limit_bytes: int = 0) -> Segment | None:

@@ -1,8 +1,8 @@
 """vLLM's own weight-transfer interface, and what a vLLM worker must do beside it.
 
 Imported only where vLLM is; vLLM imports it in each of its workers, in whatever process (see
-`EXTENSION`). The transports end in the engine's host: a worker is handed tensors, directly where it
-lives in the host's process, else through `actors.engines._vllm.shared_memory`.
+`EXTENSION`). A worker is handed tensors where it lives in the host's process; else they come
+through the host, by `actors.engines._vllm.shared_memory`, or it fetches them from the learner.
 
 Start, update and finish are vLLM's layerwise reload: each layer is loaded under its Hugging Face
 names, then processed for its kernels. After that two kinds of layer are packed again for vLLM's CPU
@@ -16,6 +16,7 @@ One class serves vLLM 0.23, whose worker does the layerwise reload itself and ha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,9 @@ from vllm.distributed.weight_transfer.base import (
 )
 
 from actors.engines._vllm import models, shared_memory
+from oapl.errors import WeightsError
 from oapl.weights.base import Tensors
+from oapl.weights.collective import Intake
 
 BACKEND = "oapl"
 EXTENSION = "actors.engines._vllm.weights.WorkerExtension"
@@ -45,23 +48,30 @@ def register() -> None:
 
 @dataclass
 class PublicationInit(WeightTransferInitInfo):
-    """Nothing: the transports end in the engine's host."""
+    """Nothing: who fetches is told from where with each chunk."""
 
 
 @dataclass
 class PublicationUpdate(WeightTransferUpdateInfo):
-    """A part of a publication: the tensors themselves, or the address of a segment of memory."""
+    """A part of a publication: the tensors themselves, the address of a segment of memory, or the
+    oldest chunk that was fetched."""
 
     tensors: Tensors | None = None
     address: Mapping[str, Any] | None = None
+    is_fetched: bool = False
 
 
 class PublicationEngine(WeightTransferEngine):
-    """Loads the tensors it is handed. Lives in the vLLM worker."""
+    """Loads the tensors it is handed, or has fetched. Lives in the vLLM worker."""
 
     init_info_cls = PublicationInit
     update_info_cls = PublicationUpdate
     supports_draft_weight_update = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._intake = Intake()
+        self._fetched: deque[Tensors] = deque()
 
     def init_transfer_engine(self, init_info: PublicationInit) -> None:
         """Do nothing: there is no connection to make. See vLLM's `WeightTransferEngine`."""
@@ -72,15 +82,32 @@ class PublicationEngine(WeightTransferEngine):
 
         initialize_layerwise_reload(self.model)
 
+    def fetch(self, offered: Mapping[str, Any]) -> None:
+        """Fetch a chunk from the learner and hold it until it is loaded; touches no model.
+
+        Args:
+            offered: As `oapl.weights.collective.Intake.fetch` takes it. With the first chunk of a
+                publication goes what is left of another.
+
+        Raises:
+            WeightsError: It did not come, or is not what was sent.
+        """
+        if offered["offer"]["number"] == 0:
+            self._fetched.clear()
+        self._fetched.append(self._intake.fetch(offered))
+
     def receive_weights(self, update_info: PublicationUpdate, load_weights: Any = None) -> None:
         """Load a part of a publication into the model.
 
         Args:
-            update_info: Its tensors, or where they lie.
+            update_info: Its tensors, where they lie, or that they were fetched.
             load_weights: How the model takes them in, where vLLM hands it in (0.23).
         """
         load = load_weights or self.model.load_weights
-        load(update_info.tensors or shared_memory.read(update_info.address or {}))
+        if update_info.is_fetched:
+            load(self._fetched.popleft())
+        else:
+            load(update_info.tensors or shared_memory.read(update_info.address or {}))
 
     def finish_weight_update(self) -> None:
         """End the layerwise reload. See vLLM's `WeightTransferEngine`."""
@@ -89,7 +116,8 @@ class PublicationEngine(WeightTransferEngine):
         finalize_layerwise_reload(self.model, self.model_config)
 
     def shutdown(self) -> None:
-        """Do nothing: there is no connection to close. See vLLM's `WeightTransferEngine`."""
+        """Give up a publication that was begun. See vLLM's `WeightTransferEngine`."""
+        self._intake.leave()
 
     @staticmethod
     def trainer_send_weights(iterator: Any, trainer_args: Any) -> None:
@@ -108,6 +136,17 @@ class WorkerExtension:
     """Methods that vLLM adds to its worker class."""
 
     model_runner: Any
+    weight_transfer_engine: PublicationEngine
+
+    def fetch_chunk(self, offered: Mapping[str, Any]) -> str | None:
+        """Fetch a chunk (`PublicationEngine.fetch`). An error's text is returned, since vLLM would
+        wrap the error.
+        """
+        try:
+            self.weight_transfer_engine.fetch(offered)
+        except WeightsError as error:
+            return str(error)
+        return None
 
     def settle_publication(self, may_hold_nan: bool) -> None:
         """Pack tied heads and experts again, and empty a KV cache that may hold NaN: such a block

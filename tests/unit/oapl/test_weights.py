@@ -1,6 +1,8 @@
-"""Every transport under oapl/weights keeps the same promises."""
+"""Every transport under oapl/weights keeps the same promises, and so does `collective` where the
+processes that hold the model fetch by themselves."""
 
 import dataclasses
+import json
 import pickle
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from oapl.config import RunConfig
 from oapl.errors import DiedError, WeightsError
 from oapl.records import Probe
 from oapl.remote.promises import Resolved
-from oapl.weights import base, disk, local, object_store
+from oapl.weights import base, collective, disk, local, object_store
 from oapl.weights.base import (
     TRANSPORTS,
     check_specs,
@@ -49,12 +51,27 @@ def object_store_in_memory(monkeypatch):
     return objects
 
 
-@pytest.fixture(params=TRANSPORTS.names())
+DIRECT = "collective, direct"
+
+
+class Direct:
+    """A receiver whose chunks are fetched as in another process, which is told by plain types."""
+
+    def __init__(self, receiver):
+        self._receiver = receiver
+
+    def receive(self, weights):
+        intake = collective.Intake()
+        for offer in self._receiver.offers(weights):
+            yield from intake.fetch(json.loads(json.dumps(offer)))
+
+
+@pytest.fixture(params=[*TRANSPORTS.names(), DIRECT])
 def transport(request, object_store_in_memory, tmp_path):
-    module = TRANSPORTS.load(request.param)
+    module = TRANSPORTS.load(request.param.partition(",")[0])
     config = RunConfig(run={"dir": str(tmp_path)})
-    sender = module.build_sender(config)
-    yield sender, module.build_receiver(config)
+    sender, receiver = module.build_sender(config), module.build_receiver(config)
+    yield sender, Direct(receiver) if request.param == DIRECT else receiver
     sender.close()
 
 

@@ -11,7 +11,8 @@ import torch
 
 from oapl.errors import WeightsError
 from oapl.records import Probe
-from oapl.weights import collective
+from oapl.weights import base, collective
+from oapl.weights._rounds import connect
 from oapl.weights.base import send
 
 PROBE = Probe(token_ids=(), logprobs=())
@@ -91,8 +92,23 @@ def test_nonsense_at_the_port_does_not_end_the_service():
     sender = collective.Sender(stall_s=3.0)
     weights = send(sender, 3, iter([("a", torch.ones(3))]), PROBE)
     place = weights.chunks[0].get(0).ticket
-    stranger = collective._connect(place.host, place.port, collective.PROMPT)
-    for words in (b"not json", b'{"other": 1}', b"[1, 2]"):
+    stranger = connect(place.host, place.port, collective.PROMPT)
+    unknown = b'{"publication": 0, "first": 0, "backend": "pigeons"}'
+    unlike = b'{"publication": [0], "first": "0", "backend": 7}'
+    for words in (b"not json", b'{"other": 1}', b"[1, 2]", unknown, unlike):
         stranger.set(f"ask/{stranger.add('tickets', 1)}", words)
     assert dict(collective.Receiver(timeout_s=300.0).receive(weights))["a"].tolist() == [1, 1, 1]
+    sender.close()
+
+
+def test_who_is_told_of_another_publication_forgets_the_one_it_had_begun(monkeypatch):
+    monkeypatch.setattr(base, "SMALLEST_CHUNK", SIZE)
+    sender, receiver = collective.Sender(stall_s=3.0), collective.Receiver(timeout_s=300.0)
+    cut, whole = (send(sender, int(version), named(version), PROBE) for version in (3.0, 4.0))
+    intake = collective.Intake()
+    assert dict(intake.fetch(next(receiver.offers(cut))))["t0"][0] == 3
+    got = {}
+    for offer in receiver.offers(whole):
+        got.update(intake.fetch(offer))
+    assert all(torch.equal(got[name], tensor) for name, tensor in named(4.0))
     sender.close()
