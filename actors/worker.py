@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from actors import scoring
-from actors.engines.base import ENGINES
+from actors.engines.base import ENGINES, probe_bound
 from oapl import loops
 from oapl.config import RunConfig
 from oapl.counters import Counters
@@ -37,8 +37,8 @@ from oapl.remote.waiting import within
 from oapl.sampling import of_rollouts
 from oapl.weights.base import TRANSPORTS
 
-EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
-"""Mean exp(|log-prob difference|): all fp32; else; and where it is worth a look."""
+WARNING = 1.05
+"""Mean exp(|log-prob difference|) between engine and learner that is worth a look."""
 FAULT_WINDOW_S = 60.0
 """Two engine faults within this time are one too many."""
 PING_S, ANSWER_S, MOST_MISSED = 5.0, 30.0, 2
@@ -81,12 +81,6 @@ def build(
         scorer=scoring.build(config, scorers),
         replay=replay,
     )
-
-
-def probe_bound(config: RunConfig) -> float:
-    """The largest mean exp(|difference|) between engine and learner that is accepted."""
-    exact = config.model.dtype == "float32" and config.learner.precision == "fp32"
-    return config.sync.probe_bound or (EXACT_BOUND if exact else MIXED_BOUND)
 
 
 class RolloutWorker:
