@@ -85,17 +85,25 @@ class SleepingEngine:
         self._busy_s = 0.0
         self._num_tokens = 0
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None = None
+    ) -> Rollout:
         version = self.version
         draw = int(prompt.id.removeprefix("p"))
         seconds = self._step_s * duration(self._mean, draw, prompt.attempt) / self._speed
+        before = 0
+        if begun is not None:
+            assert begun.last_version == version, "it began under another version"
+            before = len(begun.token_ids)
+            seconds = max(0.0, seconds - before / self._tokens_per_s)
         cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         began = self._in_flight[cut] = time.monotonic()
         await asyncio.wait([cut], timeout=seconds)
         now = time.monotonic()
         self._busy_s += now - self._in_flight.pop(cut)
-        num_tokens = max(1, round((now - began) * self._tokens_per_s))
-        self._num_tokens += num_tokens
+        made = max(1, round((now - began) * self._tokens_per_s))
+        self._num_tokens += made
+        num_tokens = before + made
         return Rollout(
             token_ids=np.arange(num_tokens, dtype=np.int32),
             inference_logprobs=np.zeros(num_tokens, np.float32),
