@@ -222,8 +222,9 @@ class Simulation:
                 self._lengths.made(one.draw, one.attempt, pool.done(one))
                 for one in pool.flights.values()
             )
-        lost = [*pool.clear(), *cleared]
-        self._returned.extendleft(reversed([(one.draw, one.attempt + 1) for one in lost]))
+        again = [(one.draw, one.attempt + 1) for one in pool.clear()]
+        again += [(one.draw, one.attempt + 1) for one in cleared]
+        self._returned.extendleft(reversed(again))
 
     def _fill(self) -> None:
         setting = self._setting

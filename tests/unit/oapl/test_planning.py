@@ -172,6 +172,18 @@ def test_an_engine_with_the_last_groups_makes_up_for_what_a_filter_drops():
     assert moved.engine < waited.engine - 0.05
 
 
+def test_the_search_moves_stragglers_where_that_ends_a_run_soonest():
+    """Answers of 16,000 tokens at L = 40: the ends of periods take a tenth of the time."""
+    task = dataclasses.replace(
+        TASK, engines=8, devices=12, max_steps=400, phases=((400, 16),), max_lead=39
+    )
+    found = best(task, rates(), drawn(16_000, 0.6, 64_000, 8), max_lag=79)
+    assert found is not None
+    assert found.task.moves
+    assert found.found.wasted == 0
+    assert found.found.hours < 0.95 * forecast(task, rates(), drawn(16_000, 0.6, 64_000, 8)).hours
+
+
 def test_publications_and_messages_are_told_apart_from_waits():
     """Per step at L = 1: generate 1, train 1, 0.5 messages, 0.25 publication."""
     setting = Setting(interval=1, groups_per_step=1, slots=1, between=0.5, publish=0.25)
