@@ -9,7 +9,6 @@ Everything else is the real thing: replay, worker, workers, learner group. Durat
 from __future__ import annotations
 
 import asyncio
-import time
 
 import numpy as np
 
@@ -35,6 +34,11 @@ from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
 from tests.overlap.model import duration
 from tests.support.fakes import publication
+
+
+def _now() -> float:
+    """By the loop's clock, which tests may let leap."""
+    return asyncio.get_running_loop().time()
 
 
 class CountingSource:
@@ -97,9 +101,9 @@ class SleepingEngine:
             before = len(begun.token_ids)
             seconds = max(0.0, seconds - before / self._tokens_per_s)
         cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        began = self._in_flight[cut] = time.monotonic()
+        began = self._in_flight[cut] = _now()
         await asyncio.wait([cut], timeout=seconds)
-        now = time.monotonic()
+        now = _now()
         self._busy_s += now - self._in_flight.pop(cut)
         made = max(1, round((now - began) * self._tokens_per_s))
         self._num_tokens += made
@@ -125,7 +129,7 @@ class SleepingEngine:
 
     def stats(self) -> Metrics:
         """`engine/busy_s` is the mean over the slots, as if each were an engine."""
-        now = time.monotonic()
+        now = _now()
         for cut, since in self._in_flight.items():
             self._busy_s += now - since
             self._in_flight[cut] = now

@@ -12,10 +12,12 @@ from oapl.config import RunConfig
 from oapl.errors import EngineError
 from oapl.loops import learn
 from oapl.records import MiniBatch, ProbeReport, Rollout, WorkerId
+from oapl.remote import batched_calls
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
+from tests.overlap.model import GROUPS_PER_STEP, Setting, simulate
 from tests.support.fakes import FakeServer, publication
-from tests.support.sleepers import CountingSource, keep
+from tests.support.sleepers import CountingSource, SleepingEngine, YesScorer, keep
 
 pytestmark = pytest.mark.leaping
 
@@ -194,9 +196,96 @@ class Run:
             assert 0 <= step - group.version <= 2 * L - 1
 
 
+class Waiting(Learner):
+    """Each step takes 1; looks at the clock and the engines when the first period has ended."""
+
+    def __init__(self, workers, engines, interval, steps):
+        super().__init__(workers)
+        self.stop, self._engines, self._marks = asyncio.Event(), engines, (interval, steps)
+        self._seen = []
+
+    async def prepare(self, groups):
+        return [MiniBatch(groups=tuple(groups))]
+
+    async def update(self, part):
+        await asyncio.sleep(1.0)
+        self.step += 1
+        if self.step in self._marks:
+            held = sum(engine.stats()["engine/slot_s"] for engine in self._engines)
+            self._seen.append((asyncio.get_running_loop().time(), held))
+        if self.step == self._marks[1]:
+            self.stop.set()
+        return True
+
+    def idle(self, slots):
+        (since, _), (until, held) = self._seen
+        steps = self._marks[1] - self._marks[0]
+        return 1 - steps / (until - since), 1 - held / (slots * (until - since))
+
+
+async def idle_of_waiting_actors(setting, steps):
+    """Idle shares of learner and engines, without the first period, by the loop's clock."""
+    interval, engines, slots = setting.interval, setting.engines, setting.slots // setting.engines
+    config = RunConfig(
+        rollout={"group_size": 1, "max_groups_in_flight": slots, "num_engines": engines},
+        sync={
+            "interval": interval,
+            "max_lead": setting.max_lead,
+            "stragglers": "move" if setting.moves else "wait",
+        },
+        run={"max_steps": steps + 5 * interval},
+        learner={"batch_size": GROUPS_PER_STEP},
+    )
+    replay = ReplayBuffer(CountingSource(), keep, PeriodNeeds.of(config, None))
+    made = [
+        SleepingEngine(index, step_s=1.0, mean=setting.mean, slots=slots, tokens_per_s=100.0)
+        for index in range(engines)
+    ]
+    workers = [
+        RolloutWorker(
+            config,
+            worker=WorkerId(index=index),
+            engine=engine,
+            scorer=YesScorer(),
+            replay=replay,
+        )
+        for index, engine in enumerate(made)
+    ]
+    runs = [asyncio.create_task(one.run()) for one in workers]
+    learner = Waiting(workers, made, interval, steps)
+    await learn(
+        learner,
+        replay=replay,
+        groups_per_step=GROUPS_PER_STEP,
+        interval=interval,
+        max_steps=config.run.max_steps,
+        timeout_s=config.sync.timeout_s,
+        stop=learner.stop,
+        max_lead=setting.max_lead,
+        moves=setting.moves,
+    )
+    for run in (*runs, *learner.loads):
+        run.cancel()
+    await asyncio.gather(*runs, *learner.loads, return_exceptions=True)
+    return learner.idle(setting.slots)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_idle_shares_of_waiting_actors_are_those_of_the_simulation(moves):
+    """Real workers, replay and loops by a clock that leaps, within 3 points of either side: of the
+    learner's time a third waits for the ends of periods, and a tenth where they are moved."""
+    setting = Setting(mean=5, interval=20, max_lead=20, engines=4, moves=moves)
+    expected = simulate(setting, 100)
+    found = await idle_of_waiting_actors(setting, 100)
+    assert found == pytest.approx((expected.learner, expected.engine), abs=0.03)
+    assert expected.learner == pytest.approx(0.12 if moves else 0.36, abs=0.01)
+
+
 @pytest.fixture(autouse=True)
 def _quick_waits(monkeypatch):
     monkeypatch.setattr(loops, "POLL_S", 0.05)
+    monkeypatch.setattr(batched_calls, "GATHER_S", 0.0)
+    monkeypatch.setattr(batched_calls, "PACE_S", 0.0)
 
 
 async def test_what_a_load_cuts_off_goes_on_elsewhere_from_its_last_token():
