@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from actors import scoring
-from actors.engines.base import ENGINES
+from actors.engines.base import DRAIN_SHARE, ENGINES, probe_bound
 from oapl import loops
 from oapl.config import RunConfig
 from oapl.counters import Counters
@@ -37,8 +37,8 @@ from oapl.remote.waiting import within
 from oapl.sampling import of_rollouts
 from oapl.weights.base import TRANSPORTS
 
-EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
-"""Mean exp(|log-prob difference|): all fp32; else; and where it is worth a look."""
+WARNING = 1.05
+"""Mean exp(|log-prob difference|) between engine and learner that is worth a look."""
 FAULT_WINDOW_S = 60.0
 """Two engine faults within this time are one too many."""
 PING_S, ANSWER_S, MOST_MISSED = 5.0, 30.0, 2
@@ -83,12 +83,6 @@ def build(
     )
 
 
-def probe_bound(config: RunConfig) -> float:
-    """The largest mean exp(|difference|) between engine and learner that is accepted."""
-    exact = config.model.dtype == "float32" and config.learner.precision == "fp32"
-    return config.sync.probe_bound or (EXACT_BOUND if exact else MIXED_BOUND)
-
-
 class RolloutWorker:
     """Collects rollouts and evaluates. See `oapl.interfaces.Worker`.
 
@@ -115,6 +109,7 @@ class RolloutWorker:
         self._scorer = scorer
         self._replay = replay
         self._bound = probe_bound(config)
+        self._moves = config.sync.stragglers == "move"
         self._lock = asyncio.Lock()
         self._entering = asyncio.Lock()
         self._evaluating = 0  # calls that hold the lock together
@@ -128,6 +123,9 @@ class RolloutWorker:
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         """Take in a publication and check it against the learner.
 
+        An engine that stays behind first ends the last groups of the version that it holds, within
+        half of `sync.timeout_s`.
+
         Returns:
             The probe's report; of the version held when `weights` is older.
 
@@ -135,6 +133,11 @@ class RolloutWorker:
             WeightsError: The publication cannot be loaded; the worker holds no version.
             ProbeError: Engine and learner disagree, even after a rebuild.
         """
+        if self._replay is not None and self._moves:
+            since = time.monotonic()
+            share = DRAIN_SHARE if self._held else 0.0  # without weights it ends nothing
+            await self._replay.stay_behind(self._id, share * self._config.sync.timeout_s)
+            self._counters.add({"engine/behind_s": time.monotonic() - since})
         async with self._lock:
             if self._held and weights.version < self._held[0].version:
                 self._counters.add({"weights/skipped_loads": 1})
@@ -209,6 +212,7 @@ class RolloutWorker:
                     group_size=rollout.group_size,
                     max_groups_in_flight=rollout.max_groups_in_flight,
                     stop=self._stop,
+                    moves=self._moves,
                 )
             except EngineError as error:
                 if not self._stop.is_set():

@@ -39,6 +39,7 @@ from oapl.records import (
     TokenCredit,
     TokenScores,
     Trouble,
+    Unfinished,
     Verdict,
     WeightsVersion,
     WorkerId,
@@ -86,15 +87,22 @@ class Engine(Protocol):
         """The learner step whose weights are loaded; -1 before the first load and after a failed
         one."""
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None = None
+    ) -> Rollout:
         """Sample one response. Called G times per prompt by `collect`, and by evaluations.
 
         Args:
             prompt: What is sampled from.
             sampling: How, and how many tokens at most.
+            begun: An aborted rollout of this prompt, sampled so under the version that is held:
+                it goes on from its last token. Its log-probs stay, and are compared with this
+                engine's where `sampling` is plain.
 
         Returns:
-            A rollout of one version, with finish reason `abort` when a load cut it off.
+            A rollout of one version, with finish reason `abort` when a load cut it off, with all
+            its tokens so far. One begun under another version ends so at once; one with whose
+            log-probs this engine disagrees ends so without a token, and is counted.
 
         Raises:
             ValueError: The prompt is empty, has a token the model does not know, or does not fit
@@ -200,7 +208,9 @@ class Batches(Protocol):
     whoever ends the run `finish`. `step` counts learner steps made, skipped ones included.
     """
 
-    async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
+    async def take(
+        self, count: int, timeout_s: float, ahead: int = 0
+    ) -> Sequence[CreditedGroup] | None:
         """Lease groups, oldest first, for the next iteration.
 
         Those marked `is_history` are lent: their leases were closed in an earlier iteration.
@@ -208,9 +218,12 @@ class Batches(Protocol):
         Args:
             count: Groups of one iteration.
             timeout_s: Longest wait for the last of them.
+            ahead: Learner step at which the next period begins, where `lead` may come before these
+                groups; 0: it may not.
 
         Returns:
-            Fewer than `count` only at the end of the data, and after that None.
+            Fewer than `count` only at the end of the data, and after that None. None at all (an
+            empty sequence) where `lead` would succeed now and they are not there.
 
         Raises:
             DeadlineError: They were not there in time; says where the draws are.
@@ -291,7 +304,7 @@ class Replay(Batches, Protocol):
 
     async def next_prompts(
         self, worker: WorkerId, version: int, limit: int, timeout_s: float
-    ) -> Sequence[Prompt] | None:
+    ) -> Sequence[Prompt | Unfinished] | None:
         """Hand out draws as soon as the period needs one.
 
         Args:
@@ -301,8 +314,9 @@ class Replay(Batches, Protocol):
             timeout_s: Longest wait.
 
         Returns:
-            Up to `limit` draws; an empty list when nothing was needed for `timeout_s`; None, at
-            once, when `version` is not served or the run has finished.
+            Up to `limit` draws, first those that another worker has begun; an empty list when
+            nothing was needed for `timeout_s`; None, at once, when `version` is not served or the
+            run has finished.
 
         Raises:
             StaleError: The worker was released.
@@ -336,6 +350,29 @@ class Replay(Batches, Protocol):
 
         Raises:
             StaleError: The worker was released.
+        """
+
+    async def hand_over(self, worker: WorkerId, unfinished: Unfinished) -> None:
+        """Give up a group that a load has cut off, for an engine that holds its version still.
+
+        Where there is none its draw goes back to the front of the queue, as after `give_back`.
+
+        Args:
+            worker: Who held it; when it does no longer, only the tokens are counted.
+            unfinished: The draw with all its rollouts so far.
+
+        Raises:
+            StaleError: The worker was released.
+        """
+
+    async def stay_behind(self, worker: WorkerId, timeout_s: float) -> None:
+        """Wait before a load, until the last groups of the version held have come.
+
+        Returns at once for a worker that was not chosen to stay behind; from then on it is none.
+
+        Args:
+            worker: Who is about to load.
+            timeout_s: Longest wait; what is in flight then is lost.
         """
 
     async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:

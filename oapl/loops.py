@@ -10,7 +10,7 @@ Between two publications neither waits for the other, but for a period's first b
 groups; `max_lead` removes these waits too, at more lag, by publishing before the period's end. So
 does `replay.max_versions` > 1: a period begins with the surplus of the one before.
 Invariants: every prompt that `collect` is handed goes back to replay exactly once, as
-`put`, `give_back` or `fail`; a group is of one version or it is not put.
+`put`, `give_back`, `hand_over` or `fail`; a group is of one version or it is not put.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from oapl.records import (
     Rollout,
     Sampling,
     ScoredGroup,
+    Unfinished,
     WorkerId,
 )
 from oapl.remote.batched_calls import BatchedCalls
@@ -43,6 +44,8 @@ from oapl.remote.waiting import unless
 Take = Callable[[float], Awaitable[Sequence[CreditedGroup] | None]]
 """A wait for a batch, of at most so many seconds."""
 Outlast = Callable[[Take, float], Awaitable[Sequence[CreditedGroup] | None]]
+_Answer = tuple[Rollout | None, Judgement | None]
+"""A rollout so far, and its judgement once it has ended."""
 
 CALLS = 128
 """Of an evaluation, to one worker at a time: enough to keep its engine full, far below what a
@@ -64,6 +67,7 @@ async def learn(
     stop: asyncio.Event,
     max_lead: int = 0,
     mini_batches: int = 1,
+    moves: bool = False,
     outlast: Outlast | None = None,
 ) -> None:
     """Run the learner's half until `max_steps`, the end of the data, or a request to stop.
@@ -71,8 +75,8 @@ async def learn(
     Publications, checkpoints and stops fall between iterations.
 
     With `max_lead` 0 this is Algorithm 1, step for step. Else the next version is published, and
-    its own buffer begins to fill, when the present period has all its groups and at most so many of
-    its steps are untrained.
+    its own buffer begins to fill, when the present period has all its groups, or with `moves` the
+    last of them fit on few engines, and at most so many of its steps are untrained.
 
     Args:
         learner: Its acts, in the order of the algorithm.
@@ -84,6 +88,8 @@ async def learn(
         stop: Set to end between two iterations.
         max_lead: Most learner steps by which a publication may precede its period.
         mini_batches: Parts of a take, a learner step each.
+        moves: The next version may be published while few engines end the present period's last
+            groups.
         outlast: Makes the wait for a batch, and makes it again while who shall bring it is being
             replaced.
 
@@ -103,15 +109,25 @@ async def learn(
         following = (learner.step // interval + 1) * interval
         left = min(following, max_steps) - learner.step
         # What a take leases after a stop is still replay's: a snapshot counts it as buffered.
-        take = partial(replay.take, groups_per_step * min(mini_batches, left))
-        groups = await unless(stop, outlast(take, timeout_s) if outlast else take(timeout_s))
-        if groups is None:
-            return
         is_in_reach = following - learner.step <= max_lead and following < max_steps
-        may_lead = is_in_reach and learner.begin <= learner.step
-        if may_lead and await replay.lead(learner.step, following):
-            await learner.publish(following)
+        count = groups_per_step * min(mini_batches, left)
+        groups: Sequence[CreditedGroup] | None = []
+        while not groups:  # while the last of them are moved, the next version goes first
+            may_lead = is_in_reach and learner.begin <= learner.step
+            ahead = (following,) if may_lead and moves else ()
+            take = partial(_take, replay, count, ahead)
+            groups = await unless(stop, outlast(take, timeout_s) if outlast else take(timeout_s))
+            if groups is None:
+                return
+            if may_lead and await replay.lead(learner.step, following):
+                await learner.publish(following)
         await _iterate(learner, replay, groups, left)
+
+
+async def _take(
+    replay: Batches, count: int, ahead: tuple[int, ...], timeout_s: float
+) -> Sequence[CreditedGroup] | None:
+    return await replay.take(count, timeout_s, *ahead)
 
 
 async def _iterate(
@@ -142,6 +158,7 @@ class _Collector:
     Attributes:
         put: `replay.put` of this worker. Groups that are put together end together, so their
             successors are handed out together too.
+        moves: What a load cuts off may go on elsewhere.
     """
 
     worker: WorkerId
@@ -152,6 +169,7 @@ class _Collector:
     put: BatchedCalls[ScoredGroup, str]
     sampling: Sampling
     group_size: int
+    moves: bool
 
 
 async def collect(
@@ -164,6 +182,7 @@ async def collect(
     group_size: int,
     max_groups_in_flight: int,
     stop: asyncio.Event,
+    moves: bool = False,
 ) -> None:
     """Run the actor's half, for the version that the engine holds now.
 
@@ -178,6 +197,7 @@ async def collect(
         group_size: G, rollouts per prompt.
         max_groups_in_flight: Most prompts that this engine holds at a time.
         stop: Set to end as soon as what is in flight has ended.
+        moves: Hand over what a load cuts off, instead of giving it back.
 
     Raises:
         EngineError: The engine failed; every prompt has been given back.
@@ -192,6 +212,7 @@ async def collect(
         put=BatchedCalls(partial(replay.put, worker)),
         sampling=sampling,
         group_size=group_size,
+        moves=moves,
     )
     running: set[asyncio.Task[None]] = set()
     try:
@@ -200,7 +221,7 @@ async def collect(
                 prompts = await replay.next_prompts(worker, collector.version, room, POLL_S)
                 if prompts is None:
                     break
-                running |= {asyncio.create_task(_make_group(collector, one)) for one in prompts}
+                running |= {asyncio.create_task(_make(collector, one)) for one in prompts}
             else:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in [task for task in running if task.done()]:
@@ -213,21 +234,36 @@ async def collect(
             raise result
 
 
-async def _make_group(collector: _Collector, prompt: Prompt) -> None:
+async def _make(collector: _Collector, handed: Prompt | Unfinished) -> None:
+    if isinstance(handed, Prompt):
+        nothing: list[_Answer] = [(None, None)] * collector.group_size
+        await _make_group(collector, handed, nothing)
+    else:
+        so_far = list(zip(handed.rollouts, handed.judgements, strict=True))
+        await _make_group(collector, handed.prompt, so_far, handed.seconds)
+
+
+async def _make_group(
+    collector: _Collector, prompt: Prompt, so_far: Sequence[_Answer], seconds: float = 0.0
+) -> None:
     """Sample and score the G rollouts of one prompt, each scored as it ends; hand in the group."""
-    started = time.monotonic()
+    started = time.monotonic() - seconds
     done: list[Rollout] = []
 
-    async def one() -> tuple[Rollout, Judgement | None]:
-        rollout = await collector.engine.generate(prompt, collector.sampling)
+    async def one(
+        begun: Rollout | None, judged: Judgement | None
+    ) -> tuple[Rollout, Judgement | None]:
+        if begun is not None and judged is not None:
+            done.append(begun)
+            return begun, judged
+        asked = (begun,) if begun is not None and len(begun.token_ids) else ()
+        rollout = await collector.engine.generate(prompt, collector.sampling, *asked)
         done.append(rollout)
         if rollout.finish_reason == "abort" or rollout.last_version != collector.version:
             return rollout, None
         return rollout, (await collector.scorer.score([(prompt, rollout)]))[0]
 
-    answers = await asyncio.gather(
-        *(one() for _ in range(collector.group_size)), return_exceptions=True
-    )
+    answers = await asyncio.gather(*(one(*answer) for answer in so_far), return_exceptions=True)
     wasted = sum(len(rollout.token_ids) for rollout in done)
     for answer in answers:
         if isinstance(answer, ValueError):  # the prompt's own fault: it does not fit the engine
@@ -237,19 +273,26 @@ async def _make_group(collector: _Collector, prompt: Prompt) -> None:
             await collector.replay.give_back(collector.worker, prompt, "engine_failed", wasted)
             raise answer
     rollouts, judgements = zip(*answers, strict=True)  # type: ignore[arg-type]
-    if None in judgements:
+    if None in judgements and not collector.moves:
         await collector.replay.give_back(collector.worker, prompt, "aborted", wasted)
         return
-    failures = [judgement.failure for judgement in judgements if judgement.failure]
+    failures = [judgement.failure for judgement in judgements if judgement and judgement.failure]
     if failures:
         await collector.replay.fail(collector.worker, prompt, failures[0], wasted)
+        return
+    seconds = time.monotonic() - started
+    if None in judgements:
+        unfinished = Unfinished(
+            prompt=prompt, rollouts=rollouts, judgements=judgements, seconds=seconds
+        )
+        await collector.replay.hand_over(collector.worker, unfinished)
         return
     group = Group(
         prompt=prompt,
         rollouts=rollouts,
         version=collector.version,
         sampling=collector.sampling,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
     await collector.put([_scored(group, judgements)])
 

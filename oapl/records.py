@@ -85,6 +85,11 @@ class Sampling:
     top_k: int = 0
     max_tokens: int = 256
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it draws from the model's own softmax."""
+        return (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0)
+
     def greedy(self) -> Sampling:
         """The same at temperature 0."""
         return replace(self, temperature=0.0, top_p=1.0, top_k=0)
@@ -212,6 +217,34 @@ class Group:
     def num_tokens(self) -> int:
         """Response tokens of all rollouts."""
         return sum(len(rollout.token_ids) for rollout in self.rollouts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unfinished:
+    """A group that one engine has begun and another goes on with, under the same version.
+
+    Attributes:
+        prompt: The draw that was handed out.
+        rollouts: G of them; those that were aborted go on.
+        judgements: Of each rollout; None of those that were aborted.
+        seconds: From the draw's arrival at the first worker until it was handed over.
+    """
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    judgements: tuple[Judgement | None, ...]
+    seconds: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens so far."""
+        return sum(len(rollout.token_ids) for rollout in self.rollouts)
+
+    @property
+    def num_going_on(self) -> int:
+        """Of these, those of rollouts that go on."""
+        cut = (one for one in self.rollouts if one.finish_reason == "abort")
+        return sum(len(rollout.token_ids) for rollout in cut)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -125,7 +125,9 @@ class ExampleQueue:
             groups.append(example(_drawn(prompt, drawn[1]), rollout))
         return groups
 
-    async def take(self, count: int, timeout_s: float) -> list[CreditedGroup] | None:
+    async def take(
+        self, count: int, timeout_s: float, ahead: int = 0
+    ) -> list[CreditedGroup] | None:
         """Give the next examples, the rest at the end, then None."""
         return self.draw(count) or None
 

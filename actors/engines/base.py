@@ -27,6 +27,8 @@ REFUSALS = (ValueError, TypeError, LookupError, AttributeError, NotImplementedEr
 of which other errors tell, may be there the next time."""
 LONGEST_REASON = 400
 """Letters of a library's own text."""
+EXACT_BOUND, MIXED_BOUND = 1.001, 1.10
+"""Mean exp(|log-prob difference|) that is accepted: all fp32; else."""
 MEMORY_FRACTION = 0.9
 """Of an engine's share of its device, for weights, activations and KV cache."""
 
@@ -128,6 +130,16 @@ def check_fits(prompt: Prompt, sampling: Sampling, context: int, vocabulary: int
             f"prompt {prompt.id} has token {low if low < 0 else high}, but the vocabulary ends "
             f"at {vocabulary - 1}: it was made with another tokenizer"
         )
+
+
+def probe_bound(config: RunConfig) -> float:
+    """Tell the largest mean exp(|difference|) between engine and learner that is accepted.
+
+    Args:
+        config: Its `sync.probe_bound`, or what follows from its precisions.
+    """
+    exact = config.model.dtype == "float32" and config.learner.precision == "fp32"
+    return config.sync.probe_bound or (EXACT_BOUND if exact else MIXED_BOUND)
 
 
 def compare(
@@ -254,18 +266,22 @@ def is_finite(logprobs: Sequence[np.ndarray]) -> bool:
     return all(np.isfinite(part).all() for part in logprobs)
 
 
-def count_rollout(counters: Counters, rollout: Rollout) -> None:
-    """Count a rollout that ended, or was cut off, and its tokens.
+def count_rollout(counters: Counters, rollout: Rollout, begun: Rollout | None = None) -> None:
+    """Count a rollout that ended, or was cut off, and the tokens made of it here.
 
     Args:
         counters: Where it is counted.
         rollout: Its finish reason says which.
+        begun: What another engine has made, and counted, of it.
     """
     is_aborted = rollout.finish_reason == "abort"
+    before = 0 if begun is None else len(begun.token_ids)
     counters.add(
         {
             "rollout/aborted" if is_aborted else "rollout/rollouts": 1,
-            "rollout/aborted_tokens" if is_aborted else "rollout/tokens": len(rollout.token_ids),
+            "rollout/aborted_tokens" if is_aborted else "rollout/tokens": max(
+                0, len(rollout.token_ids) - before
+            ),
             "rollout/truncated": rollout.is_truncated,
         }
     )

@@ -139,14 +139,21 @@ class EndpointEngine:
         self._room = asyncio.Semaphore(self._options.requests)
         self._is_closed = False
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None = None
+    ) -> Rollout:
         """Ask for one response. See `oapl.interfaces.Engine.generate`.
+
+        Args:
+            prompt, sampling: See there.
+            begun: None: it has no version under which another's could go on.
 
         Raises:
             InputError: The endpoint refuses the request: the name of the model, the key, the
                 prompt's length.
             EngineError: It gave no answer, after retries.
         """
+        assert begun is None, "an endpoint answers evaluations alone"
         async with self._room:
             if self._is_closed:
                 raise EngineError(f"{self._place} was closed")

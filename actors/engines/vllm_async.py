@@ -29,8 +29,8 @@ import numpy as np
 from actors.data.context import engine_context
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
-from actors.engines._vllm import inputs
-from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout
+from actors.engines._vllm import going_on, inputs
+from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, to_rollout, whole_ids
 from actors.engines._vllm.parts import Part, Parts, parts_of
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, Fraction, NonNegativeInt, section
@@ -167,6 +167,7 @@ class VllmAsync:
         self._llm: Any = None
         self._version = INITIAL_VERSION
         self._has_loaded = False
+        self._moved_bound = base.probe_bound(config)
         self._may_hold_nan = False
         self._fault: str | None = None
         self._answered_at = float("-inf")
@@ -194,12 +195,14 @@ class VllmAsync:
         """See `oapl.interfaces.Engine`."""
         return self._version
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None = None
+    ) -> Rollout:
         """Sample one rollout. See `oapl.interfaces.Engine.generate`."""
         base.check_fits(prompt, sampling, self.context, self._vocabulary)
         self._check()
         return await asyncio.wrap_future(
-            self._submit(self._generate(prompt.token_ids.tolist(), sampling, self._version))
+            self._submit(self._generate(prompt, sampling, begun, self._version))
         )
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
@@ -275,20 +278,28 @@ class VllmAsync:
 
     # -- on the engine's loop ------------------------------------------------------------------
 
-    async def _generate(self, token_ids: list[int], sampling: Sampling, version: int) -> Rollout:
+    async def _generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None, version: int
+    ) -> Rollout:
         await self._gate.wait()
         self._check()
-        if version != self._version:
-            return self._finish(NO_OUTPUT, "abort")
+        began = version if begun is None else begun.last_version
+        if (version, began) != (self._version, self._version):
+            return self._finish(NO_OUTPUT, "abort", begun)
         request_id = f"r{next(self._ids)}"
         task = asyncio.current_task()
         assert task is not None
         self._in_flight[request_id] = task
         self._stopwatch.enter("busy")
         try:
-            answer = await self._complete(request_id, token_ids, inputs.rollout_params(sampling))
+            token_ids = going_on.token_ids(prompt, begun)
+            answer = await self._complete(request_id, token_ids, going_on.params(sampling, begun))
             output = answer.outputs[0]
-            return self._finish(output, output.finish_reason)
+            if begun is not None and not going_on.agrees(
+                begun, answer, self._moved_bound, self._counters
+            ):
+                return self._finish(NO_OUTPUT, "abort")
+            return self._finish(output, output.finish_reason, begun)
         except asyncio.CancelledError:
             self._may_hold_nan = True  # nobody has seen what it would have been answered
             if self._fault:
@@ -298,7 +309,7 @@ class VllmAsync:
             raise
         except Exception as error:  # noqa: BLE001 - vLLM's own errors do not leave
             if not self._gate.is_set() and not self._llm.errored:  # 0.33 rejects during a pause
-                return self._finish(NO_OUTPUT, "abort")
+                return self._finish(NO_OUTPUT, "abort", begun)
             raise self._ours(error) from None
         finally:
             del self._in_flight[request_id]
@@ -313,13 +324,13 @@ class VllmAsync:
             output = answer
         return output
 
-    def _finish(self, output: Any, reason: FinishReason) -> Rollout:
+    def _finish(self, output: Any, reason: FinishReason, begun: Rollout | None = None) -> Rollout:
         if reason not in ("stop", "length", "abort"):
             raise EngineError(f"vLLM ended a request with {reason!r}")
-        (text,) = self._decode([list(output.token_ids)])
-        rollout = to_rollout(output, reason, text, self._version)
+        (text,) = self._decode([whole_ids(output, begun)])
+        rollout = to_rollout(output, reason, text, self._version, begun)
         self._answered_at = time.monotonic()
-        base.count_rollout(self._counters, rollout)
+        base.count_rollout(self._counters, rollout, begun)
         assert rollout.inference_logprobs is not None, "rollouts are asked for with log-probs"
         self._may_hold_nan |= not base.is_finite([rollout.inference_logprobs])
         return rollout

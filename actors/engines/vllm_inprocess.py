@@ -19,6 +19,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from actors.data.context import engine_context
 from actors.data.tokenizer import ResponseDecoder, load_tokenizer
 from actors.engines import base
-from actors.engines._vllm import inputs
+from actors.engines._vllm import going_on, inputs
 from actors.engines._vllm.outputs import INITIAL_VERSION
 from oapl.config import RunConfig
 from oapl.config.fields import Count, Flag, NonNegativeInt, section
@@ -124,6 +125,7 @@ class VllmInprocess:
         self._ids = itertools.count()
         self._counters = Counters()
         self._has_loaded = False
+        self._moved_bound = base.probe_bound(config)
         self.context = engine_context(config)
         tokenizer = load_tokenizer(config.model.path, config.model.trust_remote_code)
         self._expected = base.parameter_shapes(config)
@@ -145,7 +147,9 @@ class VllmInprocess:
         """See `oapl.interfaces.Engine`."""
         return self._thread.version
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None = None
+    ) -> Rollout:
         """Sample one rollout. See `oapl.interfaces.Engine.generate`."""
         from actors.engines._vllm.stepping import EngineRequest
 
@@ -153,11 +157,16 @@ class VllmInprocess:
         loop = asyncio.get_running_loop()
         request = EngineRequest(
             id=f"r{next(self._ids)}",
-            token_ids=prompt.token_ids.tolist(),
-            params=inputs.rollout_params(sampling),
+            token_ids=going_on.token_ids(prompt, begun),
+            params=going_on.params(sampling, begun),
             loop=loop,
             future=loop.create_future(),
         )
+        if begun is not None:
+            request.begun = begun
+            request.agrees = partial(
+                going_on.agrees, begun, bound=self._moved_bound, counters=self._counters
+            )
         self._thread.submit(request)
         try:
             return await request.future

@@ -147,7 +147,9 @@ def _ignored_by_imitation(config: RunConfig) -> Iterator[str]:
     is_evaluated = bool(config.eval.sources)
     ignored = OF_SAMPLING if is_evaluated else (*OF_ENGINES, *OF_SAMPLING)
     yield from _differs(config.rollout, RolloutSection(), ignored, "rollout", name)
-    yield from _differs(config.sync, SyncSection(), ("max_lead", "in_flight"), "sync", name)
+    yield from _differs(
+        config.sync, SyncSection(), ("max_lead", "stragglers", "in_flight"), "sync", name
+    )
     replay = tuple(key for key in fields(ReplaySection) if key != "path")  # has a rule of its own
     yield from _differs(config.replay, ReplaySection(), replay, "replay", name)
     if not is_evaluated:

@@ -55,6 +55,7 @@ def check(config: RunConfig) -> None:
         _lengths,
         _optimizer,
         _lead,
+        _stragglers,
         _versions,
         _ranks,
         evaluation_rules,
@@ -374,6 +375,28 @@ def _lead(config: RunConfig) -> Iterator[str]:
             f"sync.max_lead = {config.sync.max_lead}: with sync.interval = 1 no step lies between "
             "two publications, so none can come ahead; set sync.interval to 2 or more, or leave "
             "sync.max_lead out"
+        )
+
+
+def _stragglers(config: RunConfig) -> Iterator[str]:
+    if config.sync.stragglers == "wait":
+        return
+    key = 'sync.stragglers = "move"'
+    if not config.sync.max_lead:
+        yield (
+            f"{key}: lets engines go on with a version that is published ahead, and "
+            "sync.max_lead = 0 publishes none so; set it, to sync.interval for as early as may be"
+        )
+    if config.num_collecting < 2 and source_of(config) == "live":
+        yield (
+            f"{key}: moves a period's last groups to some engines while the others go on, and only "
+            f"{config.num_collecting} collects; raise rollout.num_engines, or leave it out"
+        )
+    if "sampler" in declared(config).needs:
+        yield (
+            f"{key}: where last groups are lost with their engine a take holds groups of two "
+            f"versions, and {config.objective['name']} as it is set here needs the one policy that "
+            "sampled; leave one of the two out"
         )
 
 

@@ -25,7 +25,7 @@ from oapl.weight_files import fingerprint_of
 
 LIVE_ONLY = (
     ("replay", ReplaySection(), ("surplus", "max_dropped", "max_uses", "max_versions")),
-    ("sync", SyncSection(), ("max_lead", "in_flight")),
+    ("sync", SyncSection(), ("max_lead", "stragglers", "in_flight")),
 )
 """Settings of groups that are made while the learner trains. Those that say how groups are made
 (`data.sources`, `rollout`, `reward`) may stand: `oapl generate` reads them from the same recipe."""

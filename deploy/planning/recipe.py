@@ -75,6 +75,7 @@ def task_of(
         updates_per_batch=config.learner.updates_per_batch,
         surplus=config.replay.surplus,
         max_lead=config.sync.max_lead,
+        moves=config.sync.stragglers == "move",
         capacity=config.replay.capacity,
         publication_bytes=publication_bytes,
         transport=config.sync.transport,
@@ -98,14 +99,14 @@ def task_of(
 
 
 def laid_over(config: RunConfig, task: Task) -> RunConfig:
-    """Give the recipe the choices of a task: engines, ranks, L, surplus and lead.
+    """Give the recipe the choices of a task: engines, ranks, L, surplus, lead and stragglers.
 
     Args:
         config: The run.
         task: What was chosen.
     """
 
-    def changed(section: str, **values: float) -> Any:
+    def changed(section: str, **values: float | str) -> Any:
         return dataclasses.replace(getattr(config, section), **values)
 
     set_aside = config.rollout.num_engines - config.num_collecting
@@ -113,9 +114,19 @@ def laid_over(config: RunConfig, task: Task) -> RunConfig:
         config,
         rollout=changed("rollout", num_engines=task.engines + set_aside),
         learner=changed("learner", num_ranks=task.ranks),
-        sync=changed("sync", interval=task.interval, max_lead=task.max_lead),
+        sync=changed(
+            "sync",
+            interval=task.interval,
+            max_lead=task.max_lead,
+            stragglers=stragglers(task),
+        ),
         replay=changed("replay", surplus=task.surplus),
     )
+
+
+def stragglers(task: Task) -> str:
+    """Name what a task does with a period's last groups, as `sync.stragglers` has it."""
+    return "move" if task.moves else "wait"
 
 
 def most_sequences(config: RunConfig) -> float:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.planning.making import Plan
+from deploy.planning.recipe import stragglers
 from oapl.planning.foreseen import Forecast
 from oapl.planning.rates import ASSUMED, FIELDS, UNITS
 from oapl.planning.task import Task
@@ -71,11 +72,13 @@ def changes(old: Task, new: Task) -> str:
     found = {
         "sync.interval": (old.interval, new.interval),
         "sync.max_lead": (old.max_lead, new.max_lead),
+        "sync.stragglers": (stragglers(old), stragglers(new)),
         "replay.surplus": (old.surplus, new.surplus),
         "rollout.num_engines": (old.engines, new.engines),
         "learner.num_ranks": (old.ranks, new.ranks),
     }
-    return " ".join(f"{key}={b:g}" for key, (a, b) in found.items() if a != b)
+    changed = ((key, new) for key, (old, new) in found.items() if old != new)
+    return " ".join(f"{key}={new if isinstance(new, str) else f'{new:g}'}" for key, new in changed)
 
 
 def as_json(plan: Plan) -> str:
@@ -151,6 +154,7 @@ def _rows(plan: Plan, task: Task, found: Forecast) -> Iterator[tuple[str, str]]:
     yield "devices that stand by", f"{task.devices - task.held:g}"
     if task.engines:
         yield "L, surplus, lead", f"{task.interval}, {task.surplus:g}, {task.max_lead}"
+        yield "a period's last rollouts", "moved" if task.moves else "waited for"
         yield "learner waits for groups", f"{found.waits:.1%}"
         yield "learner: publications, messages", f"{found.between:.1%}"
         yield "engines' places empty", f"{found.engine_idle:.1%}"

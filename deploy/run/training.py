@@ -186,6 +186,7 @@ async def _learn(config: RunConfig, run: parts.Parts, stop: Stop, ends_at: float
         stop=stop.event,
         max_lead=config.sync.max_lead,
         mini_batches=config.learner.mini_batches,
+        moves=config.sync.stragglers == "move",
         outlast=run.outlast,
     )
     if not run.learner.step and (cause := await run.replay.first_failure()):

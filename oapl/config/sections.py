@@ -345,6 +345,11 @@ class SyncSection:
     max_lead: NonNegativeInt = 0
     """Steps by which a version may be published ahead of its period, once the present one has all
     its groups; the lag grows by as many, at most by L. 0 is the paper's Algorithm 1."""
+    stragglers: Literal["wait", "move"] = "wait"
+    """A version is published ahead (`max_lead`) when the present period has all its groups: wait;
+    or as soon as the last of them fit on few engines (one of eight, one at the least), to which
+    they are moved while the others load, and which load when they have ended (or after half of
+    `timeout_s`): move."""
     in_flight: Literal["abort", "drain"] = "abort"
     """What an engine does with unfinished responses before it loads: abort, or drain, which lets
     them end (within half of `timeout_s`); drain needs `replay.max_versions` above 1."""

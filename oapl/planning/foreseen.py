@@ -103,7 +103,10 @@ def sentence(found: Forecast, task: Task, *, published: float, group_tokens: flo
             f"are fewer than {task.engines} engines hold beside a take; raise replay.capacity (so "
             f"many groups are {room:.1f} GiB)."
         )
-    helps = "L belongs to the objective" if task.is_bound else "a longer L, a surplus or a lead"
+    helps = "L belongs to the objective"
+    if not task.is_bound:
+        more = "" if task.moves or task.engines < 2 else ", with stragglers moved"
+        helps = f"a longer L, a surplus or a lead{more}"
     return (
         f"The ends of periods: a step needs {found.learner_s:.3g} s of the learner and "
         f"{found.engines_s:.3g} s of full engines, but takes {found.step_s:.3g} s, since a period "

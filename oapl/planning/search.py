@@ -1,4 +1,5 @@
-"""Which L, surplus, lead and division of devices end a run soonest within a bound on the lag.
+"""Which L, surplus, lead and division of devices end a run soonest within a bound on the lag, and
+whether its stragglers are moved.
 
 A coarse search, each candidate simulated: divisions by what neither side can undercut, then for the
 best of them a grid of the rest. Of candidates that are as fast, within two hundredths, the one that
@@ -17,6 +18,7 @@ from oapl.planning.foreseen import Forecast
 from oapl.planning.lengths import Table
 from oapl.planning.rates import Rates
 from oapl.planning.task import Task
+from oapl.stragglers import most_behind
 
 DIVISIONS, FINER = 4, 2
 """Divisions that are simulated, and of these those that are tried with every L."""
@@ -29,7 +31,7 @@ EQUAL, EMPTY = 0.02, 0.005
 """Differences in time, and in tokens thrown away, that count as none."""
 ROUNDING = 1e-9
 """Devices may be shared: 1 - 0.45 is a little less than 0.55."""
-CHOSEN = ("interval", "surplus", "max_lead", "engines", "ranks")
+CHOSEN = ("interval", "surplus", "max_lead", "moves", "engines", "ranks")
 """What a search may change of a task."""
 
 Allows = Callable[[Task], bool]
@@ -41,7 +43,7 @@ class Best:
     """What was found.
 
     Attributes:
-        task: With its L, surplus, lead, engines and ranks.
+        task: With its L, surplus, lead, stragglers, engines and ranks.
         found: What is foreseen of it.
         tried: Simulations made.
     """
@@ -134,24 +136,26 @@ def _longest(task: Task, max_lag: int) -> Task:
     if task.is_bound:
         return task
     interval = _whole(task, max_lag + 1)
-    return dataclasses.replace(task, interval=interval, max_lead=0)
+    return dataclasses.replace(task, interval=interval, max_lead=0, moves=False)
 
 
 def _settings(task: Task, max_lag: int) -> Iterator[Task]:
-    """L, surplus and lead; the longest L without either has been tried."""
+    """L, surplus and lead, with a lead and no surplus also stragglers that are moved; the longest L
+    without either has been tried."""
     if task.is_bound:
         return
-    known = {(task.interval, task.surplus, 0)}
+    known = {(task.interval, task.surplus, 0, False)}
     for share in INTERVALS:
         interval = _whole(task, int((max_lag + 1) * share))
         lead = max(0, min(max_lag + 1 - interval, interval))
         for surplus in SURPLUSES:
-            for ahead in {0, lead}:
-                key = (interval, surplus, ahead)
+            may_move = lead > 0 and surplus == 0 and most_behind(task.engines) > 0
+            for ahead, moves in ((0, False), (lead, False), (lead, may_move)):
+                key = (interval, surplus, ahead, moves)
                 if key not in known:
                     known.add(key)
                     yield dataclasses.replace(
-                        task, interval=interval, surplus=surplus, max_lead=ahead
+                        task, interval=interval, surplus=surplus, max_lead=ahead, moves=moves
                     )
 
 

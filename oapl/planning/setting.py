@@ -17,6 +17,9 @@ class Setting:
         slots: Groups that all engines hold at a time.
         surplus: Share of a period's groups that is handed out beyond need.
         max_lead: Learner steps by which a version may be published ahead of its period.
+        engines: That the slots are spread over.
+        moves: A period's last groups are moved to few engines, and the others go on with the next
+            version.
         mini_batches, updates_per_batch: As in the recipe; times each other the steps of a take.
         fresh_per_take: Of a take's groups those that engines make, the others are history; 0: all.
         capacity: Most groups buffered and in flight; 0: any number.
@@ -38,6 +41,8 @@ class Setting:
     slots: int
     surplus: float = 0.0
     max_lead: int = 0
+    engines: int = 1
+    moves: bool = False
     mini_batches: int = 1
     updates_per_batch: int = 1
     fresh_per_take: int = 0

@@ -1,36 +1,27 @@
 """The event simulation of one learner and its engines: what follows from rates alone.
 
-It knows the rules of publication and hand-out, and nothing of processes. Engines count as one pool,
-whose rollouts are evenly spread over it and advance together; work done by one of them since the
-beginning is the pool's clock, and a group ends when that clock has passed its longest rollout.
-Source of the rules: Algorithm 1 of OAPL (arXiv 2602.19362), with `replay.surplus` and
-`sync.max_lead` as `oapl.config` describes them. Left out: failures, evaluations, checkpoints, the
-prefill of prompts, engines that load one after the other.
+It knows the rules of publication and hand-out, and nothing of processes. Engines count as one pool
+(`oapl.planning.pool`); those that stay behind with a period's last groups are another until these
+have ended. Source of the rules: Algorithm 1 of OAPL (arXiv 2602.19362), with `replay.surplus`,
+`sync.max_lead` and `sync.stragglers` as `oapl.config` describes them. Left out: failures,
+evaluations, checkpoints, the prefill of prompts and of what is moved, engines that load one after
+the other.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oapl.planning.lengths import Lengths
+from oapl.planning.pool import NEVER, Flight, Pool
 from oapl.planning.setting import Setting, Shares
+from oapl.stragglers import behind
 
-NEVER = math.inf
 GOLDEN = 0.6180339887498949
 """Multiples of it modulo 1 are spread evenly, so that a filter drops its share all the time."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A group in the engines: which one, how many rollouts it has at work, what they have done."""
-
-    draw: int
-    attempt: int
-    begun: float
-    active: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +45,11 @@ class Simulation:
     def __init__(self, setting: Setting, lengths: Lengths, steps: int) -> None:
         self._setting, self._lengths, self._steps = setting, lengths, steps
         self._measured_step = setting.interval if steps > setting.interval else 0
-        self._now = self._clock = self._active = 0.0
-        self._is_steady = setting.full == math.inf
-        self._speed = setting.speed(0.0)
-        self._step_ends, self._opens = NEVER, 0.0
+        self._now = 0.0
+        self._main, self._behind = Pool(setting), Pool(setting)
+        self._num_behind = 0  # engines that stay behind
+        self._step_ends, self._opens, self._joins = NEVER, 0.0, NEVER
         self._step = self._version = self._begin = 0
-        self._flights: dict[int, _Flight] = {}
-        self._ends: list[tuple[float, int]] = []  # by the pool's clock, with the draw
         self._returned: deque[tuple[int, int]] = deque()
         self._num_drawn = self._leased = 0
         self._buffer: list[_Made] = []
@@ -79,15 +68,21 @@ class Simulation:
         """
         self._proceed()
         while self._step < self._steps:
-            ends = self._next_end()
-            until = min(self._step_ends, ends, self._opens if self._opens > self._now else NEVER)
+            ends = [pool.next_end(self._now) for pool in (self._main, self._behind)]
+            opens = self._opens if self._opens > self._now else NEVER
+            until = min(self._step_ends, *ends, opens, self._joins)
             if until == NEVER:
                 raise RuntimeError(f"nothing goes on at step {self._step} of {self._setting}")
             self._advance(until)
             if self._step_ends <= until:
                 self._end_take()
-            elif ends <= until:
-                self._end_group()
+            elif ends[0] <= until:
+                kept = self._ahead if self._begin > self._step else self._buffer
+                self._end_group(self._main, kept)
+            elif ends[1] <= until:
+                self._end_group(self._behind, self._buffer)
+            elif self._joins <= until:
+                self._num_behind, self._joins = 0, NEVER
             self._proceed()
         elapsed, steps = self.measured_time, self.measured_steps
         between = self._published + steps * self._setting.between
@@ -115,41 +110,22 @@ class Simulation:
     def _is_measured(self) -> bool:
         return self._step >= self._measured_step
 
-    def _next_end(self) -> float:
-        """When the next group ends, if nothing else happens before."""
-        if not self._ends:
-            return NEVER
-        if self._is_steady:
-            return self._ends[0][0] / self._speed  # exact: the clock is the time
-        return self._now + (self._ends[0][0] - self._clock) / self._speed
-
     def _advance(self, until: float) -> None:
         """Let the time pass in which nothing happens but work."""
         passed = until - self._now
-        if self._is_measured:
-            self._held += len(self._flights) * passed
-            self._made += self._active * self._speed * passed
+        for pool in (self._main, self._behind):
+            if self._is_measured:
+                self._held += len(pool) * passed
+                self._made += pool.active * pool.speed * passed
+            pool.advance(passed, until)
         self._now = until
-        if self._is_steady:
-            self._clock = until * self._speed
-        else:
-            self._clock += self._speed * passed
 
-    def _end_group(self) -> None:
-        ends, draw = heapq.heappop(self._ends)
-        self._clock = max(self._clock, ends)
-        flight = self._flights.pop(draw)
-        self._load(-flight.active)
-        if draw * GOLDEN % 1 >= self._setting.kept:
+    def _end_group(self, pool: Pool, kept: list[_Made]) -> None:
+        one = pool.end()
+        if one.draw * GOLDEN % 1 >= self._setting.kept:
             return
-        kept = self._ahead if self._begin > self._step else self._buffer
-        _, work = self._lengths.group(draw, flight.attempt)
-        kept.append(_Made(draw, flight.attempt, work))
-
-    def _load(self, change: float) -> None:
-        """Rollouts come, or go; where speed depends on them it is another one."""
-        self._active = self._active + change if self._flights else 0.0
-        self._speed = self._setting.speed(self._active)
+        _, work = self._lengths.group(one.draw, one.attempt)
+        kept.append(_Made(one.draw, one.attempt, work))
 
     def _end_take(self) -> None:
         setting = self._setting
@@ -169,8 +145,12 @@ class Simulation:
     def _proceed(self) -> None:
         """The engines fill their slots; the learner begins a take, and leads, when it can."""
         self._fill()
+        if self._step_ends < NEVER or self._now < self._opens:
+            return
         wanted = self._setting.made_per_take
-        if self._step_ends < NEVER or self._now < self._opens or len(self._buffer) < wanted:
+        if len(self._buffer) < wanted:
+            if self._lead():
+                self._fill()
             return
         taken, self._buffer = self._buffer[:wanted], self._buffer[wanted:]
         self._leased = wanted
@@ -200,53 +180,80 @@ class Simulation:
             time += setting.token_time * passes * work
         return time
 
-    def _lead(self) -> None:
+    def _lead(self) -> bool:
+        """Publish ahead of the next period, if this one has its groups or few engines make them."""
         setting = self._setting
         following = (self._step // setting.interval + 1) * setting.interval
         untrained = following - self._step
-        keep = setting.made_per_take * (untrained // setting.steps_per_take - 1)
-        if (
-            untrained <= setting.max_lead
-            and self._begin <= self._step
-            and self._version < self._step
-            and len(self._buffer) >= keep
-        ):
-            self._publish(following, keep)
+        keep = setting.made_per_take * (untrained // setting.steps_per_take) - self._leased
+        is_in_reach = untrained <= setting.max_lead and self._begin <= self._step
+        if not is_in_reach or self._version == self._step or self._num_behind:
+            return False
+        lacking = keep - len(self._buffer)
+        if lacking > 0 and setting.moves:
+            self._move(max(lacking, len(self._main)))
+        if lacking > 0 and not self._num_behind:
+            return False
+        self._publish(following, keep)
+        return True
+
+    def _move(self, groups: int) -> None:
+        """Let a period's last groups go on in few engines, if they fit there."""
+        per_engine = self._setting.slots / self._setting.engines
+        self._num_behind = behind(groups, self._setting.engines, per_engine)
+        if self._num_behind:
+            share = self._num_behind / self._setting.engines
+            self._behind = Pool(self._setting, share, self._now)
+            self._main.move_to(self._behind)
 
     def _publish(self, begin: int, keep: int) -> None:
         cleared, self._buffer = self._buffer[keep:], self._buffer[:keep]
-        flights = list(self._flights.values())
-        if self._step > self._measured_step:  # what the first period threw away is not measured
-            self._wasted += sum(group.work for group in cleared)
-            self._wasted += sum(
-                self._lengths.made(one.draw, one.attempt, self._clock - one.begun)
-                for one in flights
-            )
-        again = [(one.draw, one.attempt + 1) for one in flights]
-        again += [(one.draw, one.attempt + 1) for one in cleared]
-        self._returned.extendleft(reversed(again))
-        self._flights.clear()
-        self._ends.clear()
-        self._load(0.0)
+        self._recall(self._main, cleared)
         self._version, self._begin = self._step, begin
         self._opens = self._now + self._setting.publish
         if self._is_measured and self._step < self._steps:
             self._published += self._setting.publish
 
+    def _recall(self, pool: Pool, cleared: Sequence[_Made] = ()) -> None:
+        """Throw away what is in flight and what was cleared; these draws come first now."""
+        if self._step > self._measured_step:  # what the first period threw away is not measured
+            self._wasted += sum(group.work for group in cleared)
+            self._wasted += sum(
+                self._lengths.made(one.draw, one.attempt, pool.done(one))
+                for one in pool.flights.values()
+            )
+        again = [(one.draw, one.attempt + 1) for one in pool.clear()]
+        again += [(one.draw, one.attempt + 1) for one in cleared]
+        self._returned.extendleft(reversed(again))
+
     def _fill(self) -> None:
         setting = self._setting
         if self._now < self._opens:
             return
-        room = min(self._needed() - len(self._flights), setting.slots - len(self._flights))
-        for _ in range(room):
+        slots_behind = round(setting.slots * self._num_behind / setting.engines)
+        if self._num_behind and self._joins == NEVER:
+            self._fill_behind(slots_behind)
+        self._draw(self._main, min(self._needed(), setting.slots - slots_behind))
+
+    def _fill_behind(self, slots: int) -> None:
+        """Make up for what a filter dropped; with no group left to make, load and join."""
+        setting = self._setting
+        takes = (self._begin - self._step) // setting.steps_per_take
+        lacking = setting.made_per_take * takes - len(self._buffer) - self._leased
+        if lacking > 0:
+            self._draw(self._behind, min(math.ceil(lacking / setting.kept), slots))
+        else:
+            self._recall(self._behind)
+            self._joins = self._now + setting.publish
+
+    def _draw(self, pool: Pool, most: int) -> None:
+        """Let new groups begin, up to so many."""
+        drawn = []
+        for _ in range(most - len(pool)):
             draw, attempt = self._next_draw()
             longest, work = self._lengths.group(draw, attempt)
-            flight = _Flight(draw, attempt, self._clock, work / longest)
-            self._flights[draw] = flight
-            heapq.heappush(self._ends, (self._clock + longest, draw))
-            self._active += flight.active
-        if room > 0:
-            self._speed = setting.speed(self._active)
+            drawn.append(Flight(draw, attempt, longest, work / longest))
+        pool.add(drawn)
 
     def _needed(self) -> int:
         """Groups that the served version's period can still use, in flight or not yet begun."""
@@ -260,7 +267,7 @@ class Simulation:
         if setting.kept < 1:
             need = math.ceil(need / setting.kept)
         if setting.capacity:
-            held = len(self._ahead) + len(self._buffer) + self._leased
+            held = len(self._ahead) + len(self._buffer) + self._leased + len(self._behind)
             need = min(need, setting.capacity - held)
         return need
 

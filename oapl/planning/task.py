@@ -30,6 +30,7 @@ class Task:
         judges: Reward processes of one verifier, all servers together.
         answers: Rollouts to be made before the run that trains on them stored; 0: none.
         is_bound: L belongs to the objective, which takes neither a surplus nor a lead.
+        moves: A period's last groups are moved to few engines.
     """
 
     interval: int
@@ -54,6 +55,7 @@ class Task:
     judges: int = 1
     answers: int = 0
     is_bound: bool = False
+    moves: bool = False
 
     @property
     def steps_per_take(self) -> int:
@@ -97,6 +99,8 @@ def setting_of(
         slots=task.engines * task.groups_per_engine,
         surplus=task.surplus,
         max_lead=task.max_lead,
+        engines=task.engines,
+        moves=task.moves,
         mini_batches=task.mini_batches,
         updates_per_batch=task.updates_per_batch,
         fresh_per_take=fresh,

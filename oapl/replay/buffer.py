@@ -23,6 +23,7 @@ from oapl.records import (
     Prompt,
     ScoredGroup,
     State,
+    Unfinished,
     WorkerId,
 )
 from oapl.replay.ledger import Ledger
@@ -60,7 +61,7 @@ class ReplayBuffer:
 
     async def next_prompts(
         self, worker: WorkerId, version: int, limit: int, timeout_s: float
-    ) -> Sequence[Prompt] | None:
+    ) -> Sequence[Prompt | Unfinished] | None:
         """Hand out draws as soon as there is one. See `oapl.interfaces.Replay.next_prompts`.
 
         Returns:
@@ -70,18 +71,18 @@ class ReplayBuffer:
         Raises:
             StaleError: The worker was released.
         """
-        draws: list[Prompt] = []
+        draws: list[Prompt | Unfinished] = []
 
         def is_answered() -> bool:
             was_over = self._ledger.is_over()
             draws.extend(self._ledger.draw(worker, version, limit))
             if self._ledger.is_over() and not was_over:  # seen only by asking the source
                 self._changed.notify_all()
-            return bool(draws) or not self._ledger.serves(version)
+            return bool(draws) or not self._ledger.serves(worker, version)
 
         async with self._changed:
             await self._wait(is_answered, timeout_s)
-            return draws if draws or self._ledger.serves(version) else None
+            return draws if draws or self._ledger.serves(worker, version) else None
 
     async def put(self, worker: WorkerId, groups: Sequence[ScoredGroup]) -> list[str]:
         """Take finished groups, each as `Ledger.put` does. See `oapl.interfaces.Replay.put`.
@@ -103,6 +104,17 @@ class ReplayBuffer:
         """Return a draw to the front of the queue. See `oapl.interfaces.Replay.give_back`."""
         await self._change(self._ledger.give_back, worker, prompt, cause, num_tokens)
 
+    async def hand_over(self, worker: WorkerId, unfinished: Unfinished) -> None:
+        """Take a group that a load cut off. See `oapl.interfaces.Replay.hand_over`."""
+        await self._change(self._ledger.hand_over, worker, unfinished)
+
+    async def stay_behind(self, worker: WorkerId, timeout_s: float) -> None:
+        """Wait until a worker may load. See `oapl.interfaces.Replay.stay_behind`."""
+        async with self._changed:
+            await self._wait(lambda: not self._ledger.stays(worker), timeout_s)
+            self._ledger.leave(worker)
+            self._changed.notify_all()
+
     async def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
         """End a draw as `failed`. See `oapl.interfaces.Replay.fail`."""
         await self._change(self._ledger.fail, worker, prompt, cause, num_tokens)
@@ -113,11 +125,14 @@ class ReplayBuffer:
 
     # For the learner
 
-    async def take(self, count: int, timeout_s: float) -> Sequence[CreditedGroup] | None:
+    async def take(
+        self, count: int, timeout_s: float, ahead: int = 0
+    ) -> Sequence[CreditedGroup] | None:
         """Lease the `count` oldest groups. See `oapl.interfaces.Batches.take`.
 
         Returns:
-            Fewer than `count` only at the end of the data, and after that None.
+            Fewer than `count` only at the end of the data, and after that None; none where the
+            next version may be served first, ahead of the period that begins at `ahead`.
 
         Raises:
             DeadlineError: They were not there within `timeout_s`.
@@ -128,7 +143,12 @@ class ReplayBuffer:
             self._asked = count
             try:
                 came = await self._wait(
-                    lambda: ledger.can_take(count) or ledger.is_hopeless(), timeout_s
+                    lambda: (
+                        ledger.can_take(count)
+                        or ledger.is_hopeless()
+                        or (ahead > 0 and ledger.may_lead(ahead))
+                    ),
+                    timeout_s,
                 )
             finally:
                 self._asked = 0
@@ -136,6 +156,8 @@ class ReplayBuffer:
                 raise DeadlineError(self._overdue(count, timeout_s))
             if ledger.is_hopeless():
                 raise DrawsError.since(ledger.first_failure)
+            if not ledger.can_take(count):
+                return []
             groups = self._ledger.take(count)
             self._changed.notify_all()
             return groups

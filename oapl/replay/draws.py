@@ -3,7 +3,8 @@
 Invariants: a draw of these is queued or in flight, never both; what comes back goes to the front of
 the queue with attempt + 1, so that a slow draw has a whole period; there is no limit of attempts
 but that of deaths. After a death the draws that the worker held are suspects: ever fewer of them
-share an engine, so that the one that kills engines is found and fails alone.
+share an engine, so that the one that kills engines is found and fails alone. A draw on its way from
+one worker to another is queued apart, with its rollouts so far, and stays the same attempt.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from oapl.errors import CheckpointError, StaleError
 from oapl.interfaces import PromptSource
-from oapl.records import Group, Prompt, State, WorkerId
+from oapl.records import Group, Prompt, State, Unfinished, WorkerId
 from oapl.replay.periods import PeriodNeeds
 
 LEAST_TRIAL = 8
@@ -67,7 +68,9 @@ class Draws:
         self._source = source
         self._periods = periods
         self._queue: deque[Prompt] = deque()
+        self._moved: dict[str, tuple[Unfinished, int]] = {}  # with the version of its flight
         self._in_flight: dict[str, Flight] = {}
+        self._under: Counter[int] = Counter()  # of these, by version
         self._settled: dict[str, tuple[int, int]] = {}  # id -> attempt accepted, and its version
         self._deaths: dict[str, int] = {}
         self._released: dict[int, int] = {}  # worker index -> its last dead incarnation
@@ -77,12 +80,21 @@ class Draws:
     @property
     def num_queued(self) -> int:
         """Draws that wait for a worker."""
-        return len(self._queue)
+        return len(self._queue) + len(self._moved)
+
+    @property
+    def num_moved(self) -> int:
+        """Of these, those that another worker has begun."""
+        return len(self._moved)
 
     @property
     def num_in_flight(self) -> int:
         """Draws that workers hold."""
         return len(self._in_flight)
+
+    def num_under(self, version: int) -> int:
+        """Count the draws in flight that were handed out under a version."""
+        return self._under[version]
 
     def by_worker(self) -> dict[WorkerId, int]:
         """How many draws each worker holds, of those that hold any."""
@@ -90,7 +102,7 @@ class Draws:
 
     def is_over(self) -> bool:
         """Whether the source is exhausted and no draw is queued or in flight."""
-        return self.exhausted and not self._in_flight and not self._queue
+        return self.exhausted and not self._in_flight and not self.num_queued
 
     def is_hopeless(self) -> bool:
         """Whether no group has come and none will: each of the first draws has failed.
@@ -122,8 +134,37 @@ class Draws:
             prompts = self._pop_shared(room)
         for prompt in prompts:
             assert prompt.id not in self._in_flight, f"draw {prompt.id} was handed out twice"
-            self._in_flight[prompt.id] = Flight(prompt, worker, version)
+            self._begin(prompt, worker, version)
         return prompts
+
+    def move(self, unfinished: Unfinished) -> None:
+        """Take a draw from its worker, and keep its rollouts so far for another one."""
+        flight = self._end(unfinished.prompt)
+        self._moved[unfinished.prompt.id] = unfinished, flight.version
+
+    def hand_out_moved(self, worker: WorkerId, room: int) -> list[Unfinished]:
+        """Give draws that another worker has begun to this one, which holds their version."""
+        given = list(self._moved.values())[:room]
+        for unfinished, version in given:
+            del self._moved[unfinished.prompt.id]
+            self._begin(unfinished.prompt, worker, version)
+        return [unfinished for unfinished, _ in given]
+
+    def forget_moved(self) -> list[Unfinished]:
+        """Let draws that were on their way begin anew: what they had."""
+        lost = [unfinished for unfinished, _ in self._moved.values()]
+        self._moved.clear()
+        self.requeue([unfinished.prompt for unfinished in lost])
+        return lost
+
+    def _begin(self, prompt: Prompt, worker: WorkerId, version: int) -> None:
+        self._in_flight[prompt.id] = Flight(prompt, worker, version)
+        self._under[version] += 1
+
+    def _end(self, prompt: Prompt) -> Flight:
+        flight = self._in_flight.pop(prompt.id)
+        self._under[flight.version] -= 1
+        return flight
 
     def _pop_suspects(self, room: int, held: Sequence[Prompt]) -> list[Prompt]:
         together = list(held)
@@ -166,6 +207,10 @@ class Draws:
             and flight.prompt.attempt == prompt.attempt
         )
 
+    def is_under(self, version: int, worker: WorkerId, prompt: Prompt) -> bool:
+        """Whether the worker holds this attempt of the draw, handed out under that version."""
+        return self.holds(worker, prompt) and self._in_flight[prompt.id].version == version
+
     def why_refused(
         self, worker: WorkerId, prompt: Prompt, version: int, usable: Collection[int]
     ) -> str:
@@ -201,7 +246,7 @@ class Draws:
 
     def settle(self, prompt: Prompt) -> None:
         """Take a draw from its worker, since its group was accepted."""
-        flight = self._in_flight.pop(prompt.id)
+        flight = self._end(prompt)
         self._settled[prompt.id] = (prompt.attempt, flight.version)
 
     def forget_settled(self, usable: Collection[int]) -> None:
@@ -210,7 +255,7 @@ class Draws:
 
     def land(self, prompt: Prompt) -> Prompt:
         """Take a draw from its worker, since it ends; the draw as it was handed out."""
-        return self._in_flight.pop(prompt.id).prompt
+        return self._end(prompt).prompt
 
     def give_back(self, prompt: Prompt) -> None:
         """Return a draw in flight to the front of the queue."""
@@ -276,8 +321,10 @@ class Draws:
 
     def clear(self) -> list[Prompt]:
         """Give up all draws: those in flight, then those in the queue."""
-        prompts = [*(flight.prompt for flight in self._in_flight.values()), *self._queue]
+        prompts = [*self._begun(), *self._queue]
         self._in_flight.clear()
+        self._under.clear()
+        self._moved.clear()
         self._queue.clear()
         return prompts
 
@@ -286,10 +333,15 @@ class Draws:
         return {
             "source": self._source.state(),
             "queue": list(self._queue),
-            "in_flight": [flight.prompt for flight in self._in_flight.values()],
+            "in_flight": self._begun(),
             "deaths": dict(self._deaths),
             "drawn": self.drawn,
         }
+
+    def _begun(self) -> list[Prompt]:
+        """Draws that workers hold or have handed over."""
+        moved = [unfinished.prompt for unfinished, _ in self._moved.values()]
+        return [*(flight.prompt for flight in self._in_flight.values()), *moved]
 
     def restore(self, state: State) -> None:
         """Go on from a state with new workers: what was in flight is drawn again first."""

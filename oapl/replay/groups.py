@@ -49,19 +49,21 @@ class Groups:
         """Groups that the learner has, but for what it was lent of history."""
         return len(self.leased) + len(self._uses.leased)
 
-    def need(self, begin: int, step: int, in_flight: int) -> int:
+    def need(self, begin: int, step: int, in_flight: int, behind: int = 0, lost: int = 0) -> int:
         """Count the draws that the served version's period still needs and that there is room for.
 
         Args:
             begin: Learner step at which it begins.
             step: Learner steps made.
             in_flight: Draws that workers hold.
+            behind: Others, of the version before.
+            lost: Groups that the period in training will take from this one.
         """
-        here = self.num_unused + in_flight
+        here = self.num_unused + in_flight + behind
         missing = self._periods.missing(
             begin,
             step,
-            fresh=len(self.ahead) + in_flight if begin > step else here,
+            fresh=len(self.ahead) + in_flight - lost if begin > step else here - behind,
             used=self._uses.left,
             window=len(self.window),
         )
@@ -116,6 +118,30 @@ class Groups:
         """
         again, self._again = self._again, (0, 0)
         return again
+
+    def lacking(self, begin: int, step: int) -> int:
+        """Count the groups that have yet to come before a period that was led has all it trains on.
+
+        Args:
+            begin: Learner step at which the next one begins.
+            step: Learner steps made.
+        """
+        if begin <= step:
+            return 0
+        return max(0, self._periods.groups_of(begin - step) - len(self.leased) - len(self.buffer))
+
+    def fill(self, count: int) -> int:
+        """Let the oldest groups of the next period take the places of those that will not come.
+
+        Args:
+            count: Most of them.
+
+        Returns:
+            How many there were.
+        """
+        ids = list(self.ahead)[:count]
+        self.buffer.update((id, self.ahead.pop(id)) for id in ids)
+        return len(ids)
 
     def close(self, id: str, *, is_applied: bool) -> Prompt | None:
         """End a lease.

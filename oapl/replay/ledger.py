@@ -6,6 +6,9 @@ Invariants:
 - A buffer holds groups of one version. There are two: the learner takes from one, and once the next
   version is served ahead of its period (`lead`), new groups go into the other, which takes the
   first one's place at the period's end. Without a lead only one is in use; `advance` clears it.
+- Where stragglers are moved, the next version is served ahead as soon as few engines can end the
+  last groups of the present one (`oapl.replay.behind`): for so long groups of either are accepted,
+  each into its own buffer; what is lost on the way is made up for by groups of the next version.
 - With `max_uses` > 1 a group whose first use was applied may be leased again within its period,
   once all of the period's groups have been used (`oapl.replay.uses`). With an objective that mixes
   in history a take is lent groups of earlier iterations beside fresh ones (`oapl.replay.history`).
@@ -41,13 +44,16 @@ from oapl.records import (
     Prompt,
     ScoredGroup,
     State,
+    Unfinished,
     WorkerId,
 )
+from oapl.replay.behind import Behind, chosen
 from oapl.replay.counts import ReplayCounts, observed
 from oapl.replay.draws import Draws
 from oapl.replay.fates import Fates
 from oapl.replay.groups import Groups
 from oapl.replay.periods import PeriodNeeds
+from oapl.stragglers import behind
 
 
 class Ledger:
@@ -88,6 +94,7 @@ class Ledger:
         self._credit = credit
         self._draws = Draws(source, periods)
         self._groups = Groups(periods, seed)
+        self._behind = Behind()
         self._dropped = 0  # by the filter, in the served version's period
         self._fates = Fates(on_fate)
         self._counts = ReplayCounts()
@@ -118,18 +125,45 @@ class Ledger:
         """How many more draws may be handed out now."""
         if self.finished:
             return 0
-        return max(0, self._groups.need(self.begin, self.step, self._draws.num_in_flight))
+        old = self._num_behind
+        now = self._draws.num_in_flight - old
+        lost = 0 if self._behind.workers else self._lost
+        return max(0, self._groups.need(self.begin, self.step, now, old, lost))
 
-    def serves(self, version: int) -> bool:
+    def _need_behind(self) -> int:
+        """How many draws those that stay behind may be given beside what was moved to them."""
+        room = self.periods.capacity - self._groups.num_unused - self._draws.num_in_flight
+        return max(0, min(self._lost, room - self._draws.num_moved))
+
+    @property
+    def _num_behind(self) -> int:
+        """Draws in flight under the version before the served one, in a period that was led."""
+        if not self.is_ahead:
+            return 0
+        return self._draws.num_in_flight - self._draws.num_under(self.version)
+
+    @property
+    def _lost(self) -> int:
+        """Groups that the period in training lacks and that nobody makes."""
+        lacking = self._groups.lacking(self.begin, self.step)
+        return max(0, lacking - self._num_behind - self._draws.num_moved)
+
+    def serves(self, worker: WorkerId, version: int) -> bool:
         """Whether a worker that holds `version` can get draws at all."""
-        return version == self.version and not self.finished
+        is_served = version == self.version or self._behind.has(worker, version)
+        return is_served and not self.finished
 
-    def draw(self, worker: WorkerId, version: int, limit: int) -> list[Prompt]:
-        """Hand out draws to a worker that holds the served version, else none.
+    def stays(self, worker: WorkerId) -> bool:
+        """Whether the worker keeps the version before for its last groups."""
+        return worker in self._behind.workers and not self.finished
 
-        Returned draws go first. Suspects, retried after a death, share an engine with suspects
-        only, and at most as many as each one's `max_in_engine` allows. A worker with nothing in
-        flight gets them before any other draw, so that they cannot starve.
+    def draw(self, worker: WorkerId, version: int, limit: int) -> list[Prompt | Unfinished]:
+        """Hand out draws to a worker that holds the served version, or stays behind, else none.
+
+        Who stays behind gets first what was moved. Returned draws go before new ones. Suspects,
+        retried after a death, share an engine with suspects only, and at most as many as each one's
+        `max_in_engine` allows. A worker with nothing in flight gets them before any other draw, so
+        that they cannot starve.
 
         Args:
             worker: Who asks.
@@ -140,10 +174,17 @@ class Ledger:
             StaleError: The worker was released.
         """
         self._draws.refuse_released(worker, "asked for prompts")
-        room = min(limit, self.need())
-        if not self.serves(version) or room <= 0:
+        if not self.serves(worker, version):
             return []
-        return self._draws.hand_out(worker, version, room)
+        if version == self.version and self.stays(worker):  # it has loaded, by whatever way
+            self.leave(worker)
+        moved: list[Prompt | Unfinished] = []
+        need = self.need()
+        if version != self.version:
+            moved += self._draws.hand_out_moved(worker, limit)
+            need = self._need_behind()
+        room = min(limit - len(moved), need)
+        return [*moved, *(self._draws.hand_out(worker, version, room) if room > 0 else ())]
 
     # Coming back
 
@@ -173,6 +214,7 @@ class Ledger:
             self._counts.refuse(why, group.num_tokens)
             if self._draws.holds(worker, group.prompt):
                 self._return(group.prompt, why)
+                self._go_on()
             return f"refused:{why}"
         self._draws.is_proven = True
         credit = self._credit(scored)
@@ -182,11 +224,14 @@ class Ledger:
             if self._dropped < self.periods.droppable(self.begin, len(self._groups.window)):
                 self._dropped += 1
                 self._close(group.prompt, "dropped", credit.dropped)
+                self._go_on()
                 return f"dropped:{credit.dropped}"
             credit = replace(credit, dropped=None)
             self._counts.count("replay/spared")
-        buffer = self._groups.ahead if self.is_ahead else self._groups.buffer
+        is_next = self.is_ahead and group.version == self.version
+        buffer = self._groups.ahead if is_next else self._groups.buffer
         buffer[group.prompt.id] = CreditedGroup(scored=scored, credit=credit)
+        self._go_on()
         return "kept"
 
     def _why_refused(self, worker: WorkerId, scored: ScoredGroup) -> str:
@@ -211,6 +256,50 @@ class Ledger:
         self._counts.waste(num_tokens, self.periods.group_size)
         if self._draws.holds(worker, prompt):
             self._return(prompt, cause)
+            self._go_on()
+
+    def hand_over(self, worker: WorkerId, unfinished: Unfinished) -> None:
+        """Take a group that was cut off, for one who stays behind. See `Replay.hand_over`.
+
+        Where nobody does, or the prompt is a suspect, its draw goes back as `aborted`.
+        """
+        prompt = unfinished.prompt
+        others = self._behind.workers - {worker}
+        is_moved = self._draws.is_under(self._behind.version, worker, prompt) and others
+        if not is_moved or prompt.max_in_engine:
+            self.give_back(worker, prompt, "aborted", unfinished.num_tokens)
+            return
+        self._draws.refuse_released(worker, f"handed over {prompt.id}")
+        self._counts.count("replay/moved_groups")
+        self._counts.count("replay/moved_tokens", unfinished.num_going_on)
+        self._draws.move(unfinished)
+
+    def leave(self, worker: WorkerId) -> None:
+        """The worker stays behind no longer; it is about to load the served version."""
+        self._behind.workers.discard(worker)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Let the engines behind go when the last group has come; fill the places of lost ones."""
+        if not self.is_ahead:
+            return
+        if not self._groups.lacking(self.begin, self.step):
+            if self._behind.version >= 0:
+                self._part()
+        elif not self._behind.workers:
+            for lost in self._draws.forget_moved():
+                self._counts.waste(lost.num_tokens, self.periods.group_size)
+            self._counts.count("replay/filled_groups", self._groups.fill(self._lost))
+
+    def _part(self) -> None:
+        """Accept the served version alone from now on."""
+        self.usable = self.usable[-self.periods.max_versions :]
+        for lost in self._draws.forget_moved():
+            self._counts.waste(lost.num_tokens, self.periods.group_size)
+        late = self._draws.recall(lambda flight: flight.version == self.version)
+        self._counts.count("rollout/aborted_groups", len(late))
+        self._draws.requeue(late)
+        self._behind = Behind()
 
     def fail(self, worker: WorkerId, prompt: Prompt, cause: str, num_tokens: int) -> None:
         """End a draw that cannot be sampled or scored. See `oapl.interfaces.Replay.fail`."""
@@ -218,6 +307,7 @@ class Ledger:
         self._counts.waste(num_tokens, self.periods.group_size)
         if self._draws.holds(worker, prompt):
             self._close(self._draws.land(prompt), "failed", cause)
+            self._go_on()
 
     def _return(self, prompt: Prompt, cause: str) -> None:
         self._counts.count("replay/returned")
@@ -230,6 +320,7 @@ class Ledger:
         self._counts.count("replay/deaths", death.num_lost)
         for prompt, deaths in death.hopeless:
             self._close(prompt, "failed", f"{deaths} engines died under it")
+        self.leave(worker)
 
     # Training
 
@@ -277,6 +368,7 @@ class Ledger:
         self._counts.use_again(*self._groups.used_again())
         self._groups.window.expire(step)
         if was_ahead and not self.is_ahead:
+            self._part()
             self._groups.turn()
 
     def advance(self, step: int) -> None:
@@ -295,10 +387,27 @@ class Ledger:
         self._serve(step, begin=step, keep=0)
         self.step = step
 
+    def may_lead(self, begin: int) -> bool:
+        """Whether `lead` would serve the learner's version ahead of the period that begins then."""
+        is_free = not self.is_ahead and self.step != self.version
+        return is_free and (self._keeps(begin) is not None or bool(self._stay(begin)))
+
+    def _keeps(self, begin: int) -> int | None:
+        """Groups that the present period still trains on; None while it lacks any."""
+        keep = self.periods.groups_of(begin - self.step) - len(self._groups.leased)
+        return keep if len(self._groups.buffer) >= keep else None
+
+    def _stay(self, begin: int) -> frozenset[WorkerId]:
+        """Who would stay behind."""
+        groups = max(self._groups.lacking(begin, self.step), self._draws.num_in_flight)
+        count = behind(groups, self.periods.engines, self.periods.groups_per_engine)
+        return chosen(self._draws.by_worker(), count) if count else frozenset()
+
     def lead(self, step: int, begin: int) -> bool:
         """Serve version `step` ahead of its period. See `oapl.interfaces.Batches.lead`.
 
-        The groups that the present period needs stay for the learner.
+        The groups that the present period needs stay for the learner; so do draws in flight, where
+        it lacks some that few engines can end.
 
         Returns:
             False when it lacks groups, or no step was made since the last publication.
@@ -310,10 +419,15 @@ class Ledger:
         assert self.periods.history is None, "a lead needs takes without history"
         end = self.periods.period_end(self.begin, self.step)
         assert begin == end < self.periods.max_steps, f"no period begins at {begin}"
-        keep = self.periods.groups_of(end - step) - len(self._groups.leased)
-        if step == self.version or len(self._groups.buffer) < keep:
+        if not self.may_lead(begin):
             return False
-        self._serve(step, begin, keep)
+        if (keep := self._keeps(begin)) is not None:
+            self._serve(step, begin, keep)
+            return True
+        self._behind = Behind(self.version, set(self._stay(begin)))
+        self._counts.count("replay/moves")
+        self.usable = (self.version, step)
+        self.begin, self._dropped = begin, 0
         return True
 
     def _serve(self, version: int, begin: int, keep: int) -> None:
@@ -386,7 +500,7 @@ class Ledger:
     def snapshot(self) -> State:
         """Everything that decides what happens next, picklable; leased groups as buffered."""
         return {
-            "usable": self.usable,
+            "usable": self.usable[-self.periods.max_versions :],
             "begin": self.begin,
             "step": self.step,
             **self._groups.state(),
@@ -410,6 +524,7 @@ class Ledger:
         self._dropped = state["dropped"]
         self._fates.restore(state["fates"])
         self._counts = copy.deepcopy(state["counts"])
+        self._go_on()
         self.counts()
 
     def take_over(self, state: State) -> bool:

@@ -65,6 +65,8 @@ class PeriodNeeds:
             its version is among the kept ones.
         max_uses: How often a group may be used within its period.
         history: What the objective wants of groups of earlier iterations; None is nothing.
+        engines: That may share a period's last groups out among few of them; 0: none may.
+        groups_per_engine: Groups that one may hold.
 
     Raises:
         InputError: The capacity does not hold one step's groups.
@@ -84,6 +86,8 @@ class PeriodNeeds:
     max_dropped: float = math.inf
     max_uses: int = 1
     history: History | None = None
+    engines: int = 0
+    groups_per_engine: int = 1
 
     @staticmethod
     def of(config: RunConfig, history: History | None) -> PeriodNeeds:
@@ -108,6 +112,8 @@ class PeriodNeeds:
             max_dropped=config.replay.max_dropped,
             max_uses=config.replay.max_uses,
             history=history,
+            engines=config.num_collecting if config.sync.stragglers == "move" else 0,
+            groups_per_engine=config.rollout.max_groups_in_flight,
         )
 
     def __post_init__(self) -> None:

@@ -237,7 +237,9 @@ class StoredBatches:
         self._next = -1 if is_last else self._next + 1
         return piece
 
-    async def take(self, count: int, timeout_s: float) -> list[CreditedGroup] | None:
+    async def take(
+        self, count: int, timeout_s: float, ahead: int = 0
+    ) -> list[CreditedGroup] | None:
         """Give the next rollouts, the rest at the end, then None."""
         return self.draw(count) or None
 

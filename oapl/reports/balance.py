@@ -79,7 +79,8 @@ def balance_of(run: Run) -> Balance:
     """
     accepted, dropped = run.total("replay/accepted"), run.total("replay/dropped")
     cleared, waiting = run.total("replay/cleared_groups"), _last(run, "replay/size")
-    aborted = run.total("rollout/aborted_tokens")
+    moved = run.total("replay/moved_tokens")  # cut off in one engine, ended in another
+    aborted = run.total("rollout/aborted_tokens") - moved
     cleared_tokens, refused = run.total("replay/cleared_tokens"), run.total("replay/refused_tokens")
     return Balance(
         trained=accepted - dropped - cleared - waiting,
@@ -88,7 +89,7 @@ def balance_of(run: Run) -> Balance:
         waiting=waiting,
         in_flight=_last(run, "replay/in_flight") + _last(run, "replay/queued"),
         steps_took=_steps_took(run),
-        finished=max(run.total("rollout/tokens") - cleared_tokens - refused, 0.0),
+        finished=max(run.total("rollout/tokens") + moved - cleared_tokens - refused, 0.0),
         aborted=aborted,
         cleared=cleared_tokens,
         refused=refused,

@@ -73,6 +73,8 @@ PLACES = {
 UNKNOWN_PLACE = 5
 """Of a time that this file does not know by name."""
 LOST = ("rollout/aborted_tokens", "replay/cleared_tokens", "replay/refused_tokens")
+MOVED = "replay/moved_tokens"
+"""Of the aborted ones those that went on in another engine."""
 STRETCHES = 90
 MOST_RUNS = 3
 Told = dict[str, float]
@@ -178,9 +180,9 @@ def _engines(line: Row) -> Told:
     if share is None:
         return {}
     busy = line[STEP] * (1 - share)
-    lost = sum(line.get(name) or 0.0 for name in LOST)
+    lost = sum(line.get(name) or 0.0 for name in LOST) - (line.get(MOVED) or 0.0)
     made = (line.get("rollout/tokens") or 0.0) + (line.get(LOST[0]) or 0.0)
-    part = min(lost / made, 1.0) if made else 0.0
+    part = min(max(lost, 0.0) / made, 1.0) if made else 0.0
     return {GENERATE: busy * (1 - part), THROWN: busy * part, IDLE: line[STEP] * share}
 
 

@@ -146,6 +146,14 @@ METRICS: dict[str, Metric] = {
     "replay/cleared_tokens": Metric("their tokens", "tokens"),
     "replay/cleared_length_mean": Metric("tokens per rollout of cleared groups", "tokens"),
     "replay/wasted_tokens": Metric("tokens of groups given back or failed", "tokens"),
+    "replay/moves": Metric("publications ahead of a period's last groups, which were moved"),
+    "replay/moved_groups": Metric("groups that went on in another engine", "groups"),
+    "replay/moved_tokens": Metric(
+        "tokens of their rollouts that went on; among the aborted ones, too", "tokens"
+    ),
+    "replay/filled_groups": Metric(
+        "groups of the next version in the places of last ones that were lost", "groups"
+    ),
     "replay/reused": Metric("groups used once more within their period", "groups"),
     "replay/history": Metric("groups of earlier iterations lent beside fresh ones", "groups"),
     "replay/window": Metric("groups of earlier iterations that may be lent", "groups"),

@@ -352,12 +352,17 @@ class View:
             ("weights", Text(self._weights())),
             ("lag", Text(self._lag())),
             ("buffer", self._buffer(room)),
-            ("in flight", Text(self._number("replay/in_flight", " groups"))),
+            ("in flight", Text(self._in_flight())),
             ("generated", Text(self._number("rollout/tokens_per_s", " tokens/s"))),
             ("trained", Text(self._number("perf/tokens_per_s", " tokens/s"))),
             ("learner idle", self._idle("idle/learner", room)),
             ("engines idle", self._idle("idle/engines", room)),
         ]
+
+    def _in_flight(self) -> str:
+        text = self._number("replay/in_flight", " groups")
+        moved = self._values.get("replay/moved_groups", 0)
+        return f"{text}, {moved:.0f} moved" if moved else text
 
     def _reward(self, width: int) -> Text:
         value = f"{self._number('reward/mean')}  "

@@ -5,6 +5,7 @@ only be made in that one.
 """
 
 import asyncio
+import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -21,7 +22,7 @@ from actors.engines import base as engines
 from actors.engines._vllm import inputs, shared_memory
 from actors.engines._vllm import models as vllm_models
 from oapl.errors import EngineError, WeightsError
-from oapl.records import Rollout, Sampling
+from oapl.records import Prompt, Rollout, Sampling
 from oapl.weights import base
 from oapl.weights.base import send
 from tests.support.makers import make_model
@@ -204,6 +205,71 @@ async def test_a_load_aborts_what_is_in_flight_and_counts_it(served):
     stats = served.engine.stats()
     assert stats["rollout/aborted"] == len(aborted)
     assert stats["rollout/aborted_tokens"] == sum(len(r.token_ids) for r in aborted)
+
+
+async def cut_off(served: EngineUnderTest, prompt: Prompt, sampling: Sampling) -> list[Rollout]:
+    """Eight rollouts of the version held, with some tokens each, as a load leaves them."""
+    pending = [asyncio.create_task(served.engine.generate(prompt, sampling)) for _ in range(8)]
+    await served.sample(prompt, 1, max_tokens=24)  # while they are sampled too
+    await served.publish()  # the very weights that are held
+    return [made for made in await asyncio.gather(*pending) if made.finish_reason == "abort"]
+
+
+async def test_a_rollout_that_was_cut_off_goes_on_as_if_it_had_not_been(served):
+    prompt, kind = served.prompt(), Sampling(max_tokens=120)
+    begun = await cut_off(served, prompt, kind)
+    assert len(begun) > 1
+    assert min(len(one.token_ids) for one in begun) > 0
+    tokenizer = AutoTokenizer.from_pretrained(served.config.model.path)
+    left_out = {tokenizer.pad_token_id, tokenizer.eos_token_id}
+    served.engine.stats()
+    whole = await asyncio.gather(*(served.engine.generate(prompt, kind, one) for one in begun))
+    for before, after in zip(begun, whole, strict=True):
+        count = len(before.token_ids)
+        assert after.finish_reason in ("stop", "length")
+        assert count < len(after.token_ids) <= kind.max_tokens
+        assert (len(after.token_ids) == kind.max_tokens) or after.finish_reason == "stop"
+        np.testing.assert_array_equal(after.token_ids[:count], before.token_ids)
+        np.testing.assert_array_equal(after.inference_logprobs[:count], before.inference_logprobs)
+        assert served.error(prompt, after) < EXACT
+        assert after.first_version == after.last_version == served.step
+        ids = [token for token in after.token_ids.tolist() if token not in left_out]
+        assert after.text == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    stats = served.engine.stats()
+    new = sum(len(a.token_ids) - len(b.token_ids) for a, b in zip(whole, begun, strict=True))
+    assert stats["rollout/tokens"] == new
+    assert "faults/moved_disagreements" not in stats
+
+
+async def test_a_greedy_rollout_that_was_cut_off_is_the_one_that_never_was(served):
+    prompt, kind = served.prompt(), Sampling(max_tokens=120).greedy()
+    never = await served.engine.generate(prompt, kind)
+    (begun, *_) = await cut_off(served, prompt, kind)
+    after = await served.engine.generate(prompt, kind, begun)
+    np.testing.assert_array_equal(after.token_ids, never.token_ids)
+    np.testing.assert_allclose(after.inference_logprobs, never.inference_logprobs, atol=EXACT)
+
+
+async def test_a_rollout_is_not_gone_on_with_under_another_version(served):
+    prompt, kind = served.prompt(), Sampling(max_tokens=120)
+    (begun, *_) = await cut_off(served, prompt, kind)
+    served.train()
+    await served.publish()
+    after = await served.engine.generate(prompt, kind, begun)
+    assert after.finish_reason == "abort"
+    np.testing.assert_array_equal(after.token_ids, begun.token_ids)
+    assert after.first_version == after.last_version == served.step - 1
+
+
+async def test_a_rollout_with_whose_log_probs_the_engine_disagrees_ends_without_a_token(served):
+    prompt, kind = served.prompt(), Sampling(max_tokens=120)
+    (begun, *_) = await cut_off(served, prompt, kind)
+    assert begun.inference_logprobs is not None
+    served.engine.stats()
+    off = dataclasses.replace(begun, inference_logprobs=begun.inference_logprobs + 0.2)
+    after = await served.engine.generate(prompt, kind, off)
+    assert (after.finish_reason, len(after.token_ids)) == ("abort", 0)
+    assert served.engine.stats()["faults/moved_disagreements"] == 1
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""The run that is measured and simulated side by side: one engine, steps that last 1, groups of one
-rollout whose durations are drawn in learner steps."""
+"""The run that is measured and simulated side by side: one engine or some, steps that last 1,
+groups of one rollout whose durations are drawn in learner steps."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ SLOT_SHARE = 1.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One run: mean duration of a group in learner steps, L, and what to do about idle time."""
+    """One run: mean duration of a group in learner steps, L, and what to do about idle time; the
+    slots are spread over the engines."""
 
     mean: float
     interval: int
     surplus: float = 0.0
     max_lead: int = 0
+    engines: int = 1
+    moves: bool = False
 
     @property
     def slots(self) -> int:
-        return round(SLOT_SHARE * GROUPS_PER_STEP * self.mean)
+        return self.engines * round(SLOT_SHARE * GROUPS_PER_STEP * self.mean / self.engines)
 
 
 def simulate(one: Setting, steps: int, seed: int = 0, *, between: float = 0.0) -> Shares:
@@ -39,6 +42,8 @@ def simulate(one: Setting, steps: int, seed: int = 0, *, between: float = 0.0) -
         slots=one.slots,
         surplus=one.surplus,
         max_lead=one.max_lead,
+        engines=one.engines,
+        moves=one.moves,
         between=between,
     )
     return simulation.simulate(run, Lognormal(one.mean, seed), steps)

@@ -118,7 +118,8 @@ async def measure(
         run={"name": "run", "dir": str(folder), "max_steps": steps + 5 * setting.interval},
         rollout={
             "group_size": 1,
-            "max_groups_in_flight": setting.slots,
+            "num_engines": setting.engines,
+            "max_groups_in_flight": setting.slots // setting.engines,
             "engine_options": {
                 "step_s": step_s,
                 "mean": setting.mean,
@@ -129,7 +130,12 @@ async def measure(
         },
         learner={"batch_size": GROUPS_PER_STEP},
         replay={"surplus": setting.surplus},
-        sync={"interval": setting.interval, "max_lead": setting.max_lead, "timeout_s": TIMEOUT_S},
+        sync={
+            "interval": setting.interval,
+            "max_lead": setting.max_lead,
+            "stragglers": "move" if setting.moves else "wait",
+            "timeout_s": TIMEOUT_S,
+        },
     )
     stop = asyncio.Event()
     lines = Lines(steps, stop)
@@ -203,6 +209,7 @@ async def run(
             timeout_s=config.sync.timeout_s,
             stop=stop,
             max_lead=config.sync.max_lead,
+            moves=config.sync.stragglers == "move",
             outlast=workers.outlast,
         )
         return await replay.handle.counts()

@@ -173,7 +173,9 @@ class Llm:
                 tokens += 1
                 self.num_tokens += 1
         output = self.output(tokens, "abort" if request_id in self.aborted else "length")
-        flat = SimpleNamespace(logprobs=[-0.5] * (len(prompt["prompt_token_ids"]) - 1))
+        flat = None
+        if sampling_params.prompt_logprobs is not None:
+            flat = SimpleNamespace(logprobs=[-0.5] * (len(prompt["prompt_token_ids"]) - 1))
         yield SimpleNamespace(outputs=[output], finished=True, prompt_logprobs=flat)
 
     def output(self, tokens: int, reason: str) -> Any:

@@ -9,7 +9,6 @@ Everything else is the real thing: replay, worker, workers, learner group. Durat
 from __future__ import annotations
 
 import asyncio
-import time
 
 import numpy as np
 
@@ -35,6 +34,11 @@ from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
 from tests.overlap.model import duration
 from tests.support.fakes import publication
+
+
+def _now() -> float:
+    """By the loop's clock, which tests may let leap."""
+    return asyncio.get_running_loop().time()
 
 
 class CountingSource:
@@ -85,17 +89,25 @@ class SleepingEngine:
         self._busy_s = 0.0
         self._num_tokens = 0
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Rollout:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, begun: Rollout | None = None
+    ) -> Rollout:
         version = self.version
         draw = int(prompt.id.removeprefix("p"))
         seconds = self._step_s * duration(self._mean, draw, prompt.attempt) / self._speed
+        before = 0
+        if begun is not None:
+            assert begun.last_version == version, "it began under another version"
+            before = len(begun.token_ids)
+            seconds = max(0.0, seconds - before / self._tokens_per_s)
         cut: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        began = self._in_flight[cut] = time.monotonic()
+        began = self._in_flight[cut] = _now()
         await asyncio.wait([cut], timeout=seconds)
-        now = time.monotonic()
+        now = _now()
         self._busy_s += now - self._in_flight.pop(cut)
-        num_tokens = max(1, round((now - began) * self._tokens_per_s))
-        self._num_tokens += num_tokens
+        made = max(1, round((now - began) * self._tokens_per_s))
+        self._num_tokens += made
+        num_tokens = before + made
         return Rollout(
             token_ids=np.arange(num_tokens, dtype=np.int32),
             inference_logprobs=np.zeros(num_tokens, np.float32),
@@ -117,7 +129,7 @@ class SleepingEngine:
 
     def stats(self) -> Metrics:
         """`engine/busy_s` is the mean over the slots, as if each were an engine."""
-        now = time.monotonic()
+        now = _now()
         for cut, since in self._in_flight.items():
             self._busy_s += now - since
             self._in_flight[cut] = now

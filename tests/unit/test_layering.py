@@ -25,7 +25,7 @@ ROOMS = {
     "oapl": (
         ("errors", "logprobs", "shadows", "tags"),
         ("config", "remote", "weight_files", "whole_files"),
-        ("records", "devices", "comparison", "accounting", "repetition"),
+        ("records", "devices", "comparison", "accounting", "repetition", "stragglers"),
         (
             "counters",
             "batching",

@@ -149,8 +149,13 @@ def kv_bytes(config: RunConfig, *, context: int, max_num_seqs: int, block_size: 
 
 
 @functools.lru_cache(maxsize=64)
-def rollout_params(sampling: Sampling) -> Any:
-    """Give vLLM's form of `sampling`; one object per kind, since vLLM clones it per request."""
+def rollout_params(sampling: Sampling, is_scored: bool = False) -> Any:
+    """Give vLLM's form of `sampling`; one object per kind, since vLLM clones it per request.
+
+    Args:
+        sampling: How to sample.
+        is_scored: Tell the log-probs of what is sampled from, too, at temperature 1.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -160,6 +165,7 @@ def rollout_params(sampling: Sampling) -> Any:
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,
         logprobs=0,
+        prompt_logprobs=0 if is_scored else None,
         flat_logprobs=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -32,14 +32,27 @@ def partial_output(state: Any) -> Output:
     return Output(state.detokenizer.output_token_ids, state.logprobs_processor.logprobs)
 
 
-def to_rollout(output: Any, reason: FinishReason, text: str, version: int) -> Rollout:
+def whole_ids(output: Any, begun: Rollout | None) -> list[int]:
+    """Give all token ids of a response.
+
+    Args:
+        output: See `to_rollout`.
+        begun: Those that another engine has sampled; None: none.
+    """
+    return [*(() if begun is None else begun.token_ids.tolist()), *output.token_ids]
+
+
+def to_rollout(
+    output: Any, reason: FinishReason, text: str, version: int, begun: Rollout | None = None
+) -> Rollout:
     """Make a record of vLLM's output.
 
     Args:
         output: vLLM's `CompletionOutput`, or an `Output`.
         reason: Why it ended.
-        text: Its tokens decoded.
+        text: All its tokens decoded.
         version: The engine's, where vLLM reports none (before 0.32).
+        begun: What another engine has sampled of it; None: nothing.
 
     Raises:
         EngineError: There are not as many log-probs as tokens.
@@ -50,6 +63,10 @@ def to_rollout(output: Any, reason: FinishReason, text: str, version: int) -> Ro
         raise EngineError(f"{len(logprobs)} log-probs came for {len(token_ids)} sampled tokens")
     spans = getattr(output, "weight_versions", None)
     first, last = (spans[0].version, spans[-1].version) if spans else (version, version)
+    if begun is not None:
+        first, last = begun.first_version, last if len(token_ids) else begun.last_version
+        token_ids = np.concatenate([begun.token_ids, token_ids])
+        logprobs = np.concatenate([begun.inference_logprobs, logprobs])  # type: ignore[arg-type]
     return Rollout(
         token_ids=token_ids,
         inference_logprobs=logprobs,

@@ -21,7 +21,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from actors.engines._vllm.outputs import INITIAL_VERSION, NO_OUTPUT, partial_output, to_rollout
+from actors.engines._vllm.outputs import (
+    INITIAL_VERSION,
+    NO_OUTPUT,
+    partial_output,
+    to_rollout,
+    whole_ids,
+)
 from actors.engines.base import count_rollout, is_finite, reason_of
 from oapl.counters import Counters
 from oapl.errors import EngineError
@@ -36,13 +42,16 @@ CLOSE_S = 30.0
 
 @dataclass(slots=True, eq=False)
 class EngineRequest:
-    """One rollout to be made, and the event loop that waits for it."""
+    """One rollout to be made, or to go on from what has `begun` as long as this engine `agrees`
+    with it, and the event loop that waits for it."""
 
     id: str
     token_ids: list[int]
     params: Any
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Rollout]
+    begun: Rollout | None = None
+    agrees: Callable[[Any], bool] = lambda _: True
     version: int = INITIAL_VERSION
     internal_id: str = ""
 
@@ -264,7 +273,8 @@ class SteppingThread:
         if self._fault:
             self._answer([(request, EngineError(self._fault))])
             return
-        if request.version != self.version:
+        began = self.version if request.begun is None else request.begun.last_version
+        if (request.version, began) != (self.version, self.version):
             self._finish([(request, NO_OUTPUT, "abort")])
             return
         try:
@@ -279,26 +289,28 @@ class SteppingThread:
     def _step(self) -> None:
         started = time.monotonic()
         outputs = [out for out in self.engine.step() if out.request_id in self._active]
-        self._finish(
-            [
-                (self._active[out.request_id], out.outputs[0], out.outputs[0].finish_reason)
-                for out in outputs
-            ]
-        )
+        self._finish([self._outcome(out) for out in outputs])
         for out in outputs:
             del self._active[out.request_id]
         self.stepped_at = time.monotonic()
         self._counters.add({"engine/steps": 1, "engine/busy_s": self.stepped_at - started})
 
+    def _outcome(self, out: Any) -> tuple[EngineRequest, Any, FinishReason]:
+        request = self._active[out.request_id]
+        if request.agrees(out):
+            return request, out.outputs[0], out.outputs[0].finish_reason
+        request.begun = None
+        return request, NO_OUTPUT, "abort"
+
     def _finish(self, finished: list[tuple[EngineRequest, Any, FinishReason]]) -> None:
         """Turn vLLM's outputs into rollouts, count them and hand them over."""
         if not finished:
             return
-        texts = self._decode([list(output.token_ids) for _, output, _ in finished])
+        texts = self._decode([whole_ids(output, request.begun) for request, output, _ in finished])
         answers: list[tuple[EngineRequest, Answer]] = []
         for (request, output, reason), text in zip(finished, texts, strict=True):
-            rollout = to_rollout(output, reason, text, self.version)
-            count_rollout(self._counters, rollout)
+            rollout = to_rollout(output, reason, text, self.version, request.begun)
+            count_rollout(self._counters, rollout, request.begun)
             assert rollout.inference_logprobs is not None, "rollouts are asked for with log-probs"
             self.may_hold_nan |= not is_finite([rollout.inference_logprobs])
             answers.append((request, rollout))

@@ -11,7 +11,7 @@ import torch
 
 from actors.engines._vllm import inputs
 from oapl.errors import EngineError, WeightsError
-from oapl.records import Sampling
+from oapl.records import Rollout, Sampling
 from tests.support import fake_vllm
 from tests.support.makers import make_model
 from tests.support.vllm_signatures import signatures
@@ -108,6 +108,47 @@ async def test_a_load_cuts_off_what_is_in_flight_under_its_own_version(version, 
     assert rollout.last_version == 1
     assert len(rollout.token_ids) == 3
     assert served.engine.stats()["rollout/aborted_tokens"] == len(rollout.token_ids)
+
+
+def begun(version: int, logprob: float) -> Rollout:
+    """Twenty tokens that another engine has sampled."""
+    return Rollout(
+        token_ids=np.full(20, 7, np.int32),
+        inference_logprobs=np.full(20, logprob, np.float32),
+        finish_reason="abort",
+        text="",
+        first_version=version,
+        last_version=version,
+    )
+
+
+@VERSIONS
+async def test_a_rollout_begun_elsewhere_gets_the_tokens_that_are_left(version, served):
+    short_probe(served).train()
+    await served.publish()
+    kind, prompt = Sampling(max_tokens=50), served.prompt(4)
+    rollout = await served.engine.generate(prompt, kind, begun(1, -0.5))
+    assert rollout.token_ids.tolist() == [7] * 20 + [5] * 30
+    assert rollout.inference_logprobs.tolist() == [-0.5] * 50
+    assert (rollout.first_version, rollout.last_version) == (1, 1)
+    assert served.engine.stats()["rollout/tokens"] == 30, "the others were counted elsewhere"
+    late = await served.engine.generate(prompt, kind, begun(0, -0.5))
+    assert (late.finish_reason, late.last_version, len(late.token_ids)) == ("abort", 0, 20)
+
+
+@VERSIONS
+async def test_a_rollout_on_whose_log_probs_engines_disagree_ends_without_a_token(version, served):
+    """The fake's log-probs are -0.5: exp(0.2) is beyond the bound of 1.10, exp(0.05) is not."""
+    short_probe(served).train()
+    await served.publish()
+    kind, prompt = Sampling(max_tokens=50), served.prompt(4)
+    near = await served.engine.generate(prompt, kind, begun(1, -0.55))
+    assert near.finish_reason == "length"
+    far = await served.engine.generate(prompt, kind, begun(1, -0.7))
+    assert (far.finish_reason, len(far.token_ids)) == ("abort", 0)
+    assert served.engine.stats()["faults/moved_disagreements"] == 1
+    cooler = Sampling(max_tokens=50, temperature=0.5)  # what it was drawn from is not told
+    assert (await served.engine.generate(prompt, cooler, begun(1, -0.7))).finish_reason == "length"
 
 
 @VERSIONS

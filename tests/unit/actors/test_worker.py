@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from actors import worker as module
+from actors.engines.base import probe_bound
 from actors.scoring import BatchedScorer
-from actors.worker import RolloutWorker, probe_bound
+from actors.worker import RolloutWorker
 from oapl.config import RunConfig
 from oapl.errors import EngineError, ProbeError, StaleError, WeightsError
 from oapl.records import Prompt, Sampling, WorkerId

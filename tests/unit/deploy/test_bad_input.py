@@ -245,6 +245,21 @@ CASES = [
         ("replay.max_versions = 2", "sync.max_lead (3)", "leave one of the two out"),
     ),
     Bad(
+        "stragglers with nowhere to go",
+        "sync.stragglers=move\nrollout.num_engines=2",
+        ('sync.stragglers = "move": ', "sync.max_lead = 0 publishes none so", "set it"),
+    ),
+    Bad(
+        "stragglers with nobody to go to",
+        "sync.stragglers=move\nsync.max_lead=3",
+        ('sync.stragglers = "move": ', "only 1 collects", "raise rollout.num_engines"),
+    ),
+    Bad(
+        "stragglers beside the policy that sampled",
+        "sync.stragglers=move\nsync.max_lead=3\nrollout.num_engines=2\nobjective.anchor=sampler",
+        ('sync.stragglers = "move": ', "groups of two versions", "leave one of the two out"),
+    ),
+    Bad(
         "versions without a surplus",
         "replay.max_versions=2",
         ("replay.max_versions = 2", "replay.surplus = 0", "1.0 for a whole period"),
@@ -758,6 +773,7 @@ CASES = [
             "replay.max_versions": 2,
             "replay.max_dropped": 1.0,
             "sync.max_lead": 3,
+            "sync.stragglers": "move",
             "sync.in_flight": "drain",
         }.items()
     ),

@@ -14,7 +14,7 @@ from deploy.planning.lengths import lengths_of
 from deploy.planning.making import Asked, _allows, plan, rate_of
 from deploy.planning.model import of_shape, of_size
 from deploy.planning.recipe import laid_over, task_of
-from deploy.planning.shown import figure
+from deploy.planning.shown import changes, figure
 from deploy.sizing.hardware import parse
 from deploy.sizing.shape import Shape, count
 from oapl.config import RunConfig
@@ -287,6 +287,9 @@ def test_a_recipe_becomes_a_task_and_a_task_a_recipe():
     changed = laid_over(recipe, other)
     assert (changed.rollout.num_engines, changed.learner.num_ranks) == (3, 2)
     assert (changed.sync.interval, changed.sync.max_lead, changed.replay.surplus) == (8, 4, 0.1)
+    moved = laid_over(recipe, dataclasses.replace(other, moves=True))
+    assert (changed.sync.stragglers, moved.sync.stragglers) == ("wait", "move")
+    assert changes(other, dataclasses.replace(other, moves=True)) == "sync.stragglers=move"
 
 
 def test_a_recipe_on_stored_rollouts_has_no_engines():

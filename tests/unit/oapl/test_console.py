@@ -66,6 +66,13 @@ def run(steps: int) -> View:
     return seen
 
 
+def test_the_live_view_tells_what_was_moved(tmp_path: Path):
+    seen = run(3)
+    assert "moved" not in save_svg(seen, tmp_path / "view.svg", width=104)
+    seen.feed(StepMetrics(step=4, values={**STEP, "replay/moved_groups": 3.0}))
+    assert "23 groups, 3 moved" in save_svg(seen, tmp_path / "view.svg", width=104)
+
+
 def test_the_live_view_shows_the_run(tmp_path: Path):
     seen = run(87)
     seen.feed(StepMetrics(step=0, values={"eval/sums/mean@8": 0.1, "eval/sums/mean@8_se": 0.01}))

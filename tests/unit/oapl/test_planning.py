@@ -97,6 +97,93 @@ def test_a_lead_lets_the_next_period_begin_while_this_one_is_trained():
     )
 
 
+MOVED = {  # m, L: idle share of the learner and of the engines, all waiting and with the move
+    (5, 50): ((0.18, 0.22), (0.04, 0.08)),
+    (5, 100): ((0.08, 0.13), (0.01, 0.04)),
+    (20, 100): ((0.35, 0.38), (0.14, 0.16)),
+    (20, 400): ((0.08, 0.12), (0.03, 0.04)),
+}
+"""Of another event simulation, written before this one: 8 engines, each with slots of its own."""
+
+
+@pytest.mark.parametrize(("mean", "interval"), MOVED)
+def test_moved_stragglers_let_the_other_engines_go_on_as_another_simulation_had_it(mean, interval):
+    for moves, (learner, engine) in zip((False, True), MOVED[mean, interval], strict=True):
+        setting = Setting(
+            interval=interval,
+            groups_per_step=16,
+            slots=round(1.05 * 16 * mean),
+            max_lead=interval,
+            engines=8,
+            moves=moves,
+        )
+        found = simulate(setting, Lognormal(mean), 1200)
+        assert found.learner == pytest.approx(learner, abs=0.025)
+        assert found.engine == pytest.approx(engine, abs=0.025)
+        assert found.wasted == 0
+        assert found.largest_lag <= setting.largest_lag
+
+
+class EveryThirdIsLong:
+    """Groups of 1, 1 and 8."""
+
+    def group(self, draw: int, attempt: int) -> tuple[float, float]:
+        long = 1.0 if draw % 3 else 8.0
+        return long, long
+
+    def made(self, draw: int, attempt: int, progress: float) -> float:
+        return progress
+
+
+def test_the_last_group_of_a_period_is_moved_while_the_next_period_begins():
+    """L = 3, a group a step, two engines of one slot. All waiting: a period makes two short ones,
+    then waits 8 for the long one: 9 for 3 steps. With the move the other engine makes the next
+    two, and begins the next long one as soon as it is alone: two periods in 8 + 3."""
+
+    def idle(engines: int, *, moves: bool) -> float:
+        setting = Setting(
+            interval=3, groups_per_step=1, slots=2, max_lead=3, engines=engines, moves=moves
+        )
+        found = simulate(setting, EveryThirdIsLong(), 183)
+        assert found.largest_lag <= setting.largest_lag
+        return found.learner
+
+    assert idle(2, moves=False) == pytest.approx(1 - 3 / 9)
+    assert idle(2, moves=True) == pytest.approx(1 - 6 / 11, abs=0.01)
+    assert idle(1, moves=True) == idle(1, moves=False)  # it is alone: nobody else goes on
+
+
+def test_an_engine_with_the_last_groups_makes_up_for_what_a_filter_drops():
+    """A third is dropped, and a publication takes a tenth of a step; nothing waits for ever."""
+    setting = Setting(
+        interval=40,
+        groups_per_step=16,
+        slots=190,
+        max_lead=40,
+        engines=8,
+        kept=0.7,
+        publish=0.1,
+        full=190,
+        fixed=0.8,
+    )
+    waited = simulate(setting, Lognormal(8.0), 400)
+    moved = simulate(dataclasses.replace(setting, moves=True), Lognormal(8.0), 400)
+    assert moved.elapsed < 0.95 * waited.elapsed
+    assert moved.engine < waited.engine - 0.05
+
+
+def test_the_search_moves_stragglers_where_that_ends_a_run_soonest():
+    """Answers of 16,000 tokens at L = 40: the ends of periods take a tenth of the time."""
+    task = dataclasses.replace(
+        TASK, engines=8, devices=12, max_steps=400, phases=((400, 16),), max_lead=39
+    )
+    found = best(task, rates(), drawn(16_000, 0.6, 64_000, 8), max_lag=79)
+    assert found is not None
+    assert found.task.moves
+    assert found.found.wasted == 0
+    assert found.found.hours < 0.95 * forecast(task, rates(), drawn(16_000, 0.6, 64_000, 8)).hours
+
+
 def test_publications_and_messages_are_told_apart_from_waits():
     """Per step at L = 1: generate 1, train 1, 0.5 messages, 0.25 publication."""
     setting = Setting(interval=1, groups_per_step=1, slots=1, between=0.5, publish=0.25)
