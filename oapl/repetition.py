@@ -32,7 +32,27 @@ def repetition_rate(token_ids: np.ndarray) -> float:
     grams = np.zeros(count, np.uint64)  # hashed to 64 bits: one in 2^64 pairs is taken for equal
     for place, factor in enumerate(FACTORS):
         grams += ids[place : place + count] * factor
-    return 1.0 - len(np.unique(grams)) / count
+    return 1.0 - _num_different(grams) / count
+
+
+def _num_different(values: np.ndarray) -> int:
+    """Count different values, in a quarter of the time that sorting takes, or less: the replay
+    buffer spent most of its time on that.
+
+    A value lies in the slot that its highest bits name. One value of a slot stands for its equals;
+    what fell into a slot beside them, few, is sorted.
+
+    Args:
+        values: uint64 [N], hashed.
+    """
+    bits = len(values).bit_length() + 3  # 8 to 16 slots a value
+    slots = (values >> np.uint64(64 - bits)).astype(np.intp)
+    places = np.arange(len(values))
+    holder = np.empty(1 << bits, np.intp)  # read only where it was written
+    holder[slots] = places
+    holders = holder[slots]
+    others = values[values[holders] != values]
+    return int(np.count_nonzero(holders == places)) + len(np.unique(others))
 
 
 def ends_in_loop(token_ids: np.ndarray) -> bool:

@@ -257,5 +257,7 @@ def _judgement(prompt: Prompt, verdicts: Mapping[str, Verdict], failure: str | N
         failure = f"prompt {prompt.id} names no verifier"
     if failure is not None:
         return Judgement(reward=math.nan, verdicts=verdicts, failure=failure)
-    reward = sum(weight * verdicts[name].reward for name, weight in prompt.verifiers.items())
-    return Judgement(reward=float(reward), verdicts=verdicts)
+    reward = 0.0
+    for name, weight in prompt.verifiers.items():
+        reward += weight * verdicts[name].reward
+    return Judgement(reward=reward, verdicts=verdicts)

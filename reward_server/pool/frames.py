@@ -28,6 +28,7 @@ MAX_VERDICTS = 128  # verdicts in a frame: as many as fit at their longest
 MAX_DETAIL = 500
 MAX_PARTS = 32
 LARGEST = 1e300  # larger numbers, and integers of any length, are nobody's reward
+NUMBERS = (int, float)  # `int | float` would be made anew at each look
 FAILURE = "failure"  # stands for a kind of verdict where the prompt cannot be judged
 _PART = re.compile(r"[A-Za-z0-9_.:-]{1,60}")  # a part of a metric's name
 
@@ -223,7 +224,7 @@ def without_reward(kind: VerdictKind, detail: str, seconds: float = 0.0) -> Verd
 
 
 def _is_finite(number: object) -> TypeGuard[float]:
-    return isinstance(number, int | float) and -LARGEST < number < LARGEST
+    return isinstance(number, NUMBERS) and -LARGEST < number < LARGEST
 
 
 def _are_parts(parts: object) -> TypeGuard[Mapping[str, float]]:

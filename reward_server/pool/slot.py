@@ -25,8 +25,9 @@ from reward_server.pool.forks import Forks
 from reward_server.pool.handle import PoolError, PoolWorker
 from reward_server.pool.loading import Loading
 
-CHUNK_S = 0.02
-"""Work to send at a time; as much again is under way, so that no worker waits for its server."""
+CHUNK_S = 0.05
+"""Work to send at a time, by the clock, which runs on while others have the core; as much again is
+under way, so that no worker waits for its server."""
 MAX_CHUNK = 512
 MAX_CHUNK_CHARACTERS = 4_000_000
 STALL_S = 0.25

@@ -29,6 +29,7 @@ OF_ONE = (
     "engine_throughput",
     "overlap",
     "rewards",
+    "scoring",
     "sandbox",
     "logprob_memory",
     "frozen_memory",

@@ -216,12 +216,17 @@ def _kib(pid: int, name: str) -> int:
 
 
 def short_items() -> tuple[list[Item], str]:
-    """Real solutions where they are, else made ones; and which."""
-    path = Path(os.environ.get("OAPL_DATA", SHARED)) / "gsm8k_model_solutions.jsonl.gz"
-    groups = _real(path) if path.exists() else _made()
+    """Short answers, repeated as often as it takes; and whose they are."""
+    groups, origin = answered()
     items = [item for index, group in enumerate(groups) for item in _group(index, *group)]
     times = -(-NUM_SHORT // len(items))
-    return (items * times)[:NUM_SHORT], "GSM8K" if path.exists() else "made here"
+    return (items * times)[:NUM_SHORT], origin
+
+
+def answered() -> tuple[list[tuple[str, str, list[str]]], str]:
+    """Questions with gold and responses: real solutions where they are, else made; and which."""
+    path = Path(os.environ.get("OAPL_DATA", SHARED)) / "gsm8k_model_solutions.jsonl.gz"
+    return (_real(path), "GSM8K") if path.exists() else (_made(), "made here")
 
 
 def _real(path: Path) -> list[tuple[str, str, list[str]]]:

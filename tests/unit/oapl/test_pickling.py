@@ -69,7 +69,7 @@ def test_one_record_in_two_places_stays_one():
 
 
 def test_a_pickle_with_too_few_fields_is_refused():
-    with pytest.raises(ValueError, match=r"shorter"):
+    with pytest.raises(ValueError, match=r"2 fields of a Verdict, which has 5"):
         pickling._restored(Verdict, ("accepted", 1.0))
 
 

@@ -27,6 +27,14 @@ def test_unlike_4_grams_are_told_apart():
     assert repetition_rate(grams) == 0.0
 
 
+@pytest.mark.parametrize("size", [2, 3, 40, 4000])
+@pytest.mark.parametrize("kinds", [1, 7, 100, 50_000])
+def test_different_4_grams_are_counted_as_a_set_counts_them(size: int, kinds: int):
+    tokens = np.random.default_rng(size).integers(kinds, size=size + 3).astype(np.int32)
+    grams = {tuple(tokens[place : place + 4].tolist()) for place in range(size)}
+    assert repetition_rate(tokens) == 1.0 - len(grams) / size
+
+
 @pytest.mark.parametrize(
     ("tokens", "loops"),
     [
