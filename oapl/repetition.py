@@ -62,9 +62,10 @@ def ends_in_loop(token_ids: np.ndarray) -> bool:
     Args:
         token_ids: int32 [T].
     """
+    backwards = token_ids[: -LONGEST_BLOCK - 2 : -1].tolist()
     for block in range(1, LONGEST_BLOCK + 1):
         length = max(TIMES * block, -(-LEAST_LOOP // block) * block)
-        if length > len(token_ids):
+        if length > len(token_ids) or backwards[block] != backwards[0]:
             continue
         end = token_ids[-length:]
         if np.array_equal(end[block:], end[:-block]):
