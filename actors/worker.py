@@ -41,9 +41,9 @@ EXACT_BOUND, MIXED_BOUND, WARNING = 1.001, 1.10, 1.05
 """Mean exp(|log-prob difference|): all fp32; else; and where it is worth a look."""
 FAULT_WINDOW_S = 60.0
 """Two engine faults within this time are one too many."""
-PING_S, ANSWER_S, MOST_MISSED = 5.0, 30.0, 2
-"""Between two questions to the engine, for its answer to one, and answers in a row that do not come
-of an engine that hangs: one may meet a load."""
+PING_S, MOST_MISSED = 5.0, 2
+"""Between an engine's answer and the next question to it, and answers in a row that do not come of
+one that hangs: a question may meet a load."""
 
 
 def build(
@@ -168,22 +168,25 @@ class RolloutWorker:
         Raises:
             EngineError: It does not answer.
         """
-        missed = 0
+        missed, silence_s = 0, self._config.rollout.engine_silence_s
         while missed < MOST_MISSED:
-            await asyncio.sleep(PING_S)
+            if not missed:
+                await asyncio.sleep(PING_S)
             if self._is_loading:
+                missed = 0
                 continue
             try:
                 what = f"the engine of {self._id} to answer"
-                await within(ANSWER_S, self._engine.ping(), what, is_told=False)
+                answer = self._engine.ping()
+                await within(silence_s / MOST_MISSED, answer, what, is_told=False)
                 missed = 0
             except DeadlineError:
                 missed = 0 if self._is_loading else missed + 1
             except Exception:  # noqa: BLE001 - it has failed: whoever asks it for something hears so
                 missed = 0
         raise EngineError(
-            f"the inference engine has not answered for {MOST_MISSED * ANSWER_S:.0f} s: its "
-            "process is stopped or hangs"
+            f"the inference engine has not answered for {silence_s:g} s: its process is stopped or "
+            "hangs; where it compiles for so long, raise rollout.engine_silence_s"
         )
 
     @property

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from actors.worker import PING_S
 from deploy.processes.launch import Processes
 from deploy.run.answering import Answering
 from deploy.run.members import Member, lateness, one_line
@@ -55,7 +56,8 @@ STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
 HEAD_START_S = 5.0
 """Of the worker's own deadline before that of whoever waits for any of them: the one that does not
-load is killed first, and its place is known to be empty."""
+load is killed first, and its place is known to be empty. Also for a worker to end whose engine is
+known to hang."""
 OF_ALL_ENGINES = ("engine/load_s", "engine/idle_s")
 
 
@@ -191,11 +193,14 @@ class Workers:
 
         Args:
             take: The wait, for at most so many seconds.
-            timeout_s: Of one wait.
+            timeout_s: Of one wait; at least until an engine that hangs is known to.
 
         Raises:
             DeadlineError: As of `outlast`.
         """
+        # An engine that hangs in a worker that answers is that worker's to notice.
+        noticed_s = self._config.rollout.engine_silence_s + PING_S + HEAD_START_S
+        timeout_s = max(timeout_s, noticed_s)
         with OPEN.awaiting("a batch", timeout_s, who="learner", describe=self.lateness) as wait:
             try:
                 return await self.outlast(take, timeout_s)

@@ -193,6 +193,10 @@ class RolloutSection:
     """Groups one worker generates at a time."""
     max_deaths: Count = 3
     """A prompt under which engines died this often fails."""
+    engine_silence_s: Positive = 120.0
+    """An engine that takes nothing in for so long, as it does between any two of its steps, hangs,
+    and its worker is replaced. Loads have `sync.timeout_s`; raise this where an engine compiles
+    kernels, or captures graphs, for longer in mid-run."""
 
 
 @section
@@ -352,7 +356,8 @@ class SyncSection:
     """How tensors travel: a file of oapl/weights."""
     timeout_s: Positive = 600.0
     """Longest wait for a publication to reach one engine, and for a batch; where a worker is
-    replaced meanwhile, that time is added."""
+    replaced meanwhile, that time is added, and a batch is waited for until an engine that hangs is
+    known to (`rollout.engine_silence_s`)."""
     stall_s: Positive = 40.0
     """A wait that has been silent for so long is told, with who is awaited and what they say, long
     before its deadline; again each time its silence has doubled."""

@@ -7,7 +7,7 @@ import pytest
 
 from actors import worker as module
 from actors.scoring import BatchedScorer
-from actors.worker import RolloutWorker, probe_bound
+from actors.worker import PING_S, RolloutWorker, probe_bound
 from oapl.config import RunConfig
 from oapl.errors import EngineError, ProbeError, StaleError, WeightsError
 from oapl.records import Prompt, Sampling, WorkerId
@@ -32,8 +32,9 @@ def make_replay(**periods):
 
 
 def make_worker(engine, replay=None, server=None, **config):
+    rollout = {"group_size": 2, "max_tokens": 4, "max_groups_in_flight": 3}
     return RolloutWorker(
-        RunConfig(rollout={"group_size": 2, "max_tokens": 4, "max_groups_in_flight": 3}, **config),
+        RunConfig(rollout=rollout | config.pop("rollout", {}), **config),
         worker=WorkerId(index=0),
         engine=engine,
         scorer=BatchedScorer([server or FakeServer()], limit_s=5.0, restart_s=0.01),
@@ -371,9 +372,23 @@ async def test_an_engine_that_hangs_ends_its_worker():
     await worker.load(publication(0))
     await soon(lambda: engine.asked)
     engine.hangs = True
-    with pytest.raises(EngineError, match="has not answered for 60 s: its process is stopped"):
+    hung_at = asyncio.get_running_loop().time()
+    with pytest.raises(EngineError, match=r"for 120 s: .*, raise rollout\.engine_silence_s"):
         await asyncio.wait_for(run, 300)
     assert engine._in_flight
+    lasted_s = asyncio.get_running_loop().time() - hung_at
+    assert 120 <= lasted_s <= 120 + PING_S + 1
+
+
+async def test_how_long_an_engine_may_be_silent_is_a_setting():
+    engine = FakeEngine(seconds=1e6)
+    worker = make_worker(engine, make_replay(), rollout={"engine_silence_s": 900.0})
+    run = asyncio.create_task(worker.run())
+    engine.hangs = True
+    await asyncio.sleep(890)
+    assert not run.done()
+    with pytest.raises(EngineError, match="for 900 s"):
+        await asyncio.wait_for(run, 20)
 
 
 @pytest.mark.parametrize("how", ["once", "loading", "failed"])
@@ -392,6 +407,7 @@ async def test_an_engine_that_is_only_late_or_loads_or_has_failed_does_not_hang(
     await asyncio.sleep(600)
     assert not run.done()
     assert (engine.pings > 0) == (how == "once")
+    assert (engine.pings > 20) == (how == "once"), "asked again once it has answered"
     await worker.stop()
     await asyncio.wait_for(run, 60)
 

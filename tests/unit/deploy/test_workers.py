@@ -364,6 +364,26 @@ async def test_the_only_worker_whose_engine_hangs_in_a_load_is_replaced_and_the_
     await bench.workers.stop()
 
 
+@pytest.mark.parametrize("timeout_s", [2, 30, 600], ids=lambda seconds: f"{seconds} s")
+async def test_the_learner_waits_for_its_batch_until_an_engine_that_hangs_is_known_to(timeout_s):
+    """The worker answers whoever asks, and ends when its engine has been silent for too long."""
+    bench = Bench(num_engines=1, timeout_s=timeout_s)
+    await bench.workers.load(publication(0))
+    silence_s = RunConfig().rollout.engine_silence_s
+    asyncio.get_running_loop().call_later(silence_s, bench.processes.workers["worker-0.0"].die)
+
+    async def take(seconds):
+        try:
+            await asyncio.wait_for(bench_has(bench, "worker-0.1", 0), seconds)
+        except TimeoutError:
+            raise DeadlineError(f"the learner waited {seconds} s for 4 groups") from None
+        return "groups"
+
+    assert await bench.workers.await_batch(take, timeout_s) == "groups"
+    assert not bench.workers.failed.done()
+    await bench.workers.stop()
+
+
 async def test_a_worker_that_takes_long_to_start_is_waited_for_as_long_as_it_may_take():
     bench = Bench(num_engines=1, timeout_s=2)
 
