@@ -20,6 +20,7 @@ from deploy.checks.generation import Generation, done_in, generating
 from deploy.checks.preflight import PreflightReport, preflight
 from deploy.processes.launch import Processes
 from deploy.run import folders, parts, storage
+from deploy.run.last_faults import tell_faults
 from deploy.run.leg import WHOLE, Leg, mark
 from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.loops import run_alone
@@ -29,7 +30,7 @@ from deploy.run.restarts import Failures, of_the_run
 from deploy.run.signals import Stop, Stopped
 from deploy.run.stored_answers import as_stored
 from oapl.config import RunConfig
-from oapl.errors import LostError, in_one_line
+from oapl.errors import LostError
 from oapl.groups_file import Writer, pass_rates
 from oapl.interfaces import Batches, Tracker
 from oapl.loops import Outlast
@@ -117,8 +118,7 @@ async def _generate(
             tracker.phase(STOPPED)
         return stop.ended(progress.outcome(stop.signal))
     except Exception as error:
-        failure = storage.cause(error, folder) or error
-        tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
+        failure = storage.told(error, folder, tracker)
         if failure is error:
             raise
         raise failure from error
@@ -192,6 +192,7 @@ async def _run(
             storing = _store(config, buffer.handle, workers.await_batch, progress, stop)
             await unless_failed(failures, storing)
         progress.tell()
+        await tell_faults(tracker.message, (workers, rewards))
         cause: str = await buffer.handle.first_failure()
         await workers.stop()
         return cause
