@@ -30,6 +30,7 @@ from oapl.records import (
     Prompt,
     Rollout,
     Sampling,
+    Terms,
     WeightsVersion,
     WorkerId,
 )
@@ -217,36 +218,21 @@ class RolloutWorker:
                 if not self._stop.is_set():
                     await self._recover(error, recoveries)
 
-    async def evaluate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
-        gives_way: bool = False,
-    ) -> list[EvalAnswers]:
-        """Answer and judge each prompt `num_samples` times, and once at temperature 0 if asked.
+    async def evaluate(self, prompts: Sequence[Prompt], terms: Terms) -> list[EvalAnswers]:
+        """Answer and judge each prompt; see `oapl.interfaces.Answering.evaluate`.
 
-        Everything is in flight at once, that of other calls too; no load comes between.
-
-        Args:
-            prompts: What to answer.
-            sampling: Of the samples; the greedy answer has its `max_tokens` alone.
-            num_samples: Per prompt; 0 leaves the greedy answer.
-            greedy: Whether there is one.
-            gives_way: A load does not wait for the answers, and cuts them off.
-
-        Raises:
-            EngineError: The engine failed twice in quick succession.
-            StaleError: A load has cut it off.
+        Everything is in flight at once, that of other calls too; no load comes between. What nobody
+        waits for any longer holds no load up.
         """
+        what = f"{self._id} to answer {len(prompts)} evaluation prompts"
+        return await within(terms.timeout_s, self._answers(prompts, terms), what)
+
+    async def _answers(self, prompts: Sequence[Prompt], terms: Terms) -> list[EvalAnswers]:
         while True:
             recoveries = self._recoveries
             try:
-                async with contextlib.nullcontext() if gives_way else self._no_load():
-                    return await asyncio.gather(
-                        *(self._answer(one, sampling, num_samples, greedy) for one in prompts)
-                    )
+                async with contextlib.nullcontext() if terms.gives_way else self._no_load():
+                    return await asyncio.gather(*(self._answer(one, terms) for one in prompts))
             except EngineError as error:
                 await self._recover(error, recoveries)
 
@@ -350,14 +336,12 @@ class RolloutWorker:
         self._recoveries += 1
         await self._engine.rebuild()
 
-    async def _answer(
-        self, prompt: Prompt, sampling: Sampling, num_samples: int, greedy: bool
-    ) -> EvalAnswers:
-        draws = [sampling] * num_samples
-        if greedy:
-            draws.append(sampling.greedy())
+    async def _answer(self, prompt: Prompt, terms: Terms) -> EvalAnswers:
+        draws = [terms.sampling] * terms.num_samples
+        if terms.greedy:
+            draws.append(terms.sampling.greedy())
         answers = await asyncio.gather(*(self._judged(prompt, draw) for draw in draws))
-        best = answers.pop() if greedy else (None, None)
+        best = answers.pop() if terms.greedy else (None, None)
         return EvalAnswers(
             prompt=prompt,
             rollouts=tuple(rollout for rollout, _ in answers),

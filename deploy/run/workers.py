@@ -40,7 +40,6 @@ from oapl.records import (
     Metrics,
     ProbeReport,
     Prompt,
-    Sampling,
     WeightsVersion,
     WorkerId,
 )
@@ -215,9 +214,7 @@ class Workers:
     async def evaluate(
         self,
         prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
+        protocol: Protocol,
         answered: Callable[[EvalAnswers], None] | None = None,
         slots: int = 0,
     ) -> list[EvalAnswers]:
@@ -225,9 +222,7 @@ class Workers:
 
         Args:
             prompts: The problems.
-            sampling: How to sample the answers.
-            num_samples: Answers per problem.
-            greedy: Whether to answer each once more at temperature 0.
+            protocol: By which each is answered.
             answered: Is given the answers of each problem as they come.
             slots: As of `oapl.loops.evaluate`.
 
@@ -239,7 +234,7 @@ class Workers:
             DiedError, StaleError: See `Answering.answers_to`.
         """
         answering = Answering(
-            protocol=Protocol(sampling=sampling, num_samples=num_samples, greedy=greedy),
+            protocol=protocol,
             members=self._await_current,
             timeout_s=self._config.eval.timeout_s,
             note=self._note,

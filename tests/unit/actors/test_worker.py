@@ -9,8 +9,8 @@ from actors import worker as module
 from actors.scoring import BatchedScorer
 from actors.worker import PING_S, RolloutWorker, probe_bound
 from oapl.config import RunConfig
-from oapl.errors import EngineError, ProbeError, StaleError, WeightsError
-from oapl.records import Prompt, Sampling, WorkerId
+from oapl.errors import DeadlineError, EngineError, ProbeError, StaleError, WeightsError
+from oapl.records import Prompt, Sampling, Terms, WorkerId
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
 from tests.support.fakes import FakeEngine, FakeServer, publication
@@ -39,6 +39,16 @@ def make_worker(engine, replay=None, server=None, **config):
         engine=engine,
         scorer=BatchedScorer([server or FakeServer()], limit_s=5.0, restart_s=0.01),
         replay=replay or make_replay(),
+    )
+
+
+def terms(num_samples, sampling=None, greedy=False, timeout_s=3600.0, gives_way=False):
+    return Terms(
+        sampling=sampling or Sampling(),
+        num_samples=num_samples,
+        greedy=greedy,
+        timeout_s=timeout_s,
+        gives_way=gives_way,
     )
 
 
@@ -246,7 +256,9 @@ async def test_evaluation_judges_every_sample_and_the_greedy_answer():
     worker = make_worker(engine)
     await worker.load(publication(0))
     sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=4)
-    answers = await worker.evaluate(prompts(3), sampling, num_samples=2, greedy=True)
+    answers = await worker.evaluate(
+        prompts(3), terms(sampling=sampling, num_samples=2, greedy=True)
+    )
     assert [a.prompt.id for a in answers] == ["q0", "q1", "q2"]
     for index, answer in enumerate(answers):
         assert len(answer.rollouts) == 2
@@ -259,10 +271,10 @@ async def test_evaluation_judges_every_sample_and_the_greedy_answer():
 
 async def test_evaluation_without_a_greedy_answer_or_without_samples():
     worker = make_worker(FakeEngine())
-    (answer,) = await worker.evaluate(prompts(1), Sampling(), num_samples=2, greedy=False)
+    (answer,) = await worker.evaluate(prompts(1), terms(num_samples=2))
     assert answer.greedy is None
     assert answer.greedy_judgement is None
-    (answer,) = await worker.evaluate(prompts(1), Sampling(), num_samples=0, greedy=True)
+    (answer,) = await worker.evaluate(prompts(1), terms(num_samples=0, greedy=True))
     assert answer.rollouts == ()
     assert answer.greedy is not None
 
@@ -271,12 +283,27 @@ async def test_no_load_comes_between_the_rollouts_of_an_evaluation():
     engine = FakeEngine(seconds=0.1)
     worker = make_worker(engine)
     await worker.load(publication(0))
-    evaluation = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 2, False))
+    evaluation = asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=2)))
     await asyncio.sleep(0.02)
     await worker.load(publication(4))
     answers = await evaluation
     rollouts = [rollout for answer in answers for rollout in answer.rollouts]
     assert {(r.finish_reason, r.last_version) for r in rollouts} == {("stop", 0)}
+
+
+async def test_an_evaluation_that_nobody_waits_for_any_longer_holds_no_load_up():
+    engine = FakeEngine(seconds=1e6)
+    worker = make_worker(engine)
+    await worker.load(publication(0))
+    asking = worker.evaluate(prompts(2), terms(num_samples=2, timeout_s=5.0))
+    evaluation = asyncio.create_task(asking)
+    await soon(lambda: engine.asked)
+    began = asyncio.get_running_loop().time()
+    await worker.load(publication(4))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(5.0, abs=0.1)
+    with pytest.raises(DeadlineError, match=r"worker 0\.0 to answer 2 evaluation prompts"):
+        await evaluation
+    assert not engine._in_flight, "nor the engine busy"
 
 
 async def test_calls_of_an_evaluation_go_on_together_and_a_load_waits_for_the_last():
@@ -286,7 +313,7 @@ async def test_calls_of_an_evaluation_go_on_together_and_a_load_waits_for_the_la
     began = asyncio.get_running_loop().time()
     calls = []
     for _ in range(3):
-        calls.append(asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 1, False)))
+        calls.append(asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=1))))
         await asyncio.sleep(0.25)
     await worker.load(publication(4))
     answers = [answer for call in calls for answer in await call]
@@ -299,7 +326,7 @@ async def test_an_evaluation_that_gives_way_is_cut_off_by_a_load():
     engine = FakeEngine(seconds=1.0)
     worker = make_worker(engine)
     await worker.load(publication(0))
-    asking = worker.evaluate(prompts(2), Sampling(), 2, False, gives_way=True)
+    asking = worker.evaluate(prompts(2), terms(num_samples=2, gives_way=True))
     evaluation = asyncio.create_task(asking)
     await asyncio.sleep(0.25)
     began = asyncio.get_running_loop().time()
@@ -307,7 +334,7 @@ async def test_an_evaluation_that_gives_way_is_cut_off_by_a_load():
     assert asyncio.get_running_loop().time() - began < 0.1
     with pytest.raises(StaleError, match=r"worker 0\.0: an evaluation of version 0 was cut"):
         await evaluation
-    answers = await worker.evaluate(prompts(2), Sampling(), 2, False, gives_way=True)
+    answers = await worker.evaluate(prompts(2), terms(num_samples=2, gives_way=True))
     assert {rollout.last_version for answer in answers for rollout in answer.rollouts} == {4}
 
 
@@ -315,7 +342,7 @@ async def test_an_evaluation_survives_one_engine_fault():
     engine = FakeEngine(seconds=0.1)
     worker = make_worker(engine)
     await worker.load(publication(0))
-    evaluation = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 2, True))
+    evaluation = asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=2, greedy=True)))
     await asyncio.sleep(0.02)
     engine.break_down(EngineError("a kernel broke"))
     answers = await asyncio.wait_for(evaluation, 10)
@@ -358,7 +385,7 @@ async def test_a_worker_that_only_evaluates_waits_for_its_end():
     running = asyncio.create_task(worker.run())
     await asyncio.sleep(0.02)
     assert not running.done()
-    assert len(await worker.evaluate(prompts(2), Sampling(), 1, False)) == 2
+    assert len(await worker.evaluate(prompts(2), terms(num_samples=1))) == 2
     await worker.stop()
     await asyncio.wait_for(running, 5)
 
@@ -421,7 +448,7 @@ async def test_an_engine_that_hangs_during_an_evaluation_ends_its_worker():
     worker = make_worker(engine)
     await worker.load(publication(0))
     run = asyncio.create_task(worker.run())
-    evaluating = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 1, False))
+    evaluating = asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=1)))
     await soon(lambda: engine.asked)
     engine.hangs = True
     with pytest.raises(EngineError, match="has not answered"):

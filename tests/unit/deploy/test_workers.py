@@ -12,7 +12,8 @@ from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
-from oapl.records import EvalAnswers, Lateness, ProbeReport, Sampling, WorkerId
+from oapl.evaluation import Protocol
+from oapl.records import EvalAnswers, Lateness, ProbeReport, WorkerId
 from tests.support.fakes import publication
 from tests.support.sleepers import CountingSource
 
@@ -473,7 +474,7 @@ async def test_who_is_late_is_told_with_what_they_say():
 class Examined(FakeWorker):
     """Answers each problem in a second, until it is killed."""
 
-    async def evaluate(self, prompts, sampling, num_samples, greedy):
+    async def evaluate(self, prompts, terms):
         assert self.version >= 0, "evaluates before the first load"
         answering = asyncio.ensure_future(asyncio.sleep(1.0))
         await asyncio.wait({answering, self.death}, return_when=asyncio.FIRST_COMPLETED)
@@ -490,7 +491,7 @@ class Examining(Bench):
         super().__init__(num_engines=num_engines, **aside)
 
     async def examine(self, count=4):
-        made = await self.workers.evaluate(problems(count), Sampling(), 16, False)
+        made = await self.workers.evaluate(problems(count), Protocol(num_samples=16, greedy=False))
         return [answers.prompt.id for answers in made]
 
 
