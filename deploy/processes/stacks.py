@@ -36,7 +36,7 @@ SPY_S = 20.0
 
 
 class Stuck(Protocol):
-    """Of `deploy.processes.launch.Process` what is needed here."""
+    """Of `deploy.processes.base.Process` what is needed here."""
 
     @property
     def name(self) -> str: ...

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.processes.launch import Processes
+from deploy.processes.base import Processes
 from deploy.run import parts, storage
 from deploy.run.evaluation import Evaluator
 from deploy.run.evaluation_files import ANSWERS, SETTINGS

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from deploy.checks.generation import Generation, done_in, generating
 from deploy.checks.preflight import PreflightReport, preflight
-from deploy.processes.launch import Processes
+from deploy.processes.base import Processes
 from deploy.run import folders, parts, storage
 from deploy.run.last_faults import tell_faults
 from deploy.run.leg import WHOLE, Leg, mark

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from deploy.processes.base import Process, Processes
 from deploy.processes.handles import AWAY
-from deploy.processes.launch import Process, Processes
 from deploy.run.restarts import Failures
 from oapl.config.restarts import RewardServerRestarts
 from oapl.errors import DeadlineError, OaplError, ReplayError

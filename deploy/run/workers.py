@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from actors.worker import PING_S
-from deploy.processes.launch import Processes
+from deploy.processes.base import Processes
 from deploy.run.answering import Answering
 from deploy.run.members import Member, lateness, one_line
 from deploy.run.pulse import SILENCE_S, Pulse

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from deploy.processes.handles import AsyncHost, RayHandle
-from deploy.processes.launch import environment
+from deploy.processes.roles import environment
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
 from oapl.records import Probe, Sampling, Terms

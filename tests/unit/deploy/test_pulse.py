@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from oapl.config.restarts import RewardServerRestarts
 from oapl.errors import NodeError, OaplError, ReplayError

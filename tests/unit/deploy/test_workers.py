@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 from deploy.run import workers
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from deploy.run.workers import Workers
