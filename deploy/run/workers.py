@@ -100,7 +100,7 @@ class Workers:
         self._config = config
         self._has_own_weights = has_own_weights
         self._indices = range(config.rollout.num_engines) if places is None else places
-        self._is_aside = is_aside
+        self._is_aside, self._is_idle = is_aside, False
         self._step = step
         self._processes = processes
         self._pulse = pulse
@@ -128,9 +128,11 @@ class Workers:
             self._tasks.append(asyncio.create_task(self._hold_place(index)))
 
     async def start_idle(self) -> None:
-        """Start the workers with the model's own weights, for evaluation alone: no collecting."""
+        """Start the workers with the model's own weights, for evaluation alone: no collecting. One
+        that dies is not started again."""
+        self._is_idle = True
         members = await asyncio.gather(*(self._start_member(index, 0) for index in self._indices))
-        self._tasks += [asyncio.create_task(self._end_if_silent(member)) for member in members]
+        self._tasks += [asyncio.create_task(self._live_idle(member)) for member in members]
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         """Give `weights` to every worker, and wait until the first one holds them.
@@ -369,7 +371,24 @@ class Workers:
     async def _live(self, index: int, incarnation: int) -> None:
         """The life of one worker: it starts, loads, and collects until it is told to stop."""
         member = await self._start_member(index, incarnation)
-        acting = asyncio.ensure_future(self._act(member))
+        await self._watched(member, self._act(member))
+
+    async def _live_idle(self, member: Member) -> None:
+        """The life of one that only evaluates: it answers until it is told to stop."""
+        try:
+            await self._watched(member, member.process.handle.run())
+        except Exception as error:  # noqa: BLE001  whatever it is, the worker is of no use
+            if self._stopping:
+                return
+            self._last_death = one_line(error)
+            self._note(f"{member.id} died ({self._last_death}); not started again")
+            await self._discard(member.index, member.incarnation)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _watched(self, member: Member, act: Awaitable[None]) -> None:
+        """Await what a worker does with its life, which ends when it answers no more."""
+        acting = asyncio.ensure_future(act)
         listening = asyncio.ensure_future(self._end_if_silent(member))
         try:
             await asyncio.wait({acting, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -489,7 +508,9 @@ class Workers:
 
     @property
     def _has_let_go(self) -> bool:
-        """Whether the last worker set aside that held the present weights is gone."""
+        """Whether the last worker that held the present weights is gone, and none will again."""
+        if self._is_idle:
+            return not self._members
         return self._is_aside and self._weights is None
 
     def _fail(self, error: Exception) -> None:

@@ -73,7 +73,7 @@ ALLOWED = {
     "deploy/run/workers.py:Workers.load.first:self._changed.wait_for": (
         "`Workers.load` gives it sync.timeout_s"
     ),
-    "deploy/run/workers.py:Workers._live:asyncio.wait": (
+    "deploy/run/workers.py:Workers._watched:asyncio.wait": (
         "a worker's life, which its pulse ends when it is silent"
     ),
     "deploy/run/workers.py:Workers._act:member.process.handle.run": (
