@@ -249,10 +249,11 @@ def _start_other(chain: Chain) -> Struck:
 UNFINISHED: dict[str, Any] = STOPS | {
     "detected_by": "the run, as it ends",
     "within_s": 30.0,
-    "reads": "W&B did not finish within 20 s and is ended; upload the rest: wandb sync ",
+    "reads": r"W&B (did not finish within 20 s and is ended; upload the rest: wandb sync |"
+    "took no .*; going on without it: )",
     "is_down": True,
     "loses": "nothing; metrics.jsonl has all",
-    "does": "`wandb sync`, as the line says, once it is back",
+    "does": "`wandb sync` of the folder in `wandb/` uploads the rest, once it is back",
 }
 _wandb = cases_of("W&B", detected_by="W&B's own client")
 OTHERS = (
