@@ -1,7 +1,7 @@
 """Faults in words: what is counted is told, too, the first time that it happens.
 
-Invariant: of each metric `faults/*` one line stands in the messages, written where the fault is met
-or, for the others, by whoever sees its first count.
+Invariant: of each metric `faults/*`, and of its likes, one line stands in the messages, written
+where the fault is met or, for the others, by whoever sees its first count.
 """
 
 from __future__ import annotations
@@ -26,6 +26,15 @@ TOLD_WHERE_MET = frozenset(
     }
 )
 """With a cause of their own, each time or once per sort."""
+UNDER_OTHER_NAMES = frozenset(
+    {
+        "critic/skipped",
+        "replay/duplicates",
+        "replay/refused_incomplete",
+        "replay/refused_unknown",
+    }
+)
+"""What should not happen, too, counted beside its likes."""
 
 
 class FirstFaults:
@@ -41,8 +50,8 @@ class FirstFaults:
             values: Counted since the last call, among other metrics.
         """
         for name, value in sorted(values.items()):
-            is_fault = name.startswith(FAULTS) and name not in TOLD_WHERE_MET
-            if not is_fault or not value > 0 or name in self._told:
+            is_fault = name.startswith(FAULTS) or name in UNDER_OTHER_NAMES
+            if not is_fault or name in TOLD_WHERE_MET or not value > 0 or name in self._told:
                 continue
             self._told.add(name)
             known = describe(name)

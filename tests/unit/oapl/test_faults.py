@@ -2,7 +2,7 @@
 
 import pytest
 
-from oapl.tracking.faults import FAULTS, TOLD_WHERE_MET, FirstFaults
+from oapl.tracking.faults import FAULTS, TOLD_WHERE_MET, UNDER_OTHER_NAMES, FirstFaults
 from oapl.tracking.names import METRICS, describe
 from tests.unit.oapl.test_metric_names import VALUE, written
 
@@ -25,9 +25,17 @@ def test_a_kind_of_somebody_s_own_engine_is_told_too():
     assert [*FirstFaults().lines({"faults/of_mine": float("nan")})] == []
 
 
-@pytest.mark.parametrize("name", sorted(TOLD_WHERE_MET))
-def test_what_is_left_out_is_a_metric_of_the_table(name):
-    assert describe(name) is not METRICS["faults/{KIND}"]
+def test_what_replay_refuses_since_a_worker_breaks_its_rules_is_told_and_what_came_late_is_not():
+    counted = {"replay/refused_stale": 3.0, "replay/refused_unknown": 1.0, "critic/skipped": 1.0}
+    assert [line.split(",")[0] for line in FirstFaults().lines(counted)] == [
+        "fault: critic/skipped = 1",
+        "fault: replay/refused_unknown = 1",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(TOLD_WHERE_MET | UNDER_OTHER_NAMES))
+def test_what_is_named_is_a_metric_of_the_table(name):
+    assert describe(name) not in (None, METRICS["faults/{KIND}"])
 
 
 def test_every_fault_that_the_packages_count_has_words_of_its_own():
