@@ -225,7 +225,8 @@ class RolloutWorker:
         waits for any longer holds no load up.
         """
         what = f"{self._id} to answer {len(prompts)} evaluation prompts"
-        return await within(terms.timeout_s, self._answers(prompts, terms), what)
+        # Whoever asks tells of it, as of one wait; in one process with them this would be another.
+        return await within(terms.timeout_s, self._answers(prompts, terms), what, is_told=False)
 
     async def _answers(self, prompts: Sequence[Prompt], terms: Terms) -> list[EvalAnswers]:
         while True:
