@@ -30,6 +30,7 @@ from oapl.records import (
     Prompt,
     Rollout,
     Sampling,
+    Terms,
     WeightsVersion,
     WorkerId,
 )
@@ -41,9 +42,9 @@ WARNING = 1.05
 """Mean exp(|log-prob difference|) between engine and learner that is worth a look."""
 FAULT_WINDOW_S = 60.0
 """Two engine faults within this time are one too many."""
-PING_S, ANSWER_S, MOST_MISSED = 5.0, 30.0, 2
-"""Between two questions to the engine, for its answer to one, and answers in a row that do not come
-of an engine that hangs: one may meet a load."""
+PING_S, MOST_MISSED = 5.0, 2
+"""Between an engine's answer and the next question to it, and answers in a row that do not come of
+one that hangs: a question may meet a load."""
 
 
 def build(
@@ -171,22 +172,25 @@ class RolloutWorker:
         Raises:
             EngineError: It does not answer.
         """
-        missed = 0
+        missed, silence_s = 0, self._config.rollout.engine_silence_s
         while missed < MOST_MISSED:
-            await asyncio.sleep(PING_S)
+            if not missed:
+                await asyncio.sleep(PING_S)
             if self._is_loading:
+                missed = 0
                 continue
             try:
                 what = f"the engine of {self._id} to answer"
-                await within(ANSWER_S, self._engine.ping(), what, is_told=False)
+                answer = self._engine.ping()
+                await within(silence_s / MOST_MISSED, answer, what, is_told=False)
                 missed = 0
             except DeadlineError:
                 missed = 0 if self._is_loading else missed + 1
             except Exception:  # noqa: BLE001 - it has failed: whoever asks it for something hears so
                 missed = 0
         raise EngineError(
-            f"the inference engine has not answered for {MOST_MISSED * ANSWER_S:.0f} s: its "
-            "process is stopped or hangs"
+            f"the inference engine has not answered for {silence_s:g} s: its process is stopped or "
+            "hangs; where it compiles for so long, raise rollout.engine_silence_s"
         )
 
     @property
@@ -218,36 +222,22 @@ class RolloutWorker:
                 if not self._stop.is_set():
                     await self._recover(error, recoveries)
 
-    async def evaluate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
-        gives_way: bool = False,
-    ) -> list[EvalAnswers]:
-        """Answer and judge each prompt `num_samples` times, and once at temperature 0 if asked.
+    async def evaluate(self, prompts: Sequence[Prompt], terms: Terms) -> list[EvalAnswers]:
+        """Answer and judge each prompt; see `oapl.interfaces.Answering.evaluate`.
 
-        Everything is in flight at once, that of other calls too; no load comes between.
-
-        Args:
-            prompts: What to answer.
-            sampling: Of the samples; the greedy answer has its `max_tokens` alone.
-            num_samples: Per prompt; 0 leaves the greedy answer.
-            greedy: Whether there is one.
-            gives_way: A load does not wait for the answers, and cuts them off.
-
-        Raises:
-            EngineError: The engine failed twice in quick succession.
-            StaleError: A load has cut it off.
+        Everything is in flight at once, that of other calls too; no load comes between. What nobody
+        waits for any longer holds no load up.
         """
+        what = f"{self._id} to answer {len(prompts)} evaluation prompts"
+        # Whoever asks tells of it, as of one wait; in one process with them this would be another.
+        return await within(terms.timeout_s, self._answers(prompts, terms), what, is_told=False)
+
+    async def _answers(self, prompts: Sequence[Prompt], terms: Terms) -> list[EvalAnswers]:
         while True:
             recoveries = self._recoveries
             try:
-                async with contextlib.nullcontext() if gives_way else self._no_load():
-                    return await asyncio.gather(
-                        *(self._answer(one, sampling, num_samples, greedy) for one in prompts)
-                    )
+                async with contextlib.nullcontext() if terms.gives_way else self._no_load():
+                    return await asyncio.gather(*(self._answer(one, terms) for one in prompts))
             except EngineError as error:
                 await self._recover(error, recoveries)
 
@@ -351,14 +341,12 @@ class RolloutWorker:
         self._recoveries += 1
         await self._engine.rebuild()
 
-    async def _answer(
-        self, prompt: Prompt, sampling: Sampling, num_samples: int, greedy: bool
-    ) -> EvalAnswers:
-        draws = [sampling] * num_samples
-        if greedy:
-            draws.append(sampling.greedy())
+    async def _answer(self, prompt: Prompt, terms: Terms) -> EvalAnswers:
+        draws = [terms.sampling] * terms.num_samples
+        if terms.greedy:
+            draws.append(terms.sampling.greedy())
         answers = await asyncio.gather(*(self._judged(prompt, draw) for draw in draws))
-        best = answers.pop() if greedy else (None, None)
+        best = answers.pop() if terms.greedy else (None, None)
         return EvalAnswers(
             prompt=prompt,
             rollouts=tuple(rollout for rollout, _ in answers),

@@ -15,11 +15,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from oapl.errors import InputError, OaplError, ProbeError, VerifierError, in_one_line
+from oapl.errors import InputError, LostError, OaplError, ProbeError, VerifierError, in_one_line
 from oapl.records import Metrics, ProbeReport, State, WeightsVersion
 
-ENDS_THE_RUN = (InputError, ProbeError, VerifierError)
-"""What no later point would be without."""
+ENDS_THE_RUN = (InputError, LostError, ProbeError, VerifierError)
+"""What no later point would be without, and what the run goes back for."""
 NONE = -1
 
 
@@ -51,6 +51,56 @@ class Running:
         return {}
 
 
+class Skips:
+    """Points that come to nothing: each is told and counted, and costs the run no more.
+
+    Args:
+        tell: Takes a line for the person who watches.
+        first: Learner steps before this stage, which lines count too.
+    """
+
+    def __init__(self, tell: Callable[[str], None], first: int) -> None:
+        self._tell = tell
+        self._first = first
+        self._count = 0
+
+    def add(self, step: int, why: str) -> None:
+        """Skip the point of a step.
+
+        Args:
+            step: Learner steps of this stage.
+            why: In words.
+        """
+        self._count += 1
+        self._tell(f"the evaluation of step {self._first + step} is skipped: {why}")
+
+    async def unless_it_fails(self, step: int, act: Awaitable[Metrics]) -> Metrics | None:
+        """Make a point.
+
+        Args:
+            step: Learner steps of this stage.
+            act: Gives its scores.
+
+        Returns:
+            None where it is skipped.
+
+        Raises:
+            OaplError: One of `ENDS_THE_RUN`.
+        """
+        try:
+            return await act
+        except ENDS_THE_RUN:
+            raise
+        except OaplError as error:
+            self.add(step, f"{type(error).__name__}: {in_one_line(error)}")
+            return None
+
+    def take(self) -> Metrics:
+        """The number since the last call."""
+        count, self._count = self._count, 0
+        return {"faults/skipped_evaluations": float(count)}
+
+
 class Beside:
     """Evaluates one point at a time.
 
@@ -61,7 +111,7 @@ class Beside:
         before: Keeps what must be kept of a step before the learner goes on from it.
         saw: Takes the scores of a step.
         after: Makes use of what was kept, with or without scores.
-        tell: Takes a line for the person who watches.
+        skips: Those that come to nothing.
         first: Learner steps before this stage, which lines count too.
     """
 
@@ -74,7 +124,7 @@ class Beside:
         before: Callable[[int], Awaitable[None]],
         saw: Callable[[int, Metrics], None],
         after: Callable[[int], Awaitable[None]],
-        tell: Callable[[str], None],
+        skips: Skips,
         first: int = 0,
     ) -> None:
         self._engines = engines
@@ -83,12 +133,11 @@ class Beside:
         self._before = before
         self._saw = saw
         self._after = after
-        self._tell = tell
+        self._skips = skips
         self._first = first
         self._last = NONE  # the last point, made or skipped
         self._under_way = NONE
         self._task: asyncio.Task[None] | None = None
-        self._skipped = 0
         self._is_abandoned = False
 
     def is_new(self, step: int) -> bool:
@@ -115,7 +164,7 @@ class Beside:
         self._last = step
         if self.is_busy:
             said = f"that of step {self._first + self._under_way} is still under way"
-            self._skip(step, f"{said}; evaluate less often or less, or set more engines aside")
+            self._skips.add(step, f"{said}; evaluate less often or less, or set more engines aside")
             return
         await self.check()
         await self._before(step)
@@ -137,7 +186,7 @@ class Beside:
         await asyncio.gather(self._task, return_exceptions=True)
         step, self._task, self._under_way = self._under_way, None, NONE
         if step != NONE:  # else it has ended in the same turn
-            self._skip(step, why)
+            self._skips.add(step, why)
             await self._after(step)
 
     async def hold(self, step: int) -> None:
@@ -183,10 +232,8 @@ class Beside:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def stats(self) -> Metrics:
-        """What happened since the last call, on the engines and here."""
-        counted = await self._engines.stats()
-        skipped, self._skipped = self._skipped, 0
-        return {**counted, "faults/skipped_evaluations": float(skipped)}
+        """What happened on the engines since the last call."""
+        return await self._engines.stats()
 
     def state(self) -> State:
         """Which points were made, and which is under way, as JSON can hold it."""
@@ -217,7 +264,7 @@ class Beside:
             self._under_way = cut
             self._start(served)
         else:
-            self._skip(cut, "the run stopped under it, and its weights are gone")
+            self._skips.add(cut, "the run stopped under it, and its weights are gone")
         return None
 
     def _start(self, weights: WeightsVersion) -> asyncio.Task[None]:
@@ -229,19 +276,13 @@ class Beside:
     async def _make(self, step: int, weights: WeightsVersion) -> None:
         """One point, from the load to the scores. One that is cut off stays under way: a
         checkpoint is to say so."""
-        try:
-            await self._engines.load(weights)
-            scores = await self._evaluate(step)
-        except ENDS_THE_RUN:
-            raise
-        except OaplError as error:
-            self._under_way = NONE
-            self._skip(step, f"{type(error).__name__}: {in_one_line(error)}")
-        else:  # in one turn, so that no checkpoint has the one without the other
-            self._under_way = NONE
-            self._saw(step, scores)
-        await self._after(step)
 
-    def _skip(self, step: int, why: str) -> None:
-        self._skipped += 1
-        self._tell(f"the evaluation of step {self._first + step} is skipped: {why}")
+        async def scores() -> Metrics:
+            await self._engines.load(weights)
+            return await self._evaluate(step)
+
+        found = await self._skips.unless_it_fails(step, scores())
+        self._under_way = NONE  # in one turn, so that no checkpoint has the one without the other
+        if found is not None:
+            self._saw(step, found)
+        await self._after(step)

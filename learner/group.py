@@ -31,6 +31,7 @@ from oapl.interfaces import Trainer
 from oapl.objectives.base import build as build_objective
 from oapl.records import Batch, CreditedGroup, Metrics, MiniBatch, StepMetrics, TokenScores
 from oapl.remote.waiting import both
+from oapl.tracking.faults import FirstFaults
 
 
 class LearnerGroup:
@@ -61,6 +62,7 @@ class LearnerGroup:
         self._left = 0  # learner steps of the iteration under way
         self._has_told = False  # of a prompt that failed
         self._has_told_of_cost = False  # of checkpoints
+        self._faults = FirstFaults()
         self._waits = accounting.DATA if around.engines is None else accounting.SYNCHRONISE
         self._objective = build_objective(config.objective).declares
         self._ranks = Ranks(config, trainers)
@@ -113,7 +115,7 @@ class LearnerGroup:
             ranks=self._ranks,
             tracker=around.tracker,
             engines=around.engines,
-            evaluate=None if scores.are_beside else scores.now,
+            evaluate=None if scores.are_beside else scores.at_publication,
         )
         return scores, publications
 
@@ -289,7 +291,7 @@ class LearnerGroup:
         values = await self._line.completed(self.total, self._first)
         await self._tell_of_failures(values)
         values |= self._deciders.saw_line(self.step, values, self._groups)
-        self._tracker.log(StepMetrics(step=self.total, values=values))
+        self._write(values)
         self._tell_of_spared(values)
         is_between = self._left <= 0  # two iterations: no group is leased
         if is_between:
@@ -299,6 +301,11 @@ class LearnerGroup:
                 await self._save_in_mid_run()
             self._deciders.look()
         self._watch.enter(accounting.DATA if is_between else accounting.OTHER)
+
+    def _write(self, values: Metrics) -> None:
+        for line in self._faults.lines(values):
+            self._tracker.message(line)
+        self._tracker.log(StepMetrics(step=self.total, values=values))
 
     async def _tell_of_failures(self, values: Metrics) -> None:
         if values.get("replay/failed") and not self._has_told:
@@ -415,6 +422,5 @@ class LearnerGroup:
         await self._scores.close()
         await self._line.close()
         await self._saving.close()
-        last = StepMetrics(step=self.total, values=self._line.last(self.total))
         with contextlib.suppress(OSError):  # a full disk may be why it ends, which others tell
-            self._tracker.log(last)
+            self._write(self._line.last(self.total))

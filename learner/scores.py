@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from learner.deciders import Deciders
-from learner.evaluations import Beside, Send
+from learner.evaluations import Beside, Send, Skips
 from learner.surroundings import Evaluators
 from oapl import accounting
 from oapl.config import RunConfig
@@ -55,6 +55,7 @@ class Scores:
         self._deciders = deciders
         self._watch = watch
         self._first = first
+        self._skips = Skips(tracker.message, first)
         self._beside: Beside | None = None
         if evaluators.aside is not None:
             self._beside = Beside(
@@ -64,7 +65,7 @@ class Scores:
                 before=lambda step: deciders.kept.before_scores(first + step),
                 saw=self._saw,
                 after=lambda step: deciders.kept.after_scores(first + step),
-                tell=tracker.message,
+                skips=self._skips,
                 first=first,
             )
 
@@ -86,6 +87,14 @@ class Scores:
         if self._waited is not None:
             self._saw(step, metrics)
         return metrics
+
+    async def at_publication(self, step: int) -> None:
+        """Evaluate the weights of a step as `now` does; what goes wrong costs this point alone.
+
+        Args:
+            step: Learner steps of this stage.
+        """
+        await self._skips.unless_it_fails(step, self.now(step))
 
     async def before_publication(self) -> None:
         """End what is under way where engines that make rollouts are to load."""
@@ -140,8 +149,9 @@ class Scores:
         return True
 
     async def stats(self) -> Metrics:
-        """What happened beside training since the last call."""
-        return {} if self._beside is None else await self._beside.stats()
+        """What happened since the last call."""
+        skipped = {} if self._waited is None else self._skips.take()
+        return skipped if self._beside is None else {**skipped, **await self._beside.stats()}
 
     def state(self) -> State:
         """Which points were made, as JSON can hold it; empty where the learner waits for them."""

@@ -36,6 +36,7 @@ from oapl.records import (
     State,
     StepMetrics,
     TensorSpec,
+    Terms,
     TokenCredit,
     TokenScores,
     Trouble,
@@ -401,22 +402,12 @@ class Replay(Batches, Protocol):
 class Answering(Protocol):
     """A worker, as an evaluation sees it."""
 
-    async def evaluate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
-        gives_way: bool = False,
-    ) -> Sequence[EvalAnswers]:
+    async def evaluate(self, prompts: Sequence[Prompt], terms: Terms) -> Sequence[EvalAnswers]:
         """Answer and judge prompts under the version held; no load comes between.
 
         Args:
             prompts: Some of the evaluation's; others may be asked at the same time.
-            sampling: Of the samples.
-            num_samples: Per prompt.
-            greedy: Also one answer at temperature 0 per prompt.
-            gives_way: A load does not wait for the answers, and cuts them off.
+            terms: How.
 
         Returns:
             One record per prompt, in order.
@@ -425,6 +416,7 @@ class Answering(Protocol):
             ValueError: A prompt does not fit the engine.
             EngineError: The engine failed twice in quick succession.
             StaleError: A load has cut it off.
+            DeadlineError: Nobody waits for the answers any longer.
         """
 
 

@@ -19,7 +19,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -35,6 +35,7 @@ from oapl.records import (
     Rollout,
     Sampling,
     ScoredGroup,
+    Terms,
     Unfinished,
     WorkerId,
 )
@@ -309,6 +310,7 @@ async def evaluate(
     *,
     protocol: Protocol,
     answered: Callable[[EvalAnswers], None],
+    timeout_s: float,
     slots: int = 0,
 ) -> None:
     """Answer and judge every prompt, by whichever worker has room for it.
@@ -318,6 +320,7 @@ async def evaluate(
         prompts: In the order in which they are asked.
         protocol: How each is answered.
         answered: Is given the answers of each prompt as they come.
+        timeout_s: Of the whole; no worker goes on beyond it.
         slots: Beside rollouts: a worker makes so many answers at once, those of one prompt at
             least, and they give way to a load. 0: it does nothing else.
 
@@ -327,14 +330,23 @@ async def evaluate(
     per_prompt = protocol.num_samples + protocol.greedy
     each = max(1, min(slots or ANSWERS_PER_CALL, ANSWERS_PER_CALL) // per_prompt)
     calls = min(CALLS, max(1, slots // (each * per_prompt))) if slots else CALLS
-    asked = (protocol.sampling, protocol.num_samples, protocol.greedy, *((True,) if slots else ()))
+    terms = Terms(
+        sampling=protocol.sampling,
+        num_samples=protocol.num_samples,
+        greedy=protocol.greedy,
+        timeout_s=timeout_s,
+        gives_way=slots > 0,
+    )
+    now = asyncio.get_running_loop().time
+    ends_at = now() + timeout_s
     waiting = deque(prompts[at : at + each] for at in range(0, len(prompts), each))
 
     async def ask(worker: Answering) -> None:
         while waiting:
             share = waiting.popleft()
             try:
-                made = await worker.evaluate(share, *asked)
+                left_s = max(0.0, ends_at - now())
+                made = await worker.evaluate(share, replace(terms, timeout_s=left_s))
             except BaseException:
                 waiting.appendleft(share)
                 raise

@@ -95,6 +95,25 @@ class Sampling:
         return replace(self, temperature=0.0, top_p=1.0, top_k=0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which a worker answers prompts of an evaluation.
+
+    Attributes:
+        sampling: Of the samples; the greedy answer has its `max_tokens` alone.
+        num_samples: Per prompt; 0 leaves the greedy answer.
+        greedy: Whether each prompt is answered once more at temperature 0.
+        timeout_s: Nobody waits for the answers any longer.
+        gives_way: A load does not wait for them, and cuts them off.
+    """
+
+    sampling: Sampling
+    num_samples: int
+    greedy: bool
+    timeout_s: float
+    gives_way: bool = False
+
+
 @compact_pickle("token_ids", "inference_logprobs")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rollout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oapl.config import RunConfig, protocols
-from oapl.config.sections import AnswersSection, EvalSource
+from oapl.config.sections import AnswersSection, EvalSource, ks_of
 from oapl.evaluation.protocol import Protocol
 from oapl.records import Sampling
 
@@ -38,6 +38,8 @@ def protocol_of(config: RunConfig, source: EvalSource) -> Protocol:
     """
     section, name = config.eval, source.protocol or config.eval.protocol
     said: dict[str, Any] = {key: getattr(section, key) for key in protocols.SETTINGS}
+    if section.ks == ks_of(section.num_samples):
+        del said["ks"]  # nobody's word: the set's own number says which
     if section.as_rollouts:
         said |= {key: getattr(config.rollout, key) for key in DRAWN}
     if source.protocol:

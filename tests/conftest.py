@@ -35,7 +35,7 @@ LONG = (
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
     """The `ray` module, connected to a cluster on the loopback interface that tests share."""
-    from deploy.processes.launch import start_local_ray
+    from deploy.processes.ray_cluster import start_local_ray
 
     ray = start_local_ray(num_cpus=4)
     yield ray

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from deploy.commands import quickstart
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from deploy.run import program
 from oapl import reports
 from oapl.config import RunConfig

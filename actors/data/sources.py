@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.data import difficulty, text_files
+from actors.data import difficulty, hub, text_files
 from actors.data.messages import SHOWN
 from actors.data.problems import Problem, Row, is_wanted, read_row
 from actors.data.puzzles import Puzzle, puzzles
@@ -162,6 +162,7 @@ def _dataset(source: DataSource) -> Iterator[tuple[str, Row]]:
 
     datasets.disable_progress_bars()
     name, path = source.dataset, Path(source.dataset)
+    hub.ask_for(name)
     try:
         if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
             found = datasets.load_from_disk(str(path))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from actors.data import hub
 from oapl.config import RunConfig
 from oapl.errors import InputError, first_line
 
@@ -49,6 +50,7 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
+    hub.ask_for(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -132,6 +134,7 @@ def load_model_config(
     """
     from transformers import AutoConfig
 
+    hub.ask_for(path)
     try:
         found = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -121,7 +121,7 @@ def _ks(config: RunConfig) -> Iterator[str]:
     section = config.eval
     most = max([section.num_samples, *(one.num_samples for _, one in _protocols(config))])
     too_large = [k for k in section.ks if k > most]
-    if too_large and not (most == 0 and section.ks == EvalSection().ks):
+    if too_large:
         yield (
             f"eval.ks = {list(section.ks)}: pass@{max(too_large)} needs {max(too_large)} samples, "
             f"but eval.num_samples is {most}; raise it, or leave "

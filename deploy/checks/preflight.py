@@ -157,8 +157,7 @@ def _missing(config: RunConfig) -> str:
 
 @functools.cache
 def _is_known(name: str, trust_remote_code: bool) -> bool:
-    """Whether a hub answers to a name; asked once, since one that cannot be reached takes half a
-    minute to say so, and a run may have many stages."""
+    """Whether a hub answers to a name; asked once, since a run may have many stages."""
     try:
         load_model_config(name, trust_remote_code)
     except InputError:

@@ -36,7 +36,7 @@ def look(start: bool) -> Iterator[Finding]:
 
 
 def _ray_starts() -> Finding:
-    from deploy.processes.launch import start_local_ray
+    from deploy.processes.ray_cluster import start_local_ray
 
     started = time.monotonic()
     ray = None

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from actors.engines.base import ENGINES
-from deploy.processes.launch import environment
+from deploy.processes.roles import environment
 from oapl.config import RunConfig
 from oapl.devices.base import engine_name
 from oapl.errors import EngineError, InputError

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.processes.nodes import Facts, Node, Resources, differences
-from deploy.processes.ray_servers import apart, few, patient
+from deploy.processes.ray_servers import apart, end, ended, few, patient
 from oapl.errors import (
     DeadlineError,
     HeadError,
@@ -57,7 +57,11 @@ HEAD_SILENCE_S = 45.0
 """Ray ends the program, with words of its own, when the head has been away for 60 s."""
 SERVERS = {"gcs_server": HeadError, "raylet": NodeError}
 """Without them nothing of a cluster works, or nothing on this machine."""
+log = logging.getLogger(__name__)
+
 OWN = ("oapl", "actors", "learner", "reward_server", "deploy")
+STARTS = 3
+"""Of Ray's servers: where its agents take longer than 15 s its raylet gives itself up."""
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the program of a job."""
 
@@ -91,28 +95,34 @@ def start_local_ray(
     import ray
 
     began = time.monotonic()
-    services, parameter = ray._private.services, ray._private.parameter
-    with patient(services, timeout_s), apart(services), few(services, parameter):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=object_store_bytes,
-                _node_ip_address="127.0.0.1",
-                _system_config={
-                    **UNWATCHED,
-                    "worker_register_timeout_seconds": math.ceil(timeout_s),
-                },
-                **QUIET,
-            )
-        except Exception as error:
-            if time.monotonic() - began < timeout_s:
-                raise
-            raise DeadlineError(
-                f"waited {timeout_s:g} s (cluster.start_timeout_s) for Ray to start on this "
-                f"machine ({first_line(error)}); raise it where the machine is only slow"
-            ) from error
+    settings = {**UNWATCHED, "worker_register_timeout_seconds": math.ceil(timeout_s)}
+    for left in reversed(range(STARTS)):
+        services, parameter = ray._private.services, ray._private.parameter
+        with apart(services) as servers, few(services, parameter):
+            try:
+                with patient(services, timeout_s, servers):
+                    ray.init(
+                        address="local",
+                        num_cpus=num_cpus,
+                        include_dashboard=False,
+                        object_store_memory=object_store_bytes,
+                        _node_ip_address="127.0.0.1",
+                        _system_config=settings,
+                        **QUIET,
+                    )
+                break
+            except Exception as error:
+                over = ended(servers)
+                end(servers)
+                if over and left:
+                    log.warning("Ray's %s ended as it started; once more", " and ".join(over))
+                    continue
+                if time.monotonic() - began < timeout_s:
+                    raise
+                raise DeadlineError(
+                    f"waited {timeout_s:g} s (cluster.start_timeout_s) for Ray to start on this "
+                    f"machine ({first_line(error)}); raise it where the machine is only slow"
+                ) from error
     return ray
 
 

@@ -10,19 +10,26 @@ started.
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+END_S = 10.0
 
 
 @contextlib.contextmanager
-def patient(services: Any, timeout_s: float) -> Iterator[None]:
+def patient(
+    services: Any, timeout_s: float, servers: Sequence[subprocess.Popen[Any]] = ()
+) -> Iterator[None]:
     """Let a new node register with its head late: Ray gives it 30 s.
 
     Args:
         services: The module `ray._private.services`.
         timeout_s: How long it may take; until then the question whether it has is not answered.
+        servers: Of the node: nobody waits for one that has ended.
     """
     ask = services.get_node
 
@@ -32,7 +39,7 @@ def patient(services: Any, timeout_s: float) -> Iterator[None]:
             try:
                 return ask(*arguments, **named)
             except RuntimeError:  # not there yet
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or ended(servers):
                     raise
                 time.sleep(0.1)
 
@@ -44,18 +51,37 @@ def patient(services: Any, timeout_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def apart(services: Any) -> Iterator[None]:
-    """Start each server in a session of its own, with all that it starts.
+def apart(services: Any) -> Iterator[list[subprocess.Popen[Any]]]:
+    """Start each server in a session of its own, with all that it starts; give those started.
 
     Args:
         services: The module `ray._private.services`.
     """
-    start = services.ConsolePopen
-    services.ConsolePopen = partial(start, start_new_session=True)
+    start, servers = services.ConsolePopen, list[subprocess.Popen[Any]]()
+
+    def begin(*arguments: Any, **named: Any) -> Any:
+        server = start(*arguments, start_new_session=True, **named)
+        servers.append(server)
+        return server
+
+    services.ConsolePopen = begin
     try:
-        yield
+        yield servers
     finally:
         services.ConsolePopen = start
+
+
+def ended(servers: Sequence[subprocess.Popen[Any]]) -> list[str]:
+    """Which of the servers have ended, in words."""
+    over = [server for server in servers if server.poll() is not None]
+    return [f"{Path(str(one.args[0])).name} (exit code {one.returncode})" for one in over]  # type: ignore[index]
+
+
+def end(servers: Sequence[subprocess.Popen[Any]]) -> None:
+    """Kill what is left of servers of which one has ended."""
+    for server in servers:
+        server.kill()
+        server.wait(END_S)
 
 
 @contextlib.contextmanager

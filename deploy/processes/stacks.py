@@ -41,7 +41,7 @@ _CALLS: dict[asyncio.Task[Any] | None, Awaitable[Any]] = {}
 
 
 class Stuck(Protocol):
-    """Of `deploy.processes.launch.Process` what is needed here."""
+    """Of `deploy.processes.base.Process` what is needed here."""
 
     @property
     def name(self) -> str: ...

@@ -13,7 +13,7 @@ from deploy.run.members import Member, one_line
 from oapl.errors import DiedError, OaplError
 from oapl.evaluation import Protocol
 from oapl.loops import evaluate
-from oapl.records import EvalAnswers, Prompt, Sampling
+from oapl.records import EvalAnswers, Prompt, Terms
 from oapl.remote.open_waits import OPEN
 from oapl.remote.waiting import within
 
@@ -28,18 +28,10 @@ class _Asked:
     member: Member
     dead: list[Member]
 
-    async def evaluate(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
-        gives_way: bool = False,
-    ) -> Sequence[EvalAnswers]:
+    async def evaluate(self, prompts: Sequence[Prompt], terms: Terms) -> Sequence[EvalAnswers]:
         handle = self.member.process.handle
-        way = (True,) if gives_way else ()
         try:
-            return await handle.evaluate(prompts, sampling, num_samples, greedy, *way)
+            return await handle.evaluate(prompts, terms)
         except DiedError:
             self.dead.append(self.member)
             raise
@@ -107,5 +99,12 @@ class Answering:
                 if self.answered is not None:
                     self.answered(answers)
 
-            asking = evaluate(asked, rest, protocol=self.protocol, answered=keep, slots=self.slots)
+            asking = evaluate(
+                asked,
+                rest,
+                protocol=self.protocol,
+                answered=keep,
+                timeout_s=self.timeout_s,
+                slots=self.slots,
+            )
             await within(self.timeout_s, asking, what)

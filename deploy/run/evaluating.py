@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.processes.launch import Processes
-from deploy.run import parts
+from deploy.processes.base import Processes
+from deploy.run import parts, storage
 from deploy.run.evaluation import Evaluator
 from deploy.run.evaluation_files import ANSWERS, SETTINGS
+from deploy.run.last_faults import tell_faults
 from deploy.run.leg import WHOLE, Leg, mark
 from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.outcome import RunOutcome
@@ -62,6 +63,11 @@ async def evaluate(
         if stop.signal:
             tracker.phase(STOPPED)
         return stop.ended(RunOutcome(folder=folder, step=leg.first))
+    except Exception as error:
+        failure = storage.told(error, folder, tracker)
+        if failure is error:
+            raise
+        raise failure from error
     finally:
         tracker.close()
     return RunOutcome(
@@ -88,6 +94,7 @@ async def _evaluation(
             evaluating = Evaluator(config, workers, stores=True, tell=tracker.message)(LABEL)
             failures = [part.failed for part in idle]
             figures = await unless_failed(failures, evaluating)
+        await tell_faults(tracker.message, (workers, rewards))
         (config.folder / ANSWERS / SETTINGS).write_text(to_toml(config))
         return figures
     finally:

@@ -116,11 +116,8 @@ class Evaluator:
     async def _answers(self, label: str, exam: Exam, slots: int) -> Sequence[EvalAnswers]:
         """Of every problem; what a killed evaluation has left is not asked again."""
         protocol = exam.protocol
-        asked = (protocol.sampling, protocol.num_samples, protocol.greedy)
         if self._tell is None:
-            if slots:
-                return await self._workers.evaluate(exam.questions, *asked, slots=slots)
-            return await self._workers.evaluate(exam.questions, *asked)
+            return await self._workers.evaluate(exam.questions, protocol, slots=slots)
         recipe = answer_log.recipe_of(self._config, exam.questions, protocol)
         with answer_log.opened(self._folder, label, exam.name, recipe) as log:
             found = {
@@ -135,7 +132,7 @@ class Evaluator:
                 )
             rest = [prompt for prompt in exam.questions if prompt.id not in found]
             if rest:
-                made = await self._workers.evaluate(rest, *asked, log.add)
+                made = await self._workers.evaluate(rest, protocol, log.add)
                 found |= {answers.prompt.id: answers for answers in made}
         return [found[prompt.id] for prompt in exam.questions]
 

@@ -1,10 +1,11 @@
 """Groups made to be stored: answers by the workers of a run, rewards as they end, no learner.
 
 Invariants: each draw of the data is in at most one whole shard, and, once the command has ended by
-itself, in one, but for draws that failed, which it tells; whatever ends it, the same command goes
-on with the draws that are in no whole shard, and so does this one by itself where the prompt queue
-is lost, or Ray on this machine, as often as `[restarts]` allows. Beside the shards of a command
-that ended by itself lie the pass rates of its questions.
+itself, in one, but for draws that failed, which it tells; whatever ends it, but a kill, what it has
+been given is stored, and the same command goes on with the draws that are in no whole shard; so
+does this one by itself where the prompt queue is lost, or Ray on this machine, as often as
+`[restarts]` allows. Beside the shards of a command that ended by itself lie the pass rates of its
+questions.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from pathlib import Path
 
 from deploy.checks.generation import Generation, done_in, generating
 from deploy.checks.preflight import PreflightReport, preflight
-from deploy.processes.launch import Processes
+from deploy.processes.base import Processes
 from deploy.run import folders, parts, storage
+from deploy.run.last_faults import tell_faults
 from deploy.run.leg import WHOLE, Leg, mark
 from deploy.run.lifetime import processes_of, unless_failed
 from deploy.run.loops import run_alone
 from deploy.run.outcome import Generated
 from deploy.run.phases import Phases
 from deploy.run.restarts import Failures, of_the_run
+from deploy.run.shelf import shelf
 from deploy.run.signals import Stop, Stopped
-from deploy.run.stored_answers import as_stored
 from oapl.config import RunConfig
-from oapl.errors import LostError, in_one_line
-from oapl.groups_file import Writer, pass_rates
+from oapl.errors import LostError
+from oapl.groups_file import pass_rates
 from oapl.interfaces import Batches, Tracker
 from oapl.loops import Outlast
 from oapl.records import Prompt, ScoredGroup
@@ -117,8 +119,7 @@ async def _generate(
             tracker.phase(STOPPED)
         return stop.ended(progress.outcome(stop.signal))
     except Exception as error:
-        failure = storage.cause(error, folder) or error
-        tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
+        failure = storage.told(error, folder, tracker)
         if failure is error:
             raise
         raise failure from error
@@ -192,6 +193,7 @@ async def _run(
             storing = _store(config, buffer.handle, workers.await_batch, progress, stop)
             await unless_failed(failures, storing)
         progress.tell()
+        await tell_faults(tracker.message, (workers, rewards))
         cause: str = await buffer.handle.first_failure()
         await workers.stop()
         return cause
@@ -208,8 +210,8 @@ async def _store(
     held_s = 60 * config.checkpoint.max_minutes or HELD_S
     if config.run.max_hours:
         asyncio.get_running_loop().call_later(3600 * config.run.max_hours, stop.event.set)
-    work, written = progress.work, time.monotonic()
-    with Writer(work.folder, work.header) as writer:
+    work = progress.work
+    async with shelf(work.folder, work.header, held_s) as stored:
         taken = 0
         while True:
             wait = outlast(partial(buffer.take, 1), config.sync.timeout_s)
@@ -217,13 +219,10 @@ async def _store(
             if groups is None:
                 return
             for group in groups:
-                await asyncio.to_thread(writer.add, as_stored(group.scored))
+                await stored.put(group.scored)
                 progress.add(group.scored)
             taken += len(groups)
             await buffer.trained([group.id for group in groups], taken)
-            if time.monotonic() - written > held_s:
-                await asyncio.to_thread(writer.flush)
-                written = time.monotonic()
 
 
 class Progress:

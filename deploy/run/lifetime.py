@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from deploy.processes.launch import FAREWELL_S, Processes, connect
+from deploy.processes.base import Processes
+from deploy.processes.launch import connect
+from deploy.processes.on_ray import FAREWELL_S
 from deploy.run.signals import Stop
 from deploy.run.stalls import told
 from oapl.config import RunConfig

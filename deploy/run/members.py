@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 from oapl.errors import original
 from oapl.interfaces import Replay, Worker
 from oapl.records import Metrics, WorkerId

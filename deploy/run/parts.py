@@ -17,7 +17,7 @@ from typing import Any, cast
 from actors.data import fingerprints
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.evaluation import how_evaluated
-from deploy.processes.launch import Process, Processes
+from deploy.processes.base import Process, Processes
 from deploy.run import reward_servers
 from deploy.run.attempts import Attempts
 from deploy.run.batches import build_given, logprobs_of

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from deploy.processes.base import Process, Processes
 from deploy.processes.handles import AWAY
-from deploy.processes.launch import Process, Processes
 from deploy.run import folders, storage
 from deploy.run.restarts import Failures
 from oapl.config.restarts import RewardServerRestarts

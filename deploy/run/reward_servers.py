@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from deploy.processes.launch import Process, Processes
+from deploy.processes.base import Process, Processes
 from deploy.run.trial import remedy, try_out
 from oapl.config import RunConfig
 from oapl.errors import VerifierError

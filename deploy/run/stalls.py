@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from deploy.processes import stacks
-from deploy.processes.launch import Processes
+from deploy.processes.base import Processes
 from oapl.remote.open_waits import OPEN, OpenWait, OpenWaits
 
 BEAT_S = 1.0

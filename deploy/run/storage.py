@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.checks.dating import EVALUATION, GENERATION, TRAINING
-from oapl.errors import StorageError
+from oapl.errors import StorageError, in_one_line
+from oapl.tracking.tracker import Tracker
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
@@ -55,6 +56,22 @@ def cause(error: BaseException, folder: Path) -> StorageError | None:
         if _is_missing(met, folder):
             return gone(folder)
     return _tried(folder)
+
+
+def told(error: Exception, folder: Path, tracker: Tracker) -> Exception:
+    """Tell what ends a command as its last line.
+
+    Args:
+        error: What somebody met.
+        folder: The run's.
+        tracker: Tells, and is closed.
+
+    Returns:
+        What was told: `error`, or its cause where that is the folder.
+    """
+    failure = cause(error, folder) or error
+    tracker.fail(f"failed: {type(failure).__name__}: {in_one_line(failure)}")
+    return failure
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

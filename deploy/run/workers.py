@@ -15,7 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from deploy.processes.launch import Processes
+from actors.worker import PING_S
+from deploy.processes.base import Processes
 from deploy.run.answering import Answering
 from deploy.run.members import Member, lateness, one_line
 from deploy.run.pulse import SILENCE_S, Pulse
@@ -39,7 +40,6 @@ from oapl.records import (
     Metrics,
     ProbeReport,
     Prompt,
-    Sampling,
     WeightsVersion,
     WorkerId,
 )
@@ -55,7 +55,8 @@ STATS_TIMEOUT_S = 30.0
 """A worker that has been silent for so long is killed."""
 HEAD_START_S = 5.0
 """Of the worker's own deadline before that of whoever waits for any of them: the one that does not
-load is killed first, and its place is known to be empty."""
+load is killed first, and its place is known to be empty. Also for a worker to end whose engine is
+known to hang."""
 OF_ALL_ENGINES = ("engine/load_s", "engine/idle_s")
 
 
@@ -99,7 +100,7 @@ class Workers:
         self._config = config
         self._has_own_weights = has_own_weights
         self._indices = range(config.rollout.num_engines) if places is None else places
-        self._is_aside = is_aside
+        self._is_aside, self._is_idle = is_aside, False
         self._step = step
         self._processes = processes
         self._pulse = pulse
@@ -127,9 +128,11 @@ class Workers:
             self._tasks.append(asyncio.create_task(self._hold_place(index)))
 
     async def start_idle(self) -> None:
-        """Start the workers with the model's own weights, for evaluation alone: no collecting."""
+        """Start the workers with the model's own weights, for evaluation alone: no collecting. One
+        that dies is not started again."""
+        self._is_idle = True
         members = await asyncio.gather(*(self._start_member(index, 0) for index in self._indices))
-        self._tasks += [asyncio.create_task(self._end_if_silent(member)) for member in members]
+        self._tasks += [asyncio.create_task(self._live_idle(member)) for member in members]
 
     async def load(self, weights: WeightsVersion) -> ProbeReport:
         """Give `weights` to every worker, and wait until the first one holds them.
@@ -191,11 +194,14 @@ class Workers:
 
         Args:
             take: The wait, for at most so many seconds.
-            timeout_s: Of one wait.
+            timeout_s: Of one wait; at least until an engine that hangs is known to.
 
         Raises:
             DeadlineError: As of `outlast`.
         """
+        # An engine that hangs in a worker that answers is that worker's to notice.
+        noticed_s = self._config.rollout.engine_silence_s + PING_S + HEAD_START_S
+        timeout_s = max(timeout_s, noticed_s)
         with OPEN.awaiting("a batch", timeout_s, who="learner", describe=self.lateness) as wait:
             try:
                 return await self.outlast(take, timeout_s)
@@ -210,9 +216,7 @@ class Workers:
     async def evaluate(
         self,
         prompts: Sequence[Prompt],
-        sampling: Sampling,
-        num_samples: int,
-        greedy: bool,
+        protocol: Protocol,
         answered: Callable[[EvalAnswers], None] | None = None,
         slots: int = 0,
     ) -> list[EvalAnswers]:
@@ -220,9 +224,7 @@ class Workers:
 
         Args:
             prompts: The problems.
-            sampling: How to sample the answers.
-            num_samples: Answers per problem.
-            greedy: Whether to answer each once more at temperature 0.
+            protocol: By which each is answered.
             answered: Is given the answers of each problem as they come.
             slots: As of `oapl.loops.evaluate`.
 
@@ -234,7 +236,7 @@ class Workers:
             DiedError, StaleError: See `Answering.answers_to`.
         """
         answering = Answering(
-            protocol=Protocol(sampling=sampling, num_samples=num_samples, greedy=greedy),
+            protocol=protocol,
             members=self._await_current,
             timeout_s=self._config.eval.timeout_s,
             note=self._note,
@@ -369,7 +371,24 @@ class Workers:
     async def _live(self, index: int, incarnation: int) -> None:
         """The life of one worker: it starts, loads, and collects until it is told to stop."""
         member = await self._start_member(index, incarnation)
-        acting = asyncio.ensure_future(self._act(member))
+        await self._watched(member, self._act(member))
+
+    async def _live_idle(self, member: Member) -> None:
+        """The life of one that only evaluates: it answers until it is told to stop."""
+        try:
+            await self._watched(member, member.process.handle.run())
+        except Exception as error:  # noqa: BLE001  whatever it is, the worker is of no use
+            if self._stopping:
+                return
+            self._last_death = one_line(error)
+            self._note(f"{member.id} died ({self._last_death}); not started again")
+            await self._discard(member.index, member.incarnation)
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _watched(self, member: Member, act: Awaitable[None]) -> None:
+        """Await what a worker does with its life, which ends when it answers no more."""
+        acting = asyncio.ensure_future(act)
         listening = asyncio.ensure_future(self._end_if_silent(member))
         try:
             await asyncio.wait({acting, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -489,7 +508,9 @@ class Workers:
 
     @property
     def _has_let_go(self) -> bool:
-        """Whether the last worker set aside that held the present weights is gone."""
+        """Whether the last worker that held the present weights is gone, and none will again."""
+        if self._is_idle:
+            return not self._members
         return self._is_aside and self._weights is None
 
     def _fail(self, error: Exception) -> None:

@@ -193,6 +193,10 @@ class RolloutSection:
     """Groups one worker generates at a time."""
     max_deaths: Count = 3
     """A prompt under which engines died this often fails."""
+    engine_silence_s: Positive = 120.0
+    """An engine that takes nothing in for so long, as it does between any two of its steps, hangs,
+    and its worker is replaced. Loads have `sync.timeout_s`; raise this where an engine compiles
+    kernels, or captures graphs, for longer in mid-run."""
 
 
 @section
@@ -357,7 +361,8 @@ class SyncSection:
     """How tensors travel: a file of oapl/weights."""
     timeout_s: Positive = 600.0
     """Longest wait for a publication to reach one engine, and for a batch; where a worker is
-    replaced meanwhile, that time is added."""
+    replaced meanwhile, that time is added, and a batch is waited for until an engine that hangs is
+    known to (`rollout.engine_silence_s`)."""
     stall_s: Positive = 40.0
     """A wait that has been silent for so long is told, with who is awaited and what they say, long
     before its deadline; again each time its silence has doubled."""
@@ -367,14 +372,19 @@ class SyncSection:
     """Largest mean exp(|log-prob difference|); 0 means 1.001 if all is fp32, else 1.10."""
 
 
+def ks_of(num_samples: int) -> tuple[int, ...]:
+    """The k of pass@k where nobody says them: 1, 2, 4, 8, ... that so many samples allow."""
+    return tuple(2**power for power in range(num_samples.bit_length()))
+
+
 @section
 class AnswersSection:
     """How the problems of an evaluation are answered, and what counts as right."""
 
     num_samples: NonNegativeInt = 8
     """Responses per problem."""
-    ks: tuple[Count, ...] = (1, 8)
-    """k of pass@k."""
+    ks: tuple[Count, ...] = ks_of(8)
+    """k of pass@k; unset, those of 1, 2, 4, 8, ... that `num_samples` allows."""
     temperature: Positive = 1.0
     """Sampling temperature of the samples."""
     top_p: Probability = 1.0
@@ -387,6 +397,21 @@ class AnswersSection:
     """Answer each problem once more at temperature 0."""
     threshold: Number = 1.0
     """Smallest reward that counts as right in pass@k, maj@n and the pass rates of stored groups."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit(cls, given: Any) -> Any:
+        """The k that the number allows, where none are said."""
+        if isinstance(given, ArgsKwargs):
+            return ArgsKwargs(given.args, _with_ks(given.kwargs or {}))
+        return _with_ks(given) if isinstance(given, Mapping) else given
+
+
+def _with_ks(table: Mapping[str, Any]) -> dict[str, Any]:
+    number = table.get("num_samples")
+    if "ks" in table or not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        return dict(table)
+    return {**table, "ks": ks_of(number)}
 
 
 def _answers(table: dict[str, Any]) -> dict[str, Any]:

@@ -229,7 +229,21 @@ METRICS: dict[str, Metric] = {
     "faults/rank_restarts": Metric("times that all went back to a checkpoint for a learner rank"),
     "faults/replay_restarts": Metric("the same for the replay buffer"),
     "faults/node_restarts": Metric("the same for Ray on the learner's machine"),
-    "faults/{KIND}": Metric("events that should not happen: rebuilt engines, skipped steps..."),
+    "faults/reward_servers_down": Metric("reward servers that gave no counters"),
+    "faults/engine": Metric("inference engines that failed under a worker, which rebuilds them"),
+    "faults/engine_rebuilds": Metric("inference engines that were built anew"),
+    "faults/failed_loads": Metric("publications that an engine began to take in, and could not"),
+    "faults/probe_failures": Metric("engines rebuilt since they disagreed with the learner"),
+    "faults/probe_warnings": Metric("loads after which engine and learner agree less than well"),
+    "faults/cut_drains": Metric("loads that cut off responses which they had waited for"),
+    "faults/reward_calls": Metric("calls of a reward server that failed, and were tried again"),
+    "faults/reward_tasks": Metric("responses that no reward server judged; their groups fail"),
+    "faults/reward_{KIND}": Metric(
+        "responses without a verdict of their own by cause, and what befell the reward pool"
+    ),
+    "faults/skipped_steps": Metric("learner steps left out for a non-finite loss or gradient"),
+    "faults/skipped_evaluations": Metric("evaluations in mid-run that came to nothing"),
+    "faults/{KIND}": Metric("other events that should not happen"),
 }
 
 

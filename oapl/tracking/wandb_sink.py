@@ -7,9 +7,11 @@ and W&B is then left out: its process has ended or is stopped, and would say the
 from __future__ import annotations
 
 import contextlib
+import math
 import netrc
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -34,10 +36,12 @@ WANDB_FINISH_S, WANDB_UPLOAD_S = 20, 120
 """For W&B to take the rest at the end, and where checkpoints are uploaded: batch systems give half
 a minute to a run that they stop."""
 WANDB_FORGET_S = 10
+UPLOAD = "took no checkpoint"
 ALERT_EVERY_S = 600
 """At least between two alerts of one title."""
-MAX_WAITING = 1000
-"""Calls that W&B has not taken yet; a process of it that takes none is stopped."""
+MAX_WAITING, WANDB_CALL_S = 1000, 120
+"""Calls that W&B has not taken yet, and for how long it has been at one, uploads excepted: beyond
+either its process is stopped."""
 
 
 def wandb_mode(setting: str) -> str:
@@ -128,7 +132,9 @@ class WandbSink(Sink):
         self._tell = tell
         self._newest = 0
         self._waiting: Queue[tuple[Callable[[], object], str] | None] = Queue()
+        self._late_at = math.inf  # of the call under way, by the monotonic clock
         self._failure = ""
+        self._forgetting: threading.Thread | None = None
         self._is_dropped = False
         self._run = wandb.init(
             project=config.tracking.wandb_project,
@@ -184,7 +190,7 @@ class WandbSink(Sink):
     def saved(self, checkpoint: Path, step: int) -> None:
         """Upload a checkpoint, where that is asked for; W&B copies it first, so that it may go."""
         if self._uploads:
-            self._do(lambda: self._upload(checkpoint, step), "took no checkpoint")
+            self._do(lambda: self._upload(checkpoint, step), UPLOAD)
 
     def _upload(self, checkpoint: Path, step: int) -> None:
         import wandb
@@ -197,7 +203,8 @@ class WandbSink(Sink):
         """Finish the upload within `WANDB_FINISH_S`; what is left then lies in the run folder, and
         W&B's process is ended: at the program's end wandb would wait for it, however long."""
         self._do(lambda: self._run.finish(), "did not finish")
-        if self._is_dropped:
+        if self._forgetting is not None:
+            self._forgetting.join(WANDB_FORGET_S)
             return
         self._waiting.put(None)
         limit_s = WANDB_UPLOAD_S if self._uploads else WANDB_FINISH_S
@@ -210,14 +217,17 @@ class WandbSink(Sink):
             _forget()
         elif self._failure:
             self._drop()
+            self.close()
 
     def _do(self, act: Callable[[], object], failure: str) -> None:
-        """Hand a call to the thread that makes them; none once one has failed, or when too many
-        wait."""
+        """Hand a call to the thread that makes them; none once one has failed or takes too long, or
+        when too many wait."""
         if self._is_dropped:
             return
         if self._waiting.qsize() >= MAX_WAITING:
             self._failure = f"has taken none of the last {MAX_WAITING} calls"
+        if time.monotonic() > self._late_at:
+            self._failure = f"has been at one call for {WANDB_CALL_S} s"
         if self._failure:
             self._drop()
         else:
@@ -226,15 +236,20 @@ class WandbSink(Sink):
     def _send(self) -> None:
         while (waiting := self._waiting.get()) is not None and not self._failure:
             act, failure = waiting
+            is_upload = failure == UPLOAD
+            self._late_at = math.inf if is_upload else time.monotonic() + WANDB_CALL_S
             try:
                 act()
             except Exception as error:  # noqa: BLE001 - whatever W&B raises, the run goes on
                 self._failure = f"{failure}: {type(error).__name__}: {first_line(error)}"
+            finally:
+                self._late_at = math.inf
 
     def _drop(self) -> None:
         self._is_dropped = True
         self._tell(f"W&B {self._failure}; going on without it: metrics.jsonl has everything")
-        _forget()
+        self._forgetting = threading.Thread(target=_forget, daemon=True)  # nobody waits for that
+        self._forgetting.start()
 
 
 def _forget() -> None:

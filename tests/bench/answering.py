@@ -95,7 +95,7 @@ class Bench:
 
     def _ours(self, settings: Settings) -> side.Step:
         """Each turn is the command's work in a run folder of its own."""
-        from deploy.processes.launch import start_local_ray
+        from deploy.processes.ray_cluster import start_local_ray
 
         start_local_ray(num_cpus=2)
         turns = iter(range(1000))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from tests.bench import table
 from tests.bench.sides import Side, alternate, side
 from tests.support import measured, ranks

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from oapl.batching import shard
 from oapl.config import RunConfig
 from tests.support import ranks, walks

@@ -23,7 +23,7 @@ import numpy as np
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.data import prompts
 from actors.data.tokenizer import load_tokenizer
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from deploy.run.program import train
 from learner import trainer
 from oapl import batching

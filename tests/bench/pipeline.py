@@ -20,7 +20,8 @@ from typing import Any
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.data.tokenizer import load_tokenizer
 from actors.engines import vllm_inprocess
-from deploy.processes.launch import connect, start_local_ray
+from deploy.processes.launch import connect
+from deploy.processes.ray_cluster import start_local_ray
 from oapl.config import RunConfig
 from oapl.records import Probe
 from oapl.weights import object_store

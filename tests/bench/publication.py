@@ -23,7 +23,8 @@ from typing import Any
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.engines import vllm_inprocess
 from deploy.processes.handles import RayHandle, SyncHost
-from deploy.processes.launch import environment, start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
+from deploy.processes.roles import environment
 from learner.group import LearnerGroup
 from learner.surroundings import Surroundings
 from oapl.config import RunConfig

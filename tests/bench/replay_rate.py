@@ -18,7 +18,7 @@ from typing import Any
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from deploy.processes.handles import AsyncHost, RayHandle
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from oapl.config import RunConfig
 from oapl.interfaces import Replay
 from oapl.records import WorkerId

@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.processes.launch import connect, start_local_ray
+from deploy.processes.launch import connect
+from deploy.processes.ray_cluster import start_local_ray
 from oapl.config import RunConfig
 from oapl.records import Prompt, Rollout, Verdict
 from oapl.remote.batched_calls import MAX_ITEMS

@@ -105,7 +105,7 @@ def configure(settings: dict[str, Any]) -> Any:
 
 def ours(settings: dict[str, Any]) -> side.Step:
     """The run's own loop, a pass further at each turn."""
-    from deploy.processes.launch import start_local_ray
+    from deploy.processes.ray_cluster import start_local_ray
 
     start_local_ray(num_cpus=2)
     config, loop = configure(settings), asyncio.new_event_loop()

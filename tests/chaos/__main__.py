@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from tests.chaos.chain import Chain
 from tests.chaos.endings import ENDINGS, ending
 from tests.chaos.plans import PLANS, Apart
 from tests.chaos.records import Case, Plan, Row
+from tests.support.disks import file_system
 from tests.support.makers import make_model
 from tests.support.whole_runs import write_recipe
 
@@ -138,13 +138,8 @@ def _disk(plan: Plan, place: Path) -> Iterator[None]:
     if not plan.small_disk:
         yield
         return
-    place.mkdir(parents=True)
-    size = f"size={plan.small_disk}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], check=True)
-    try:
+    with file_system(place, plan.small_disk):
         yield
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def _parse() -> argparse.Namespace:

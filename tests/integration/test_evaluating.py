@@ -72,12 +72,19 @@ def test_an_endpoint_that_refuses_ends_the_command_and_what_was_answered_is_not_
 
     with served(refusing) as url, pytest.raises(InputError, match=r"answers 404: .*correct eval"):
         program.evaluate(at(config, url))
+    (told,) = [one for one in messages(config) if "failed:" in one]
+    assert "failed: InputError: " in told
+    assert "answers 404: " in told
     asked.clear()
     again = served(lambda body, key: asked.append(body["prompt"]) or reply(body), port_of(url))
     with again as url:
         outcome = program.evaluate(at(config, url))
     assert asked == ["5+1="] * 3
     assert outcome.after["eval/s/mean@2"] == 0.5
+
+
+def messages(config):
+    return (config.folder / "messages.log").read_text().splitlines()
 
 
 def port_of(url):

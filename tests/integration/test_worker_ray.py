@@ -8,10 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from deploy.processes.handles import AsyncHost, RayHandle
-from deploy.processes.launch import environment
+from deploy.processes.roles import environment
 from oapl.config import RunConfig
 from oapl.errors import WeightsError
-from oapl.records import Probe, Sampling
+from oapl.records import Probe, Sampling, Terms
 from oapl.weights import object_store
 from oapl.weights.base import send
 from tests.support.fakes import FakeServer
@@ -65,7 +65,11 @@ async def test_a_worker_in_an_actor_loads_published_weights_and_evaluates(
 
     prompts = [prompt_of(np.arange(5, 15, dtype=np.int32), f"q{i}") for i in range(8)]
     answers = await asyncio.wait_for(
-        worker.evaluate(prompts, Sampling(max_tokens=16), num_samples=4, greedy=True), ENOUGH_S
+        worker.evaluate(
+            prompts,
+            Terms(sampling=Sampling(max_tokens=16), num_samples=4, greedy=True, timeout_s=ENOUGH_S),
+        ),
+        ENOUGH_S,
     )
     assert [len(answer.rollouts) for answer in answers] == [4] * 8
     assert {r.last_version for answer in answers for r in answer.rollouts} == {2}

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from oapl.whole_files import written_aside
 from tests.matrix import making, plan, table
 from tests.matrix.plan import method_of

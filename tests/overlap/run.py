@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from deploy.processes.base import Process
 from deploy.processes.handles import AsyncHost, RayHandle
-from deploy.processes.launch import Process
 from deploy.run.pulse import Pulse
 from deploy.run.workers import Workers
 from learner.group import LearnerGroup
@@ -31,7 +31,7 @@ THROWN = ("replay/wasted_tokens", "replay/cleared_tokens", "replay/refused_token
 
 
 class SleeperProcesses:
-    """`launch.Processes` with the replay, trainer and workers of tests.support.sleepers."""
+    """`base.Processes` with the replay, trainer and workers of tests.support.sleepers."""
 
     def __init__(
         self, ray: Any, config: RunConfig, *, worker_options: Mapping[str, Any], start_s: float

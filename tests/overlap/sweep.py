@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.processes.launch import start_local_ray
+from deploy.processes.ray_cluster import start_local_ray
 from oapl.reports._drawing.panels import Curves, Line
 from oapl.reports._drawing.pictures import save
 from oapl.whole_files import written_aside

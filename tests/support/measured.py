@@ -24,7 +24,7 @@ from typing import Any
 import tests.conftest  # noqa: F401 - the environment must stand before torch is imported
 from actors.data.context import context_tokens
 from actors.data.tokenizer import load_model_config
-from deploy.processes import launch
+from deploy.processes import roles
 from deploy.sizing.engine_memory import engine_memory
 from deploy.sizing.hardware import this_machine
 from deploy.sizing.learner_memory import rank_memory
@@ -175,7 +175,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         config = settings(model, dtype, folder, options)
         if kind == "learner":
-            os.environ.update(launch.environment(config, "trainer"))
+            os.environ.update(roles.environment(config, "trainer"))
             run = learner(config, int(more[0]) if more else STEPS)
         else:
             run = engine(config)

@@ -59,7 +59,7 @@ def run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[li
 
 
 async def _run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    from deploy.processes import launch
+    from deploy.processes import launch, roles
     from oapl.config import RunConfig
     from tests.support.clusters import free_ports
 
@@ -69,7 +69,7 @@ async def _run(out: Path, world_size: int, calls: Sequence[tuple[Any, ...]]) -> 
     config.folder.mkdir(exist_ok=True)
     launcher = launch.connect(config)
     try:
-        with patch.dict(launch.BUILDERS, trainer="tests.support.ranks:build"):
+        with patch.dict(roles.BUILDERS, trainer="tests.support.ranks:build"):
             ranks = [process.handle for process in await launcher.start_ranks()]
         answers = []
         for method, *arguments in calls:

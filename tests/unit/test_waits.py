@@ -59,11 +59,11 @@ ALLOWED = {
     "reward_server/sandbox/probe.py:_answer:os.waitpid": "a child that was killed a line before",
     "reward_server/sandbox/runner.py:Sandbox._hear:self._control.recv": "after `settimeout`",
     "reward_server/sandbox/zygote.py:Zygote._heed:socket.recv_fds": PARENT,
-    "deploy/processes/launch.py:RayProcesses.ping:process.actor.ping.remote": CALLER,
+    "deploy/processes/on_ray.py:RayProcesses.ping:process.actor.ping.remote": CALLER,
     "deploy/recipes/toy_judge.py:module:threading.Event.wait": LIFE,
     "deploy/run/folders.py:_flock:fcntl.flock": "with LOCK_NB",
     "deploy/run/generation.py:_run:buffer.handle.first_failure": (
-        "a handle of replay has a limit of its own, `launch.CALL_GRACE_S`"
+        "a handle of replay has a limit of its own, `on_ray.CALL_GRACE_S`"
     ),
     "deploy/run/lifetime.py:unless_failed:asyncio.wait": "the run itself, with all its deadlines",
     "deploy/run/answering.py:_Asked.evaluate:handle.evaluate": (
@@ -72,7 +72,7 @@ ALLOWED = {
     "deploy/run/workers.py:Workers.load.first:self._changed.wait_for": (
         "`Workers.load` gives it sync.timeout_s"
     ),
-    "deploy/run/workers.py:Workers._live:asyncio.wait": (
+    "deploy/run/workers.py:Workers._watched:asyncio.wait": (
         "a worker's life, which its pulse ends when it is silent"
     ),
     "deploy/run/workers.py:Workers._act:member.process.handle.run": (

@@ -72,7 +72,11 @@ def laid_under(section: Mapping[str, Any]) -> Table:
         InputError: As of `read`.
     """
     name = section.get(KEY)
-    return {**(read(name) if isinstance(name, str) and name else {}), **section}
+    said = read(name) if isinstance(name, str) and name else {}
+    number = section.get("num_samples")
+    if "ks" in said and isinstance(number, int):  # another number than that which they are for
+        said["ks"] = [k for k in said["ks"] if k <= number]
+    return {**said, **section}
 
 
 def expanded(recipe: Mapping[str, Any]) -> Table:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.chaos.making import KILLED, SINCE, by_itself, cases_of
+from tests.chaos.making import AGAIN, KILLED, SINCE, by_itself, cases_of
 from tests.chaos.records import Case, GoesOn, Row
 
 LIMIT_S = 1200.0
@@ -21,7 +21,7 @@ class Apart:
     Attributes:
         name: Of the plan.
         cases: What they show.
-        scripts: The words of each, by the name of its case.
+        scripts: Module and arguments of each, by the name of its case.
     """
 
     name: str
@@ -49,7 +49,7 @@ def _said(script: str) -> tuple[str, int]:
     """What a script has printed, and its exit code."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", script],
+            [sys.executable, "-m", *script.split()],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -61,6 +61,8 @@ def _said(script: str) -> tuple[str, int]:
     return done.stdout.strip(), done.returncode
 
 
+STORED = "once some groups are stored"
+_generation = cases_of("`oapl generate`", loses="no draw; what is in no whole shard is made again")
 PLAN = Apart(
     name="apart",
     cases=(
@@ -100,13 +102,43 @@ PLAN = Apart(
             does="mend the function; reward/function/timeout_rate and error_rate tell of it",
             goes_on=GoesOn.UNHARMED,
         ),
-        cases_of("`oapl generate`")(
+        _generation(
             "generation-queue-killed",
             "its prompt queue",
-            by_itself("kill -9", "once some groups are stored"),
+            by_itself("kill -9", STORED),
             detected_by="whoever asks it, or the pulse",
-            loses="no draw; what is in no whole shard is made again",
+            loses="no draw; what it had not been given yet is made again",
             goes_on=GoesOn.BACK,
+        ),
+        _generation(
+            "generation-worker-killed",
+            "its rollout worker",
+            by_itself("kill -9", STORED),
+            detected_by="Ray, which tells the worker's keeper",
+            goes_on=GoesOn.ALONE,
+        ),
+        _generation(
+            "generation-reward-killed",
+            "its reward server",
+            by_itself("kill -9", STORED),
+            detected_by="the pulse, which asks it every 5 s",
+            goes_on=GoesOn.ALONE,
+        ),
+        _generation(
+            "generation-stopped-twice",
+            "the command",
+            by_itself("SIGTERM twice", STORED),
+            detected_by="the command",
+            does=AGAIN,
+            goes_on=GoesOn.STOPS,
+        ),
+        _generation(
+            "generation-disk-full",
+            "the run folder's file system",
+            by_itself("full", STORED),
+            detected_by="whoever writes first",
+            does=AGAIN,
+            goes_on=GoesOn.ENDS,
         ),
         cases_of("a sweep", **KILLED)(
             "sweep-killed", "in its third run", by_itself("kill -9", "while that trains")
@@ -117,7 +149,11 @@ PLAN = Apart(
         "node-with-the-learner": "tests.chaos.learner_node",
         "reward-pool-under-load": "tests.chaos.rewards",
         "reward-code-misbehaves": "tests.chaos.deeds",
-        "generation-queue-killed": "tests.chaos.generations",
+        "generation-queue-killed": "tests.chaos.generations queue",
+        "generation-worker-killed": "tests.chaos.generations worker",
+        "generation-reward-killed": "tests.chaos.generations reward",
+        "generation-stopped-twice": "tests.chaos.generations twice",
+        "generation-disk-full": "tests.chaos.generations disk",
         "sweep-killed": "tests.chaos.sweeps",
     },
 )

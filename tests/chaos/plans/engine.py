@@ -36,6 +36,7 @@ PLAN = Plan(
     settings=(
         *("run.max_steps=100000", "sync.interval=4", "sync.timeout_s=90", "data.epochs=0"),
         *("rollout.engine=vllm_async", "rollout.engine_options.max_num_seqs=64"),
+        "rollout.engine_silence_s=60",
         *("restarts.worker.max_restarts=1000", "restarts.worker.longest_pause_s=1.0"),
     ),
     cases=(

@@ -8,11 +8,24 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.chain import Chain
-from tests.chaos.making import SINCE, cases_of
+from tests.chaos.making import SINCE, STOPS, cases_of
 from tests.chaos.records import GoesOn, Strike, Struck
-from tests.chaos.strikes import KILL, STOP, at_place, child, driver, signalled, with_clock
+from tests.chaos.strikes import (
+    KILL,
+    OUTSIDE,
+    STOP,
+    TERM,
+    at_place,
+    child,
+    driver,
+    signalled,
+    told,
+    with_clock,
+)
+from tests.support import wandb_server
 
 START_S = 240.0
 """For a second command to be refused."""
@@ -142,6 +155,31 @@ def _start_without_wandb(chain: Chain) -> Struck:
     return Struck(evidence="WANDB_BASE_URL=http://127.0.0.1:9", at=at)
 
 
+def _lose_wandb(chain: Chain) -> Struck:
+    """Online until its server is gone; the run goes on, and is asked to stop."""
+    with wandb_server.served() as server:
+        chain.start("tracking.wandb=online", **server.variables)
+        chain.alive()
+        assert f"W&B is online: {server.url}" in chain.output, chain.output[-3000:]
+        step = chain.step
+    evidence = f"its server (process {server.pid}) was killed after step {step}"
+    return _asked_to_stop(chain, evidence)
+
+
+def _stop_wandb(chain: Chain) -> Struck:
+    """Its process is stopped; the run goes on, and is asked to stop."""
+    chain.start()
+    chain.alive()
+    stopped = signalled(child(driver, "wandb-core"), STOP, stays=True).act(chain)
+    return _asked_to_stop(chain, f"{stopped.evidence} at step {chain.step}")
+
+
+def _asked_to_stop(chain: Chain, evidence: str) -> Struck:
+    chain.alive()
+    asked = told(TERM).act(chain)
+    return Struck(evidence=f"{evidence}; SIGTERM after step {chain.step}", at=asked.at)
+
+
 OLDER = "go on from the older one by checkpoint.resume="
 
 
@@ -208,6 +246,15 @@ def _start_other(chain: Chain) -> Struck:
     return Struck(evidence=f"exit code 2: {said}", at=at)
 
 
+UNFINISHED: dict[str, Any] = STOPS | {
+    "detected_by": "the run, as it ends",
+    "within_s": 30.0,
+    "reads": r"W&B (did not finish within 20 s and is ended; upload the rest: wandb sync |"
+    "took no .*; going on without it: )",
+    "is_down": True,
+    "loses": "nothing; metrics.jsonl has all",
+    "does": "`wandb sync` of the folder in `wandb/` uploads the rest, once it is back",
+}
 _wandb = cases_of("W&B", detected_by="W&B's own client")
 OTHERS = (
     _wandb(
@@ -237,6 +284,18 @@ OTHERS = (
         does="see the line at the run's end: `wandb sync` uploads the rest",
         loses="nothing; metrics.jsonl has all",
         goes_on=GoesOn.UNHARMED,
+    ),
+    _wandb(
+        "wandb-unreachable-later",
+        "its server, from some step on",
+        Strike("is gone", "its process is killed, and SIGTERM some steps later", _lose_wandb),
+        **UNFINISHED,
+    ),
+    _wandb(
+        "wandb-stopped-at-the-end",
+        "its process, from some step on",
+        Strike("SIGSTOP for ever", f"{OUTSIDE}, and SIGTERM some steps later", _stop_wandb),
+        **UNFINISHED,
     ),
     cases_of("the run folder")(
         "two-runs-in-one-folder",

@@ -8,10 +8,10 @@ import pytest
 from actors import worker as module
 from actors.engines.base import probe_bound
 from actors.scoring import BatchedScorer
-from actors.worker import RolloutWorker
+from actors.worker import PING_S, RolloutWorker
 from oapl.config import RunConfig
-from oapl.errors import EngineError, ProbeError, StaleError, WeightsError
-from oapl.records import Prompt, Sampling, WorkerId
+from oapl.errors import DeadlineError, EngineError, ProbeError, StaleError, WeightsError
+from oapl.records import Prompt, Sampling, Terms, WorkerId
 from oapl.replay.buffer import ReplayBuffer
 from oapl.replay.periods import PeriodNeeds
 from tests.support.fakes import FakeEngine, FakeServer, publication
@@ -33,12 +33,23 @@ def make_replay(**periods):
 
 
 def make_worker(engine, replay=None, server=None, **config):
+    rollout = {"group_size": 2, "max_tokens": 4, "max_groups_in_flight": 3}
     return RolloutWorker(
-        RunConfig(rollout={"group_size": 2, "max_tokens": 4, "max_groups_in_flight": 3}, **config),
+        RunConfig(rollout=rollout | config.pop("rollout", {}), **config),
         worker=WorkerId(index=0),
         engine=engine,
         scorer=BatchedScorer([server or FakeServer()], limit_s=5.0, restart_s=0.01),
         replay=replay or make_replay(),
+    )
+
+
+def terms(num_samples, sampling=None, greedy=False, timeout_s=3600.0, gives_way=False):
+    return Terms(
+        sampling=sampling or Sampling(),
+        num_samples=num_samples,
+        greedy=greedy,
+        timeout_s=timeout_s,
+        gives_way=gives_way,
     )
 
 
@@ -246,7 +257,9 @@ async def test_evaluation_judges_every_sample_and_the_greedy_answer():
     worker = make_worker(engine)
     await worker.load(publication(0))
     sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=4)
-    answers = await worker.evaluate(prompts(3), sampling, num_samples=2, greedy=True)
+    answers = await worker.evaluate(
+        prompts(3), terms(sampling=sampling, num_samples=2, greedy=True)
+    )
     assert [a.prompt.id for a in answers] == ["q0", "q1", "q2"]
     for index, answer in enumerate(answers):
         assert len(answer.rollouts) == 2
@@ -259,10 +272,10 @@ async def test_evaluation_judges_every_sample_and_the_greedy_answer():
 
 async def test_evaluation_without_a_greedy_answer_or_without_samples():
     worker = make_worker(FakeEngine())
-    (answer,) = await worker.evaluate(prompts(1), Sampling(), num_samples=2, greedy=False)
+    (answer,) = await worker.evaluate(prompts(1), terms(num_samples=2))
     assert answer.greedy is None
     assert answer.greedy_judgement is None
-    (answer,) = await worker.evaluate(prompts(1), Sampling(), num_samples=0, greedy=True)
+    (answer,) = await worker.evaluate(prompts(1), terms(num_samples=0, greedy=True))
     assert answer.rollouts == ()
     assert answer.greedy is not None
 
@@ -271,12 +284,27 @@ async def test_no_load_comes_between_the_rollouts_of_an_evaluation():
     engine = FakeEngine(seconds=0.1)
     worker = make_worker(engine)
     await worker.load(publication(0))
-    evaluation = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 2, False))
+    evaluation = asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=2)))
     await asyncio.sleep(0.02)
     await worker.load(publication(4))
     answers = await evaluation
     rollouts = [rollout for answer in answers for rollout in answer.rollouts]
     assert {(r.finish_reason, r.last_version) for r in rollouts} == {("stop", 0)}
+
+
+async def test_an_evaluation_that_nobody_waits_for_any_longer_holds_no_load_up():
+    engine = FakeEngine(seconds=1e6)
+    worker = make_worker(engine)
+    await worker.load(publication(0))
+    asking = worker.evaluate(prompts(2), terms(num_samples=2, timeout_s=5.0))
+    evaluation = asyncio.create_task(asking)
+    await soon(lambda: engine.asked)
+    began = asyncio.get_running_loop().time()
+    await worker.load(publication(4))
+    assert asyncio.get_running_loop().time() - began == pytest.approx(5.0, abs=0.1)
+    with pytest.raises(DeadlineError, match=r"worker 0\.0 to answer 2 evaluation prompts"):
+        await evaluation
+    assert not engine._in_flight, "nor the engine busy"
 
 
 async def test_calls_of_an_evaluation_go_on_together_and_a_load_waits_for_the_last():
@@ -286,7 +314,7 @@ async def test_calls_of_an_evaluation_go_on_together_and_a_load_waits_for_the_la
     began = asyncio.get_running_loop().time()
     calls = []
     for _ in range(3):
-        calls.append(asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 1, False)))
+        calls.append(asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=1))))
         await asyncio.sleep(0.25)
     await worker.load(publication(4))
     answers = [answer for call in calls for answer in await call]
@@ -299,7 +327,7 @@ async def test_an_evaluation_that_gives_way_is_cut_off_by_a_load():
     engine = FakeEngine(seconds=1.0)
     worker = make_worker(engine)
     await worker.load(publication(0))
-    asking = worker.evaluate(prompts(2), Sampling(), 2, False, gives_way=True)
+    asking = worker.evaluate(prompts(2), terms(num_samples=2, gives_way=True))
     evaluation = asyncio.create_task(asking)
     await asyncio.sleep(0.25)
     began = asyncio.get_running_loop().time()
@@ -307,7 +335,7 @@ async def test_an_evaluation_that_gives_way_is_cut_off_by_a_load():
     assert asyncio.get_running_loop().time() - began < 0.1
     with pytest.raises(StaleError, match=r"worker 0\.0: an evaluation of version 0 was cut"):
         await evaluation
-    answers = await worker.evaluate(prompts(2), Sampling(), 2, False, gives_way=True)
+    answers = await worker.evaluate(prompts(2), terms(num_samples=2, gives_way=True))
     assert {rollout.last_version for answer in answers for rollout in answer.rollouts} == {4}
 
 
@@ -315,7 +343,7 @@ async def test_an_evaluation_survives_one_engine_fault():
     engine = FakeEngine(seconds=0.1)
     worker = make_worker(engine)
     await worker.load(publication(0))
-    evaluation = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 2, True))
+    evaluation = asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=2, greedy=True)))
     await asyncio.sleep(0.02)
     engine.break_down(EngineError("a kernel broke"))
     answers = await asyncio.wait_for(evaluation, 10)
@@ -358,7 +386,7 @@ async def test_a_worker_that_only_evaluates_waits_for_its_end():
     running = asyncio.create_task(worker.run())
     await asyncio.sleep(0.02)
     assert not running.done()
-    assert len(await worker.evaluate(prompts(2), Sampling(), 1, False)) == 2
+    assert len(await worker.evaluate(prompts(2), terms(num_samples=1))) == 2
     await worker.stop()
     await asyncio.wait_for(running, 5)
 
@@ -372,9 +400,23 @@ async def test_an_engine_that_hangs_ends_its_worker():
     await worker.load(publication(0))
     await soon(lambda: engine.asked)
     engine.hangs = True
-    with pytest.raises(EngineError, match="has not answered for 60 s: its process is stopped"):
+    hung_at = asyncio.get_running_loop().time()
+    with pytest.raises(EngineError, match=r"for 120 s: .*, raise rollout\.engine_silence_s"):
         await asyncio.wait_for(run, 300)
     assert engine._in_flight
+    lasted_s = asyncio.get_running_loop().time() - hung_at
+    assert 120 <= lasted_s <= 120 + PING_S + 1
+
+
+async def test_how_long_an_engine_may_be_silent_is_a_setting():
+    engine = FakeEngine(seconds=1e6)
+    worker = make_worker(engine, make_replay(), rollout={"engine_silence_s": 900.0})
+    run = asyncio.create_task(worker.run())
+    engine.hangs = True
+    await asyncio.sleep(890)
+    assert not run.done()
+    with pytest.raises(EngineError, match="for 900 s"):
+        await asyncio.wait_for(run, 20)
 
 
 @pytest.mark.parametrize("how", ["once", "loading", "failed"])
@@ -393,6 +435,7 @@ async def test_an_engine_that_is_only_late_or_loads_or_has_failed_does_not_hang(
     await asyncio.sleep(600)
     assert not run.done()
     assert (engine.pings > 0) == (how == "once")
+    assert (engine.pings > 20) == (how == "once"), "asked again once it has answered"
     await worker.stop()
     await asyncio.wait_for(run, 60)
 
@@ -406,7 +449,7 @@ async def test_an_engine_that_hangs_during_an_evaluation_ends_its_worker():
     worker = make_worker(engine)
     await worker.load(publication(0))
     run = asyncio.create_task(worker.run())
-    evaluating = asyncio.create_task(worker.evaluate(prompts(2), Sampling(), 1, False))
+    evaluating = asyncio.create_task(worker.evaluate(prompts(2), terms(num_samples=1)))
     await soon(lambda: engine.asked)
     engine.hangs = True
     with pytest.raises(EngineError, match="has not answered"):

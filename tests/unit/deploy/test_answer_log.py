@@ -35,7 +35,7 @@ class Workers:
     def __init__(self):
         self.asked = []
 
-    async def evaluate(self, prompts, sampling, num_samples, greedy, answered=None):
+    async def evaluate(self, prompts, protocol, answered=None, slots=0):
         self.asked.append([one.id for one in prompts])
         made = [answers(one, 1.0, 0.0) for one in prompts]
         for one in made:

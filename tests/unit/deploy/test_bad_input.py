@@ -150,7 +150,9 @@ CASES = [
         "eval.greedy=maybe",
         ('eval.greedy = "maybe"', "true or false", "default true"),
     ),
-    Bad("number for a list", "eval.ks=8", ("eval.ks = 8", "must be a list", "default [1, 8]")),
+    Bad(
+        "number for a list", "eval.ks=8", ("eval.ks = 8", "must be a list", "default [1, 2, 4, 8]")
+    ),
     Bad("number for a section", "sync=5", ("sync = 5", "must be a section", "interval")),
     Bad(
         "number for a table",
@@ -439,7 +441,7 @@ CASES = [
     ),
     Bad(
         "fewer samples than k",
-        "eval.num_samples=4",
+        "eval.num_samples=4\neval.ks=[1, 8]",
         ("eval.ks = [1, 8]", "eval.num_samples is 4", "leave 8 out"),
     ),
     Bad(
@@ -454,7 +456,7 @@ CASES = [
     ),
     Bad(
         "fewer samples of a set than k",
-        SET_ONE + "eval.num_samples=1\neval.sources.0.answers.num_samples=4",
+        SET_ONE + "eval.num_samples=1\neval.ks=[1, 8]\neval.sources.0.answers.num_samples=4",
         ("eval.ks = [1, 8]", "eval.num_samples is 4", "leave 8 out"),
     ),
     Bad(

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.checks.generation import FOLDER, RECIPE, Generation, generating
 from deploy.checks.preflight import preflight
-from deploy.processes.launch import demands
+from deploy.processes.roles import demands
 from deploy.run import generation
 from deploy.run.batches import build_replay
 from deploy.run.generation import TELL_S, Progress, generate

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploy.processes import kept_ray, launch, ray_cluster
+from deploy.processes import kept_ray, on_ray, ray_cluster
 from deploy.processes.nodes import Demand, Node
 from oapl.config import RunConfig
 from oapl.errors import InputError, NodeError
@@ -21,8 +21,8 @@ def rays(monkeypatch):
         started.append(ray)
         return ray
 
-    monkeypatch.setattr(launch, "start_local_ray", start)
-    monkeypatch.setattr(launch, "_store_bytes", lambda config: config.sync.interval)
+    monkeypatch.setattr(on_ray, "start_local_ray", start)
+    monkeypatch.setattr(on_ray, "_store_bytes", lambda config: config.sync.interval)
     monkeypatch.setattr(ray_cluster, "is_running", lambda: any(ray.runs for ray in started))
     monkeypatch.setattr(ray_cluster, "lost_server", lambda ray: ray.lost)
     monkeypatch.setattr(ray_cluster, "living_nodes", lambda ray: [])
@@ -31,8 +31,8 @@ def rays(monkeypatch):
     return started
 
 
-def processes(store: int = 10) -> launch.RayProcesses:
-    return launch.RayProcesses(RunConfig(sync={"interval": store}), [])
+def processes(store: int = 10) -> on_ray.RayProcesses:
+    return on_ray.RayProcesses(RunConfig(sync={"interval": store}), [])
 
 
 async def test_one_ray_serves_all_and_ends_with_the_last(rays):
@@ -60,7 +60,7 @@ async def test_a_larger_object_store_takes_another_ray(rays):
 
 
 async def test_one_that_was_there_before_is_left_alone(rays):
-    there = launch.start_local_ray(1, 1, 1.0)
+    there = on_ray.start_local_ray(1, 1, 1.0)
     with kept_ray.kept():
         assert kept_ray.current() is None, "nobody may end it"
     assert there.runs
@@ -98,15 +98,15 @@ def test_nodes_that_went_with_what_was_lost_are_awaited_for_so_long(rays, monkey
         return [Node(id="1", name="far", total={"far": 1.0})] if len(looks) > 3 else []
 
     monkeypatch.setattr(ray_cluster, "living_nodes", living)
-    monkeypatch.setattr(launch, "LOOK_S", 0.0)
+    monkeypatch.setattr(on_ray, "LOOK_S", 0.0)
     with pytest.raises(InputError, match="asks for 1 far, and no node has that"):
-        launch.RayProcesses(RunConfig(), asked)
-    assert launch.RayProcesses(RunConfig(), asked, patience_s=30.0)
+        on_ray.RayProcesses(RunConfig(), asked)
+    assert on_ray.RayProcesses(RunConfig(), asked, patience_s=30.0)
     assert len(looks) == 4
     looks.clear()
     monkeypatch.setattr(ray_cluster, "living_nodes", lambda ray: [])
     with pytest.raises(InputError):
-        launch.RayProcesses(RunConfig(), asked, patience_s=0.05)
+        on_ray.RayProcesses(RunConfig(), asked, patience_s=0.05)
 
 
 def test_a_node_that_has_died_unnoticed_is_asked_in_vain_and_the_next_one_awaited(
@@ -126,12 +126,12 @@ def test_a_node_that_has_died_unnoticed_is_asked_in_vain_and_the_next_one_awaite
     monkeypatch.setattr(ray_cluster, "free_resources", lambda ray: new.total)
     monkeypatch.setattr(ray_cluster, "join", lambda where, timeout_s: rays_of_another(rays))
     monkeypatch.setattr(ray_cluster, "check_nodes", survey)
-    monkeypatch.setattr(launch, "LOOK_S", 0.0)
+    monkeypatch.setattr(on_ray, "LOOK_S", 0.0)
     config = RunConfig(cluster={"address": "127.0.0.2:1"})
-    assert launch.RayProcesses(config, asked, patience_s=30.0)
+    assert on_ray.RayProcesses(config, asked, patience_s=30.0)
     seen[:] = [[dead]]
     with pytest.raises(InputError, match="node dead cannot run oapl"):  # it lives: nothing changes
-        launch.RayProcesses(config, asked, patience_s=30.0)
+        on_ray.RayProcesses(config, asked, patience_s=30.0)
 
 
 def rays_of_another(rays):

@@ -1,11 +1,14 @@
 """What a launcher knows of its processes, without Ray."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-from deploy.processes import launch, stacks
-from deploy.processes.launch import LocalProcesses, Process, RayProcesses
+from deploy.processes import local, stacks
+from deploy.processes.base import Process
+from deploy.processes.local import LocalProcesses
+from deploy.processes.on_ray import RayProcesses
 from oapl.config import RunConfig
 from oapl.errors import DiedError, RankError
 
@@ -62,10 +65,10 @@ async def test_what_goes_wrong_as_an_object_here_is_closed_is_not_swallowed(monk
         pass
 
     for object_ in (Without, Closing):
-        monkeypatch.setattr(launch.plugins, "resolve", lambda _, made=object_: lambda *_: made())
+        monkeypatch.setattr(local.plugins, "resolve", lambda _, made=object_: lambda *_: made())
         here = object.__new__(LocalProcesses)
         here._config, here._started = RunConfig(), []
-        here._building = launch.asyncio.Lock()
+        here._building = asyncio.Lock()
         process = await here.start("worker", "worker-0.0")
         if object_ is Without:
             await here.kill(process)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deploy.processes.launch import demands
 from deploy.processes.nodes import Demand, Facts, Node, differences, unmet
+from deploy.processes.roles import demands
 from oapl.config import RunConfig
 
 RANK = "learner.num_ranks"

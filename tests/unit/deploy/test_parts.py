@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.data import fingerprints
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 from deploy.run import parts
 from deploy.run.attempts import Attempts
 from oapl.config import RunConfig

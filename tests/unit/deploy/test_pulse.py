@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 from deploy.run import folders
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from oapl.config.restarts import RewardServerRestarts

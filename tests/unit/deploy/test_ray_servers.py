@@ -4,11 +4,14 @@ import inspect
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from deploy.processes.ray_servers import apart, few, patient
+from deploy.processes.ray_cluster import STARTS, start_local_ray
+from deploy.processes.ray_servers import apart, ended, few, patient
 
 
 class Registry:
@@ -33,6 +36,46 @@ def test_a_node_may_take_as_long_to_register_as_processes_may_take_to_start():
     never = Registry(9**9)
     with patient(never, timeout_s=0.1), pytest.raises(RuntimeError, match="no node x"):
         never.get_node("here", id="x")
+
+
+def test_nobody_waits_for_a_node_whose_server_has_ended():
+    over = subprocess.Popen([sys.executable, "-c", "raise SystemExit(6)"])
+    over.wait(60)
+    never = Registry(9**9)
+    began = time.monotonic()
+    with patient(never, 600, [over]), pytest.raises(RuntimeError, match="no node x"):
+        never.get_node("here", id="x")
+    assert time.monotonic() - began < 60
+    assert ended([over]) == [f"{Path(sys.executable).name} (exit code 6)"]
+
+
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_ray_whose_server_ends_as_it_starts_is_started_again_twice(monkeypatch, caplog, deaths):
+    """As the raylet does on a machine on which its agents are slow."""
+    import ray
+    from ray._private import services
+
+    left, others = [6] * deaths, []
+
+    def init(**_):
+        others.append(services.ConsolePopen(["sleep", "60"]))
+        if left:
+            services.ConsolePopen([sys.executable, "-c", f"raise SystemExit({left.pop()})"]).wait()
+            raise RuntimeError("The current node timed out during startup")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(services, "ConsolePopen", subprocess.Popen)
+    try:
+        if deaths < STARTS:
+            assert start_local_ray(1) is ray
+        else:
+            with pytest.raises(RuntimeError, match="timed out during startup"):
+                start_local_ray(1)
+        assert [one.poll() is None for one in others] == [False, False, deaths < STARTS]
+        assert len([one for one in caplog.messages if "(exit code 6) ended as it" in one]) == 2
+    finally:
+        for one in others:
+            one.kill()
 
 
 def test_servers_stand_in_sessions_of_their_own_and_other_processes_do_not():

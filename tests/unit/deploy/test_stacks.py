@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.processes import stacks
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 
 ROOT = Path(__file__).parents[3]
 STUCK = """

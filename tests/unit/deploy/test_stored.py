@@ -12,7 +12,7 @@ from actors.data.fingerprints import header_of
 from actors.data.tokenizer import load_tokenizer
 from deploy.checks.preflight import preflight
 from deploy.checks.stored import is_of_the_model, look_at_sets
-from deploy.processes.launch import demands
+from deploy.processes.roles import demands
 from deploy.run.batches import build_stored
 from oapl import groups_file
 from oapl.config.toml import load_config

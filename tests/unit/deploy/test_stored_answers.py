@@ -88,9 +88,9 @@ def test_an_evaluation_of_greedy_answers_alone_stores_those():
 class FakeWorkers:
     """Answers question N with rewards 1 for the first N % 3 of its samples."""
 
-    async def evaluate(self, prompts, sampling, num_samples, greedy):
+    async def evaluate(self, prompts, protocol, slots):
         return [
-            answers(prompt, *(float(place < index % 3) for place in range(num_samples)))
+            answers(prompt, *(float(place < index % 3) for place in range(protocol.num_samples)))
             for index, prompt in enumerate(prompts)
         ]
 
@@ -144,8 +144,8 @@ async def test_an_evaluation_leaves_a_set_per_source_that_can_be_trained_on(conf
 )
 async def test_evaluations_sample_as_they_say_or_as_rollouts_do(config, settings, expected):
     class Workers:
-        async def evaluate(self, prompts, sampling, num_samples, greedy):
-            self.asked = sampling
+        async def evaluate(self, prompts, protocol, slots):
+            self.asked = protocol.sampling
             return []
 
     of_rollouts = ["rollout.temperature=0.5", "rollout.top_p=0.9", "rollout.top_k=3"]
@@ -162,9 +162,12 @@ async def test_each_set_may_have_answers_of_its_own(config):
     class Workers:
         asked = ()
 
-        async def evaluate(self, prompts, sampling, num_samples, greedy):
-            self.asked = (*self.asked, (sampling, num_samples, greedy))
-            return [answers(prompt, *([1.0] * num_samples)) for prompt in prompts]
+        async def evaluate(self, prompts, protocol, slots):
+            self.asked = (
+                *self.asked,
+                (protocol.sampling, protocol.num_samples, protocol.greedy),
+            )
+            return [answers(prompt, *([1.0] * protocol.num_samples)) for prompt in prompts]
 
     own = {"temperature": 0.6, "top_p": 0.95, "max_tokens": 20, "num_samples": 3, "greedy": False}
     first, second = config.eval.sources

@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from deploy.processes.launch import Process
+from deploy.processes.base import Process
 from deploy.run import workers
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from deploy.run.workers import Workers
 from oapl.config import RunConfig
 from oapl.errors import DeadlineError, DiedError, InputError, OaplError, ProbeError
-from oapl.records import EvalAnswers, Lateness, ProbeReport, Sampling, WorkerId
+from oapl.evaluation import Protocol
+from oapl.records import EvalAnswers, Lateness, ProbeReport, WorkerId
 from tests.support.fakes import publication
 from tests.support.sleepers import CountingSource
 
@@ -30,6 +31,7 @@ class FakeWorker:
     def __init__(self):
         self.version = -1
         self.death = asyncio.get_running_loop().create_future()
+        self.collects = self.has_loads = True
         self.is_silent = False
         self.is_stopped = False
         self.engine_hangs = False
@@ -45,7 +47,7 @@ class FakeWorker:
         return ProbeReport(version=weights.version, ratio=1.0, max_difference=0.0, num_tokens=1)
 
     async def run(self, has_own_weights=False):
-        assert self.version >= 0, "collects before the first load"
+        assert self.version >= 0 or not self.collects, "collects before the first load"
         await self.death
 
     async def stats(self):
@@ -80,6 +82,7 @@ class FakeProcesses:
         if self.refusals.get(index):
             raise self.refusals[index].pop(0)
         self.workers[name] = FakeWorker()
+        self.workers[name].collects = handles["replay"] is not None
         return Process(name, self.workers[name], 0)
 
     async def kill(self, process):
@@ -256,16 +259,46 @@ async def test_an_engine_that_disagrees_later_stops_the_run_though_others_agree(
     await bench.workers.close()
 
 
-async def test_a_worker_that_only_evaluates_is_ended_when_it_answers_no_more():
-    bench = Bench(num_engines=1)
+@pytest.fixture
+async def evaluating(monkeypatch):
+    """Two workers that only evaluate."""
+    bench = Examining(monkeypatch, num_engines=2, places=None)
     await bench.workers.close()  # the places that it holds of itself
+    bench.workers._stopping = False
+    bench.workers._members.clear()
     await bench.workers.start_idle()
-    name = bench.processes.started[-1]
+    for name in bench.processes.started[-2:]:
+        bench.processes.workers[name].has_loads = False
     bench.processes.killed.clear()
-    bench.processes.workers[name].is_stopped = True
-    await asyncio.sleep(SILENCE_S + 2 * BEAT_S)
-    assert bench.processes.killed == [name]
+    yield bench
     await bench.workers.close()
+
+
+async def test_a_worker_that_only_evaluates_is_ended_when_it_answers_no_more(evaluating):
+    name = evaluating.processes.started[-1]
+    evaluating.processes.workers[name].is_stopped = True
+    await asyncio.sleep(SILENCE_S + 2 * BEAT_S)
+    assert name in evaluating.processes.killed
+    assert any("not started again" in note for note in evaluating.notes)
+
+
+async def test_an_evaluation_goes_on_with_the_workers_that_are_left(evaluating):
+    asking = asyncio.create_task(evaluating.examine(40))
+    await asyncio.sleep(0.5)
+    evaluating.processes.workers[evaluating.processes.started[-1]].die()
+    assert await asking == [prompt.id for prompt in problems(40)]
+
+
+async def test_an_evaluation_without_any_worker_left_ends_at_once(evaluating):
+    """Such as one whose engine hangs, which its worker ends of."""
+    asking = asyncio.create_task(evaluating.examine())
+    await asyncio.sleep(0.5)
+    for name in evaluating.processes.started[-2:]:
+        evaluating.processes.workers[name].die()
+    began = now()
+    with pytest.raises(DiedError, match="no engine is left"):
+        await asking
+    assert now() - began < 5
 
 
 async def test_a_worker_that_dies_while_it_is_asked_for_counters_costs_nobody_the_others():
@@ -364,6 +397,26 @@ async def test_the_only_worker_whose_engine_hangs_in_a_load_is_replaced_and_the_
     await bench.workers.stop()
 
 
+@pytest.mark.parametrize("timeout_s", [2, 30, 600], ids=lambda seconds: f"{seconds} s")
+async def test_the_learner_waits_for_its_batch_until_an_engine_that_hangs_is_known_to(timeout_s):
+    """The worker answers whoever asks, and ends when its engine has been silent for too long."""
+    bench = Bench(num_engines=1, timeout_s=timeout_s)
+    await bench.workers.load(publication(0))
+    silence_s = RunConfig().rollout.engine_silence_s
+    asyncio.get_running_loop().call_later(silence_s, bench.processes.workers["worker-0.0"].die)
+
+    async def take(seconds):
+        try:
+            await asyncio.wait_for(bench_has(bench, "worker-0.1", 0), seconds)
+        except TimeoutError:
+            raise DeadlineError(f"the learner waited {seconds} s for 4 groups") from None
+        return "groups"
+
+    assert await bench.workers.await_batch(take, timeout_s) == "groups"
+    assert not bench.workers.failed.done()
+    await bench.workers.stop()
+
+
 async def test_a_worker_that_takes_long_to_start_is_waited_for_as_long_as_it_may_take():
     bench = Bench(num_engines=1, timeout_s=2)
 
@@ -453,8 +506,8 @@ async def test_who_is_late_is_told_with_what_they_say():
 class Examined(FakeWorker):
     """Answers each problem in a second, until it is killed."""
 
-    async def evaluate(self, prompts, sampling, num_samples, greedy):
-        assert self.version >= 0, "evaluates before the first load"
+    async def evaluate(self, prompts, terms):
+        assert self.version >= 0 or not self.has_loads, "evaluates before the first load"
         answering = asyncio.ensure_future(asyncio.sleep(1.0))
         await asyncio.wait({answering, self.death}, return_when=asyncio.FIRST_COMPLETED)
         if self.death.done():
@@ -470,7 +523,7 @@ class Examining(Bench):
         super().__init__(num_engines=num_engines, **aside)
 
     async def examine(self, count=4):
-        made = await self.workers.evaluate(problems(count), Sampling(), 16, False)
+        made = await self.workers.evaluate(problems(count), Protocol(num_samples=16, greedy=False))
         return [answers.prompt.id for answers in made]
 
 

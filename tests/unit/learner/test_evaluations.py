@@ -17,7 +17,14 @@ from learner.kept_models import CANDIDATE
 from learner.moving_on import MovingOn
 from oapl.config import RunConfig
 from oapl.config.sections import CheckpointSection, EvalSection, ReplaySection, SyncSection
-from oapl.errors import DiedError, ProbeError
+from oapl.errors import (
+    DeadlineError,
+    DiedError,
+    EngineError,
+    InputError,
+    ProbeError,
+    ReplayError,
+)
 from oapl.records import StepMetrics
 from oapl.tracking.jsonl import JsonlSink
 from tests.unit.learner.test_group import FakeEngines, FakeTrainer, Lines, make, part
@@ -214,6 +221,47 @@ async def test_a_point_whose_engine_dies_is_skipped_and_the_run_goes_on(config, 
     assert exam.labels == ["step-0", "step-5"]
     assert sum(line["faults/skipped_evaluations"] for line in steps(given["tracker"])) == 2
     assert f"the evaluation of step 5 is skipped: DiedError: {error}" in given["tracker"].told
+
+
+@pytest.mark.parametrize("error", [DeadlineError("waited 3600 s"), EngineError("a kernel broke")])
+async def test_an_evaluation_in_the_synchronisation_that_fails_costs_the_run_that_point_alone(
+    config, error
+):
+    config = dataclasses.replace(config, eval=EvalSection(every_steps=4, sources=SOURCES))
+    learner, given = begin(config, Exam(0.5, error=error), aside=None)
+    await live(learner, 8)
+    lines = given["tracker"]
+    assert scores(lines) == []
+    assert sum(line["faults/skipped_evaluations"] for line in steps(lines)) == 2
+    told = [text for text in lines.told if "is skipped" in text]
+    words = f"is skipped: {type(error).__name__}: {error}"
+    assert told == [f"the evaluation of step {step} {words}" for step in (0, 4)]
+
+
+async def test_the_last_evaluation_fails_the_command_and_is_not_skipped(config):
+    config = dataclasses.replace(config, eval=EvalSection(every_steps=4, sources=SOURCES))
+    learner, _ = begin(config, Exam(0.5, error=DeadlineError("waited 3600 s")), aside=None)
+    await live(learner, 1)
+    with pytest.raises(DeadlineError, match="waited 3600 s"):
+        await learner.evaluate()
+
+
+@pytest.mark.parametrize("error", [ReplayError("replay died"), InputError("no such set")])
+async def test_what_takes_the_run_back_or_ends_it_skips_no_evaluation(config, error):
+    config = dataclasses.replace(config, eval=EvalSection(every_steps=4, sources=SOURCES))
+    learner, _ = begin(config, Exam(0.5, error=error), aside=None)
+    with pytest.raises(type(error), match=str(error)):
+        await live(learner, 8)
+
+
+async def test_what_is_counted_is_told_once_in_words(config):
+    learner, given = begin(config, Exam(0.1))
+    await live(learner, 3)
+    told = [text for text in given["tracker"].told if text.startswith("fault: ")]
+    assert told == [
+        "fault: faults/engine = 1, inference engines that failed under a worker, which rebuilds "
+        "them; told once, the metric counts all"
+    ]
 
 
 async def test_engines_that_disagree_with_the_learner_end_the_run(config):

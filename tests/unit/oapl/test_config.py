@@ -12,6 +12,7 @@ from oapl.config.listing import field_at, section_at, settings
 from oapl.config.plugins import parse
 from oapl.config.sections import DataSource, SyncSection
 from oapl.errors import InputError
+from oapl.sampling import protocol_of
 from tests.support.planted import OBJECTIVE, plant
 
 
@@ -97,6 +98,31 @@ def test_no_samples_are_fine_with_greedy_answers():
     check(config(eval={"num_samples": 0}))
     with pytest.raises(InputError, match=r"eval.ks = \[1\]"):
         check(config(eval={"num_samples": 0, "ks": [1]}))
+
+
+@pytest.mark.parametrize(
+    ("number", "ks"), [(0, ()), (1, (1,)), (5, (1, 2, 4)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8))]
+)
+def test_the_ks_of_pass_at_k_are_those_that_the_number_of_samples_allows(number, ks):
+    asked = config(eval={"num_samples": number})
+    check(asked)
+    assert asked.eval.ks == ks
+    assert config(eval={"num_samples": number, "ks": [3]}).eval.ks == (3,), "what is said stays"
+
+
+def test_a_set_with_a_number_of_its_own_has_the_ks_that_this_allows():
+    own = {"num_samples": 4, "sources": [{"name": "s", "path": "x", "answers": {"num_samples": 2}}]}
+    made = config(eval=own)
+    assert protocol_of(made, made.eval.sources[0]).ks == (1, 2)
+    made = config(eval={**own, "ks": [1, 3]})
+    assert protocol_of(made, made.eval.sources[0]).ks == (1, 3), "what is said stays"
+
+
+def test_a_protocol_with_fewer_samples_than_it_says_keeps_the_ks_that_these_allow():
+    made = config(eval={"protocol": "avg32_t1", "num_samples": 8})
+    check(made)
+    assert made.eval.ks == (1, 8)
+    assert config(eval={"protocol": "avg32_t1"}).eval.ks == (1, 8, 32)
 
 
 def test_a_min_lr_is_fine_at_the_end_of_a_slope():

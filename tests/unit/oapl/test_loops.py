@@ -532,7 +532,7 @@ class Examined:
         self.calls, self.most, self.asked = 0, 0, []
         self._seconds, self._dies_at, self._now = seconds, dies_at, 0
 
-    async def evaluate(self, prompts, sampling, num_samples, greedy):
+    async def evaluate(self, prompts, terms):
         self.calls += 1
         self._now += 1
         self.most = max(self.most, self._now)
@@ -556,6 +556,7 @@ async def examine(workers, count, num_samples=1, greedy=False):
             prompts,
             protocol=protocol,
             answered=lambda one: found.append(numbers[one.prompt.id]),
+            timeout_s=100.0,
         )
     except DiedError:
         found.append("died")
@@ -581,6 +582,20 @@ async def test_problems_that_are_asked_seldom_share_a_call(num_samples, greedy, 
     assert set(worker.asked) == {asked}
 
 
+async def test_each_call_of_an_evaluation_has_what_is_left_of_its_time(monkeypatch):
+    class Timed(Examined):
+        left = ()
+
+        async def evaluate(self, prompts, terms):
+            self.left = (*self.left, terms.timeout_s)
+            return await super().evaluate(prompts, terms)
+
+    monkeypatch.setattr(loops, "CALLS", 1)
+    worker = Timed(seconds=1.0)
+    await examine([worker], 3, num_samples=16)
+    assert worker.left == pytest.approx((100, 99, 98))
+
+
 async def test_a_worker_that_dies_in_an_evaluation_leaves_the_rest_to_the_others(monkeypatch):
     monkeypatch.setattr(loops, "CALLS", 1)
     found = await examine([Examined(dies_at=2), Examined()], 12, num_samples=16)
@@ -602,13 +617,14 @@ async def test_beside_rollouts_a_worker_answers_as_often_at_once_as_it_may(
     slots, num_samples, calls, asked
 ):
     class Sharing(Examined):
-        async def evaluate(self, prompts, sampling, num_samples, greedy, gives_way):
-            assert gives_way, "a load need not wait"
-            return await super().evaluate(prompts, sampling, num_samples, greedy)
+        async def evaluate(self, prompts, terms):
+            assert terms.gives_way, "a load need not wait"
+            return await super().evaluate(prompts, terms)
 
     worker, source = Sharing(), CountingSource()
     prompts, found = [source.next() for _ in range(48)], []
     protocol = Protocol(sampling=Sampling(), num_samples=num_samples, greedy=False)
-    await evaluate([worker], prompts, protocol=protocol, answered=found.append, slots=slots)
+    asked_so = {"protocol": protocol, "answered": found.append, "timeout_s": 60.0}
+    await evaluate([worker], prompts, slots=slots, **asked_so)
     assert len(found) == 48
     assert (worker.most, max(worker.asked)) == (calls, asked)

@@ -607,6 +607,39 @@ def test_a_wandb_that_takes_nothing_any_more_delays_no_step(
     assert board.forgotten == [1]
 
 
+def test_a_wandb_that_stays_in_one_call_is_left_out(
+    board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(wandb_sink, "WANDB_CALL_S", 0.2)
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    board.gate.clear()
+    for step in range(1, 200):
+        tracker.log(line(step, loss__oapl=1))
+        time.sleep(0.01)
+    tracker.close()
+    board.gate.set()
+    assert said_of_wandb(tmp_path)[1:] == [
+        "W&B has been at one call for 0.2 s; going on without it: metrics.jsonl has everything"
+    ]
+
+
+def test_leaving_wandb_out_holds_no_step_up_and_the_end_for_a_while_alone(
+    board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    left = threading.Event()
+    monkeypatch.setattr(wandb_sink, "_forget", lambda: left.wait(30))
+    monkeypatch.setattr(wandb_sink, "WANDB_FORGET_S", 0.3)
+    tracker = build_tracker(config(tmp_path, wandb="offline"), tmp_path, 0)
+    board.error = ConnectionResetError("Connection lost")
+    began = time.monotonic()
+    log_until_said(tracker, board, tmp_path, 2)
+    tracker.log(line(10_001, loss__oapl=1))
+    assert time.monotonic() - began < 5
+    tracker.close()
+    left.set()
+    assert time.monotonic() - began < 10
+
+
 def test_a_wandb_that_cannot_start_online_is_forgotten_before_it_starts_offline(
     board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
