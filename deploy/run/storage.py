@@ -123,8 +123,7 @@ def gone(folder: Path) -> StorageError:
         folder: The run's.
     """
     return StorageError(
-        f"the run folder {folder} is gone; with it went the checkpoints: restore it, or begin "
-        "afresh"
+        f"the run folder {folder} is gone, with all that was in it until then: restore it"
     )
 
 

@@ -76,6 +76,7 @@ class Case:
         does: What to do, for an operator.
         goes_on: What the run does then.
         is_down: The run is stopped first, and the fault is met by the next start.
+        is_cut: Lines of metrics from before it are lost.
         code: The exit code of a run that ends; None: that of `goes_on`.
         mends: Undoes what would keep the run from going on, also where the case has failed.
     """
@@ -90,6 +91,7 @@ class Case:
     loses: str = "nothing"
     does: str = "nothing"
     is_down: bool = False
+    is_cut: bool = False
     code: int | None = None
     mends: Callable[[Chain], None] | None = None
 

@@ -30,7 +30,9 @@ PLAN = Plan(
             within_s=60.0,
             reads="failed: StorageError: the run folder .* is gone",
             loses="all that was in it",
-            does="restore it; else the same command begins afresh",
+            does="restore it; else the same command goes on from what was saved since, or begins "
+            "afresh",
+            is_cut=True,
             goes_on=GoesOn.ENDS,
         ),
     ),
