@@ -1,7 +1,9 @@
 """One run per folder, also where machines share it; nothing of a refused one is written."""
 
+import asyncio
 import datetime
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,11 +11,11 @@ import threading
 
 import pytest
 
-from deploy.run import folders
+from deploy.run import folders, pulse
 from learner.checkpoints import contents, digests
 from oapl.config import RunConfig
 from oapl.config.toml import load_config, to_toml
-from oapl.errors import InputError
+from oapl.errors import InputError, StorageError
 
 HOLD = """
 import sys, time
@@ -174,3 +176,24 @@ def test_a_recipe_is_no_run_folder_s_and_one_that_lies_where_it_was_stays_so(tmp
     for recipe in (tmp_path / "config.toml", tmp_path / "run" / "config.toml"):
         assert folders.moved_here(load_config(recipe), recipe, []).folder == tmp_path / "run"
     assert capsys.readouterr().err == ""
+
+
+async def test_a_folder_that_is_removed_and_made_again_by_a_writer_ends_the_run(
+    tmp_path, monkeypatch
+):
+    class Ray:
+        async def trouble(self):
+            return None
+
+    monkeypatch.setattr(pulse, "BEAT_S", 0.05)
+    folder = tmp_path / "run"
+    with folders.locked(folder):
+        watching = pulse.Pulse(Ray(), print, 60.0, folder=folder)
+        watching.keep()
+        await asyncio.sleep(0.3)
+        assert not watching.failed.done()
+        shutil.rmtree(folder)
+        (folder / "checkpoints").mkdir(parents=True)
+        with pytest.raises(StorageError, match=r"the run folder .*run is gone"):
+            await asyncio.wait_for(watching.failed, 60)
+        await watching.close()

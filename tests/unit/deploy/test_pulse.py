@@ -1,15 +1,13 @@
 """Who does not answer is named, replaced, or the end of the run, whatever the learner waits for."""
 
 import asyncio
-import shutil
 
 import pytest
 
 from deploy.processes.base import Process
-from deploy.run import folders
 from deploy.run.pulse import BEAT_S, SILENCE_S, Pulse
 from oapl.config.restarts import RewardServerRestarts
-from oapl.errors import NodeError, OaplError, ReplayError, StorageError
+from oapl.errors import NodeError, OaplError, ReplayError
 
 pytestmark = pytest.mark.leaping
 
@@ -203,17 +201,3 @@ async def test_a_server_that_cannot_be_replaced_ends_the_run_instead_of_being_fo
     processes.stopped.add("reward-0")
     with pytest.raises(ValueError, match="no actor of that name"):
         await asyncio.wait_for(pulse.failed, SILENCE_S + 2 * BEAT_S)
-
-
-async def test_a_run_folder_that_is_removed_and_made_again_by_a_writer_ends_the_run(tmp_path):
-    folder = tmp_path / "run"
-    with folders.locked(folder):
-        pulse = Pulse(Stoppable(), print, START_S, folder=folder)
-        pulse.keep()
-        await asyncio.sleep(3 * BEAT_S)
-        assert not pulse.failed.done()
-        shutil.rmtree(folder)
-        (folder / "checkpoints").mkdir(parents=True)
-        with pytest.raises(StorageError, match=r"the run folder .*run is gone"):
-            await asyncio.wait_for(pulse.failed, 10 * BEAT_S)
-        await pulse.close()
