@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -254,13 +253,13 @@ def test_a_harm_where_none_was_due_fails_its_case(chain):
 def test_a_run_that_ends_is_started_again_from_its_checkpoint(chain):
     def kill(chain):
         chain.until(lambda: chain.step % CHECKPOINT >= 2, 10.0, "a step after a checkpoint")
-        return signalled(driver, signal.SIGKILL).act(chain)
+        struck = signalled(driver, signal.SIGKILL).act(chain)
+        os.kill(child, signal.SIGKILL)  # nobody else ends it here
+        return struck
 
     gone = case(name="gone", reads="", goes_on=GoesOn.KILLED, strike=by(kill))
     chain.alive()
     (child,) = chain.workers()
-    watching = threading.Timer(2.0, os.kill, (child, signal.SIGKILL))  # nobody else ends it here
-    watching.start()
     row = chain.try_case(gone, seed=0)
     assert (row.outcome, row.why) == ("ok", "")
     assert row.redone_steps >= 1
