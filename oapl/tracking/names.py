@@ -236,6 +236,9 @@ METRICS: dict[str, Metric] = {
     "faults/probe_failures": Metric("engines rebuilt since they disagreed with the learner"),
     "faults/probe_warnings": Metric("loads after which engine and learner agree less than well"),
     "faults/cut_drains": Metric("loads that cut off responses which they had waited for"),
+    "faults/moved_disagreements": Metric(
+        "moved rollouts that began anew: the engine they came to disagreed with their log-probs"
+    ),
     "faults/reward_calls": Metric("calls of a reward server that failed, and were tried again"),
     "faults/reward_tasks": Metric("responses that no reward server judged; their groups fail"),
     "faults/reward_{KIND}": Metric(

@@ -184,6 +184,7 @@ def test_rates_of_the_bench_are_those_of_the_chosen_model(tmp_path):
         ("(c) publication over bare load_weights", "large", 250.0),
         ("(e) rewards of 2 workers over processes that are given their work, hard", "math", 50.0),
         ("(g) replay groups over what 1,000 GPUs make", "8 x 4000 tokens", 250.0),
+        ("(g) replay groups over what 1,000 GPUs make", "8 x 16000 tokens", 80.0),
     )
     found = bench.measured(path, "large", publication_bytes=1e6)
     assert {name: rate.value for name, rate in found.items()} == pytest.approx(
@@ -214,7 +215,7 @@ def test_the_names_of_rows_are_those_that_the_bench_writes():
     )
     assert '("are given their work", given)' in files["rewards.py"]
     assert 'what="(g) replay groups' in files["replay_rate.py"]
-    assert 'model=f"{GROUP_SIZE} x {TOKENS} tokens"' in files["replay_rate.py"]
+    assert 'model=f"{GROUP_SIZE} x {tokens} tokens"' in files["replay_rate.py"]
 
 
 @pytest.mark.parametrize("inner", ["", "rollouts", "groups"])
