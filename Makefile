@@ -8,7 +8,7 @@ PINS = deploy/requirements
 PYTEST = $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 CPU_PINS = $(PINS)/cpu-torch.txt $(PINS)/cpu.txt $(PINS)/cpu-source.txt
 
-.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos soak attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards harness resumes planted footprint clean
+.PHONY: install quickstart smollm2 test unit lint types ci control learning learning-matrix lag lag-sweep example objectives bench overlap chaos soak attacks gradients models jobs agreement decontamination mixed puzzles oracle recipes stages beside docs boards harness resumes workers planted footprint clean
 
 quickstart: $(VENV)/.cpu
 	$(VENV)/bin/python -m oapl quickstart run.seed=$(SEED)
@@ -101,6 +101,10 @@ soak: $(VENV)/.dev
 resumes: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -s -m by_hand tests/integration/test_layouts.py \
 		tests/integration/test_resumed_runs.py
+
+# Weights straight into vLLM's own workers, two of them: cut off, damaged, a worker killed. Five minutes.
+workers: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m "" tests/integration/test_into_workers.py
 
 # Programs that attack the sandbox, at every level, and with each of its layers switched off.
 attacks: $(VENV)/.dev

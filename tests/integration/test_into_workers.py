@@ -18,7 +18,7 @@ from oapl.weights import base, collective
 from tests.support.makers import make_model
 from tests.support.serving import EngineUnderTest
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.integration, pytest.mark.by_hand, pytest.mark.timeout(1800)]
 
 EXACT = 1e-5
 """Nats between two fp32 implementations of one model."""
