@@ -101,7 +101,10 @@ def _struck(fault: Fault, recipe: Path) -> tuple[int, str]:
     code, output = run.end(LIMIT_S)
     assert code == fault.code, output
     assert "Traceback" not in output, output
-    told = [line for line in output.splitlines() if fault.reads in line]
+    lines = [line for line in output.splitlines() if fault.reads in line]
+    told = [
+        *{line[line.index(fault.reads) :] for line in lines}
+    ]  # a failure is told with its time, too
     assert len(told) == 1, output
     assert not (left := run.left(60)), left
     if code:
